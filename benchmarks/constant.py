@@ -1,0 +1,41 @@
+"""The server with a recommender that does no work: what is left is the cost of the way to it and back."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from models.ranking import Ranking, Request
+from serving.app import create_app
+from serving.settings import Settings
+
+_ITEMS = [f"item-{n:06}" for n in range(600)]
+
+
+class Constant:
+    """Ranks the same products for everyone."""
+
+    def recommend(self, requests: list[Request]) -> list[Ranking]:
+        return [_ranking(r.limit) for r in requests]
+
+    @property
+    def info(self) -> dict[str, object]:
+        return {"name": "constant", "as_of": "2026-01-01T00:00:00Z"}
+
+
+def _ranking(limit: int) -> Ranking:
+    none: list[tuple[str, ...]] = [()] * limit
+    return Ranking(_ITEMS[:limit], [0.0] * limit, none, "popular", None, "PROSPECT")
+
+
+def load(_: Path) -> Constant:
+    return Constant()
+
+
+# The service loads its recommender from here.
+_module = ModuleType("models.recommender")
+_module.load = load  # type: ignore[attr-defined]
+sys.modules["models.recommender"] = _module
+
+from serving.service import Usual as Usual  # noqa: E402
+
+app = create_app(Constant(), Settings())

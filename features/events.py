@@ -1,0 +1,163 @@
+"""The event log's schema and the checks at its door.
+
+One row per event × item. A row that breaks a rule is not dropped: it is handed back with the reason,
+its source and its row number, and ends in the log's `rejected.parquet`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+import polars as pl
+
+EventName = Literal[
+    "view_item_list",
+    "select_item",
+    "view_item",
+    "search",
+    "add_to_wishlist",
+    "add_to_cart",
+    "remove_from_cart",
+    "view_cart",
+    "begin_checkout",
+    "purchase",
+    "refund",
+    "login",
+]
+EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
+
+# Events that mean nothing without an item. The others (search, login, view_cart …) may have none.
+ITEM_EVENTS: tuple[EventName, ...] = (
+    "select_item",
+    "view_item",
+    "add_to_wishlist",
+    "add_to_cart",
+    "remove_from_cart",
+    "purchase",
+    "refund",
+)
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+
+EVENT_SCHEMA: dict[str, pl.DataType] = {
+    "event_id": pl.String(),
+    "name": pl.Categorical(),
+    "timestamp": TIMESTAMP,
+    "received_at": TIMESTAMP,
+    "customer_id": pl.String(),
+    "client_id": pl.String(),
+    "session_id": pl.String(),
+    "item_id": pl.String(),
+    "quantity": pl.Float64(),
+    "price": pl.Float64(),
+    "currency": pl.String(),
+    "order_id": pl.String(),
+    "query": pl.String(),
+    "list_id": pl.String(),
+    "position": pl.Int32(),
+    "recommendation_id": pl.String(),
+    "source": pl.Categorical(),
+    "device": pl.Categorical(),
+    "country": pl.Categorical(),
+    "consent": pl.Boolean(),
+}
+
+CATALOG_SCHEMA: dict[str, pl.DataType] = {
+    "item_id": pl.String(),
+    "title": pl.String(),
+    "category": pl.String(),
+    "brand": pl.String(),
+    "price": pl.Float64(),
+    "currency": pl.String(),
+    "available": pl.Boolean(),
+    "first_seen": TIMESTAMP,
+    "attributes": pl.String(),  # JSON object
+}
+
+REJECTED_SCHEMA: dict[str, pl.DataType] = {
+    "source": pl.String(),  # file name
+    "row": pl.Int64(),  # 0-based data row in that file
+    "reason": pl.String(),
+    "raw": pl.String(),  # the source row as a JSON object
+}
+
+# Reserved column names under which a source hands its row numbers and raw rows to `screen`.
+ROW, RAW = "_row", "_raw"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A reason and the expression that is true where a row breaks it."""
+
+    reason: str
+    broken: pl.Expr
+
+
+def _blank(column: str) -> pl.Expr:
+    return pl.col(column).is_null() | (pl.col(column).cast(pl.String).str.strip_chars() == "")
+
+
+def _negative(column: str) -> pl.Expr:
+    # NaN and infinities compare false against every bound, so they are named here.
+    return pl.col(column).is_not_null() & ~(pl.col(column).is_finite() & (pl.col(column) >= 0))
+
+
+# Clocks that were never set, and units read wrongly, end outside.
+EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+BAD_TIMESTAMP = Rule("bad_timestamp", ~pl.col("timestamp").is_between(EARLIEST, LATEST).fill_null(False))
+
+RULES: tuple[Rule, ...] = (
+    Rule("missing_event_id", _blank("event_id")),
+    Rule("missing_name", _blank("name")),
+    BAD_TIMESTAMP,
+    Rule("no_customer_or_client", _blank("customer_id") & _blank("client_id")),
+    Rule("missing_item_id", pl.col("name").cast(pl.String).is_in(ITEM_EVENTS) & _blank("item_id")),
+    Rule("negative_price", _negative("price")),
+    Rule("bad_quantity", _negative("quantity") | (pl.col("quantity") == 0)),
+    Rule(
+        "missing_quantity_or_price",
+        pl.col("name").cast(pl.String).is_in(["purchase", "refund"])
+        & (pl.col("quantity").is_null() | pl.col("price").is_null()),
+    ),
+)
+
+
+def conform(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """`frame` with exactly the columns of `schema`, in order; absent ones are null."""
+    return frame.select(
+        (pl.col(c) if c in frame.columns else pl.lit(None)).cast(dtype).alias(c) for c, dtype in schema.items()
+    )
+
+
+def screen(frame: pl.DataFrame, source: str, rules: Sequence[Rule] = RULES) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split rows into those that keep every rule and those that do not.
+
+    `frame` carries the columns the rules read, plus `_row` (0-based source row) and, where the caller
+    does not fill it in afterwards, `_raw` (the source row as JSON). A row that breaks several rules is
+    filed under the first. Returns (kept, rejected), the second in `REJECTED_SCHEMA`.
+    """
+    if RAW not in frame.columns:
+        frame = frame.with_columns(pl.lit(None, pl.String).alias(RAW))
+    reason = pl.coalesce([pl.when(r.broken).then(pl.lit(r.reason)) for r in rules])
+    marked = frame.with_columns(_reason=reason)
+    bad = marked.filter(pl.col("_reason").is_not_null())
+    rejected = bad.select(
+        source=pl.lit(source), row=pl.col(ROW).cast(pl.Int64), reason=pl.col("_reason"), raw=pl.col(RAW)
+    )
+    return marked.filter(pl.col("_reason").is_null()).drop("_reason"), conform(rejected, REJECTED_SCHEMA)
+
+
+def deduplicate(events: pl.DataFrame) -> pl.DataFrame:
+    """One row per (event_id, item_id), sorted by time, then ids.
+
+    Of rows that share the key the earliest stands, then the least by the other columns, so that the
+    same set of rows gives the same result in whatever order it arrives.
+    """
+    key = ["event_id", "item_id"]
+    shared = pl.len().over(key) > 1
+    rest = [c for c in events.columns if c not in ("timestamp", *key)]
+    # Few rows share a key, and only those need the long sort.
+    first = events.filter(shared).sort(["timestamp", *rest], nulls_last=True)
+    first = first.unique(key, keep="first", maintain_order=True)
+    return pl.concat([events.filter(~shared), first]).sort(["timestamp", *key], nulls_last=True)

@@ -1,0 +1,103 @@
+"""The tables of one instant as arrays: what generators, `assemble` and the server read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from features.columns import names
+from features.history import COLUMNS as HISTORY_COLUMNS
+from features.history import Histories
+from features.ids import Ids
+from features.rfm import PROSPECT, SEGMENTS
+from features.tables import CUSTOMER_COLUMNS, ITEM_COLUMNS, Tables
+
+CUSTOMER = {name: i for i, name in enumerate(names(CUSTOMER_COLUMNS))}
+ITEM = {name: i for i, name in enumerate(names(ITEM_COLUMNS))}
+SEGMENT_NAMES = (PROSPECT, *SEGMENTS)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the shop knew just before `as_of` (microseconds).
+
+    Customers and items are known by position, in the order of their ids.
+    `customer_features` float32[customers × len(CUSTOMER_COLUMNS)] and `item_features`
+    float32[items × len(ITEM_COLUMNS)] hold NaN where a value is not defined. `segments` uint8[customers]
+    points into `SEGMENT_NAMES`; `categories` and `brands` int32[items] are codes, -1 where none is known.
+    `anonymous` (client, item, weight: three arrays) is what visitors without a customer_id have touched;
+    only fitting reads it, so a shipped snapshot has none.
+    """
+
+    as_of: int
+    customers: Ids
+    segments: np.ndarray
+    customer_features: np.ndarray
+    items: Ids
+    categories: np.ndarray
+    brands: np.ndarray
+    item_features: np.ndarray
+    history: Histories
+    anonymous: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    @classmethod
+    def of(cls, tables: Tables) -> "Snapshot":
+        customer_ids, item_ids = tables.customers["customer_id"], tables.items["item_id"]
+        codes = {segment: code for code, segment in enumerate(SEGMENT_NAMES)}
+        history = tables.history
+        anonymous = tables.anonymous
+        return cls(
+            as_of=tables.as_of,
+            customers=Ids.of(customer_ids.to_list()),
+            segments=_positions(tables.customers["segment"], codes).astype(np.uint8),
+            customer_features=_matrix(tables.customers, names(CUSTOMER_COLUMNS)),
+            items=Ids.of(item_ids.to_list()),
+            categories=_codes(tables.items["category"]),
+            brands=_codes(tables.items["brand"]),
+            item_features=_matrix(tables.items, names(ITEM_COLUMNS)),
+            history=Histories.build(
+                _positions(history["customer_id"], _numbered(customer_ids)),
+                _positions(history["item_id"], _numbered(item_ids)),
+                _matrix(history, names(HISTORY_COLUMNS)),
+                customers=len(customer_ids),
+            ),
+            anonymous=(
+                _codes(anonymous["client_id"]),
+                _positions(anonymous["item_id"], _numbered(item_ids)),
+                anonymous["weight"].to_numpy(),
+            ),
+        )
+
+    def item(self, name: str) -> np.ndarray:
+        """float32[items]: one item feature."""
+        column: np.ndarray = self.item_features[:, ITEM[name]]
+        return column
+
+    def has_history(self, customers: np.ndarray) -> np.ndarray:
+        """bool: whether each customer has bought, carted or viewed anything; -1 has not."""
+        row = np.maximum(customers, 0)
+        if not len(self.customers):
+            return np.zeros(len(customers), bool)
+        touched: np.ndarray = (customers >= 0) & (self.history.indptr[row + 1] > self.history.indptr[row])
+        return touched
+
+    def segment(self, customer: int) -> str:
+        return SEGMENT_NAMES[int(self.segments[customer])] if customer >= 0 else PROSPECT
+
+
+def _matrix(table: pl.DataFrame, columns: list[str]) -> np.ndarray:
+    return np.ascontiguousarray(table.select(columns).to_numpy(), dtype=np.float32)
+
+
+def _numbered(ids: pl.Series) -> dict[str, int]:
+    return {i: n for n, i in enumerate(ids)}
+
+
+def _positions(values: pl.Series, positions: Mapping[str, int]) -> np.ndarray:
+    return values.replace_strict(positions, return_dtype=pl.Int64).to_numpy()
+
+
+def _codes(values: pl.Series) -> np.ndarray:
+    """int32: 0…k-1 in the order of the values, -1 for null."""
+    return values.rank("dense").cast(pl.Int64).fill_null(0).to_numpy().astype(np.int32) - 1

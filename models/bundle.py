@@ -1,0 +1,222 @@
+"""What is trained, registered, packaged and served: one directory of plain arrays.
+
+    manifest.json            format, feature schema, as_of, recommenders, library versions, metrics, file sizes
+    customers/ items/        ids.arrow, hashes.npy, order.npy, features.npy, …
+    history/ generators/     .npy
+    rankers/*.txt            LightGBM's text format
+
+Loading runs no code from it and copies nothing: arrays are memory-mapped, so the processes of one machine
+share them.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from features.assemble import schema_hash
+from features.clock import iso, parse
+from features.errors import InputError
+from features.history import Histories
+from features.ids import Ids
+from features.snapshot import Snapshot
+from models.candidates.generators import GeneratorName, Generators
+from models.ranker import Ranker
+from models.two_stage import TwoStage
+
+FORMAT = 1
+RecommenderName = Literal["one_to_one", "predictive"]
+_LIBRARIES = ("numpy", "scipy", "lightgbm", "implicit", "polars", "narwhals")
+
+
+class Manifest(BaseModel):
+    """manifest.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int
+    """Layout of the directory; another number is refused."""
+    features: str
+    """Hash of the ranker's feature declarations; another one is refused."""
+    as_of: str
+    """The snapshot holds what was known just before this time (ISO 8601)."""
+    budgets: dict[RecommenderName, dict[GeneratorName, int]]
+    """The recommenders in here, and their generators' budgets."""
+    libraries: dict[str, str]
+    """What it was made with."""
+    metrics: dict[str, float]
+    """Hold-out metrics of the same recipe, trained on what came before the hold-out."""
+    files: dict[str, int]
+    """Size in bytes of every other file."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory, or mapped from disk."""
+
+    snapshot: Snapshot
+    generators: Generators
+    recommenders: dict[RecommenderName, TwoStage]
+    metrics: dict[str, float] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in _LIBRARIES})
+
+    def save(self, path: Path) -> Path:
+        """Write to the directory `path`, which must not exist or be empty."""
+        if path.exists() and any(path.iterdir()):
+            raise InputError(f"{path} is not empty; choose another directory for the bundle")
+        s = self.snapshot
+        arrays = {
+            "customers/hashes": s.customers.hashes,
+            "customers/order": s.customers.order,
+            "customers/segments": s.segments,
+            "customers/features": s.customer_features,
+            "items/hashes": s.items.hashes,
+            "items/order": s.items.order,
+            "items/categories": s.categories,
+            "items/brands": s.brands,
+            "items/features": s.item_features,
+            "history/indptr": s.history.indptr,
+            "history/items": s.history.items,
+            "history/values": s.history.values,
+            **{f"generators/{name}": array for name, array in self.generators.arrays().items()},
+        }
+        for name, array in arrays.items():
+            file = path / f"{name}.npy"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, array, allow_pickle=False)
+        for kind, ids in (("customers", s.customers), ("items", s.items)):
+            _save_ids(path / kind / "ids.arrow", ids)
+        (path / "rankers").mkdir()
+        for recommender, two_stage in self.recommenders.items():
+            (path / "rankers" / f"{recommender}.txt").write_text(two_stage.ranker.text())
+        files = {f.relative_to(path).as_posix(): f.stat().st_size for f in sorted(path.rglob("*")) if f.is_file()}
+        manifest = Manifest(
+            format=FORMAT,
+            features=schema_hash(),
+            as_of=iso(s.as_of),
+            budgets={name: two_stage.budgets for name, two_stage in self.recommenders.items()},
+            libraries=self.libraries,
+            metrics=self.metrics,
+            files=files,
+        )
+        (path / "manifest.json").write_text(json.dumps(manifest.model_dump(), indent=1) + "\n")
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> "Bundle":
+        """Map the bundle in directory `path`. Raises `InputError` where it does not fit this code."""
+        manifest = read_manifest(path)
+        for name, size in manifest.files.items():
+            file = path / name
+            if not file.is_file() or file.stat().st_size != size:
+                found = f"{file.stat().st_size:,} bytes" if file.is_file() else "nothing"
+                raise InputError(f"the bundle {path} is damaged: {name} should have {size:,} bytes, found {found}")
+        arrays = {
+            name.removesuffix(".npy"): np.load(path / name, mmap_mode="r", allow_pickle=False)
+            for name in manifest.files
+            if name.endswith(".npy")
+        }
+        snapshot = _snapshot(path, arrays, parse(manifest.as_of))
+        generators = Generators.from_arrays(_under("generators/", arrays))
+        return cls(
+            snapshot=snapshot,
+            generators=generators,
+            recommenders={
+                name: TwoStage(
+                    generators,
+                    dict(budgets),
+                    Ranker.from_text((path / "rankers" / f"{name}.txt").read_text()),
+                )
+                for name, budgets in manifest.budgets.items()
+            },
+            metrics=manifest.metrics,
+            libraries=manifest.libraries,
+        )
+
+    def refreshed(self, snapshot: Snapshot) -> "Bundle":
+        """The same models over a newer snapshot."""
+        generators = self.generators.onto(self.snapshot, snapshot)
+        recommenders = {name: replace(r, generators=generators) for name, r in self.recommenders.items()}
+        return replace(self, snapshot=snapshot, generators=generators, recommenders=recommenders)
+
+    def info(self) -> dict[str, Any]:
+        """What `GET /v1/model` shows."""
+        return {
+            "name": "usual",
+            "as_of": iso(self.snapshot.as_of),
+            "format": FORMAT,
+            "features": schema_hash(),
+            "recommenders": sorted(self.recommenders),
+            "customers": len(self.snapshot.customers),
+            "items": len(self.snapshot.items),
+            "metrics": self.metrics,
+            "libraries": self.libraries,
+        }
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the bundle at `path`, if this code can read that bundle; else `InputError`."""
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise InputError(f"{path} is not a bundle: it has no manifest.json")
+    try:
+        content = json.loads(file.read_text())
+        found = content.get("format")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"the bundle {path} is damaged: manifest.json is not a JSON object ({error})") from error
+    if found != FORMAT:
+        raise InputError(
+            f"the bundle {path} has format {found}, this version reads format {FORMAT}; train and package it again"
+        )
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"the bundle {path} is damaged: manifest.json: {where}") from error
+    if manifest.features != schema_hash():
+        raise InputError(
+            f"the bundle {path} was trained on other features ({manifest.features}, this version makes "
+            f"{schema_hash()}); train it again, or serve it with the version that trained it"
+        )
+    return manifest
+
+
+def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int) -> Snapshot:
+    def ids(kind: str) -> Ids:
+        return Ids(_load_ids(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
+
+    return Snapshot(
+        as_of=as_of,
+        customers=ids("customers"),
+        segments=arrays["customers/segments"],
+        customer_features=arrays["customers/features"],
+        items=ids("items"),
+        categories=arrays["items/categories"],
+        brands=arrays["items/brands"],
+        item_features=arrays["items/features"],
+        history=Histories(arrays["history/indptr"], arrays["history/items"], arrays["history/values"]),
+    )
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _save_ids(file: Path, ids: Ids) -> None:
+    batch = pa.record_batch([ids.values], names=["id"])
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _load_ids(file: Path) -> pa.StringArray:
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        return reader.get_batch(0).column(0)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"the bundle is damaged: {file} cannot be read ({error})") from error

@@ -1,0 +1,43 @@
+"""The bundle as an MLflow model: `mlflow.pyfunc.load_model(uri).predict(frame)`.
+
+MLflow runs this file to load the model ("models from code"), so nothing is pickled. The frame has a column
+`customer_id` (null for a visitor who is not known) and may have `k` (items per customer, default 10). The
+answer has one row per customer and item: customer_id, item_id, rank, score, strategy.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+from features.errors import InputError
+from models.ranking import Request
+from models.recommender import BundleRecommender, load
+
+DEFAULT_K = 10
+
+
+class UsualModel(PythonModel):
+    recommender: BundleRecommender
+
+    def load_context(self, context: Any) -> None:
+        self.recommender = load(Path(context.artifacts["bundle"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        if "customer_id" not in model_input.columns:
+            raise InputError(f"the input needs a column customer_id, it has {list(model_input.columns)}")
+        customers = [None if pd.isna(c) else str(c) for c in model_input["customer_id"]]
+        ks = model_input["k"].astype(int) if "k" in model_input.columns else [DEFAULT_K] * len(customers)
+        requests = [Request(limit=int(k), customer_id=c) for c, k in zip(customers, ks, strict=True)]
+        rankings = self.recommender.recommend(requests)
+        rows = [
+            (customer, item, rank, score, ranking.strategy)
+            for customer, ranking in zip(customers, rankings, strict=True)
+            for rank, (item, score) in enumerate(zip(ranking.item_ids, ranking.scores, strict=True), start=1)
+        ]
+        return pd.DataFrame(rows, columns=["customer_id", "item_id", "rank", "score", "strategy"])
+
+
+set_model(UsualModel())

@@ -1,0 +1,207 @@
+"""A micro-batcher: callers ask for one answer each, a vectorised function gives many at once.
+
+Idle, a request is dispatched at once. While a batch runs the next one fills up, so batches grow with
+the load and shrink with it. The function runs in one worker thread: the event loop stays free.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Generic, TypeVar
+
+Req = TypeVar("Req")
+Res = TypeVar("Res")
+
+
+class BatcherError(Exception):
+    """Why there is no answer, although the function was not at fault for this request."""
+
+
+class Overloaded(BatcherError):
+    """The queue is full. Try again after `retry_after_s` seconds."""
+
+    retry_after_s = 1
+
+
+class DeadlineExceeded(BatcherError):
+    """The answer did not come in time."""
+
+
+class Closed(BatcherError):
+    """The batcher is shutting down."""
+
+
+class WrongLength(BatcherError):
+    """The function gave more or fewer results than it was asked for, so none can be matched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Res]):
+    """One result, how long its request waited, and how long its batch took (milliseconds)."""
+
+    value: Res
+    queue_ms: float
+    run_ms: float
+
+
+@dataclass(eq=False, slots=True)
+class _Item(Generic[Req, Res]):
+    request: Req
+    future: asyncio.Future[Answer[Res]]
+    enqueued: float
+    timer: asyncio.TimerHandle
+
+    def settle(self, outcome: Res | Exception, started: float, ended: float) -> None:
+        self.timer.cancel()
+        if self.future.done():
+            return
+        if isinstance(outcome, StopIteration):  # a future refuses it
+            outcome = RuntimeError("the function raised StopIteration")
+        if isinstance(outcome, Exception):
+            self.future.set_exception(outcome)
+        else:
+            queue_ms, run_ms = (started - self.enqueued) * 1e3, (ended - started) * 1e3
+            self.future.set_result(Answer(outcome, queue_ms, run_ms))
+
+
+class Batcher(Generic[Req, Res]):
+    """Collects requests into batches for `run`.
+
+    `run` takes a list of requests and returns a list of as many results, result i for request i; an
+    Exception in the list fails that request alone. When `run` raises, each request of the batch is
+    tried again alone, so that only the one at fault fails. `max_queue` requests may wait; one that has
+    no answer after `deadline_ms` fails with DeadlineExceeded. All methods belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Req]], Sequence[Res | Exception]],
+        *,
+        max_batch: int = 64,
+        linger_ms: float = 2.0,
+        max_queue: int = 256,
+        deadline_ms: float = 1000,
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._linger_s = linger_ms / 1e3
+        self._max_queue = max_queue
+        self._deadline_s = deadline_ms / 1e3
+        self._queue: deque[_Item[Req, Res]] = deque()
+        self._running: list[_Item[Req, Res]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._enough = asyncio.Event()
+        self._wanted = 0
+        self._last_batch = 0
+        self._last_run_s = 0.0
+        self._closed = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
+
+    def submit(self, request: Req) -> asyncio.Future[Answer[Res]]:
+        """Queue one request. Cancelling the future drops it. Raises Overloaded or Closed."""
+        if self._closed:
+            raise Closed("the server is shutting down")
+        if len(self._queue) >= self._max_queue:
+            self._forget_settled()
+            if len(self._queue) >= self._max_queue:
+                raise Overloaded(f"{self._max_queue} requests are waiting already")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer[Res]] = loop.create_future()
+        timer = loop.call_later(self._deadline_s, self._expire, future)
+        self._queue.append(_Item(request, future, perf_counter(), timer))
+        if self._task is None:
+            self._task = loop.create_task(self._work())
+        elif len(self._queue) >= self._wanted:
+            self._enough.set()
+        return future
+
+    async def close(self, grace_s: float = 1.0) -> None:
+        """Take no more requests, give those already taken `grace_s` seconds, then fail the rest."""
+        self._closed = True
+        self._enough.set()
+        if self._task is not None:
+            _, late = await asyncio.wait({self._task}, timeout=grace_s)
+            for task in late:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        now = perf_counter()
+        for item in [*self._running, *self._queue]:
+            item.settle(Closed("the server is shutting down"), now, now)
+        self._queue.clear()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _expire(self, future: asyncio.Future[Answer[Res]]) -> None:
+        if not future.done():
+            future.set_exception(DeadlineExceeded(f"no answer within {self._deadline_s * 1e3:.0f} ms"))
+
+    def _forget_settled(self) -> None:
+        self._queue = deque(item for item in self._queue if not item.future.done())
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                await self._linger()
+                self._running = self._take()
+                if self._running:
+                    begun = perf_counter()
+                    await self._answer(self._running)
+                    self._last_run_s = perf_counter() - begun
+                    self._last_batch = len(self._running)
+                    self._running = []
+        finally:
+            self._task = None
+
+    async def _linger(self) -> None:
+        # After a batch of many, its callers ask again one by one. Serving the first of them alone would
+        # make the others wait for a whole run; after a batch of one nobody else is expected. Waiting
+        # longer than a run takes could never pay.
+        self._wanted = min(self._last_batch, self._max_batch)
+        if len(self._queue) >= self._wanted or self._wanted < 2 or self._closed:
+            return
+        self._enough.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._linger_s, self._last_run_s)):
+                await self._enough.wait()
+
+    def _take(self) -> list[_Item[Req, Res]]:
+        batch: list[_Item[Req, Res]] = []
+        while self._queue and len(batch) < self._max_batch:
+            item = self._queue.popleft()
+            if item.future.done():  # cancelled by its caller, or too late
+                item.timer.cancel()
+            else:
+                batch.append(item)
+        return batch
+
+    async def _answer(self, batch: list[_Item[Req, Res]]) -> None:
+        started = perf_counter()
+        outcome = await self._in_thread([item.request for item in batch])
+        if isinstance(outcome, list):
+            ended = perf_counter()
+            for item, result in zip(batch, outcome, strict=True):
+                item.settle(result, started, ended)
+        elif len(batch) == 1 or isinstance(outcome, WrongLength):
+            for item in batch:
+                item.settle(outcome, started, started)
+        else:
+            for item in batch:
+                if not item.future.done():
+                    await self._answer([item])
+
+    async def _in_thread(self, requests: list[Req]) -> list[Res | Exception] | Exception:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, requests)
+
+    def _guarded(self, requests: list[Req]) -> list[Res | Exception] | Exception:
+        asked = len(requests)
+        try:
+            results = list(self._run(requests))
+        except Exception as error:
+            return error
+        if len(results) != asked:
+            return WrongLength(f"{asked} requests got {len(results)} results")
+        return results

@@ -1,0 +1,122 @@
+"""Every error answer: RFC 9457 `application/problem+json`.
+
+Nothing here repeats what a caller sent, apart from names of fields: answers and logs hold no ids.
+"""
+
+import logging
+import traceback
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import ErrorDetails, to_json
+from starlette.responses import Response
+
+log = logging.getLogger("usual.serving")
+
+MEDIA_TYPE = "application/problem+json"
+
+Code = Literal[
+    "malformed_json",
+    "not_found",
+    "method_not_allowed",
+    "body_too_large",
+    "unsupported_media_type",
+    "invalid_request",
+    "overloaded",
+    "internal_error",
+    "unavailable",
+    "deadline_exceeded",
+    "http_error",
+]
+
+_STATUS: dict[Code, int] = {
+    "malformed_json": 400,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "invalid_request": 422,
+    "overloaded": 429,
+    "internal_error": 500,
+    "unavailable": 503,
+    "deadline_exceeded": 504,
+}
+
+# Seconds after which to try again: a queue drains within its deadline, a restart takes longer.
+_RETRY_AFTER = {429: "1", 503: "5"}
+
+# A body may be wrong in thousands of places; the first ones are enough to mend it.
+MAX_ERRORS = 50
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong, and where: a JSON pointer into the request body."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """What went wrong. `type` is about:blank, as `title` is the status's own; `code` is for programs."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: Code
+    instance: str | None = None
+    """`#` and the answer's X-Request-Id: quote it to find the log line."""
+    errors: list[FieldError] | None = None
+
+
+class ProblemError(Exception):
+    """Raised to answer with a problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.code)
+        self.problem = problem
+
+
+def problem(code: Code, detail: str, errors: list[FieldError] | None = None, status: int = 500) -> Problem:
+    """A problem with the status that belongs to `code` (`http_error` has none: `status` counts)."""
+    status = _STATUS.get(code, status)
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors)
+
+
+def respond(what: Problem, request_id: str, headers: dict[str, str] | None = None) -> Response:
+    """The HTTP answer, with Retry-After where the status calls for it."""
+    all_headers = dict(headers or {})
+    if retry := _RETRY_AFTER.get(what.status):
+        all_headers["retry-after"] = retry
+    body = as_dict(what) | {"instance": f"#{request_id}"}
+    return Response(to_json(body), what.status, all_headers, MEDIA_TYPE)
+
+
+def as_dict(what: Problem) -> dict[str, object]:
+    """The problem's members that are set."""
+    return what.model_dump(exclude_none=True)
+
+
+def _step(key: int | str) -> str:
+    return "/" + str(key).replace("~", "~0").replace("/", "~1")
+
+
+def field_errors(errors: Sequence[ErrorDetails], prefix: str = "") -> list[FieldError]:
+    """Pydantic's errors, each with the JSON pointer of its place below `prefix`."""
+    return [
+        FieldError(
+            pointer=prefix + "".join(map(_step, error["loc"])),
+            detail="This field is not supported" if error["type"] == "extra_forbidden" else error["msg"],
+        )
+        for error in errors[:MAX_ERRORS]
+    ]
+
+
+def log_failure(what: str, request_id: str, error: BaseException) -> None:
+    """Log where `error` came from. Its message may name a customer or an item, so that is left out."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: %s, request %s\n%s", what, type(error).__name__, request_id, places)

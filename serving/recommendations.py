@@ -1,0 +1,157 @@
+"""From checked requests to answers: one path for the HTTP API and the bulk API."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from models.ranking import Ranking, Recommender, Request
+from serving.batcher import Answer, Batcher, Closed, DeadlineExceeded, Overloaded
+from serving.problems import Code, FieldError, Problem, as_dict, field_errors, log_failure, problem
+from serving.schemas import RecommendationRequest
+from serving.settings import Settings
+
+Result = dict[str, object]
+
+# Enough for the longest answer after the longest list of exclusions.
+_POPULAR = 100 + 500
+
+_REFUSALS: dict[type[BaseException], tuple[Code, str]] = {
+    Overloaded: ("overloaded", "Too many requests are waiting; try again after Retry-After seconds"),
+    Closed: ("unavailable", "The server is shutting down; try again after Retry-After seconds"),
+    DeadlineExceeded: ("deadline_exceeded", "The ranking was not ready in time"),
+}
+
+
+class Answers:
+    """What one server process answers with: a recommender behind a batcher, and what to say without it."""
+
+    def __init__(self, recommender: Recommender, version: str | None, settings: Settings) -> None:
+        info = recommender.info
+        self.description = {**info, "version": version}
+        self._model = {"name": info["name"], "version": version, "snapshot": info["as_of"]}
+        self._recommender = recommender
+        self._popular: Ranking | None = None
+        self._batcher: Batcher[Request, Ranking] = Batcher(
+            recommender.recommend,
+            max_batch=settings.max_batch,
+            linger_ms=settings.linger_ms,
+            max_queue=settings.max_queue,
+            deadline_ms=settings.deadline_ms,
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether `warm_up` has run."""
+        return self._popular is not None
+
+    def warm_up(self) -> None:
+        """Rank for an unknown visitor: pages the bundle in and keeps what to answer if ranking fails."""
+        (self._popular,) = self._recommender.recommend([Request(limit=_POPULAR)])
+
+    async def close(self) -> None:
+        """Answer what is waiting and stop."""
+        await self._batcher.close()
+
+    async def answer(
+        self, raw: Sequence[object], request_id: str, where: str = "/requests/{}"
+    ) -> tuple[list[Result | Problem], str]:
+        """One result or problem per raw request, in order, and the time it took as Server-Timing.
+
+        `where` is the JSON pointer of a request in the body, with a place for its index.
+        """
+        asked = [_check(value, where.format(i)) for i, value in enumerate(raw)]
+        futures = [self._submit(a) for a in asked if isinstance(a, RecommendationRequest)]
+        outcomes = iter(await asyncio.gather(*futures, return_exceptions=True))
+        queue_ms = run_ms = 0.0
+        results: list[Result | Problem] = []
+        for request in asked:
+            if isinstance(request, Problem):
+                results.append(request)
+                continue
+            outcome = next(outcomes)
+            if isinstance(outcome, Answer):
+                queue_ms, run_ms = max(queue_ms, outcome.queue_ms), max(run_ms, outcome.run_ms)
+                results.append(self._result(request, outcome.value))
+            else:
+                results.append(self._without_ranking(request, outcome, request_id))
+        return results, f"queue;dur={queue_ms:.2f}, rank;dur={run_ms:.2f}"
+
+    def _submit(self, asked: RecommendationRequest) -> asyncio.Future[Answer[Ranking]]:
+        try:
+            return self._batcher.submit(asked.to_request())
+        except (Overloaded, Closed) as refusal:
+            refused: asyncio.Future[Answer[Ranking]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(refusal)
+            return refused
+
+    def _result(self, asked: RecommendationRequest, ranking: Ranking, failed: bool = False) -> Result:
+        items: list[Result] = [{"item_id": i, "rank": n} for n, i in enumerate(ranking.item_ids, 1)]
+        if "score" in asked.include:
+            for item, score in zip(items, ranking.scores, strict=True):
+                item["score"] = float(score)
+        if "generators" in asked.include:
+            for item, generators in zip(items, ranking.generators, strict=True):
+                item["generators"] = generators
+        fallback = "ranker_error" if failed else ranking.fallback
+        return {
+            "recommendation_id": f"rec_{uuid4().hex}",
+            "placement": asked.placement,
+            "items": items,
+            "strategy": ranking.strategy,
+            "fallback": fallback,
+            "degraded": fallback == "ranker_error",
+            "segment": ranking.segment,
+            "model": self._model,
+        }
+
+    def _without_ranking(
+        self, asked: RecommendationRequest, error: BaseException, request_id: str
+    ) -> Result | Problem:
+        if refusal := _REFUSALS.get(type(error)):
+            return problem(*refusal)
+        log_failure("ranking failed", request_id, error)
+        if (popular := self._popular) is not None:
+            excluded = frozenset(asked.exclude.item_ids)
+            keep = [n for n, i in enumerate(popular.item_ids) if i not in excluded][: asked.limit]
+            if keep:
+                return self._result(asked, _only(popular, keep), failed=True)
+        return problem("internal_error", "The ranking failed")
+
+
+def _only(ranking: Ranking, keep: list[int]) -> Ranking:
+    return Ranking(
+        item_ids=[ranking.item_ids[n] for n in keep],
+        scores=[ranking.scores[n] for n in keep],
+        generators=[ranking.generators[n] for n in keep],
+        strategy=ranking.strategy,
+        fallback=ranking.fallback,
+        segment=ranking.segment,
+    )
+
+
+def _check(raw: object, pointer: str) -> RecommendationRequest | Problem:
+    try:
+        return RecommendationRequest.model_validate(raw)
+    except ValidationError as error:
+        errors = field_errors(error.errors(include_url=False, include_input=False), pointer)
+        return problem("invalid_request", "The request is wrong; `errors` says where", errors)
+
+
+def as_result(outcome: Result | Problem) -> Result:
+    """An element of `results`."""
+    return {"error": as_dict(outcome)} if isinstance(outcome, Problem) else outcome
+
+
+def failure(outcomes: Sequence[Result | Problem]) -> Problem | None:
+    """The problem of the whole answer when no request was answered; else None.
+
+    The gravest status stands for all: one server error means that sending the same again may work.
+    """
+    problems = [o for o in outcomes if isinstance(o, Problem)]
+    if len(problems) < len(outcomes):
+        return None
+    gravest = max(problems, key=lambda p: p.status)
+    errors: list[FieldError] = [e for p in problems for e in p.errors or []]
+    return gravest.model_copy(update={"errors": errors or None})

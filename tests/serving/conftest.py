@@ -1,0 +1,101 @@
+"""A recommender that needs no bundle, and servers around it."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+import uvicorn
+
+from models.ranking import Ranking, Request
+from serving.app import create_app
+from serving.settings import Settings
+
+
+@dataclass
+class FakeRecommender:
+    """Ranks items i0, i1, … for everyone; keeps the batches it was given."""
+
+    catalog: int = 1000
+    hook: Callable[[Sequence[Request]], None] | None = None  # called first; may block or raise
+    batches: list[list[Request]] = field(default_factory=list)
+
+    def recommend(self, requests: list[Request]) -> list[Ranking]:
+        self.batches.append(list(requests))
+        if self.hook:
+            self.hook(requests)
+        return [self._rank(r) for r in requests]
+
+    def _rank(self, request: Request) -> Ranking:
+        names = (f"i{n}" for n in range(self.catalog))
+        items = [i for i in names if i not in request.exclude][: request.limit]
+        known = request.customer_id is not None
+        return Ranking(
+            item_ids=items,
+            scores=[1 - n / 1000 for n in range(len(items))],
+            generators=[("popular", "als")] * len(items),
+            strategy="one_to_one" if known else "popular",
+            fallback=None if known else "unknown_visitor",
+            segment=f"segment of {request.customer_id}" if known else "PROSPECT",
+        )
+
+    @property
+    def info(self) -> dict[str, object]:
+        return {"name": "usual", "as_of": "2026-11-20T00:00:00Z", "metrics": {"one_to_one.ndcg_10": 0.1}}
+
+
+@pytest.fixture
+def fake() -> type[FakeRecommender]:
+    return FakeRecommender
+
+
+@dataclass
+class Server:
+    """A running server and its recommender."""
+
+    client: httpx.Client
+    recommender: FakeRecommender
+    host: str
+    port: int
+
+    def post(self, *requests: object) -> httpx.Response:
+        return self.client.post("/v1/recommendations", json={"requests": list(requests)})
+
+    def post_bytes(self, body: bytes, content_type: str = "application/json") -> httpx.Response:
+        return self.client.post("/v1/recommendations", content=body, headers={"content-type": content_type})
+
+
+@contextmanager
+def running(recommender: FakeRecommender | None = None, **settings: object) -> Iterator[Server]:
+    """The application over real HTTP, on a free loopback port."""
+    recommender = recommender or FakeRecommender()
+    app = create_app(recommender, Settings.model_validate(settings), version="17")
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        thread.join(0.01)
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    try:
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=10, trust_env=False) as client:
+            yield Server(client, recommender, host, port)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server with default settings, shared by the tests of a file."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """`serve(recommender, **settings)`: a server of the test's own."""
+    with ExitStack() as stack:
+        yield lambda *args, **settings: stack.enter_context(running(*args, **settings))

@@ -1,0 +1,51 @@
+from typing import Any
+
+import pytest
+
+from serving.app import create_app
+from serving.schemas import RecommendationsRequest, RecommendationsResponse
+from serving.settings import Settings
+
+
+@pytest.fixture
+def document(fake) -> dict[str, Any]:
+    return create_app(fake(), Settings()).openapi()
+
+
+def refs(node: object) -> set[str]:
+    if isinstance(node, dict):
+        return {r for v in node.values() for r in refs(v)} | ({node["$ref"]} if "$ref" in node else set())
+    return {r for v in node for r in refs(v)} if isinstance(node, list) else set()
+
+
+def test_every_reference_resolves(document) -> None:
+    for ref in refs(document):
+        node: Any = document
+        for step in ref.removeprefix("#/").split("/"):
+            node = node[step]
+
+
+def test_recommendations_are_described(document) -> None:
+    operation = document["paths"]["/v1/recommendations"]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/RecommendationsRequest"}
+    for status in (400, 413, 415, 422, 429, 500, 503, 504):
+        assert "application/problem+json" in operation["responses"][str(status)]["content"]
+    request = document["components"]["schemas"]["RecommendationRequest"]
+    assert request["properties"]["limit"] == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 100,
+        "default": 12,
+        "description": "How many products.",
+        "title": "Limit",
+    }
+    assert request["additionalProperties"] is False
+
+
+def test_examples_are_valid(document) -> None:
+    schemas = document["components"]["schemas"]
+    for example in schemas["RecommendationRequest"]["examples"]:
+        RecommendationsRequest.model_validate({"requests": [example]})
+    for example in schemas["RecommendationsResponse"]["examples"]:
+        RecommendationsResponse.model_validate(example)

@@ -1,0 +1,75 @@
+"""The BentoML service, in this process."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("module", ["serving.app", "serving.service"])
+def test_serving_imports_nothing_of_training(module: str) -> None:
+    """A server needs neither the memory nor the packages that training does."""
+    code = f"import {module}, sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    assert not loaded & {"mlflow", "optuna", "matplotlib", "training"}
+
+
+@pytest.fixture
+def client(fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TestClient]:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    monkeypatch.setenv("USUAL_BUNDLE", str(tmp_path))
+    monkeypatch.setenv("USUAL_MAX_BATCH", "3")
+    monkeypatch.setattr("models.recommender.load", lambda _: fake())
+    from serving.service import Usual
+
+    with TestClient(Usual.to_asgi()) as client:
+        yield client
+
+
+def test_http_api_is_mounted(client: TestClient) -> None:
+    response = client.post("/v1/recommendations", json={"requests": [{"customer_id": "a", "limit": 1}]})
+    assert response.status_code == 200
+    assert response.json()["results"][0]["segment"] == "segment of a"
+    assert response.headers["cache-control"] == "private, no-store"
+    assert client.get("/readyz").status_code == 200
+    assert client.get("/openapi.json").json()["info"]["title"] == "The Usual"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/nowhere", 404), ("GET", "/v1/recommendations", 405), ("GET", "/metrics", 404)],
+)
+def test_errors_are_problems_here_too(client: TestClient, method: str, path: str, status: int) -> None:
+    response = client.request(method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert len(response.headers.get_list("x-request-id")) == 1
+
+
+def test_bulk_answers_each_request_by_itself(client: TestClient) -> None:
+    requests = [{"customer_id": f"u{n}", "limit": 1} for n in range(10)]
+    requests[4] = {"customer_id": "u4", "limit": 0}
+    results = client.post("/v1/recommendations/bulk", json={"requests": requests}).json()
+    assert len(results) == 10
+    assert [r.get("segment") for r in results[:4]] == [f"segment of u{n}" for n in range(4)]
+    assert [r.get("segment") for r in results[5:]] == [f"segment of u{n}" for n in range(5, 10)]
+    assert results[4]["error"]["errors"] == [
+        {"pointer": "/limit", "detail": "Input should be greater than or equal to 1"}
+    ]
+
+
+def test_bulk_refuses_large_bodies(client: TestClient) -> None:
+    response = client.post("/v1/recommendations/bulk", content=b" " * 3_000_000)
+    assert response.status_code == 413
+    assert response.json()["code"] == "body_too_large"
+
+
+def test_bulk_errors_log_no_input(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    assert client.post("/v1/recommendations/bulk", json={"requests": "secret"}).status_code == 400
+    assert "secret" not in caplog.text

@@ -1,0 +1,116 @@
+"""Who is asked about at a boundary, and what they turn out to want: queries and their labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from features.clock import SECOND, moment
+from features.snapshot import Snapshot
+from features.visitors import VISIT_EVENTS, Visitors
+
+GRADE = {"view_item": 1, "add_to_cart": 2, "purchase": 3}
+VISIT_GAP = 30 * 60 * SECOND  # a visitor silent for longer starts a new visit, where the log has no session_id
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Visitors at a boundary and their relevant items.
+
+    `query`, `item`, `grade` (1 view, 2 cart, 3 purchase): one entry per relevant pair, sorted by query,
+    then item. Every query has at least one.
+    """
+
+    visitors: Visitors
+    query: np.ndarray
+    item: np.ndarray
+    grade: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.visitors)
+
+    def labels(self, query: np.ndarray, item: np.ndarray, items: int) -> np.ndarray:
+        """int64[n]: the grade of each (query, item), 0 where it is not relevant."""
+        if not len(self.query):
+            return np.zeros(len(query), np.int64)
+        keys = self.query.astype(np.int64) * items + self.item
+        wanted = query.astype(np.int64) * items + item
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[at] == wanted, self.grade[at], 0)
+
+
+def window(events: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
+    """Consented events with an item in [start, end), with `t` in microseconds."""
+    return (
+        events.filter(
+            pl.col("timestamp") >= moment(start),
+            pl.col("timestamp") < moment(end),
+            pl.col("consent").fill_null(True),
+            pl.col("item_id").is_not_null(),
+        )
+        .with_columns(pl.col("name").cast(pl.String), t=pl.col("timestamp").dt.timestamp("us"))
+        .filter(pl.col("name").is_in(list(GRADE)))
+        .collect()
+    )
+
+
+def one_to_one(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
+    """Customers with history before the snapshot who buy in `future`; relevant: the items they buy."""
+    bought = future.filter(pl.col("name") == "purchase", pl.col("customer_id").is_not_null())
+    pairs = bought.select("customer_id", "item_id").unique()
+    customer = snapshot.customers.find(pairs["customer_id"].to_list())
+    item = snapshot.items.find(pairs["item_id"].to_list())
+    keep = (customer >= 0) & (item >= 0)
+    keep &= snapshot.has_history(customer)
+    customer, item = customer[keep], item[keep]
+    asked, query = np.unique(customer, return_inverse=True)
+    order = np.lexsort((item, query))
+    grade = np.full(len(item), GRADE["purchase"], np.int64)
+    return Queries(Visitors.of_customers(asked), query[order], item[order], grade)
+
+
+def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> Queries:
+    """Moments inside visits of people the snapshot does not know.
+
+    Each visit is cut at one of its instants, chosen by a hash of the visit: what came before is known
+    (`Visitors`), what the visitor touches from then on is relevant.
+    """
+    visits = _visits(future)
+    customers = snapshot.customers.find(visits["customer_id"].fill_null("").to_list())
+    visits = visits.filter(~pl.Series(snapshot.has_history(customers), dtype=pl.Boolean))
+    visits = visits.with_columns(item=pl.Series(snapshot.items.find(visits["item_id"].to_list())))
+    visits = visits.filter(pl.col("item") >= 0)
+    if visits.is_empty():
+        none = np.zeros(0, np.int64)
+        return Queries(Visitors.of_customers(none), none, none, none)
+    draw = pl.col("visit").hash(seed)
+    chosen = visits.select("visit", _draw=draw).unique().sort("_draw", "visit").head(limit)
+    visits = visits.join(chosen.select("visit"), on="visit").sort("visit", "t", "event_id", "item")
+    instants = pl.col("t").rank("dense").over("visit").cast(pl.Int64) - 1
+    cut = (draw // 2**20) % (instants.max().over("visit") + 1).cast(pl.UInt64)
+    visits = visits.with_columns(query=pl.col("visit").rank("dense").cast(pl.Int64) - 1, known=instants < cut)
+    before = visits.filter("known")
+    after = (
+        visits.filter(~pl.col("known"))
+        .with_columns(grade=pl.col("name").replace_strict(GRADE, return_dtype=pl.Int64))
+        .group_by("query", "item")
+        .agg(pl.col("grade").max())
+        .sort("query", "item")
+    )
+    n = visits["query"].n_unique()
+    visitors = Visitors.of(
+        np.full(n, -1, np.int64),
+        before["query"].to_numpy(),
+        before["item"].to_numpy(),
+        before["name"].replace_strict(VISIT_EVENTS, return_dtype=pl.Float32).to_numpy(),
+    )
+    return Queries(visitors, after["query"].to_numpy(), after["item"].to_numpy(), after["grade"].to_numpy())
+
+
+def _visits(future: pl.DataFrame) -> pl.DataFrame:
+    """Adds `visit`: the session, or where there is none a run of events without a gap of half an hour."""
+    who = pl.coalesce("customer_id", "client_id")
+    ordered = future.with_columns(_who=who).sort("_who", "t", "event_id", "item_id")
+    gap = (pl.col("t").diff().over("_who") > VISIT_GAP).fill_null(True)
+    run = pl.format("{}/{}", "_who", gap.cum_sum().over("_who"))
+    return ordered.with_columns(visit=pl.coalesce("session_id", run)).drop("_who")

@@ -1,0 +1,57 @@
+"""What `usual train --recipe` reads: every setting of a training run."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from features.errors import InputError
+from models.candidates.generators import GeneratorsConfig
+from models.two_stage import TwoStageConfig
+
+DEFAULT = Path(__file__).with_name("recipe.yml")
+
+
+class Recipe(BaseModel):
+    """A training run. The defaults live in recipe.yml; the values there were measured."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    horizon_days: PositiveInt
+    """How far ahead a customer's purchases are predicted, and how long the hold-out window is."""
+    boundaries: PositiveInt
+    """Most training boundaries, counted back from the end of the log."""
+    boundary_step_days: PositiveInt
+    """Days between boundaries; whole weeks keep weekdays aligned."""
+    visit_days: PositiveInt
+    """Visits this long after a boundary are training queries of the predictive recommender."""
+    negatives_per_positive: PositiveInt = Field(le=1000)
+    """Most candidates without a positive label kept for each one with."""
+    negatives_per_query: PositiveInt
+    """Most candidates without a positive label kept in all for one query."""
+    visits_per_boundary: PositiveInt
+    """Most visits taken as queries after one boundary."""
+    seed: int
+    """Where sampling starts."""
+    generators: GeneratorsConfig
+    """Settings of the candidate generators."""
+    one_to_one: TwoStageConfig
+    """The recommender for customers with history."""
+    predictive: TwoStageConfig
+    """The recommender for everyone else."""
+
+
+def load(path: Path | None = None) -> Recipe:
+    """The recipe at `path`, or the default one. Raises `InputError` naming the wrong keys."""
+    path = path or DEFAULT
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"the recipe {path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"the recipe {path} is not valid YAML: {error}") from error
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
+        raise InputError(f"the recipe {path} does not fit: {lines}. {DEFAULT} shows every key") from error

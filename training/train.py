@@ -1,0 +1,143 @@
+"""One training run: boundaries, two fits, a hold-out in between.
+
+The hold-out is the last `horizon_days` before the end. The first fit sees only boundaries whose label
+windows end before the hold-out begins; it is what the hold-out measures. The second fit adds the boundaries
+inside the hold-out, and with the generators refitted on everything it is what is shipped.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from features import tables
+from features.clock import DAY, iso, micros, next_midnight
+from features.errors import InputError
+from features.log import EventLog
+from features.snapshot import Snapshot
+from models.bundle import Bundle, RecommenderName
+from models.candidates.generators import Generators
+from models.ranker import Ranker
+from models.two_stage import TwoStage, TwoStageConfig
+from training.evaluate import Evaluation, evaluate
+from training.examples import Boundary, Examples, boundary, examples
+from training.progress import Step, silent
+from training.queries import Queries
+from training.recipe import Recipe
+
+FEWEST_QUERIES = 20  # with fewer a ranker would learn by heart
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained bundle, how its recipe did on the hold-out, and what it was made from."""
+
+    bundle: Bundle
+    evaluations: dict[RecommenderName, Evaluation]
+    holdout: tuple[int, int]
+    boundaries: list[int]
+    rows: dict[str, int]  # training rows per recommender
+    events: int  # before the end
+    recipe: Recipe
+    until: int
+
+
+def boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
+    """Training boundaries, latest first: the first is where the hold-out begins.
+
+    Raises `InputError` where the log is too short for a boundary with a horizon before and after it.
+    """
+    horizon = recipe.horizon_days * DAY
+    if until <= events_from:
+        raise InputError(
+            f"the end of training, {iso(until)}, is not after the log's first event, {iso(events_from)}; "
+            "choose a later --until"
+        )
+    first = until - horizon
+    points = [first - k * recipe.boundary_step_days * DAY for k in range(recipe.boundaries)]
+    usable = [at for at in points if at >= events_from + horizon]
+    if not any(at <= first - horizon for at in usable):
+        needed = 3 * recipe.horizon_days
+        raise InputError(
+            f"the log covers {(until - events_from) / DAY:.0f} days before {iso(until)}; with horizon_days "
+            f"{recipe.horizon_days} training needs {needed}: one horizon to learn from, one to label, one to "
+            "hold out. Bring more history or a recipe with a shorter horizon"
+        )
+    return usable
+
+
+def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: Step = silent) -> Result:
+    """Train on the events before `until` (default: the midnight after the last event)."""
+    end = until if until is not None else next_midnight(micros(event_log.last) + 1)
+    points = boundaries(micros(event_log.first), end, recipe)
+    events, catalog = event_log.scan(), event_log.catalog()
+    horizon = recipe.horizon_days * DAY
+
+    parts: dict[RecommenderName, list[Examples]] = {"one_to_one": [], "predictive": []}
+    holdout: Boundary | None = None
+    total = len(points) + 3
+    for n, at in enumerate(points, start=1):
+        step(f"refit as of {iso(at)[:10]}", n, total)
+        point = boundary(events, catalog, at, recipe)
+        holdout = holdout or point
+        for name, made in parts.items():
+            made.append(examples(point, _asked(point, name), _config(recipe, name), recipe))
+    assert holdout is not None  # noqa: S101  points is never empty
+
+    before_holdout = [at <= holdout.at - horizon for at in points]
+    rankers: dict[RecommenderName, Ranker] = {}
+    evaluations: dict[RecommenderName, Evaluation] = {}
+    rows: dict[str, int] = {}
+    for name, made in parts.items():
+        config = _config(recipe, name)
+        seen = Examples.concat([part for part, early in zip(made, before_holdout, strict=True) if early])
+        everything = Examples.concat(made)
+        rows[name] = len(everything.labels)
+        step(f"{name}: fit and hold-out", len(points) + 1 + len(rankers), total)
+        if len(seen.groups) < FEWEST_QUERIES:
+            continue
+        first = Ranker.fit(seen.matrix, seen.labels, seen.groups, config.ranker)
+        asked = _asked(holdout, name)
+        if len(asked):
+            two_stage = TwoStage(holdout.generators, dict(config.budgets), first)
+            evaluations[name] = evaluate(two_stage, holdout.snapshot, asked)
+        rankers[name] = Ranker.fit(everything.matrix, everything.labels, everything.groups, config.ranker)
+    if not rankers:
+        raise InputError(
+            "no recommender could be trained: the log has too few customers who come back and too few visits; "
+            "bring more history or a recipe with a shorter horizon"
+        )
+
+    step(f"refit as of {iso(end)[:10]}", total, total)
+    snapshot = Snapshot.of(tables.build(events, catalog, end))
+    generators = Generators.fit(snapshot, recipe.generators)
+    return Result(
+        bundle=Bundle(
+            snapshot=snapshot,
+            generators=generators,
+            recommenders={
+                name: TwoStage(generators, dict(_config(recipe, name).budgets), ranker)
+                for name, ranker in rankers.items()
+            },
+            metrics={k: v for name, e in evaluations.items() for k, v in e.prefixed(name).items()},
+        ),
+        evaluations=evaluations,
+        holdout=(holdout.at, end),
+        boundaries=points,
+        rows=rows,
+        events=_count(events, end),
+        recipe=recipe,
+        until=end,
+    )
+
+
+def _config(recipe: Recipe, name: RecommenderName) -> TwoStageConfig:
+    return recipe.one_to_one if name == "one_to_one" else recipe.predictive
+
+
+def _asked(point: Boundary, name: RecommenderName) -> Queries:
+    return point.one_to_one if name == "one_to_one" else point.predictive
+
+
+def _count(events: pl.LazyFrame, end: int) -> int:
+    early = events.filter(pl.col("timestamp").dt.timestamp("us") < end)
+    return int(early.select(pl.len()).collect().item())

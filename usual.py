@@ -1,0 +1,304 @@
+"""The front door: every command, a few lines each."""
+
+import json
+import shutil
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import features as features  # fixes thread counts before any library starts its own
+from features.errors import InputError
+from features.home import home
+
+app = typer.Typer(
+    help="Personalization for online shops: an event log goes in, ranked products come out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class SourceChoice(StrEnum):
+    online_retail = "online-retail"
+    events = "events"
+    simulated = "simulated"
+
+
+LogDir = Annotated[Path, typer.Option("--log", help="Event log directory, as `usual ingest` writes it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as one JSON object.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Bundle directory or MLflow URI; default: the champion."),
+]
+
+
+def say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def answer(value: dict[str, Any], as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(value, indent=1, default=str) if as_json else text)
+
+
+@app.command()
+def ingest(
+    source: SourceChoice,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files to read; none for `simulated`.")] = None,
+    out: Annotated[Path, typer.Option(help="Event log directory; a log that is there is added to.")] = Path("log"),
+    mapping: Annotated[Path | None, typer.Option(help="`events`: YAML that maps your columns to ours.")] = None,
+    customers: Annotated[int | None, typer.Option(help="`simulated`: how many customers.")] = None,
+    items: Annotated[int | None, typer.Option(help="`simulated`: how many items.")] = None,
+    days: Annotated[int | None, typer.Option(help="`simulated`: how many days.")] = None,
+    seed: Annotated[int | None, typer.Option(help="`simulated`: where chance starts.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read SOURCE into an event log; bad rows are kept beside it with their reason."""
+    from features import ingest as door
+    from features import sources
+    from features.sources.simulated import SimulatorConfig
+
+    given = {"customers": customers, "items": items, "days": days, "seed": seed}
+    settings = {name: value for name, value in given.items() if value is not None}
+    if settings and source is not SourceChoice.simulated:
+        raise InputError(f"{', '.join(f'--{s}' for s in settings)} only goes with the source simulated")
+    config = validated(SimulatorConfig, settings, "the simulator's settings") if settings else None
+    report = door.ingest(sources.read(source.value, paths or [], mapping, config), out)
+    answer(report.as_dict(), as_json, report.text())
+
+
+@app.command(name="features")
+def features_(
+    log: LogDir,
+    as_of: Annotated[str, typer.Option(help="Events before this time count; ISO 8601, UTC.")],
+    out: Annotated[Path, typer.Option(help="Directory for the tables.")],
+    as_json: Json = False,
+) -> None:
+    """Write the customer, item and history tables as of one instant."""
+    from features import clock, tables
+    from features.log import EventLog
+
+    event_log = EventLog.open(log)
+    made = tables.build(event_log.scan(), event_log.catalog(), clock.parse(as_of, "--as-of"))
+    made.write(out)
+    sizes = {"customers": made.customers.height, "items": made.items.height, "history": made.history.height}
+    lines = "\n".join(f"{n:>12,}  {name}.parquet" for name, n in sizes.items())
+    answer({**sizes, "as_of": clock.iso(made.as_of), "out": out}, as_json, f"{lines}\nwritten to {out}")
+
+
+@app.command()
+def train(
+    log: LogDir,
+    until: Annotated[str | None, typer.Option(help="Use events before this time; default: all of the log.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Settings; default: training/recipe.yml.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit, evaluate on a hold-out, log to MLflow, register as challenger."""
+    from features import clock
+    from features.log import EventLog
+    from training import config, report, tracking
+    from training import recipe as recipes
+    from training.progress import steps
+    from training.train import train as fit
+
+    settings = config.load()
+    event_log, chosen = EventLog.open(log), recipes.load(recipe)
+    end = clock.parse(until, "--until") if until else None
+    with steps() as step:
+        result = fit(event_log, chosen, end, step)
+    logged = tracking.log_run(result, event_log, settings)
+    answer(report.as_dict(result, logged), as_json, report.text(result, logged))
+
+
+@app.command()
+def evaluate(
+    log: LogDir,
+    start: Annotated[str, typer.Option("--from", help="Start of the window, ISO 8601.")],
+    end: Annotated[str, typer.Option("--to", help="End of the window (not included).")],
+    model: Model = None,
+    as_json: Json = False,
+) -> None:
+    """Replay a model on a window it has not seen."""
+    from features import clock
+    from features.log import EventLog
+    from training import recipe, report
+    from training.replay import replay
+
+    evaluations = replay(
+        _bundle(model),
+        EventLog.open(log),
+        clock.parse(start, "--from"),
+        clock.parse(end, "--to"),
+        recipe.load(),
+    )
+    answer(
+        {k: v for name, e in evaluations.items() for k, v in e.prefixed(name).items()},
+        as_json,
+        report.metrics_table(evaluations),
+    )
+
+
+@app.command()
+def promote(
+    force: Annotated[str | None, typer.Option(help="Promote whatever the gate says, for this reason.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Log with events newer than both models, to compare them on.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the challenger champion, if the gate in mlflow.yml lets it pass."""
+    from features.log import EventLog
+    from training import config
+    from training.promote import promote as decide
+
+    verdict = decide(config.load(), force, EventLog.open(log) if log else None)
+    outcome = f"champion is version {verdict.champion}" if verdict.promoted else "refused"
+    answer(vars(verdict), as_json, f"{outcome}: {verdict.reason}")
+    if not verdict.promoted:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rollback(as_json: Json = False) -> None:
+    """Give the alias champion back to the version before."""
+    from training import config
+    from training.promote import rollback as undo
+
+    verdict = undo(config.load())
+    answer(vars(verdict), as_json, f"champion is version {verdict.champion}: {verdict.reason}")
+
+
+@app.command()
+def recommend(
+    out: Annotated[Path, typer.Option(help="Parquet or CSV: customer_id, item_id, rank, score.")],
+    model: Model = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Refresh the model's snapshot from this log.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="With --log: as of when; default: the model's own time.")] = None,
+    customers: Annotated[
+        Path | None, typer.Option(help="File with a column customer_id, or one id a line; default: all.")
+    ] = None,
+    k: Annotated[int, typer.Option(help="Products per customer.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Rank products for many customers at once."""
+    from features import clock
+    from features.log import EventLog
+    from training import batch
+    from training.replay import refreshed
+
+    bundle = _bundle(model)
+    if as_of and not log:
+        raise InputError("--as-of needs --log: without a log there is only the model's own snapshot")
+    if log:
+        when = clock.parse(as_of, "--as-of") if as_of else bundle.snapshot.as_of
+        bundle = refreshed(bundle, EventLog.open(log), when)
+    made = batch.recommend(bundle, batch.read_customers(customers, bundle), k)
+    batch.write(made, out)
+    summary = {"customers": made["customer_id"].n_unique(), "rows": made.height, "out": str(out)}
+    answer(summary, as_json, f"{summary['rows']:,} rows for {summary['customers']:,} customers written to {out}")
+
+
+@app.command()
+def package(model: Model = None, as_json: Json = False) -> None:
+    """Put a model into the BentoML store and build the Bento that serves it."""
+    from serving import packaging
+    from training import config, tracking
+
+    settings = config.load()
+    uri = model or f"models:/{settings.registered_model}@champion"
+    path, label = tracking.bundle_path(uri, settings), tracking.version_label(uri, settings)
+    bento = packaging.package(path, version_label=label)
+    answer(vars(bento), as_json, f"built {bento.tag}\n  {bento.path}\nserve it with: usual serve")
+
+
+@app.command()
+def serve(
+    target: Annotated[
+        str | None, typer.Argument(help="Bento tag or bundle directory; default: the latest Bento.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+    workers: Annotated[int, typer.Option(min=1, help="Server processes.")] = 1,
+) -> None:
+    """Serve the packaged champion, or a bundle directory, over HTTP."""
+    from serving import packaging
+
+    packaging.serve(target, host=host, port=port, workers=workers)
+
+
+@app.command()
+def demo(
+    customers: Annotated[int, typer.Option(help="Customers of the simulated shop.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Where chance starts.")] = 0,
+) -> None:
+    """Simulate a shop, train, promote, package, serve, and ask the server for two visitors."""
+    log = home() / "demo" / "log"
+    shutil.rmtree(log, ignore_errors=True)
+    ingest(SourceChoice.simulated, out=log, customers=customers, seed=seed)
+    train(log)
+    promote(force="demo: the simulated shop was made anew")
+    package()
+    visit(log)
+
+
+def visit(log: Path) -> None:
+    """Start the server and ask for a regular and for someone who just walked in."""
+    import httpx
+    import polars as pl
+
+    from features.log import EventLog
+    from serving.server import running
+
+    event_log = EventLog.open(log)
+    titles = dict(event_log.catalog().select("item_id", "title").iter_rows())
+    buys = event_log.scan().filter(pl.col("name") == "purchase", pl.col("customer_id").is_not_null())
+    regular = buys.group_by("customer_id").len().sort("len", "customer_id").collect()["customer_id"][-1]
+    viewed = event_log.scan().filter(pl.col("name") == "view_item").collect()["item_id"][-1]
+    with running() as url:
+        for who, request in (
+            (f"a regular, {regular}", {"customer_id": regular}),
+            ("someone never seen", {"client_id": "somebody-new"}),
+            (
+                f"the same, having looked at {titles[viewed]}",
+                {"client_id": "somebody-new", "context": {"item_ids": [viewed]}},
+            ),
+        ):
+            body = {"requests": [{"placement": "home.for_you", "limit": 8, **request}]}
+            got = httpx.post(f"{url}/v1/recommendations", json=body, timeout=10).raise_for_status().json()["results"][0]
+            why = f"{got['strategy']}, fallback {got['fallback']}" if got["fallback"] else got["strategy"]
+            typer.echo(f"\nfor {who} ({why}):")
+            for item in got["items"]:
+                typer.echo(f"  {item['rank']:>2}  {item['item_id']:<10} {titles.get(item['item_id'], '')}")
+
+
+def validated(model: type[Any], values: dict[str, Any], what: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return model(**values)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{what}: {lines}") from error
+
+
+def _bundle(model: str | None) -> Any:
+    from models.bundle import Bundle
+    from training import config, tracking
+
+    settings = config.load()
+    return Bundle.load(tracking.bundle_path(model or f"models:/{settings.registered_model}@champion", settings))
+
+
+def main() -> None:
+    """Run a command; a mistake of the user's is one line on stderr and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        say(f"usual: {error}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -223,9 +223,20 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Server processes.")] = 1,
 ) -> None:
     """Serve the packaged champion, or a bundle directory, over HTTP."""
-    from serving import packaging
+    from serving import server
 
-    packaging.serve(target, host=host, port=port, workers=workers)
+    server.serve(target, host=host, port=port, workers=workers)
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Open the MLflow pages: runs, metrics, plots, registered models."""
+    from training import config, tracking
+
+    tracking.serve_ui(config.load(), host, port)
 
 
 @app.command()

@@ -82,10 +82,7 @@ def _requests(port: int, customers: list[str]) -> Iterator[bytes]:
 async def _drive(port: int, connections: int, seconds: float, customers: list[str]) -> Load:
     loop = asyncio.get_running_loop()
     requests = _requests(port, customers)
-    pairs = [
-        await loop.create_connection(lambda: _Connection(requests), "127.0.0.1", port)
-        for _ in range(connections)
-    ]
+    pairs = [await loop.create_connection(lambda: _Connection(requests), "127.0.0.1", port) for _ in range(connections)]
     await asyncio.sleep(min(1.0, seconds / 2))  # warm
     for _, connection in pairs:
         connection.latencies.clear()
@@ -140,6 +137,8 @@ def main() -> None:
     if args.bundle:
         rows["the service with the bundle"] = running(args.bundle)
     baseline = None
+    home = tempfile.TemporaryDirectory()
+    os.environ["USUAL_HOME"] = home.name  # BentoML keeps its files there
     print(f"| server | req/s, {CONNECTIONS} conn. | p50 ms | p99 ms | of bare | p50 ms, 1 conn. | p99 ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, server in rows.items():

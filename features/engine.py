@@ -53,6 +53,11 @@ def usable(events: pl.LazyFrame, as_of: int) -> Lazy:
     )
 
 
+def keep(frame: Lazy) -> Lazy:
+    """Compute now what several tables read: the engine does not share a plan's parts between tables."""
+    return nw.from_native(frame.to_native().collect().lazy())
+
+
 def collect(frames: Sequence[Lazy]) -> list[pl.DataFrame]:
-    """Run several tables at once, so that what they share is computed once."""
+    """Run several tables at once."""
     return pl.collect_all([f.to_native() for f in frames])

@@ -133,7 +133,7 @@ class Histories:
         """
         known = customers >= 0
         row = np.where(known, customers, 0)
-        low, end = self.indptr[row], np.where(known, self.indptr[row + 1], self.indptr[row])
+        low, end = self.indptr[row], self.indptr[row + known]
         high = end.copy()
         last = max(0, len(self.items) - 1)
         for _ in range(int((end - low).max(initial=0)).bit_length()):
@@ -148,7 +148,7 @@ class Histories:
         """All pairs of some customers: (query int64[n], position int64[n]), query i being customers[i]."""
         known = customers >= 0
         row = np.where(known, customers, 0)
-        sizes = np.where(known, self.indptr[row + 1] - self.indptr[row], 0)
+        sizes = self.indptr[row + known] - self.indptr[row]
         query = np.repeat(np.arange(len(customers)), sizes)
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return query, self.indptr[row][query] + within

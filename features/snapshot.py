@@ -95,7 +95,8 @@ def _numbered(ids: pl.Series) -> dict[str, int]:
 
 
 def _positions(values: pl.Series, positions: Mapping[str, int]) -> np.ndarray:
-    return values.replace_strict(positions, return_dtype=pl.Int64).to_numpy()
+    # The cast is for an empty mapping, which replace_strict hands back in the type of the ids.
+    return values.replace_strict(positions, return_dtype=pl.Int64).cast(pl.Int64).to_numpy()
 
 
 def _codes(values: pl.Series) -> np.ndarray:

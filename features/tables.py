@@ -9,7 +9,7 @@ import polars as pl
 from features import behaviour, history, items, orders, rfm
 from features.clock import iso
 from features.columns import names
-from features.engine import collect, usable
+from features.engine import collect, keep, usable
 from features.errors import InputError
 
 CUSTOMER_COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *behaviour.COLUMNS)
@@ -47,10 +47,10 @@ class Tables:
 def build(events: pl.LazyFrame, catalog: pl.DataFrame, as_of: int) -> Tables:
     """The tables of a log's events as of `as_of`. Raises `InputError` where nothing happened before it."""
     seen = usable(events, as_of)
-    lines = orders.lines(seen)
-    placed = orders.orders(lines)
-    refunds = orders.refunds(seen)
-    pairs = history.bought(lines, placed, as_of)
+    lines = keep(orders.lines(seen))
+    placed = keep(orders.orders(lines))
+    refunds = keep(orders.refunds(seen))
+    pairs = keep(history.bought(lines, placed, as_of))
     rfm_table, behaviour_table, item_table, history_table, anonymous = collect(
         [
             rfm.rfm(placed, refunds, as_of),

@@ -28,4 +28,7 @@ THREADS = _configured()
 
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_name] = "1"
+# Idle OpenMP threads sleep instead of spinning: free on an idle machine, and where another process wants
+# the processors, training is three to four times faster than with threads that wait by burning them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("POLARS_MAX_THREADS", str(THREADS))

@@ -1,5 +1,6 @@
 """The HTTP API."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -37,6 +38,9 @@ class _Direct(APIRoute):
 
         self.app = direct
 
+
+# A body comes in one piece, or from someone who keeps connections open on purpose.
+BODY_WITHIN_S = 1.0
 
 _CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
 
@@ -112,25 +116,27 @@ async def _requests(request: Request) -> list[object]:
     if content_type != "application/json":
         raise ProblemError(problem("unsupported_media_type", "Send Content-Type: application/json"))
     try:
-        body = from_json(await request.body(), allow_inf_nan=False)
+        async with asyncio.timeout(BODY_WITHIN_S):
+            content = await request.body()
+    except TimeoutError:
+        detail = f"The body did not arrive within {BODY_WITHIN_S:g} s"
+        raise ProblemError(problem("slow_body", detail)) from None
+    try:
+        body = from_json(content, allow_inf_nan=False)
     except ValueError as error:
         raise ProblemError(problem("malformed_json", f"The body is not JSON: {error}")) from None
     try:
         return Envelope.model_validate(body).requests
     except ValidationError as error:
         errors = field_errors(error.errors(include_url=False, include_input=False))
-        raise ProblemError(
-            problem("invalid_request", "The body is wrong; `errors` says where", errors)
-        ) from None
+        raise ProblemError(problem("invalid_request", "The body is wrong; `errors` says where", errors)) from None
 
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     status = error.status_code
     details = {404: "There is no such path", 405: "The path exists, but not with this method; see Allow"}
-    what = problem(
-        _CODES.get(status, "http_error"), details.get(status, HTTPStatus(status).phrase), status=status
-    )
+    what = problem(_CODES.get(status, "http_error"), details.get(status, HTTPStatus(status).phrase), status=status)
     return respond(what, request.state.request_id, dict(error.headers or {}))
 
 

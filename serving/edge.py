@@ -76,7 +76,7 @@ class Edge:
             what = problem("body_too_large", f"A request body may have {self._limit:,} bytes")
         if what is None or started:
             return
-        answer = respond(what, request_id, {"connection": "close"} if too_large else None)
+        answer = respond(what, request_id)
         if not too_large:
             await answer(scope, receive, finished)
             return

@@ -13,6 +13,7 @@ _REF = "#/components/schemas/"
 
 _PROBLEMS = {
     400: "The body is not JSON",
+    408: "The body did not arrive in time",
     413: "The body is too long",
     415: "The body is not declared as application/json",
     422: "The body, or every request in it, is wrong",
@@ -52,9 +53,7 @@ def describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = get_openapi(
-                title=app.title, version=app.version, summary=app.summary, routes=app.routes
-            )
+            document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
             _, models = models_json_schema(
                 [
                     (RecommendationsRequest, "validation"),

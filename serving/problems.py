@@ -21,6 +21,7 @@ Code = Literal[
     "malformed_json",
     "not_found",
     "method_not_allowed",
+    "slow_body",
     "body_too_large",
     "unsupported_media_type",
     "invalid_request",
@@ -35,6 +36,7 @@ _STATUS: dict[Code, int] = {
     "malformed_json": 400,
     "not_found": 404,
     "method_not_allowed": 405,
+    "slow_body": 408,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_request": 422,
@@ -46,6 +48,9 @@ _STATUS: dict[Code, int] = {
 
 # Seconds after which to try again: a queue drains within its deadline, a restart takes longer.
 _RETRY_AFTER = {429: "1", 503: "5"}
+
+# The rest of such a body is not wanted.
+_CLOSES = {408, 413}
 
 # A body may be wrong in thousands of places; the first ones are enough to mend it.
 MAX_ERRORS = 50
@@ -88,10 +93,12 @@ def problem(code: Code, detail: str, errors: list[FieldError] | None = None, sta
 
 
 def respond(what: Problem, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    """The HTTP answer, with Retry-After where the status calls for it."""
+    """The HTTP answer, with Retry-After and Connection: close where the status calls for them."""
     all_headers = dict(headers or {})
     if retry := _RETRY_AFTER.get(what.status):
         all_headers["retry-after"] = retry
+    if what.status in _CLOSES:
+        all_headers["connection"] = "close"
     body = as_dict(what) | {"instance": f"#{request_id}"}
     return Response(to_json(body), what.status, all_headers, MEDIA_TYPE)
 

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from features.events import EventName
 from models.ranking import Ranking, Recommender, Request
 from serving.batcher import Answer, Batcher, Closed, DeadlineExceeded, Overloaded
 from serving.problems import Code, FieldError, Problem, as_dict, field_errors, log_failure, problem
@@ -47,8 +48,14 @@ class Answers:
         return self._popular is not None
 
     def warm_up(self) -> None:
-        """Rank for an unknown visitor: pages the bundle in and keeps what to answer if ranking fails."""
-        (self._popular,) = self._recommender.recommend([Request(limit=_POPULAR)])
+        """Page the bundle in, by ranking for someone unknown and for someone who looks at a product.
+
+        The first of these answers is kept for when ranking fails.
+        """
+        (popular,) = self._recommender.recommend([Request(limit=_POPULAR)])
+        looked_at: tuple[tuple[str, EventName], ...] = tuple((i, "view_item") for i in popular.item_ids[:3])
+        self._recommender.recommend([Request(limit=12, recent=looked_at)])
+        self._popular = popular
 
     async def close(self) -> None:
         """Answer what is waiting and stop."""
@@ -106,9 +113,7 @@ class Answers:
             "model": self._model,
         }
 
-    def _without_ranking(
-        self, asked: RecommendationRequest, error: BaseException, request_id: str
-    ) -> Result | Problem:
+    def _without_ranking(self, asked: RecommendationRequest, error: BaseException, request_id: str) -> Result | Problem:
         if refusal := _REFUSALS.get(type(error)):
             return problem(*refusal)
         log_failure("ranking failed", request_id, error)

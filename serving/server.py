@@ -84,9 +84,7 @@ def command_line(
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise InputError(
-            f"cannot listen on {host!r}: give an IP address, such as 127.0.0.1 or 0.0.0.0"
-        ) from None
+        raise InputError(f"cannot listen on {host!r}: give an IP address, such as 127.0.0.1 or 0.0.0.0") from None
     env = environment() | {"OTEL_SDK_DISABLED": "true"}
     overrides = json.loads(env.get("BENTOML_CONFIG_OVERRIDES") or "{}")
     overrides.setdefault("services", {}).setdefault("Usual", {})["workers"] = workers

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import models as models  # `load` below comes from beside this file, wherever the server was started
 from features.errors import InputError
-from serving.app import create_app
+from serving.app import BODY_WITHIN_S, create_app
 from serving.edge import Edge
 from serving.recommendations import Answers, as_result
 from serving.settings import read_settings
@@ -26,8 +26,11 @@ from serving.settings import read_settings
 # The name under which a Bento holds its model; it stands for the exact version that was packaged.
 MODEL_ALIAS = "usual-bundle"
 
-# BentoML keeps a timer per request for this long, answered or not. Our own deadline comes first.
-_TIMEOUT_S = 2
+settings = read_settings()
+
+# BentoML keeps a timer per request for this long, answered or not, so it is short; and it ends requests
+# without a problem document, so our own limits on reading and ranking come first.
+_TIMEOUT_S = settings.deadline_ms / 1000 + BODY_WITHIN_S + 1
 
 
 class _Mounted:
@@ -63,8 +66,8 @@ class BulkRequests(BaseModel):
     name="Usual",
     workers=1,
     traffic={"timeout": _TIMEOUT_S},
-    # Both cost a third of the throughput, and the metrics' labels are raw paths: any caller could
-    # make them grow without bound.
+    # Both cost throughput, and the labels of the metrics are raw paths: any caller could make them grow
+    # without bound.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     # BentoML always traces, if only into nothing; leaving every URL out is what stops it.
@@ -81,9 +84,7 @@ class Usual:
     def __init__(self) -> None:
         from models.recommender import load
 
-        settings = read_settings()
         path, version = _bundle(settings.bundle)
-        self._max_batch = settings.max_batch
         self._app = create_app(load(path), settings, version)
 
     @bentoml.on_startup
@@ -106,7 +107,7 @@ class Usual:
         route="/v1/recommendations/bulk",
         batchable=True,
         max_batch_size=256,
-        max_latency_ms=_TIMEOUT_S * 1000,
+        max_latency_ms=int(_TIMEOUT_S * 1000),
         input_spec=BulkRequests,
     )
     async def bulk(self, requests: list[BulkRequest]) -> list[dict[str, Any]]:
@@ -117,8 +118,8 @@ class Usual:
         """
         answers: Answers = self._app.state.answers
         results: list[dict[str, Any]] = []
-        for start in range(0, len(requests), self._max_batch):  # no more at once than the queue takes
-            raw = [r.root for r in requests[start : start + self._max_batch]]
+        for start in range(0, len(requests), settings.max_batch):  # no more at once than the queue takes
+            raw = [r.root for r in requests[start : start + settings.max_batch]]
             outcomes, _ = await answers.answer(raw, "of a bulk call", where="")
             results += [as_result(o) for o in outcomes]
         if len(results) != len(requests):  # BentoML would hand them to the wrong callers
@@ -126,14 +127,8 @@ class Usual:
         return results
 
 
-class _ServiceEdge(Edge):
-    """The body limit for the bulk endpoint too, which is not part of our application."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(app, read_settings().max_body_bytes)
-
-
-Usual.add_asgi_middleware(_ServiceEdge)  # type: ignore[attr-defined]
+# The body limit for the bulk endpoint too, which is not part of our application.
+Usual.add_asgi_middleware(Edge, max_body_bytes=settings.max_body_bytes)  # type: ignore[attr-defined]
 
 
 def _bundle(path: Path | None) -> tuple[Path, str | None]:

@@ -14,7 +14,7 @@ DEPTH = 20  # the deepest cut-off used below
 
 def ndcg_at_10(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Järvelin and Kekäläinen 2002, binary gain; the ideal list is cut at min(10, relevant)."""
-    gain = 1 / np.log2(np.arange(2, 12))
+    gain: np.ndarray = 1 / np.log2(np.arange(2, 12))
     ideal = np.cumsum(gain)[np.clip(relevant, 1, 10) - 1]
     score: np.ndarray = (hits[:, :10] * gain).sum(axis=1) / ideal
     return score
@@ -32,7 +32,8 @@ def map_at_12(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
 
 def hit_rate_at_10(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    return hits[:, :10].any(axis=1).astype(np.float64)
+    hit: np.ndarray = hits[:, :10].any(axis=1).astype(np.float64)
+    return hit
 
 
 def mrr(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ import contextlib
 import json
 import logging
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read w
 import mlflow
 import pandas as pd
 from mlflow.data.dataset import Dataset
-from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.data import sources
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -81,12 +83,15 @@ def log_run(result: Result, event_log: EventLog, config: MlflowConfig) -> Logged
             mlflow.log_figure(plots.segments(evaluation.per_query, name), f"plots/{name}_ndcg_by_segment.png")
             mlflow.log_table(evaluation.per_query.drop("customer_id").to_pandas(), f"evaluation/{name}.json")
         mlflow.log_table(_sample(result.bundle), "sample_recommendations.json")
-        with tempfile.TemporaryDirectory() as scratch, _quiet():
-            path = result.bundle.save(Path(scratch) / "bundle")
+        # Relative names from a scratch directory: MLmodel records the paths it is given, and the trainer's
+        # are nobody's business.
+        with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch), _quiet():
+            result.bundle.save(Path("bundle"))
+            shutil.copy(pyfunc.__file__, "pyfunc.py")
             info = mlflow.pyfunc.log_model(
                 name=config.registered_model,
-                python_model=pyfunc.__file__,
-                artifacts={"bundle": str(path)},
+                python_model="pyfunc.py",
+                artifacts={"bundle": "bundle"},
                 code_paths=[str(Path(p.__file__).parent) for p in (features, models) if p.__file__],
                 pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", *SERVING_PACKAGES)],
                 signature=_SIGNATURE,
@@ -172,9 +177,9 @@ class EventLogDataset(Dataset):
             "items": len(result.bundle.snapshot.items),
             **{f"training_rows_{name}": n for name, n in result.rows.items()},
         }
-        super().__init__(
-            LocalArtifactDatasetSource(str(event_log.path.resolve())), event_log.path.name, event_log.fingerprint
-        )
+        # MLflow makes this class at import, where mypy cannot see it.
+        source = sources.LocalArtifactDatasetSource(str(event_log.path.resolve()))  # type: ignore[attr-defined]
+        super().__init__(source, event_log.path.name, event_log.fingerprint)
 
     def _compute_digest(self) -> str:
         return str(self.digest)
@@ -235,6 +240,17 @@ def _sample(bundle: Bundle) -> pd.DataFrame:
         ],
         columns=["customer_id", "segment", "strategy", "rank", "item_id", "generators"],
     )
+
+
+def serve_ui(config: MlflowConfig, host: str, port: int) -> None:
+    """Become an MLflow server over the configured store; does not return."""
+    if config.uri.startswith(("http://", "https://")):
+        raise InputError(f"runs are kept on a server already: open {config.uri}")
+    connect(config)  # makes the store if this is its first use
+    command = ["mlflow", "server", "--backend-store-uri", config.uri, "--host", host, "--port", str(port)]
+    # One worker and no job processes: this serves one analyst from a local store.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    os.execv(sys.executable, [sys.executable, "-m", *command, "--workers", "1"])  # noqa: S606
 
 
 @contextlib.contextmanager

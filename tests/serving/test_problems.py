@@ -177,6 +177,21 @@ def test_false_content_length_gets_no_further(server, declared: str) -> None:
     assert server.post(ANYONE).status_code == 200
 
 
+def test_body_that_does_not_arrive_is_408(server, monkeypatch) -> None:
+    monkeypatch.setattr("serving.app.BODY_WITHIN_S", 0.05)
+    with socket.create_connection((server.host, server.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 500\r\n\r\n{"
+        )
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 408
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["connection"] == "close"
+        assert json.loads(answer.read())["code"] == "slow_body"
+
+
 def test_client_that_leaves_does_no_harm(server, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_connection((server.host, server.port), timeout=10) as connection:
         connection.sendall(

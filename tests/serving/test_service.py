@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from serving.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -23,12 +25,11 @@ def test_serving_imports_nothing_of_training(module: str) -> None:
 @pytest.fixture
 def client(fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TestClient]:
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
-    monkeypatch.setenv("USUAL_BUNDLE", str(tmp_path))
-    monkeypatch.setenv("USUAL_MAX_BATCH", "3")
-    monkeypatch.setattr("models.recommender.load", lambda _: fake())
-    from serving.service import Usual
+    from serving import service
 
-    with TestClient(Usual.to_asgi()) as client:
+    monkeypatch.setattr("models.recommender.load", lambda _: fake())
+    monkeypatch.setattr(service, "settings", Settings(bundle=tmp_path, max_batch=3))
+    with TestClient(service.Usual.to_asgi()) as client:
         yield client
 
 

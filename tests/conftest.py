@@ -1,0 +1,30 @@
+"""A shop that is simulated once and read by many."""
+
+import features  # isort: skip  # first: it fixes the thread counts before numpy is imported
+from datetime import UTC, datetime, time
+
+import pytest
+
+from features import tables
+from features.clock import DAY, micros
+from features.ingest import Parsed
+from features.snapshot import Snapshot
+from features.sources.simulated import SimulatorConfig, read
+
+SHOP = SimulatorConfig(
+    customers=150, visitors_per_customer=1.5, items=60, days=70, seed=3, sessions_per_customer=12, conversion=0.3
+)
+SHOP_ENDS = micros(datetime.combine(SHOP.start, time(), UTC)) + SHOP.days * DAY
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Parsed:
+    """Seventy days of a shop with habits, strangers, refunds and people who refuse consent."""
+    (parsed,) = read(SHOP)
+    return parsed
+
+
+@pytest.fixture(scope="session")
+def simulated_snapshot(simulated: Parsed) -> Snapshot:
+    """What that shop knew ten days before its log ends."""
+    return Snapshot.of(tables.build(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - 10 * DAY))

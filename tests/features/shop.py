@@ -1,0 +1,136 @@
+"""Small shops: events by hand, events by hypothesis, and what is made of them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from features import tables
+from features.clock import DAY, SECOND, micros, moment
+from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, conform
+from features.snapshot import Snapshot
+from features.tables import Tables
+
+AS_OF = micros(datetime(2024, 5, 1, tzinfo=UTC))
+
+ITEMS = tuple(f"i{n}" for n in range(7))
+CATALOG = conform(
+    pl.DataFrame({
+        "item_id": ITEMS,
+        "category": ["Kitchen/Tea", "Kitchen/Tea", "Kitchen", None, "Garden", "Garden", "Garden"],
+        "brand": ["Alder", "Birch", "Alder", "Birch", None, "Alder", None],
+    }),  # fmt: skip
+    CATALOG_SCHEMA,
+)
+
+Row = dict[str, Any]
+
+
+def row(name: str, days: float, who: str | None, item: str | None = None, *more: object, **columns: object) -> Row:
+    """An event `days` after `AS_OF`. `who` is a customer (c…) or a client (d…); `more` is quantity, price, order_id."""
+    known = who is not None and who.startswith("c")
+    values = dict(zip(("quantity", "price", "order_id"), more, strict=False))
+    if name in ("purchase", "refund"):
+        values = {"quantity": 1.0, "price": 1.0} | values
+    who_columns = {"customer_id": who if known else None, "client_id": None if known else who}
+    when = moment(AS_OF + round(days * DAY))
+    return {"name": name, "timestamp": when, "item_id": item} | who_columns | values | columns
+
+
+def frame(rows: Sequence[Row]) -> pl.DataFrame:
+    """The rows as an event log; each is an event of its own unless it says which."""
+    numbered = [{"event_id": f"e{n}"} | r for n, r in enumerate(rows)]
+    used = {c: t for c, t in EVENT_SCHEMA.items() if c == "event_id" or any(c in r for r in rows)}
+    return conform(pl.DataFrame(numbered, schema=used), EVENT_SCHEMA)
+
+
+def build(rows: Sequence[Row], as_of: int = AS_OF) -> Tables:
+    return tables.build(frame(rows).lazy(), CATALOG, as_of)
+
+
+def snapshot(rows: Sequence[Row], as_of: int = AS_OF) -> Snapshot:
+    return Snapshot.of(build(rows, as_of))
+
+
+def one(table: pl.DataFrame, **keys: str) -> Row:
+    """The single row of a table with these ids."""
+    return table.row(by_predicate=pl.all_horizontal(pl.col(k) == v for k, v in keys.items()), named=True)
+
+
+def same_tables(a: Tables, b: Tables) -> bool:
+    """Bit for bit; NaN equals NaN, null equals null."""
+    frames = ("customers", "items", "history", "anonymous")
+    return a.cut_points == b.cut_points and all(getattr(a, f).equals(getattr(b, f)) for f in frames)
+
+
+def same_arrays(a: np.ndarray, b: np.ndarray) -> bool:
+    """Bit for bit, dtype and shape included."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def snapshot_arrays(s: Snapshot) -> dict[str, np.ndarray]:
+    anonymous = s.anonymous or ()
+    return {
+        "customers": np.array(s.customers.values.to_pylist(), str),
+        "segments": s.segments,
+        "customer_features": s.customer_features,
+        "items": np.array(s.items.values.to_pylist(), str),
+        "categories": s.categories,
+        "brands": s.brands,
+        "item_features": s.item_features,
+        "indptr": s.history.indptr,
+        "pairs": s.history.items,
+        "values": s.history.values,
+        **{f"anonymous_{n}": a for n, a in enumerate(anonymous)},
+    }
+
+
+def same_snapshots(a: Snapshot, b: Snapshot) -> bool:
+    one_, other = snapshot_arrays(a), snapshot_arrays(b)
+    return a.as_of == b.as_of and one_.keys() == other.keys() and all(same_arrays(one_[k], other[k]) for k in one_)
+
+
+# Mostly the events that count, so that a few of them make a shop.
+_NAMES = ("purchase", "purchase", "purchase", "view_item", "view_item", "add_to_cart", "refund", "login", "tea_brewed")
+
+
+def events(first_day: int, last_day: int, *, newcomers: bool = False, least: int = 0) -> st.SearchStrategy[list[Row]]:
+    """Events in [first_day, last_day) relative to `AS_OF`, in any order; some at the very first instant.
+
+    `newcomers` adds customers, clients and items that other calls do not draw.
+    """
+    people = ("c0", "c1", "c2", "c3", "c4", "d0", "d1", *(("c8", "c9", "d9") if newcomers else ()))
+    wares = (*ITEMS[:5], *(("i6", "new") if newcomers else ()))
+    span = (last_day - first_day) * DAY
+    offset = st.one_of(st.sampled_from([0, 1, SECOND]), st.integers(0, span - 1)).map(lambda t: t / DAY)
+    drawn = st.builds(
+        lambda name, after, who, item, units, cents, order, session: row(
+            name,
+            first_day + after,
+            who,
+            item,
+            float(units) if name != "login" else None,
+            cents / 100,
+            order,
+            session_id=session,
+            consent=None,
+        ),
+        st.sampled_from(_NAMES),
+        offset,
+        st.sampled_from(people),
+        st.sampled_from(wares),
+        st.integers(1, 4),
+        st.integers(1, 999),
+        st.sampled_from([None, "o1", "o2", "o3", "o4"]),
+        st.sampled_from([None, "s1", "s2", "s3"]),
+    )
+    return st.lists(drawn, min_size=least, max_size=24)
+
+
+def examples(n: int) -> settings:
+    """So many examples, the same ones each time."""
+    return settings(max_examples=n, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

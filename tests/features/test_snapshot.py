@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features import tables
+from features.clock import iso
+from features.columns import names
+from features.errors import InputError
+from features.snapshot import SEGMENT_NAMES, Snapshot
+from features.tables import CUSTOMER_COLUMNS, ITEM_COLUMNS
+from features.visitors import Visitors
+from tests.features.shop import (
+    AS_OF,
+    CATALOG,
+    Row,
+    build,
+    events,
+    examples,
+    frame,
+    one,
+    row,
+    same_snapshots,
+    same_tables,
+    snapshot,
+)
+
+FIRST = row("purchase", -3, "c0", "i0", 1.0, 2.0, "o1")
+
+
+def shuffled(rows: list[Row], seed: int) -> pl.DataFrame:
+    return frame(rows).sample(fraction=1, shuffle=True, seed=seed)
+
+
+@examples(12)
+@given(events(-120, 0), st.integers(0, 99))
+def test_the_order_of_rows_changes_nothing(rows: list[Row], seed: int):
+    rows = [FIRST, *rows]
+    once = tables.build(frame(rows).lazy(), CATALOG, AS_OF)
+    again = tables.build(shuffled(rows, seed).lazy(), CATALOG, AS_OF)
+    assert same_tables(once, again)
+    assert same_snapshots(Snapshot.of(once), Snapshot.of(again))
+
+
+@examples(12)
+@given(events(-120, 0), events(-120, 0, newcomers=True, least=1))
+def test_refused_consent_and_unknown_names_leave_no_trace(rows: list[Row], others: list[Row]):
+    rows = [FIRST, *rows]
+    unseen = [r | {"consent": False} for r in others] + [r | {"name": "tea_brewed"} for r in others]
+    assert same_tables(build(rows), build([*rows, *unseen]))
+
+
+@pytest.mark.parametrize("name", ["purchase", "refund", "view_item", "add_to_cart", "search", "login"])
+def test_consent_that_was_given_or_never_asked_for_counts(name: str):
+    more = row(name, -2, "c0", "i0", 1.0, 2.0, "o2")
+    without = build([FIRST])
+    asked, never = (build([FIRST, more | {"consent": c}]) for c in (True, None))
+    assert same_tables(asked, never)
+    assert not same_tables(asked, without)
+
+
+def test_the_arrays_hold_what_the_tables_say():
+    rows = [FIRST, row("view_item", -2, "c1", "i3"), row("login", -1, "c2"), row("view_item", -1, "d1", "i4")]
+    held, made = build(rows), snapshot(rows)
+    assert made.customers.values.to_pylist() == ["c0", "c1", "c2"]
+    assert made.items.values.to_pylist() == ["i0", "i3", "i4"]
+    assert [SEGMENT_NAMES[s] for s in made.segments] == held.customers["segment"].to_list()
+    for table, array, columns in (
+        (held.customers, made.customer_features, CUSTOMER_COLUMNS),
+        (held.items, made.item_features, ITEM_COLUMNS),
+    ):
+        assert array.dtype == np.float32
+        for n, name in enumerate(names(columns)):
+            expected = [np.nan if v is None else v for v in table[name]]
+            assert np.array_equal(array[:, n], np.array(expected, np.float32), equal_nan=True)
+    assert made.history.indptr.tolist() == [0, 1, 2, 2]
+    assert made.history.items.tolist() == [0, 1]
+    assert made.anonymous is not None
+    assert [part.tolist() for part in made.anonymous[:2]] == [[0], [2]]
+    assert made.item("price").tolist()[0] == one(held.items, item_id="i0")["price"] == 2
+    assert [made.segment(c) for c in (-1, 1)] == ["prospect", "prospect"]
+    assert made.segment(0) == one(held.customers, customer_id="c0")["segment"] != "prospect"
+
+
+def test_categories_and_brands_are_alike_where_their_names_are():
+    made = snapshot([row("view_item", -1, "d1", f"i{n}") for n in range(7)])
+    assert made.categories.tolist() == [2, 2, 1, -1, 0, 0, 0]
+    assert made.brands.tolist() == [0, 1, 0, 1, -1, 0, -1]
+
+
+def test_history_means_something_touched():
+    made = snapshot([FIRST, row("login", -1, "c1"), row("view_item", -1, "c2", "i1")])
+    assert made.has_history(np.array([0, 1, 2, -1])).tolist() == [True, False, True, False]
+
+
+def test_a_shop_without_customers():
+    made = snapshot([row("view_item", -1, "d1", "i1"), row("add_to_cart", -1, "d2", "i2")])
+    assert (len(made.customers), len(made.items)) == (0, 2)
+    assert made.has_history(np.array([-1])).tolist() == [False]
+    assert made.customers.find(["c0"]).tolist() == [-1]
+
+
+def test_nothing_before_the_instant():
+    for rows in ([row("purchase", 0, "c0", "i0")], [FIRST | {"consent": False}], [FIRST | {"name": "tea_brewed"}]):
+        with pytest.raises(InputError, match=r"no usable event before 2024-05-01T00:00:00Z; choose a later time"):
+            build(rows)
+
+
+def test_tables_on_disk(tmp_path: Path):
+    held = build([FIRST, row("login", -1, "c1")])
+    held.write(tmp_path / "deep" / "out")
+    for name in ("customers", "items", "history"):
+        assert pl.read_parquet(tmp_path / "deep" / "out" / f"{name}.parquet").equals(getattr(held, name))
+    about = json.loads((tmp_path / "deep" / "out" / "snapshot.json").read_text())
+    assert about["as_of"] == iso(AS_OF)
+    assert set(about["rfm_cut_points"]) == {"recency", "frequency", "monetary"}
+
+
+def test_a_part_of_a_batch_of_visitors():
+    whole = Visitors.of(
+        np.array([4, -1, 2]), np.array([0, 0, 2]), np.array([7, 8, 9]), np.array([1.0, 2.0, 3.0], np.float32)
+    )
+    assert whole.back.tolist() == [1, 0, 0]
+    part = whole.slice(1, 3)
+    assert (part.customers.tolist(), part.query.tolist(), part.item.tolist()) == ([-1, 2], [1], [9])
+    assert (part.weight.tolist(), part.back.tolist(), len(part)) == ([3.0], [0], 2)
+    assert whole.slice(0, 1).back.tolist() == [1, 0]

@@ -1,0 +1,56 @@
+"""Generators and rankers fitted in a second, to see what becomes of them."""
+
+import numpy as np
+
+from features.assemble import NAMES, assemble
+from features.snapshot import Snapshot
+from features.visitors import Visitors
+from models.bundle import Bundle, RecommenderName
+from models.candidates.als import AlsConfig
+from models.candidates.generators import GeneratorName, Generators, GeneratorsConfig
+from models.candidates.item_knn import ItemKnnConfig
+from models.ranker import Ranker, RankerConfig
+from models.two_stage import TwoStage, propose
+
+CONFIG = GeneratorsConfig(als=AlsConfig(factors=6, iterations=3), item_knn=ItemKnnConfig(neighbours=8))
+BUDGETS: dict[RecommenderName, dict[GeneratorName, int]] = {
+    "one_to_one": {"history": 10, "als": 8, "item_knn": 8, "item_knn_last": 5, "popular": 6},
+    "predictive": {"item_knn_visit": 8, "popular": 8},
+}
+
+
+def visitors_of(snapshot: Snapshot, known: int, strangers: int, seed: int = 1) -> Visitors:
+    """The first customers, and strangers of whom all but the first have touched one to three items."""
+    rng = np.random.default_rng(seed)
+    customers = np.concatenate([np.arange(known), np.full(strangers, -1)])
+    touched = np.concatenate([np.zeros(known + min(1, strangers), int), rng.integers(1, 4, max(0, strangers - 1))])
+    query = np.repeat(np.arange(len(customers)), touched)
+    item = rng.integers(0, len(snapshot.items), len(query))
+    return Visitors.of(customers, query, item, rng.choice([1.0, 2.0, 3.0], len(query)))
+
+
+def ranker(
+    snapshot: Snapshot, generators: Generators, visitors: Visitors, budgets: dict[GeneratorName, int]
+) -> Ranker:
+    """It learns to put first what the visitor bought, what is like the visit, and what costs little."""
+    found = propose(generators, snapshot, visitors, budgets)
+    matrix = assemble(snapshot, visitors, found.query, found.item, found.ranks, found.scores)
+    of = {name: np.nan_to_num(matrix[:, n]) for n, name in enumerate(NAMES)}
+    taken = (of["pair_orders"] > 0).astype(int) + (of["visit_category_share"] > 0.3) + (of["item_price"] < 20)
+    groups = np.bincount(found.query, minlength=len(visitors))
+    config = RankerConfig(rounds=8, leaves=7, min_leaf=5, learning_rate=0.2)
+    return Ranker.fit(matrix, taken, groups[groups > 0], config)
+
+
+def bundle(snapshot: Snapshot) -> Bundle:
+    generators = Generators.fit(snapshot, CONFIG)
+    asked = {"one_to_one": visitors_of(snapshot, 60, 0), "predictive": visitors_of(snapshot, 0, 60)}
+    return Bundle(
+        snapshot=snapshot,
+        generators=generators,
+        recommenders={
+            name: TwoStage(generators, budgets, ranker(snapshot, generators, asked[name], budgets))
+            for name, budgets in BUDGETS.items()
+        },
+        metrics={"one_to_one_ndcg_at_10": 0.25},
+    )

@@ -32,8 +32,7 @@ def map_at_12(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
 
 def hit_rate_at_10(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    hit: np.ndarray = hits[:, :10].any(axis=1).astype(np.float64)
-    return hit
+    return np.asarray(hits[:, :10].any(axis=1), np.float64)
 
 
 def mrr(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:

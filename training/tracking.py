@@ -17,8 +17,8 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read w
 
 import mlflow
 import pandas as pd
-from mlflow.data.dataset import Dataset
 from mlflow.data import sources
+from mlflow.data.dataset import Dataset
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature

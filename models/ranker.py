@@ -19,9 +19,9 @@ class RankerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rounds: int = 300
+    rounds: int = 160
     """Trees; prediction time is linear in them."""
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     """How much of each tree's advice is taken."""
     leaves: int = 31
     """Leaves a tree."""

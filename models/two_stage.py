@@ -50,7 +50,9 @@ def propose(
     proposed = np.zeros((len(visitors), len(snapshot.items)), np.uint8)
     dense = [generators.scores(name, snapshot, visitors) for name in GENERATORS]
     for bit, name in enumerate(GENERATORS):
-        if name in budgets:
+        if name == "popular" and name in budgets:  # the same for all, so found once
+            proposed[:, top(dense[bit][:1], budgets[name])[1]] |= np.uint8(1 << bit)
+        elif name in budgets:
             proposed[top(dense[bit], budgets[name])] |= np.uint8(1 << bit)
     query, item = np.nonzero(proposed)
     raw = (

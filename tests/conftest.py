@@ -1,6 +1,6 @@
 """A shop that is simulated once and read by many."""
 
-import features  # isort: skip  # first: it fixes the thread counts before numpy is imported
+import features as features  # isort: skip  # first: it fixes the thread counts before numpy is imported
 from datetime import UTC, datetime, time
 
 import pytest
@@ -10,9 +10,11 @@ from features.clock import DAY, micros
 from features.ingest import Parsed
 from features.snapshot import Snapshot
 from features.sources.simulated import SimulatorConfig, read
+from models.bundle import Bundle
+from tests.models import fitted
 
 SHOP = SimulatorConfig(
-    customers=150, visitors_per_customer=1.5, items=60, days=70, seed=3, sessions_per_customer=12, conversion=0.3
+    customers=250, visitors_per_customer=1, items=60, days=70, seed=3, sessions_per_customer=14, conversion=0.4
 )
 SHOP_ENDS = micros(datetime.combine(SHOP.start, time(), UTC)) + SHOP.days * DAY
 
@@ -28,3 +30,9 @@ def simulated() -> Parsed:
 def simulated_snapshot(simulated: Parsed) -> Snapshot:
     """What that shop knew ten days before its log ends."""
     return Snapshot.of(tables.build(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - 10 * DAY))
+
+
+@pytest.fixture(scope="session")
+def bundle(simulated_snapshot: Snapshot) -> Bundle:
+    """Both recommenders on that snapshot; nothing was measured, but they are trained."""
+    return fitted.bundle(simulated_snapshot)

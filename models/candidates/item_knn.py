@@ -100,6 +100,8 @@ class ItemKnn:
             else:
                 weight = np.log1p(taste(h, position))
             item = h.items[position]
+        if not len(query):
+            return np.zeros((len(visitors), n), np.float32)
         asked = sparse.csr_matrix((weight.astype(np.float32), (query, item)), shape=(len(visitors), n))
         similar = sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(n, n))
         return (asked @ similar).toarray()

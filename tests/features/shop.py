@@ -18,14 +18,9 @@ from features.tables import Tables
 AS_OF = micros(datetime(2024, 5, 1, tzinfo=UTC))
 
 ITEMS = tuple(f"i{n}" for n in range(7))
-CATALOG = conform(
-    pl.DataFrame({
-        "item_id": ITEMS,
-        "category": ["Kitchen/Tea", "Kitchen/Tea", "Kitchen", None, "Garden", "Garden", "Garden"],
-        "brand": ["Alder", "Birch", "Alder", "Birch", None, "Alder", None],
-    }),  # fmt: skip
-    CATALOG_SCHEMA,
-)
+_CATEGORIES = ["Kitchen/Tea", "Kitchen/Tea", "Kitchen", None, "Garden", "Garden", "Garden"]
+_BRANDS = ["Alder", "Birch", "Alder", "Birch", None, "Alder", None]
+CATALOG = conform(pl.DataFrame({"item_id": ITEMS, "category": _CATEGORIES, "brand": _BRANDS}), CATALOG_SCHEMA)
 
 Row = dict[str, Any]
 

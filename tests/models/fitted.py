@@ -29,9 +29,7 @@ def visitors_of(snapshot: Snapshot, known: int, strangers: int, seed: int = 1) -
     return Visitors.of(customers, query, item, rng.choice([1.0, 2.0, 3.0], len(query)))
 
 
-def ranker(
-    snapshot: Snapshot, generators: Generators, visitors: Visitors, budgets: dict[GeneratorName, int]
-) -> Ranker:
+def ranker(snapshot: Snapshot, generators: Generators, visitors: Visitors, budgets: dict[GeneratorName, int]) -> Ranker:
     """It learns to put first what the visitor bought, what is like the visit, and what costs little."""
     found = propose(generators, snapshot, visitors, budgets)
     matrix = assemble(snapshot, visitors, found.query, found.item, found.ranks, found.scores)
@@ -44,13 +42,15 @@ def ranker(
 
 def bundle(snapshot: Snapshot) -> Bundle:
     generators = Generators.fit(snapshot, CONFIG)
-    asked = {"one_to_one": visitors_of(snapshot, 60, 0), "predictive": visitors_of(snapshot, 0, 60)}
+    known = min(60, len(snapshot.customers))
+    asked = {"one_to_one": visitors_of(snapshot, known, 0), "predictive": visitors_of(snapshot, 0, 60)}
     return Bundle(
         snapshot=snapshot,
         generators=generators,
         recommenders={
             name: TwoStage(generators, budgets, ranker(snapshot, generators, asked[name], budgets))
             for name, budgets in BUDGETS.items()
+            if len(asked[name])
         },
         metrics={"one_to_one_ndcg_at_10": 0.25},
     )

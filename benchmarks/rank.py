@@ -1,0 +1,71 @@
+"""Ranking in process: whole calls against the bare LightGBM prediction and ALS product inside them.
+
+python benchmarks/rank.py [--log LOG | --bundle DIR] [--repeat 31]
+"""
+
+import tempfile
+from pathlib import Path
+
+import shop
+
+import numpy as np
+from features.assemble import assemble
+from features.visitors import Visitors
+from models.bundle import Bundle
+from models.ranking import Request
+from models.recommender import BundleRecommender
+from models.two_stage import propose
+
+BATCHES = (1, 16, 64)
+
+
+def main() -> None:
+    parser = shop.arguments(__doc__)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--repeat", type=int, default=31)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = (
+            Bundle.load(args.bundle) if args.bundle else shop.bundle(shop.event_log(args.log, Path(scratch))[0])
+        )
+    recommender, snapshot = BundleRecommender(bundle), bundle.snapshot
+    two_stage = bundle.recommenders["one_to_one"]
+    regulars = np.flatnonzero(snapshot.has_history(np.arange(len(snapshot.customers))))
+    chosen = np.random.default_rng(7).permutation(regulars)
+    rows = []
+    for size in BATCHES:
+        customers = chosen[:size]
+        visitors = Visitors.of_customers(customers)
+        requests = [Request(limit=10, customer_id=c) for c in snapshot.customers.at(customers)]
+        found = propose(two_stage.generators, snapshot, visitors, two_stage.budgets)
+        matrix = assemble(snapshot, visitors, found.query, found.item, found.ranks, found.scores)
+
+        def proposing(visitors: Visitors = visitors) -> object:
+            return propose(two_stage.generators, snapshot, visitors, two_stage.budgets)
+
+        whole = shop.median_ms(lambda requests=requests: recommender.recommend(requests), args.repeat)  # type: ignore[misc]
+        candidates = shop.median_ms(proposing, args.repeat)
+        predict = shop.median_ms(lambda matrix=matrix: two_stage.ranker.predict(matrix), args.repeat)  # type: ignore[misc]
+        product = shop.median_ms(
+            lambda visitors=visitors: bundle.generators.als.scores(visitors),  # type: ignore[misc]
+            args.repeat,
+        )
+        limit = predict + product
+        rows.append(
+            [
+                f"{size}",
+                f"{len(matrix) / size:.0f}",
+                *(f"{ms:.2f}" for ms in (whole, candidates, predict, product)),
+                f"{whole / limit:.2f}",
+                f"{size / whole * 1e3:,.0f}",
+            ]
+        )
+    trees = two_stage.ranker.booster.num_trees()
+    print(f"{len(snapshot.items):,} items, {len(snapshot.customers):,} customers, {trees} trees; median of {args.repeat}")
+    shop.table(
+        ["visitors", "candidates each", "whole ms", "propose ms", "LightGBM ms", "ALS ms", "× limit", "visitors/s"], rows
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What a person gets for a mistake: exit code 2 and what, where, and what to do."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.e2e.conftest import Shop, run_in
+
+pytestmark = pytest.mark.e2e
+
+GOOD = "name,timestamp,customer_id,item_id,quantity,price,order_id\n"
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("name,customer_id,item_id\npurchase,c1,i1\n")
+    told = run_in(tmp_path)("ingest", "events", file, "--out", tmp_path / "log", code=2).stderr
+    assert "timestamp" in told
+    assert str(file.name) in told
+    assert "customer_id" in told  # what it has
+
+
+def test_bad_rows_are_kept_with_their_reason(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(
+        GOOD
+        + "purchase,2026-01-01T10:00:00Z,c1,i1,1,9.5,o1\n"
+        + "purchase,the other day,c1,i1,1,9.5,o2\n"
+        + "purchase,2026-01-01T11:00:00Z,c1,i2,1,-3,o3\n"
+    )
+    told = json.loads(run_in(tmp_path)("ingest", "events", file, "--out", tmp_path / "log", "--json").stdout)
+    assert told["rows_read"] == 3
+    assert told["rejected"] == {"bad_timestamp": 1, "negative_price": 1}
+    rejected = pl.read_parquet(tmp_path / "log" / "rejected.parquet").sort("row")
+    assert rejected["row"].to_list() == [1, 2]
+    assert "the other day" in rejected["raw"][0]
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "orders.parquet"
+    pl.DataFrame({"name": ["purchase"] * 100}).write_parquet(file)
+    file.write_bytes(file.read_bytes()[:-40])
+    assert file.name in run_in(tmp_path)("ingest", "events", file, "--out", tmp_path / "log", code=2).stderr
+
+
+def test_until_before_the_first_event(shop: Shop) -> None:
+    told = shop.run("train", "--log", shop.log, "--until", "2020-01-01", code=2).stderr
+    assert "2026-01-01" in told
+    assert "--until" in told
+
+
+def test_until_that_is_no_time(shop: Shop) -> None:
+    assert "'tomorrow'" in shop.run("train", "--log", shop.log, "--until", "tomorrow", code=2).stderr
+
+
+def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+    assert "usual ingest" in run_in(tmp_path)("train", "--log", tmp_path / "nowhere", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"features": "0123456789abcdef"}, "other features"),
+    ],
+)
+def test_a_bundle_of_another_kind(shop: Shop, tmp_path: Path, change: dict[str, object], expected: str) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    original = next((shop.home / "artifacts").glob("models/*/artifacts/artifacts/bundle/manifest.json"))
+    (bundle / "manifest.json").write_text(json.dumps(json.loads(original.read_text()) | change))
+    arguments = ("recommend", "--model", bundle, "--out", tmp_path / "recs.parquet")
+    assert expected in shop.run(*arguments, code=2).stderr
+    assert expected in shop.run("serve", bundle, code=2).stderr
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    told = run_in(tmp_path)("recommend", "--out", tmp_path / "recs.parquet", code=2).stderr
+    assert "usual promote" in told
+
+
+def test_k_of_zero(shop: Shop, tmp_path: Path) -> None:
+    assert "at least 1" in shop.run("recommend", "--k", 0, "--out", tmp_path / "r.parquet", code=2).stderr
+
+
+def test_serve_before_package(tmp_path: Path) -> None:
+    assert "usual package" in run_in(tmp_path)("serve", code=2).stderr

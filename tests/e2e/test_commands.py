@@ -1,0 +1,122 @@
+"""The README's way, on a simulated shop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import polars as pl
+import pytest
+
+from serving.server import free_port
+from tests.e2e.conftest import Shop, run_in
+
+pytestmark = pytest.mark.e2e
+
+
+def test_ingest_accounts_for_every_row(shop: Shop) -> None:
+    told = shop.ingested
+    accounted = sum(told["kept"].values()) + told["merged"] + told["duplicates"] + sum(told["rejected"].values())
+    assert accounted == told["rows_read"] == told["log"]["rows"] > 10_000
+
+
+def test_train_registers_a_challenger_that_beats_popularity(shop: Shop) -> None:
+    metrics = shop.trained["metrics"]
+    # A taste is there to be found: what is merely popular reaches about .2 on this shop.
+    assert metrics["one_to_one_ndcg_at_10"] > 0.4
+    assert metrics["predictive_ndcg_at_10"] > 0.15
+    assert shop.promoted["promoted"] is True
+    assert shop.promoted["champion"] == "1"
+
+
+def test_recommend_ranks_everyone_once(shop: Shop) -> None:
+    table = pl.read_parquet(shop.recommendations)
+    lists = table.group_by("customer_id").agg("rank", pl.col("item_id").n_unique().alias("distinct"))
+    assert lists.height > 300
+    assert all(ranks == list(range(1, 11)) for ranks in lists["rank"].list.sort().to_list())
+    assert lists["distinct"].to_list() == [10] * lists.height
+
+
+def test_features_writes_the_tables(shop: Shop, tmp_path: Path) -> None:
+    told = json.loads(
+        shop.run("features", "--log", shop.log, "--as-of", "2026-04-01", "--out", tmp_path / "t", "--json").stdout
+    )
+    for name in ("customers", "items", "history"):
+        assert pl.read_parquet(tmp_path / "t" / f"{name}.parquet").height == told[name] > 0
+    assert json.loads((tmp_path / "t" / "snapshot.json").read_text())["as_of"] == "2026-04-01T00:00:00Z"
+
+
+def test_evaluate_replays_the_model_on_what_it_has_not_seen(shop: Shop, tmp_path: Path) -> None:
+    until = "2026-04-20"
+    settings = shop.log.parent / "recipe.yml"
+    run = run_in(tmp_path / "home")
+    run("train", "--log", shop.log, "--until", until, "--recipe", settings)
+    model = ("--model", "models:/usual@challenger", "--log", shop.log, "--to", "2026-05-18", "--json")
+    metrics = json.loads(run("evaluate", "--from", until, *model).stdout)
+    assert metrics["one_to_one_queries"] > 20
+    assert metrics["one_to_one_ndcg_at_10"] > 0.3
+    refused = run("evaluate", "--from", "2026-04-01", *model, code=2)
+    assert "would know its future" in refused.stderr
+
+
+def test_rollback_without_a_predecessor_says_so(shop: Shop) -> None:
+    assert "nothing to go back to" in shop.run("rollback", code=2).stderr
+
+
+def test_served_answers_equal_the_batch(shop: Shop) -> None:
+    """Package, `bentoml serve` the Bento as anyone would, ask for 100 customers, one by one and together."""
+    bento = json.loads(shop.run("package", "--json").stdout)
+    batch = pl.read_parquet(shop.recommendations).sort("customer_id", "rank")
+    expected = dict(batch.group_by("customer_id", maintain_order=True).agg("item_id").iter_rows())
+    customers = sorted(expected)[:100]
+    assert len(customers) == 100
+    port = free_port()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("USUAL_")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "bentoml", "serve", bento["tag"], "--host", "127.0.0.1", "--port", str(port)],
+        cwd=shop.home,
+        env=environment | {"BENTOML_HOME": str(shop.home / "bentoml")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            _until_ready(client, server)
+            alone = {c: _ask(client, [c])[0] for c in customers}
+            together = {}
+            for start in range(0, 100, 16):
+                some = customers[start : start + 16]
+                together |= dict(zip(some, _ask(client, some), strict=True))
+            assert alone == together == {c: expected[c] for c in customers}
+            assert client.get("/v1/model").json()["version"] == "1"
+            unknown = client.post("/v1/recommendations", json={"requests": [{"client_id": "never-seen"}]}).json()
+            assert unknown["results"][0]["fallback"] == "unknown_visitor"
+            assert len(unknown["results"][0]["items"]) == 12
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def _ask(client: httpx.Client, customers: list[str]) -> list[list[str]]:
+    body = {"requests": [{"customer_id": c, "limit": 10} for c in customers]}
+    answer = client.post("/v1/recommendations", json=body)
+    assert answer.status_code == 200, answer.text
+    return [[item["item_id"] for item in result["items"]] for result in answer.json()["results"]]
+
+
+def _until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(240):
+        assert server.poll() is None, "the server has stopped"
+        try:
+            if client.get("/readyz").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    raise AssertionError("the server did not get ready in two minutes")
+

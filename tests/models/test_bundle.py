@@ -1,0 +1,198 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import assemble
+from features.clock import DAY
+from features.errors import InputError
+from features.ingest import Parsed
+from features.snapshot import Snapshot
+from features.tables import build
+from models import bundle as module
+from models.bundle import Bundle, read_manifest
+from models.ranker import Ranker
+from models.ranking import Ranking, Request
+from models.recommender import BundleRecommender, load
+from tests.features.shop import same_arrays, snapshot_arrays
+
+ROOT = Path(module.__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def saved(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle.save(tmp_path_factory.mktemp("bundles") / "bundle")
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    """A bundle to be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def answers(bundle: Bundle) -> list[Ranking]:
+    customers = [*bundle.snapshot.customers.values.to_pylist()[:25], "nobody", None]
+    items = bundle.snapshot.items.values.to_pylist()
+    requests = [
+        Request(15, c, ((items[n % 9], "view_item"), (items[n % 7], "add_to_cart"))) for n, c in enumerate(customers)
+    ]
+    return BundleRecommender(bundle).recommend([*requests, Request(15, None)])
+
+
+def test_what_is_loaded_is_what_was_saved(bundle: Bundle, saved: Path):
+    loaded = Bundle.load(saved)
+    before, after = (snapshot_arrays(b.snapshot) for b in (bundle, loaded))
+    assert all(same_arrays(after[name], before[name]) for name in after)
+    arrays = loaded.generators.arrays()
+    assert all(same_arrays(a, arrays[name]) for name, a in bundle.generators.arrays().items())
+    assert (loaded.metrics, loaded.libraries) == (bundle.metrics, bundle.libraries)
+    assert {n: r.budgets for n, r in loaded.recommenders.items()} == {
+        n: r.budgets for n, r in bundle.recommenders.items()
+    }
+    assert loaded.snapshot.as_of == bundle.snapshot.as_of
+    assert loaded.info() == bundle.info()
+
+
+def test_it_ranks_as_before(bundle: Bundle, saved: Path):
+    expected = answers(bundle)
+    assert answers(Bundle.load(saved)) == expected
+    assert BundleRecommender(bundle).recommend([Request(3)]) == load(saved).recommend([Request(3)])
+    assert {a.strategy for a in expected} == {"one_to_one", "predictive"}
+
+
+def test_arrays_are_mapped_not_read(saved: Path):
+    loaded = Bundle.load(saved)
+    mapped = {**snapshot_arrays(loaded.snapshot), **loaded.generators.arrays()}
+    for name in ("customer_features", "item_features", "indptr", "pairs", "values", "als.items", "item_knn.data"):
+        array = mapped[name]
+        assert isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
+        assert not array.flags.writeable
+
+
+def test_there_is_no_pickle_in_it(saved: Path):
+    files = [f for f in saved.rglob("*") if f.is_file()]
+    assert {f.suffix for f in files} == {".npy", ".arrow", ".txt", ".json"}
+    for file in files:
+        assert file.read_bytes()[:1] != b"\x80", f"{file} starts like a pickle"
+        if file.suffix == ".npy":
+            assert np.load(file, allow_pickle=False).dtype != object
+
+
+def test_the_manifest_names_every_other_file(saved: Path):
+    manifest = read_manifest(saved)
+    files = {f.relative_to(saved).as_posix() for f in saved.rglob("*") if f.is_file()}
+    assert set(manifest.files) == files - {"manifest.json"}
+    assert manifest.features == assemble.schema_hash()
+    assert str(saved.parent) not in (saved / "manifest.json").read_text()
+
+
+def rewritten(**changes: object) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        content = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps(content | changes))
+
+    return change
+
+
+def replaced(name: str, damage: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda path: (path / name).write_bytes(damage((path / name).read_bytes())) and None
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (rewritten(format=2), "has format 2, this version reads format 1; train and package it again"),
+        (rewritten(format=None), "has format None"),
+        (rewritten(features="0" * 16), r"was trained on other features \(0{16}"),
+        (rewritten(as_of="yesterday"), "the time is 'yesterday'"),
+        (rewritten(budgets={"one_to_one": {"magic": 3}}), "damaged: manifest.json: budgets.one_to_one"),
+        (rewritten(more=1), "damaged: manifest.json: more"),
+        (replaced("items/features.npy", lambda b: b[:-4]), "damaged: items/features.npy should have"),
+        (replaced("rankers/predictive.txt", lambda b: b[: len(b) // 2]), "damaged: rankers/predictive.txt should"),
+        (replaced("items/ids.arrow", lambda b: b + b"\0"), "damaged: items/ids.arrow should have"),
+        (lambda p: (p / "history/values.npy").unlink(), "damaged: history/values.npy .* found nothing"),
+        (replaced("manifest.json", lambda b: b[:-9]), "manifest.json is not a JSON object"),
+        (replaced("manifest.json", lambda b: b"[]"), "manifest.json is not a JSON object"),
+        (replaced("manifest.json", lambda b: b"\xff\xfe"), "manifest.json is not a JSON object"),
+        (lambda p: (p / "manifest.json").unlink(), "is not a bundle: it has no manifest.json"),
+        (shutil.rmtree, "is not a bundle: it has no manifest.json"),
+        (replaced("rankers/predictive.txt", lambda b: b"x" * len(b)), "ranker in the bundle is damaged"),
+        (replaced("rankers/predictive.txt", lambda b: b.replace(b"als_rank", b"sla_rank")), "on other features"),
+        (replaced("items/ids.arrow", lambda b: bytes(len(b))), "ids.arrow cannot be read"),
+        (replaced("items/features.npy", lambda b: bytes(len(b))), "items/features.npy"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(copy: Path, damage: Callable[[Path], None], message: str):
+    Bundle.load(copy)
+    damage(copy)
+    with pytest.raises(InputError, match=message):
+        load(copy)
+
+
+def test_a_ranker_damaged_in_its_middle_is_refused(copy: Path):
+    """In a process of its own: LightGBM ends the one it is in when a tree cannot be read."""
+    file = copy / "rankers" / "predictive.txt"
+    text = file.read_text()
+    half = len(text) // 2
+    file.write_text(text[:half] + " " * (len(text) - half))
+    code = (
+        "import sys, pathlib, features.errors, models.bundle\n"
+        "try: models.bundle.Bundle.load(pathlib.Path(sys.argv[1]))\n"
+        "except features.errors.InputError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(copy)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "predictive.txt" in done.stdout or "ranker" in done.stdout
+
+
+def test_a_directory_in_use_is_not_written_over(bundle: Bundle, tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("")
+    with pytest.raises(InputError, match="is not empty"):
+        bundle.save(tmp_path / "photos")
+    assert [f.name for f in (tmp_path / "photos").iterdir()] == ["cat.png"]
+
+
+def test_refreshed_onto_the_same_instant_ranks_the_same(bundle: Bundle, simulated: Parsed, saved: Path):
+    again = Snapshot.of(build(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of))
+    expected = answers(bundle)
+    assert answers(bundle.refreshed(again)) == expected
+    assert answers(Bundle.load(saved).refreshed(again)) == expected
+
+
+def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(bundle: Bundle, simulated: Parsed, tmp_path: Path):
+    old = bundle.snapshot
+    later = Snapshot.of(build(simulated.events.lazy(), simulated.catalog, old.as_of + 9 * DAY))
+    assert len(later.customers) > len(old.customers)
+    refreshed = bundle.refreshed(later)
+    made = answers(refreshed)
+    assert made != answers(bundle)
+    assert answers(Bundle.load(refreshed.save(tmp_path / "later"))) == made
+    newcomer = next(
+        c for c in later.customers.values.to_pylist() if later.has_history(later.customers.find([c]))[0]
+        and old.customers.find([c])[0] < 0
+    )  # fmt: skip
+    requests = [Request(5, newcomer)]
+    assert BundleRecommender(refreshed).recommend(requests)[0].strategy == "one_to_one"
+    assert BundleRecommender(bundle).recommend(requests)[0].strategy == "predictive"
+
+
+def test_a_rankers_importance_is_by_gain(bundle: Bundle):
+    gains = bundle.recommenders["one_to_one"].ranker.importance()
+    assert set(gains) == set(assemble.NAMES)
+    assert list(gains.values()) == sorted(gains.values(), reverse=True)
+    assert next(iter(gains.values())) > 0
+
+
+def test_a_ranker_is_the_same_after_its_text(bundle: Bundle):
+    ranker = bundle.recommenders["predictive"].ranker
+    matrix = np.random.default_rng(1).random((50, len(assemble.NAMES)), np.float32)
+    matrix[::3, ::4] = np.nan
+    again = Ranker.from_text(ranker.text())
+    assert same_arrays(again.predict(matrix), ranker.predict(matrix))
+    assert len(set(ranker.predict(matrix))) > 1

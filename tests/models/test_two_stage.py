@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from features.visitors import Visitors
+from models.bundle import Bundle
+from models.candidates.base import top
+from models.candidates.generators import GENERATORS
+from models.two_stage import Candidates, TwoStageConfig, chunks, propose, within_query_rank
+from tests.features.shop import examples, same_arrays
+from tests.models import fitted
+
+ALL = fitted.BUDGETS["one_to_one"] | fitted.BUDGETS["predictive"]
+
+
+def same(a: Candidates, b: Candidates) -> bool:
+    return all(same_arrays(getattr(a, f), getattr(b, f)) for f in ("item", "ranks", "scores", "proposed"))
+
+
+@examples(80)
+@given(st.lists(st.lists(st.integers(-2, 3).map(float), max_size=6), max_size=5))
+def test_equal_scores_share_the_better_rank(queries: list[list[float]]):
+    query = np.repeat(np.arange(len(queries)), [len(q) for q in queries]).astype(np.int64)
+    score = np.array([v for q in queries for v in q], np.float32)
+    starts = np.searchsorted(query, np.arange(len(queries)))
+    expected = [sum(other > v for other in q) for q in queries for v in q]
+    assert within_query_rank(query, score, starts).tolist() == expected
+
+
+def test_candidates_are_what_the_generators_put_first(bundle: Bundle):
+    s = bundle.snapshot
+    visitors = fitted.visitors_of(s, 10, 5)
+    found = propose(bundle.generators, s, visitors, ALL)
+    assert (np.diff(found.query * len(s.items) + found.item) > 0).all()
+    for bit, name in enumerate(GENERATORS):
+        dense = bundle.generators.scores(name, s, visitors)
+        expected = set(zip(*(part.tolist() for part in top(dense, ALL[name])), strict=True))
+        proposed = found.proposed >> bit & 1 == 1
+        assert set(zip(found.query[proposed].tolist(), found.item[proposed].tolist(), strict=True)) == expected
+        raw = dense[found.query, found.item]
+        for q in range(len(visitors)):
+            own = raw[found.query == q]
+            assert found.ranks[found.query == q, bit].tolist() == [(own > v).sum() for v in own]
+            best = own.max()
+            relative = own / best if best > 0 else np.zeros(len(own), np.float32)
+            assert found.scores[found.query == q, bit].tolist() == relative.tolist()
+    assert (found.proposed > 0).all()
+
+
+def test_a_generator_without_a_budget_proposes_nothing(bundle: Bundle):
+    s = bundle.snapshot
+    found = propose(bundle.generators, s, fitted.visitors_of(s, 4, 0), {"history": 3})
+    assert set(found.proposed.tolist()) == {1 << GENERATORS.index("history")}
+    assert np.bincount(found.query).max() <= 3
+    nobody = propose(bundle.generators, s, Visitors.of_customers(np.array([-1])), {"history": 3})
+    assert (len(nobody.query), nobody.ranks.shape) == (0, (0, len(GENERATORS)))
+
+
+def test_candidates_do_not_depend_on_the_batch(bundle: Bundle):
+    s = bundle.snapshot
+    visitors = fitted.visitors_of(s, 10, 6)
+    whole = propose(bundle.generators, s, visitors, ALL)
+    for q in range(len(visitors)):
+        alone = propose(bundle.generators, s, visitors.slice(q, q + 1), ALL)
+        assert same(alone, whole.only(whole.query == q))
+
+
+@pytest.mark.parametrize("name", ["one_to_one", "predictive"])
+def test_ranked_by_falling_score_then_item(bundle: Bundle, name: str):
+    s, two_stage = bundle.snapshot, bundle.recommenders[name]
+    visitors = fitted.visitors_of(s, 8, 0) if name == "one_to_one" else fitted.visitors_of(s, 0, 8)
+    ((start, batch, found, score),) = two_stage.rank(s, visitors)
+    assert (start, len(batch)) == (0, 8)
+    order = list(zip(found.query.tolist(), (-score).tolist(), found.item.tolist(), strict=True))
+    assert order == sorted(order)
+    assert len({s for _, s, _ in order}) > len(visitors)
+    unsorted = propose(bundle.generators, s, visitors, two_stage.budgets)
+    assert set(zip(unsorted.query, unsorted.item, strict=True)) == set(zip(found.query, found.item, strict=True))
+
+
+def test_chunks_cover_all_visitors_once(bundle: Bundle):
+    visitors = fitted.visitors_of(bundle.snapshot, 0, 1300)
+    parts = list(chunks(bundle.snapshot, visitors))
+    assert len(parts) > 1
+    assert [start for start, _ in parts] == np.cumsum([0, *(len(v) for _, v in parts)]).tolist()[:-1]
+    assert sum(len(v) for _, v in parts) == 1300
+    joined = np.concatenate([v.query + start for start, v in parts])
+    assert same_arrays(joined, visitors.query)
+    assert same_arrays(np.concatenate([v.item for _, v in parts]), visitors.item)
+
+
+def test_a_chunk_ranks_as_the_visitor_alone(bundle: Bundle):
+    s, two_stage = bundle.snapshot, bundle.recommenders["predictive"]
+    visitors = fitted.visitors_of(s, 0, 530)
+    parts = list(two_stage.rank(s, visitors))
+    assert [start for start, *_ in parts] == [0, 512]
+    for q in (0, 1, 511, 512, 529):
+        start, _, found, score = parts[q // 512]
+        own = found.query == q - start
+        ((_, _, alone, alone_score),) = two_stage.rank(s, visitors.slice(q, q + 1))
+        assert same(alone, found.only(own))
+        assert same_arrays(alone_score, score[own])
+
+
+def test_the_config_knows_its_generators():
+    for budgets in ({"popular": 0}, {"magic": 5}):
+        with pytest.raises(ValidationError):
+            TwoStageConfig.model_validate({"budgets": budgets})

@@ -1,0 +1,63 @@
+"""One training run and one MLflow store, shared: making either takes seconds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from features import ingest
+from features.ingest import Parsed
+from features.log import EventLog
+from features.sources.simulated import read
+from tests.conftest import SHOP
+from tests.training.recipes import small
+from training import tracking
+from training.config import Gate, MlflowConfig
+from training.train import Result, train
+
+
+@pytest.fixture(scope="session")
+def event_log(simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> EventLog:
+    return ingest.ingest([simulated], tmp_path_factory.mktemp("logs") / "shop").log
+
+
+@pytest.fixture(scope="session")
+def newer_log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
+    """The same shop five weeks later: half of this log comes after the end of the other."""
+    later = SHOP.model_copy(update={"start": SHOP.start + timedelta(days=35)})
+    return ingest.ingest(read(later), tmp_path_factory.mktemp("logs") / "later").log
+
+
+@pytest.fixture(scope="session")
+def result(event_log: EventLog) -> Result:
+    return train(event_log, small())
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowConfig]:
+    """A fresh SQLite store in a home of its own."""
+    home = tmp_path_factory.mktemp("home")
+    gate = Gate(metric="one_to_one_ndcg_at_10", margin=0.005)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("USUAL_HOME", str(home))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+        config = MlflowConfig(experiment="shop", registered_model="shop", gate=gate)
+        tracking.connect(config)
+        yield config
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run as it was logged."""
+
+    logged: tracking.Logged
+    config: MlflowConfig
+    home: Path
+
+
+@pytest.fixture(scope="session")
+def run(result: Result, event_log: EventLog, store: MlflowConfig) -> Run:
+    home = Path(store.uri.removeprefix("sqlite:///")).parent
+    return Run(tracking.log_run(result, event_log, store), store, home)

@@ -1,0 +1,23 @@
+"""A training run in miniature."""
+
+import yaml
+
+from training import recipe
+from training.recipe import Recipe
+
+_RANKER = {"rounds": 12, "leaves": 7, "min_leaf": 10, "learning_rate": 0.1}
+_SMALL = {
+    "horizon_days": 10,
+    "boundaries": 4,
+    "boundary_step_days": 7,
+    "visit_days": 5,
+    "visits_per_boundary": 120,
+    "generators": {"als": {"factors": 6, "iterations": 3}, "item_knn": {"neighbours": 8}},
+    "one_to_one": {"budgets": {"history": 15, "als": 10, "item_knn": 10, "popular": 10}, "ranker": _RANKER},
+    "predictive": {"budgets": {"item_knn_visit": 10, "popular": 15}, "ranker": _RANKER},
+}
+
+
+def small(**changes: object) -> Recipe:
+    """The default recipe, cut down so that a fit takes moments."""
+    return Recipe.model_validate(yaml.safe_load(recipe.DEFAULT.read_text()) | _SMALL | changes)

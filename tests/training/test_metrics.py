@@ -1,0 +1,115 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.features.shop import examples
+from training import metrics
+from training.metrics import DEPTH, PER_QUERY
+
+Case = tuple[list[bool], int]
+
+
+def slowly(hits: list[bool], relevant: int) -> dict[str, float]:
+    """The definitions, read aloud."""
+    gain = sum(1 / math.log2(rank + 1) for rank, hit in enumerate(hits[:10], 1) if hit)
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(10, relevant) + 1))
+    precisions = [sum(hits[:rank]) / rank for rank, hit in enumerate(hits[:12], 1) if hit]
+    first = next((rank for rank, hit in enumerate(hits, 1) if hit), None)
+    return {
+        "ndcg_at_10": gain / ideal,
+        "recall_at_20": sum(hits[:20]) / relevant,
+        "map_at_12": sum(precisions) / min(12, relevant),
+        "hit_rate_at_10": float(any(hits[:10])),
+        "mrr": 1 / first if first else 0.0,
+    }
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    hits = draw(st.lists(st.booleans(), min_size=DEPTH, max_size=DEPTH))
+    return hits, max(1, sum(hits)) + draw(st.integers(0, 15))
+
+
+@examples(100)
+@given(st.lists(cases(), min_size=1, max_size=5))
+def test_as_the_definitions_say(queries: list[Case]):
+    hits, relevant = np.array([h for h, _ in queries]), np.array([n for _, n in queries])
+    expected = [slowly(h, n) for h, n in queries]
+    assert set(expected[0]) == set(PER_QUERY)
+    for name, metric in PER_QUERY.items():
+        values = metric(hits, relevant)
+        assert values.tolist() == pytest.approx([e[name] for e in expected])
+        assert ((values >= 0) & (values <= 1 + 1e-12)).all()
+
+
+def at(*ranks: int) -> np.ndarray:
+    hits = np.zeros((1, DEPTH), bool)
+    hits[0, [r - 1 for r in ranks]] = True
+    return hits
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks", "relevant", "value"),
+    [
+        ("ndcg_at_10", (1,), 1, 1),
+        ("ndcg_at_10", (2,), 1, 1 / math.log2(3)),
+        ("ndcg_at_10", (1,), 2, 1 / (1 + 1 / math.log2(3))),
+        ("ndcg_at_10", tuple(range(1, 11)), 400, 1),  # the ideal list has ten places
+        ("ndcg_at_10", (11,), 1, 0),
+        ("recall_at_20", (1, 20), 8, 0.25),
+        ("map_at_12", (1, 3), 2, (1 + 2 / 3) / 2),
+        ("map_at_12", (13,), 1, 0),
+        ("map_at_12", tuple(range(1, 13)), 50, 1),
+        ("hit_rate_at_10", (10,), 3, 1),
+        ("hit_rate_at_10", (11,), 3, 0),
+        ("mrr", (4, 5), 2, 0.25),
+        ("mrr", (), 2, 0),
+    ],
+)
+def test_by_hand(name: str, ranks: tuple[int, ...], relevant: int, value: float):
+    assert PER_QUERY[name](at(*ranks), np.array([relevant])).tolist() == pytest.approx([value])
+
+
+def test_a_query_with_nothing_relevant_scores_zero():
+    for metric in PER_QUERY.values():
+        assert metric(at(), np.array([0])).tolist() == [0]
+
+
+def lists(*rows: list[int]) -> np.ndarray:
+    return np.array([[*r, *[-1] * (10 - len(r))] for r in rows])
+
+
+def test_one_item_for_everyone_is_as_unequal_as_can_be():
+    found = metrics.beyond_accuracy(lists([2], [2], [2]), np.array([1, 1, 9, 1]))
+    assert found["coverage"] == 1 / 4
+    assert found["gini"] == pytest.approx(3 / 4)  # (n - 1) / n, the largest there is with n items
+    assert found["novelty"] == pytest.approx(-math.log2(10 / 16))
+
+
+def test_every_item_as_often_is_as_equal_as_can_be():
+    found = metrics.beyond_accuracy(lists([0, 1], [2, 3]), np.array([0, 0, 0, 12]))
+    assert found["coverage"] == 1
+    assert found["gini"] == pytest.approx(0)
+    assert found["novelty"] == pytest.approx((3 * 4 - math.log2(13 / 16)) / 4)
+
+
+def test_no_list_no_diversity():
+    assert metrics.beyond_accuracy(lists([]), np.array([3, 1])) == {"coverage": 0, "gini": 0, "novelty": 0}
+
+
+@examples(20)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_the_interval_holds_the_mean(values: list[float]):
+    low, high = metrics.interval(np.array(values), samples=200)
+    assert min(values) - 1e-9 <= low <= np.mean(values) + 1e-9
+    assert np.mean(values) - 1e-9 <= high <= max(values) + 1e-9
+    assert (low, high) == metrics.interval(np.array(values), samples=200)
+
+
+def test_the_interval_is_as_wide_as_theory_says_and_narrows_with_more_values():
+    few, many = (np.tile([0.0, 1.0], n) for n in (50, 800))
+    widths = [high - low for low, high in (metrics.interval(few), metrics.interval(many))]
+    assert widths == pytest.approx([2 * 1.96 * 0.5 / 10, 2 * 1.96 * 0.5 / 40], rel=0.1)

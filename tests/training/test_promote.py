@@ -1,0 +1,148 @@
+from dataclasses import dataclass
+
+import pytest
+from mlflow import MlflowClient
+
+from features.errors import InputError
+from training import tracking
+from training.config import MlflowConfig
+from training.promote import promote, rollback
+
+HOLDOUT = {"holdout_from": "2026-02-01T00:00:00Z", "holdout_to": "2026-03-01T00:00:00Z", "log_fingerprint": "aa"}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Registered versions without the training: a run with a metric, and the tags of its hold-out."""
+
+    client: MlflowClient
+    config: MlflowConfig
+
+    def challenge(self, ndcg: float | None, **holdout: str) -> str:
+        """A new version with the alias challenger."""
+        experiment = self.client.get_experiment_by_name(self.config.experiment)
+        assert experiment is not None
+        run = self.client.create_run(experiment.experiment_id)
+        if ndcg is not None:
+            self.client.log_metric(run.info.run_id, self.config.gate.metric, ndcg)
+        source = f"{run.info.artifact_uri}/model"
+        name = self.config.registered_model
+        made = self.client.create_model_version(name, source, run.info.run_id, tags=HOLDOUT | holdout)
+        self.client.set_registered_model_alias(name, tracking.CHALLENGER, made.version)
+        return str(made.version)
+
+    @property
+    def champion(self) -> str | None:
+        aliases = self.client.get_registered_model(self.config.registered_model).aliases
+        return None if tracking.CHAMPION not in aliases else str(aliases[tracking.CHAMPION])
+
+    def gate(self, version: str) -> str:
+        return str(self.client.get_model_version(self.config.registered_model, version).tags["gate"])
+
+
+@pytest.fixture
+def registry(store: MlflowConfig, request: pytest.FixtureRequest) -> Registry:
+    """A registered model of the test's own."""
+    config = store.model_copy(update={"registered_model": request.node.name.replace("[", "-").rstrip("]")})
+    client = tracking.connect(config)
+    client.create_registered_model(config.registered_model)
+    return Registry(client, config)
+
+
+def test_the_first_challenger_becomes_champion(registry: Registry):
+    version = registry.challenge(0.2)
+    verdict = promote(registry.config)
+    assert (verdict.promoted, verdict.champion) == (True, version)
+    assert registry.champion == version
+    assert registry.gate(version).startswith("promoted: no champion yet; one_to_one_ndcg_at_10 0.2000")
+
+
+def test_a_first_challenger_without_the_metric_is_refused(registry: Registry):
+    version = registry.challenge(None)
+    verdict = promote(registry.config)
+    assert (verdict.promoted, verdict.champion, registry.champion) == (False, None, None)
+    assert "one_to_one_ndcg_at_10 (missing)" in registry.gate(version)
+
+
+@pytest.mark.parametrize(
+    ("ndcg", "passes"),
+    [(0.3, True), (0.2, True), (0.1951, True), (0.1949, False), (0.1, False), (None, False), (float("nan"), False)],
+)
+def test_on_the_same_hold_out_the_margin_decides(registry: Registry, ndcg: float | None, passes: bool):
+    first = registry.challenge(0.2)
+    promote(registry.config)
+    second = registry.challenge(ndcg)
+    verdict = promote(registry.config)
+    assert verdict.promoted is passes
+    assert verdict.champion == registry.champion == (second if passes else first)
+    assert "against the champion's 0.2000, margin 0.005" in verdict.reason
+    assert registry.gate(second) == f"{'promoted' if passes else 'refused'}: {verdict.reason}"
+
+
+@pytest.mark.parametrize("tag", sorted(HOLDOUT))
+def test_different_hold_outs_cannot_be_compared(registry: Registry, tag: str):
+    first = registry.challenge(0.2)
+    promote(registry.config)
+    registry.challenge(0.9, **{tag: "another"})
+    verdict = promote(registry.config)
+    assert (verdict.promoted, verdict.champion, registry.champion) == (False, first, first)
+    assert "measured on different hold-outs" in verdict.reason
+    assert "--log" in verdict.reason
+    assert "--force" in verdict.reason
+
+
+def test_force_needs_no_gate_but_leaves_its_reason(registry: Registry):
+    registry.challenge(0.2)
+    promote(registry.config)
+    second = registry.challenge(0.1, log_fingerprint="bb")
+    verdict = promote(registry.config, force="the old one sells umbrellas in June")
+    assert (verdict.promoted, registry.champion) == (True, second)
+    assert registry.gate(second) == "promoted: forced: the old one sells umbrellas in June"
+
+
+def test_rollback_restores_who_was_champion_before(registry: Registry):
+    first = registry.challenge(0.2)
+    promote(registry.config)
+    second = registry.challenge(0.3)
+    promote(registry.config)
+    third = registry.challenge(0.4)
+    promote(registry.config)
+    verdict = rollback(registry.config)
+    assert (verdict.promoted, verdict.champion, registry.champion) == (True, second, second)
+    assert registry.gate(third) == f"rolled back to version {second}"
+    assert rollback(registry.config).champion == registry.champion == first
+    with pytest.raises(InputError, match=f"version {first} of .* replaced no other"):
+        rollback(registry.config)
+    assert registry.champion == first
+
+
+def test_after_a_rollback_the_next_challenger_is_measured_against_the_old_champion(registry: Registry):
+    first = registry.challenge(0.2)
+    promote(registry.config)
+    registry.challenge(0.4)
+    promote(registry.config)
+    rollback(registry.config)
+    third = registry.challenge(0.21)
+    assert promote(registry.config).champion == registry.champion == third
+    assert rollback(registry.config).champion == registry.champion == first
+
+
+def test_a_champion_is_not_promoted_twice(registry: Registry):
+    first = registry.challenge(0.2)
+    promote(registry.config)
+    second = registry.challenge(0.3)
+    promote(registry.config)
+    verdict = promote(registry.config)
+    assert (verdict.promoted, verdict.champion) == (True, second)
+    assert "champion already" in verdict.reason
+    assert rollback(registry.config).champion == first
+
+
+def test_without_versions_there_is_nothing_to_move(registry: Registry):
+    with pytest.raises(InputError, match=r"has no challenger; `usual train` registers one"):
+        promote(registry.config)
+    with pytest.raises(InputError, match="has no champion, so there is nothing to roll back"):
+        rollback(registry.config)
+    unknown = registry.config.model_copy(update={"registered_model": "never registered"})
+    with pytest.raises(InputError, match="never registered has no challenger"):
+        promote(unknown)

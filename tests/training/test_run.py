@@ -1,0 +1,209 @@
+"""One training run from the log to the registry, as the analyst and the next command find it."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+
+from features.clock import DAY, iso
+from features.errors import InputError
+from features.log import EventLog
+from models import bundle as module
+from models.bundle import Bundle
+from models.ranking import Request
+from models.recommender import BundleRecommender, load
+from tests.conftest import SHOP_ENDS
+from tests.training.conftest import Run
+from training import report, tracking
+from training.config import Gate
+from training.promote import promote
+from training.train import Result
+
+NAMES = ("one_to_one", "predictive")
+ROOT = Path(module.__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def client(run: Run) -> MlflowClient:
+    return tracking.connect(run.config)
+
+
+@pytest.fixture(scope="module")
+def record(run: Run, client: MlflowClient) -> MlflowRun:
+    return client.get_run(run.logged.run_id)
+
+
+@pytest.fixture(scope="module")
+def model(run: Run) -> Path:
+    """The registered model's files."""
+    mlflow.set_tracking_uri(run.config.uri)
+    return Path(mlflow.artifacts.download_artifacts(run.logged.model_uri))
+
+
+def test_the_hold_out_is_the_last_horizon(result: Result):
+    assert result.until == SHOP_ENDS
+    assert result.holdout == (SHOP_ENDS - 10 * DAY, SHOP_ENDS)
+    assert result.boundaries == [SHOP_ENDS - d * DAY for d in (10, 17, 24, 31)]
+    assert set(result.bundle.recommenders) == set(result.evaluations) == set(result.rows) == set(NAMES)
+    assert result.bundle.snapshot.as_of == SHOP_ENDS
+    assert all(e.per_query.height > 20 for e in result.evaluations.values())
+
+
+def test_it_learnt_something(result: Result):
+    """Habits are half of what this shop sells: a list by chance would hold one in six of the items."""
+    found = result.evaluations["one_to_one"].summary
+    assert found["hit_rate_at_10"] > 0.35
+    assert found["ndcg_at_10_low"] > 0.1
+    assert found["candidate_recall_union"] > 0.5
+
+
+def test_parameters_are_the_recipe(record: MlflowRun, result: Result):
+    parameters = record.data.params
+    assert parameters["one_to_one.ranker.leaves"] == "7"
+    assert parameters["predictive.budgets.popular"] == "15"
+    assert parameters["generators.als.factors"] == "6"
+    assert parameters["until"] == iso(SHOP_ENDS)
+    assert set(result.recipe.model_dump()) <= {p.split(".")[0] for p in parameters}
+
+
+def test_metrics_are_the_evaluations(record: MlflowRun, result: Result, client: MlflowClient):
+    metrics = record.data.metrics
+    for name in NAMES:
+        for metric, value in result.evaluations[name].summary.items():
+            assert metrics[f"{name}_{metric}"] == pytest.approx(value)
+        assert {"ndcg_at_10", "new_ndcg_at_10", "recall_at_20", "coverage", "gini", "novelty"} <= set(
+            result.evaluations[name].summary
+        )
+    assert sum(m.startswith("one_to_one_segment_") for m in metrics) > 6
+    assert np.isfinite(list(metrics.values())).all()
+    (made,) = record.outputs.model_outputs
+    held = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics}
+    assert held == pytest.approx(result.bundle.metrics)
+
+
+def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: Result, event_log: EventLog):
+    (used,) = record.inputs.dataset_inputs
+    profile = json.loads(used.dataset.profile)
+    assert used.dataset.digest == event_log.fingerprint
+    assert profile["events_in_log"] == event_log.info["rows"]
+    assert profile["events_before_cut_off"] == event_log.scan().collect().height  # the log ends at the cut-off
+    assert profile["cut_off"] == iso(SHOP_ENDS)
+    assert {profile[f"training_rows_{name}"] for name in NAMES} == set(result.rows.values())
+    assert min(result.rows.values()) > 0
+
+
+def test_plots_and_samples_are_there(run: Run, client: MlflowClient, result: Result):
+    def listed(folder: str | None = None) -> set[str]:
+        return {a.path for a in client.list_artifacts(run.logged.run_id, folder)}
+
+    plots = {f"plots/{name}_{what}.png" for name in NAMES for what in ("importance", "ndcg_by_segment")}
+    assert plots <= listed("plots")
+    assert {f"evaluation/{name}.json" for name in NAMES} <= listed("evaluation")
+    assert "sample_recommendations.json" in listed()
+    sample = mlflow.load_table("sample_recommendations.json", run_ids=[run.logged.run_id])
+    assert {"customer_id", "segment", "rank", "item_id"} <= set(sample.columns)
+    assert "(unknown)" in set(sample["customer_id"])
+    (ranking,) = BundleRecommender(result.bundle).recommend([Request(10)])
+    assert sample[sample["customer_id"] == "(unknown)"]["item_id"].to_list() == ranking.item_ids
+    table = mlflow.load_table("evaluation/one_to_one.json", run_ids=[run.logged.run_id])
+    assert len(table) == len(result.evaluations["one_to_one"].per_query)
+    assert "customer_id" not in table.columns
+
+
+def test_it_is_registered_as_challenger(run: Run, client: MlflowClient):
+    version = client.get_model_version_by_alias("shop", tracking.CHALLENGER)
+    assert str(version.version) == run.logged.version
+    assert version.run_id == run.logged.run_id
+    assert version.tags["holdout_from"] == iso(SHOP_ENDS - 10 * DAY)
+    assert tracking.version_label("models:/shop@challenger", run.config) == run.logged.version
+    assert tracking.version_label(run.logged.model_uri, run.config) == run.logged.version
+    assert tracking.version_label("somewhere/else", run.config) == "local"
+
+
+def test_the_model_answers_like_the_recommender(run: Run, result: Result):
+    mlflow.set_tracking_uri(run.config.uri)
+    loaded = mlflow.pyfunc.load_model(run.logged.model_uri)
+    customers = [*result.bundle.snapshot.customers.values.to_pylist()[:6], None, "somebody new"]
+    ks = [1, 2, 3, 4, 5, 6, 7, 100]
+    table = loaded.predict(pd.DataFrame({"customer_id": customers, "k": ks}))
+    rankings = BundleRecommender(result.bundle).recommend([Request(k, c) for c, k in zip(customers, ks, strict=True)])
+    assert list(table.columns) == ["customer_id", "item_id", "rank", "score", "strategy"]
+    assert table["item_id"].to_list() == [i for r in rankings for i in r.item_ids]
+    assert table["score"].to_list() == [s for r in rankings for s in r.scores]
+    assert table["rank"].to_list() == [n for r in rankings for n in range(1, len(r.item_ids) + 1)]
+    owners = [c for c, r in zip(customers, rankings, strict=True) for _ in r.item_ids]
+    assert [None if pd.isna(c) else c for c in table["customer_id"]] == owners
+    assert loaded.predict(pd.DataFrame({"customer_id": customers[:1]}))["item_id"].shape == (10,)
+
+
+def test_a_frame_without_customers_is_refused(model: Path):
+    from models.pyfunc import UsualModel
+
+    held = UsualModel()
+    held.recommender = load(model / "artifacts" / "bundle")
+    with pytest.raises(InputError, match="needs a column customer_id, it has \\['customer'\\]"):
+        held.predict(None, pd.DataFrame({"customer": ["c1"]}))
+
+
+def test_the_trainers_paths_and_pickles_stay_at_home(model: Path, run: Run):
+    own_address = f"artifact_path: {model.as_uri()}"  # where the store keeps the model: MLflow writes it down
+    scratch = Path(tempfile.gettempdir())  # the name of a directory that is gone tells nobody anything
+    private = [p for p in (ROOT, Path.home(), run.home) if not scratch.is_relative_to(p)]
+    assert private
+    for file in (f for f in model.rglob("*") if f.is_file()):
+        assert file.suffix not in (".pkl", ".pickle", ".joblib"), file
+        if file.suffix not in (".npy", ".arrow", ".py"):
+            text = file.read_text().replace(own_address, "")
+            assert [str(p) for p in private if str(p) in text] == [], file.name
+    assert (model / "MLmodel").is_file()
+    assert (model / "code" / "features" / "events.py").is_file()
+
+
+def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: Result, tmp_path: Path):
+    found = tracking.bundle_path("models:/shop@challenger", run.config)
+    assert Bundle.load(found).info() == result.bundle.info()
+    assert tracking.bundle_path(str(found), run.config) == found
+    with pytest.raises(InputError, match="neither a bundle directory nor a model URI"):
+        tracking.bundle_path(str(tmp_path), run.config)
+    for uri in ("models:/shop@champion", "models:/shop/99", "models:/nothing/1", "runs:/0123/usual"):
+        with pytest.raises(InputError, match=r"was not found at .*`usual train`"):
+            tracking.bundle_path(uri, run.config)
+
+
+def test_the_report_says_where_to_look(result: Result, run: Run):
+    text = report.text(result, run.logged)
+    assert f"registered {run.logged.model_uri} as challenger" in text
+    assert f"{result.evaluations['predictive'].summary['ndcg_at_10']:.4f}" in text
+    assert json.loads(json.dumps(report.as_dict(result, run.logged)))["holdout"][1] == iso(SHOP_ENDS)
+
+
+@pytest.mark.parametrize(("margin", "passes"), [(0.0, True), (-0.1, False)])
+def test_two_versions_meet_on_events_newer_than_both(
+    run: Run, client: MlflowClient, newer_log: EventLog, event_log: EventLog, margin: float, passes: bool
+):
+    """The same bundle twice: neither is better, so it passes unless it has to be better."""
+    config = run.config.model_copy(
+        update={"registered_model": f"twins {margin}", "gate": Gate(metric="predictive_mrr", margin=margin)}
+    )
+    client.create_registered_model(config.registered_model)
+    trained = client.get_model_version("shop", run.logged.version)
+    for alias in (tracking.CHAMPION, tracking.CHALLENGER):
+        # Tags of another hold-out: only the newer events can tell.
+        tags = trained.tags | {"log_fingerprint": alias}
+        made = client.create_model_version(
+            config.registered_model, trained.source, trained.run_id, tags=tags, model_id=trained.model_id
+        )
+        client.set_registered_model_alias(config.registered_model, alias, made.version)
+    assert not promote(config).promoted
+    with pytest.raises(InputError, match="there is no newer event to compare them on"):
+        promote(config, event_log=event_log)
+    verdict = promote(config, event_log=newer_log)
+    assert verdict.promoted is passes
+    assert f"hold-out {iso(SHOP_ENDS)} to {iso(SHOP_ENDS + 28 * DAY)}" in verdict.reason
+    assert "predictive_mrr 0." in verdict.reason

@@ -1,0 +1,161 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from features.clock import DAY
+from features.errors import InputError
+from training import config, recipe
+from training.recipe import Recipe
+from training.train import boundaries
+
+DEFAULT = yaml.safe_load(recipe.DEFAULT.read_text())
+MLFLOW = {"experiment": "shop", "registered_model": "shop", "gate": {"metric": "ndcg", "margin": 0.01}}
+
+
+def written(path: Path, content: object) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_the_default_recipe_gives_every_key():
+    held = recipe.load()
+    assert held.model_dump(exclude_unset=True) == held.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"horizon": 7}, "horizon: Extra inputs"),
+        ({"horizon_days": 0}, "horizon_days: Input should be greater than 0"),
+        ({"boundaries": "many"}, "boundaries: "),
+        ({"generators": {"als": {"factor": 3}}}, "generators.als.factor: "),
+        ({"one_to_one": {"budgets": {"magic": 3}}}, "one_to_one.budgets.magic"),
+        ({"one_to_one": {"budgets": {"popular": 0}}}, "one_to_one.budgets.popular: "),
+        ({"predictive": {"budgets": {"popular": 3}, "ranker": {"leaves": "x"}}}, "predictive.ranker.leaves: "),
+    ],
+)
+def test_a_wrong_recipe_is_told_which_key(tmp_path: Path, change: dict, named: str):
+    path = written(tmp_path / "mine.yml", DEFAULT | change)
+    with pytest.raises(InputError, match="does not fit") as error:
+        recipe.load(path)
+    assert named in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_key_left_out_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match="seed: Field required"):
+        recipe.load(written(tmp_path / "mine.yml", {k: v for k, v in DEFAULT.items() if k != "seed"}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "does not fit: the file: "),
+        (b"- 1", "does not fit: the file: "),
+        (b"a: [", "is not valid YAML"),
+        (b"\xff\xfe\x00", "mine.yml"),
+        (b"!!python/object/apply:os.getcwd []", "is not valid YAML"),
+    ],
+)
+def test_what_is_no_recipe(tmp_path: Path, content: bytes, message: str):
+    (tmp_path / "mine.yml").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        recipe.load(tmp_path / "mine.yml")
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path):
+    with pytest.raises(InputError, match=r"nowhere.yml cannot be read: No such file"):
+        recipe.load(tmp_path / "nowhere.yml")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USUAL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def test_without_a_file_of_its_own_the_directory_gets_the_projects(here: Path):
+    held = config.load()
+    assert (held.registered_model, held.gate.metric) == ("usual", "one_to_one_ndcg_at_10")
+    assert held.uri == f"sqlite:///{here}/home/mlflow.db"
+    assert held.artifacts == f"file://{here}/home/artifacts"
+
+
+def test_the_directorys_own_file_wins_and_the_environment_over_both(here: Path, monkeypatch: pytest.MonkeyPatch):
+    written(here / "mlflow.yml", MLFLOW | {"tracking_uri": "http://tracking:5000"})
+    held = config.load()
+    assert (held.registered_model, held.uri, held.artifacts) == ("shop", "http://tracking:5000", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
+    assert held.uri == "http://other:5000"
+    written(here / "mlflow.yml", MLFLOW | {"artifact_location": "s3://bucket"})
+    assert config.load().artifacts == "s3://bucket"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (MLFLOW | {"gates": {}}, "gates: Extra inputs"),
+        (MLFLOW | {"gate": {"metric": "ndcg"}}, "gate.margin: Field required"),
+        (MLFLOW | {"gate": {"metric": "ndcg", "margin": "little"}}, "gate.margin: "),
+        ({}, "experiment: Field required"),
+        (None, "mlflow.yml does not fit"),
+    ],
+)
+def test_a_wrong_mlflow_file_is_told_which_key(here: Path, content: object, named: str):
+    written(here / "mlflow.yml", content)
+    with pytest.raises(InputError, match=named):
+        config.load()
+
+
+@pytest.mark.parametrize("content", [b"gate: [", b"\xff\xfe\x00"])
+def test_an_mlflow_file_that_cannot_be_read(here: Path, content: bytes):
+    (here / "mlflow.yml").write_bytes(content)
+    with pytest.raises(InputError, match=r"mlflow.yml cannot be read"):
+        config.load()
+
+
+START = 19_000 * DAY
+
+
+def points(days: float, **changes: int) -> list[float]:
+    """Days from the log's first event to each boundary, where the log ends after `days`."""
+    settings = {"horizon_days": 28, "boundaries": 12, "boundary_step_days": 14} | changes
+    asked = Recipe.model_validate(DEFAULT | settings)
+    return [(at - START) / DAY for at in boundaries(START, START + round(days * DAY), asked)]
+
+
+def test_boundaries_go_back_from_the_hold_out_as_far_as_the_log_does():
+    assert points(120) == [92, 78, 64, 50, 36]
+    assert points(120, boundaries=4) == [92, 78, 64, 50]
+    assert points(84) == [56, 42, 28]
+    assert points(90, boundary_step_days=28) == [62, 34]
+
+
+def test_a_boundary_for_the_hold_outs_ranker_ends_before_the_hold_out():
+    """Whatever the log's length: where there is a plan, a label window ends before the first boundary."""
+    for days in range(1, 150):
+        try:
+            found = points(days)
+        except InputError:
+            assert days < 84
+            continue
+        assert days >= 84
+        assert found[0] == days - 28
+        assert any(at + 28 <= found[0] for at in found)
+        assert min(found) >= 28
+
+
+def test_too_short_a_log_says_what_it_needs():
+    with pytest.raises(InputError, match=r"covers 83 days .* horizon_days 28 training needs 84"):
+        points(83)
+    with pytest.raises(InputError, match="training needs 84"):
+        points(400, boundaries=1)
+
+
+@pytest.mark.parametrize("days", [0, -5])
+def test_the_end_is_after_the_first_event(days: int):
+    with pytest.raises(InputError, match="choose a later --until"):
+        points(days)

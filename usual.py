@@ -35,6 +35,16 @@ Model = Annotated[
 ]
 
 
+def fit_and_log(settings: Any, event_log: Any, recipe: Any, end: int | None = None) -> tuple[Any, Any]:
+    from training import tracking
+    from training.progress import steps
+    from training.train import train as fit
+
+    with steps() as step:
+        result = fit(event_log, recipe, end, step)
+    return result, tracking.log_run(result, event_log, settings)
+
+
 def say(text: str) -> None:
     typer.echo(text, err=True)
 
@@ -98,17 +108,14 @@ def train(
     """Fit, evaluate on a hold-out, log to MLflow, register as challenger."""
     from features import clock
     from features.log import EventLog
-    from training import config, report, tracking
+    from training import config
     from training import recipe as recipes
-    from training.progress import steps
-    from training.train import train as fit
 
-    settings = config.load()
-    event_log, chosen = EventLog.open(log), recipes.load(recipe)
+    settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
     end = clock.parse(until, "--until") if until else None
-    with steps() as step:
-        result = fit(event_log, chosen, end, step)
-    logged = tracking.log_run(result, event_log, settings)
+    result, logged = fit_and_log(settings, event_log, chosen, end)
+    from training import report
+
     answer(report.as_dict(result, logged), as_json, report.text(result, logged))
 
 
@@ -179,7 +186,7 @@ def recommend(
     customers: Annotated[
         Path | None, typer.Option(help="File with a column customer_id, or one id a line; default: all.")
     ] = None,
-    k: Annotated[int, typer.Option(help="Products per customer.")] = 10,
+    k: Annotated[int, typer.Option(min=1, help="Products per customer.")] = 10,
     as_json: Json = False,
 ) -> None:
     """Rank products for many customers at once."""
@@ -245,43 +252,21 @@ def demo(
     seed: Annotated[int, typer.Option(help="Where chance starts.")] = 0,
 ) -> None:
     """Simulate a shop, train, promote, package, serve, and ask the server for two visitors."""
+    from features.log import EventLog
+    from serving.demo import visit
+    from serving.server import running
+    from training import config, recipe, report
+
     log = home() / "demo" / "log"
     shutil.rmtree(log, ignore_errors=True)
     ingest(SourceChoice.simulated, out=log, customers=customers, seed=seed)
-    train(log)
+    result, logged = fit_and_log(config.load(), EventLog.open(log), recipe.load())
     promote(force="demo: the simulated shop was made anew")
     package()
-    visit(log)
-
-
-def visit(log: Path) -> None:
-    """Start the server and ask for a regular and for someone who just walked in."""
-    import httpx
-    import polars as pl
-
-    from features.log import EventLog
-    from serving.server import running
-
-    event_log = EventLog.open(log)
-    titles = dict(event_log.catalog().select("item_id", "title").iter_rows())
-    buys = event_log.scan().filter(pl.col("name") == "purchase", pl.col("customer_id").is_not_null())
-    regular = buys.group_by("customer_id").len().sort("len", "customer_id").collect()["customer_id"][-1]
-    viewed = event_log.scan().filter(pl.col("name") == "view_item").collect()["item_id"][-1]
     with running() as url:
-        for who, request in (
-            (f"a regular, {regular}", {"customer_id": regular}),
-            ("someone never seen", {"client_id": "somebody-new"}),
-            (
-                f"the same, having looked at {titles[viewed]}",
-                {"client_id": "somebody-new", "context": {"item_ids": [viewed]}},
-            ),
-        ):
-            body = {"requests": [{"placement": "home.for_you", "limit": 8, **request}]}
-            got = httpx.post(f"{url}/v1/recommendations", json=body, timeout=10).raise_for_status().json()["results"][0]
-            why = f"{got['strategy']}, fallback {got['fallback']}" if got["fallback"] else got["strategy"]
-            typer.echo(f"\nfor {who} ({why}):")
-            for item in got["items"]:
-                typer.echo(f"  {item['rank']:>2}  {item['item_id']:<10} {titles.get(item['item_id'], '')}")
+        for line in visit(url, EventLog.open(log)):
+            typer.echo(line)
+    typer.echo(f"\n{report.text(result, logged)}")
 
 
 def validated(model: type[Any], values: dict[str, Any], what: str) -> Any:

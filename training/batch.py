@@ -37,8 +37,6 @@ def read_customers(path: Path | None, bundle: Bundle) -> list[str]:
 
 def recommend(bundle: Bundle, customers: list[str], k: int) -> pl.DataFrame:
     """customer_id, item_id, rank (1 = best), score, strategy: `k` rows a customer, or the whole catalog."""
-    if k < 1:
-        raise InputError(f"--k is {k}; it must be at least 1")
     recommender = BundleRecommender(bundle)
     parts = []
     for start in range(0, len(customers), BATCH):

@@ -124,8 +124,8 @@ def test_the_hash_knows_every_name_unit_meaning_and_place(monkeypatch: pytest.Mo
         columns[n // len(Column._fields)] = changed
         monkeypatch.setattr(module, "COLUMNS", tuple(columns))
         hashes.add(schema_hash())
-    for columns in (COLUMNS[:-1], COLUMNS[::-1], (*COLUMNS, Column("more", "", ""))):
-        monkeypatch.setattr(module, "COLUMNS", columns)
+    for other in (COLUMNS[:-1], COLUMNS[::-1], (*COLUMNS, Column("more", "", ""))):
+        monkeypatch.setattr(module, "COLUMNS", other)
         hashes.add(schema_hash())
     assert len(hashes) == 1 + len(changes) + 3
 

@@ -11,7 +11,7 @@ from models.candidates import history, popular
 from models.candidates.als import Als
 from models.candidates.base import top
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
-from models.candidates.item_knn import ItemKnn
+from models.candidates.item_knn import Basis, ItemKnn
 from tests.features.shop import examples, row, same_arrays, snapshot
 from tests.models import fitted
 
@@ -169,7 +169,7 @@ def test_item_knn_scores_are_sums_over_the_visitors_items(bundle: Bundle):
         for n, event in enumerate(touched):
             visit[visitors.item[event]] += visitors.weight[event] * 0.8 ** (len(touched) - 1 - n)
         none = np.zeros(len(s.items))
-        weights = {
+        weights: dict[Basis, np.ndarray] = {
             "history": np.log1p(np.nan_to_num(taste[customer])) if customer >= 0 else none,
             "last_baskets": (back[customer] < 2).astype(float) if customer >= 0 else none,
             "visit": visit,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from features.visitors import Visitors
-from models.bundle import Bundle
+from models.bundle import Bundle, RecommenderName
 from models.candidates.base import top
 from models.candidates.generators import GENERATORS
 from models.two_stage import Candidates, TwoStageConfig, chunks, propose, within_query_rank
@@ -68,7 +68,7 @@ def test_candidates_do_not_depend_on_the_batch(bundle: Bundle):
 
 
 @pytest.mark.parametrize("name", ["one_to_one", "predictive"])
-def test_ranked_by_falling_score_then_item(bundle: Bundle, name: str):
+def test_ranked_by_falling_score_then_item(bundle: Bundle, name: RecommenderName):
     s, two_stage = bundle.snapshot, bundle.recommenders[name]
     visitors = fitted.visitors_of(s, 8, 0) if name == "one_to_one" else fitted.visitors_of(s, 0, 8)
     ((start, batch, found, score),) = two_stage.rank(s, visitors)

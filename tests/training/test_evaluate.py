@@ -100,6 +100,11 @@ def test_the_summary_is_the_mean_over_queries_and_segments(bundle: Bundle, asked
     for name in ("ndcg_at_10", "recall_at_20", "map_at_12", "hit_rate_at_10", "mrr"):
         assert summary[name] == pytest.approx(table[name].mean())
         assert summary[f"new_{name}"] == pytest.approx(table[f"new_{name}"].drop_nans().mean())
+    new = [
+        items - bought_of(bundle.snapshot, int(asked.visitors.customers[q])) for q, items in wanted_of(asked).items()
+    ]
+    assert table["new_mrr"].is_nan().to_list() == [not items for items in new]
+    assert 0 < sum(map(bool, new)) < len(new)
     assert summary["ndcg_at_10_low"] < summary["ndcg_at_10"] < summary["ndcg_at_10_high"]
     for segment in set(table["segment"]):
         part = table.filter(table["segment"] == segment)

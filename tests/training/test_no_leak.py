@@ -97,7 +97,7 @@ def ranker(bundle: Bundle) -> Ranker:
     return bundle.recommenders["one_to_one"].ranker
 
 
-@examples(16)
+@examples(12)
 @given(past_and_future())
 def test_what_happens_later_leaves_no_trace(ranker, logs: tuple[list[Row], list[Row]]):
     past, whole = logs

@@ -57,8 +57,6 @@ def test_batch_inference_is_the_served_ranking(bundle: Bundle, monkeypatch: pyte
     assert table["rank"].to_list() == [1, 2, 3, 4, 5, 6] * 21
     assert table["item_id"].to_list() == [i for r in rankings for i in r.item_ids]
     assert table["score"].to_list() == [s for r in rankings for s in r.scores]
-    with pytest.raises(InputError, match="--k is 0; it must be at least 1"):
-        batch.recommend(bundle, customers, 0)
 
 
 def test_customers_are_read_from_any_table_or_list(bundle: Bundle, tmp_path: Path):

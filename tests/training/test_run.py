@@ -15,7 +15,7 @@ from features.clock import DAY, iso
 from features.errors import InputError
 from features.log import EventLog
 from models import bundle as module
-from models.bundle import Bundle
+from models.bundle import Bundle, RecommenderName
 from models.ranking import Request
 from models.recommender import BundleRecommender, load
 from tests.conftest import SHOP_ENDS
@@ -25,7 +25,7 @@ from training.config import Gate
 from training.promote import promote
 from training.train import Result
 
-NAMES = ("one_to_one", "predictive")
+NAMES: tuple[RecommenderName, ...] = ("one_to_one", "predictive")
 ROOT = Path(module.__file__).resolve().parent.parent
 
 
@@ -82,14 +82,16 @@ def test_metrics_are_the_evaluations(record: MlflowRun, result: Result, client: 
         )
     assert sum(m.startswith("one_to_one_segment_") for m in metrics) > 6
     assert np.isfinite(list(metrics.values())).all()
+    assert record.outputs
     (made,) = record.outputs.model_outputs
-    held = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics}
+    held = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics or ()}
     assert held == pytest.approx(result.bundle.metrics)
 
 
 def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: Result, event_log: EventLog):
+    assert record.inputs
     (used,) = record.inputs.dataset_inputs
-    profile = json.loads(used.dataset.profile)
+    profile = json.loads(str(used.dataset.profile))
     assert used.dataset.digest == event_log.fingerprint
     assert profile["events_in_log"] == event_log.info["rows"]
     assert profile["events_before_cut_off"] == event_log.scan().collect().height  # the log ends at the cut-off
@@ -197,7 +199,7 @@ def test_two_versions_meet_on_events_newer_than_both(
         # Tags of another hold-out: only the newer events can tell.
         tags = trained.tags | {"log_fingerprint": alias}
         made = client.create_model_version(
-            config.registered_model, trained.source, trained.run_id, tags=tags, model_id=trained.model_id
+            config.registered_model, str(trained.source), trained.run_id, tags=tags, model_id=trained.model_id
         )
         client.set_registered_model_alias(config.registered_model, alias, made.version)
     assert not promote(config).promoted

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from features import log
+from features.clock import DAY, moment
+from features.errors import InputError
+from features.log import EventLog
+from tests.conftest import SHOP_ENDS
+from tests.training.recipes import small
+from training.train import Result, train
+
+
+def without(event_log: EventLog, gone: pl.Expr, path: Path) -> EventLog:
+    return log.write(path, event_log.scan().filter(~gone).collect(), event_log.catalog(), event_log.rejected())
+
+
+def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: Result, tmp_path: Path):
+    """Without the hold-out of every second customer, those who stay are ranked as before, item by item."""
+    start, _ = result.holdout
+    second = pl.col("customer_id").str.slice(-1).is_in(list("13579")).fill_null(False)
+    less = without(event_log, (pl.col("timestamp") >= moment(start)) & second, tmp_path / "less")
+    again = train(less, small(), until=result.until)
+    before, after = (r.evaluations["one_to_one"].per_query for r in (result, again))
+    stayed = before.filter(~second)
+    assert 10 < stayed.height < before.height
+    assert after.equals(stayed)
+    assert again.bundle.recommenders["one_to_one"].ranker.text() != (
+        result.bundle.recommenders["one_to_one"].ranker.text()
+    )
+
+
+def test_events_from_the_end_on_change_nothing(event_log: EventLog, tmp_path: Path):
+    end = SHOP_ENDS - 14 * DAY
+    cut = without(event_log, pl.col("timestamp") >= moment(end), tmp_path / "cut")
+    whole, part = (train(source, small(boundaries=3), until=end) for source in (event_log, cut))
+    assert whole.events == part.events == cut.info["rows"] < event_log.info["rows"]
+    assert whole.bundle.metrics == part.bundle.metrics
+    for name, recommender in whole.bundle.recommenders.items():
+        assert recommender.ranker.text() == part.bundle.recommenders[name].ranker.text()
+    assert whole.bundle.info() == part.bundle.info()
+
+
+def test_too_few_people_to_learn_from(event_log: EventLog, tmp_path: Path):
+    few = without(event_log, ~pl.col("client_id").is_in([f"d00000{n}" for n in range(5)]), tmp_path / "few")
+    told: list[tuple[str, int, int]] = []
+    with pytest.raises(InputError, match="too few customers who come back and too few visits"):
+        train(few, small(visits_per_boundary=1), SHOP_ENDS, lambda *step: told.append(step))
+    assert [n for _, n, _ in told[:4]] == [1, 2, 3, 4]
+    assert told[0][0] == "refit as of 2026-03-02"
+    assert all(done <= total for _, done, total in told)

@@ -48,13 +48,9 @@ JOBS = {"scan and collect": _scan, "ingest": _ingest}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="Online Retail II as Parquet")
-    parser.add_argument(
-        "--rows", type=int, help="only the first N rows; without --data, about as many simulated"
-    )
+    parser.add_argument("--rows", type=int, help="only the first N rows; without --data, about as many simulated")
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,9 +66,7 @@ def main() -> None:
         # One fresh interpreter per run.
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             best = {
-                job: min(
-                    (pool.apply(_run, (job, source, file)) for _ in range(args.repeat)), key=lambda r: r[1]
-                )
+                job: min((pool.apply(_run, (job, source, file)) for _ in range(args.repeat)), key=lambda r: r[1])
                 for job in JOBS
             }
     limit = best["scan and collect"][1]

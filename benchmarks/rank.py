@@ -6,9 +6,9 @@ python benchmarks/rank.py [--log LOG | --bundle DIR] [--repeat 31]
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import shop
 
-import numpy as np
 from features.assemble import assemble
 from features.visitors import Visitors
 from models.bundle import Bundle
@@ -25,9 +25,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=31)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = (
-            Bundle.load(args.bundle) if args.bundle else shop.bundle(shop.event_log(args.log, Path(scratch))[0])
-        )
+        bundle = Bundle.load(args.bundle) if args.bundle else shop.bundle(shop.event_log(args.log, Path(scratch))[0])
     recommender, snapshot = BundleRecommender(bundle), bundle.snapshot
     two_stage = bundle.recommenders["one_to_one"]
     regulars = np.flatnonzero(snapshot.has_history(np.arange(len(snapshot.customers))))
@@ -61,9 +59,12 @@ def main() -> None:
             ]
         )
     trees = two_stage.ranker.booster.num_trees()
-    print(f"{len(snapshot.items):,} items, {len(snapshot.customers):,} customers, {trees} trees; median of {args.repeat}")
+    print(
+        f"{len(snapshot.items):,} items, {len(snapshot.customers):,} customers, {trees} trees; median of {args.repeat}"
+    )
     shop.table(
-        ["visitors", "candidates each", "whole ms", "propose ms", "LightGBM ms", "ALS ms", "× limit", "visitors/s"], rows
+        ["visitors", "candidates each", "whole ms", "propose ms", "LightGBM ms", "ALS ms", "× limit", "visitors/s"],
+        rows,
     )
 
 

@@ -6,9 +6,9 @@ python benchmarks/snapshot.py [--log LOG] [--repeat 5]
 import tempfile
 from pathlib import Path
 
+import polars as pl
 import shop
 
-import polars as pl
 from features import tables
 from features.clock import micros, next_midnight
 from features.snapshot import Snapshot

@@ -1,6 +1,6 @@
 """What is trained, registered, packaged and served: one directory of plain arrays.
 
-    manifest.json            format, feature schema, as_of, recommenders, library versions, metrics, file sizes
+    manifest.json            format, feature schema, as_of, recommenders, library versions, metrics, checksums
     customers/ items/        ids.arrow, hashes.npy, order.npy, features.npy, …
     history/ generators/     .npy
     rankers/*.txt            LightGBM's text format
@@ -9,6 +9,7 @@ Loading runs no code from it and copies nothing: arrays are memory-mapped, so th
 share them.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -52,8 +53,8 @@ class Manifest(BaseModel):
     """What it was made with."""
     metrics: dict[str, float]
     """Hold-out metrics of the same recipe, trained on what came before the hold-out."""
-    files: dict[str, int]
-    """Size in bytes of every other file."""
+    files: dict[str, str]
+    """SHA-256 of every other file: a damaged one is refused before any library parses it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Bundle:
         (path / "rankers").mkdir()
         for recommender, two_stage in self.recommenders.items():
             (path / "rankers" / f"{recommender}.txt").write_text(two_stage.ranker.text())
-        files = {f.relative_to(path).as_posix(): f.stat().st_size for f in sorted(path.rglob("*")) if f.is_file()}
+        files = {f.relative_to(path).as_posix(): _digest(f) for f in sorted(path.rglob("*")) if f.is_file()}
         manifest = Manifest(
             format=FORMAT,
             features=schema_hash(),
@@ -112,11 +113,11 @@ class Bundle:
     def load(cls, path: Path) -> "Bundle":
         """Map the bundle in directory `path`. Raises `InputError` where it does not fit this code."""
         manifest = read_manifest(path)
-        for name, size in manifest.files.items():
-            file = path / name
-            if not file.is_file() or file.stat().st_size != size:
-                found = f"{file.stat().st_size:,} bytes" if file.is_file() else "nothing"
-                raise InputError(f"the bundle {path} is damaged: {name} should have {size:,} bytes, found {found}")
+        for name, digest in manifest.files.items():
+            if not (path / name).is_file():
+                raise InputError(f"the bundle {path} is damaged: {name} is missing; get the bundle again")
+            if _digest(path / name) != digest:
+                raise InputError(f"the bundle {path} is damaged: {name} is not what was saved; get the bundle again")
         arrays = {
             name.removesuffix(".npy"): np.load(path / name, mmap_mode="r", allow_pickle=False)
             for name in manifest.files
@@ -208,6 +209,11 @@ def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def _save_ids(file: Path, ids: Ids) -> None:
     batch = pa.record_batch([ids.values], names=["id"])
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
@@ -215,8 +221,4 @@ def _save_ids(file: Path, ids: Ids) -> None:
 
 
 def _load_ids(file: Path) -> pa.StringArray:
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(file)))
-        return reader.get_batch(0).column(0)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"the bundle is damaged: {file} cannot be read ({error})") from error
+    return pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0).column(0)

@@ -80,11 +80,10 @@ def examples(boundary: Boundary, asked: Queries, config: TwoStageConfig, recipe:
 
 
 def _sample(query: np.ndarray, labels: np.ndarray, n: int, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Rows to keep, in order: every positive, and negatives drawn at random up to the query's allowance."""
-    positives = np.bincount(query, labels > 0, minlength=n)
-    allowance = np.minimum(positives * recipe.negatives_per_positive, recipe.negatives_per_query)
+    """Rows to keep, in order: every positive, and up to `negatives_per_query` negatives of queries that have one."""
+    has_positive = np.bincount(query, labels > 0, minlength=n) > 0
     negative = np.flatnonzero(labels == 0)
     shuffled = negative[np.lexsort((rng.random(len(negative)), query[negative]))]
     within = np.arange(len(shuffled)) - np.searchsorted(query[shuffled], query[shuffled])
-    chosen = shuffled[within < allowance[query[shuffled]]]
+    chosen = shuffled[(within < recipe.negatives_per_query) & has_positive[query[shuffled]]]
     return np.sort(np.concatenate([np.flatnonzero(labels > 0), chosen]))

@@ -68,7 +68,9 @@ def beyond_accuracy(top: np.ndarray, popularity: np.ndarray) -> dict[str, float]
 
 
 def interval(values: np.ndarray, seed: int = 7, samples: int = 1000) -> tuple[float, float]:
-    """95% bootstrap interval of the mean (percentiles; Efron 1979)."""
+    """95% bootstrap interval of the mean (percentiles; Efron 1979); 0 to 0 where there is nothing to average."""
+    if not len(values):
+        return 0.0, 0.0
     rng = np.random.default_rng(seed)
     means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(samples)])
     low, high = np.percentile(means, [2.5, 97.5])

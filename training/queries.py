@@ -108,9 +108,13 @@ def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) 
 
 
 def _visits(future: pl.DataFrame) -> pl.DataFrame:
-    """Adds `visit`: the session, or where there is none a run of events without a gap of half an hour."""
-    who = pl.coalesce("customer_id", "client_id")
+    """Adds `visit`: a visitor's session, or where there is none a run of events without a gap of half an hour.
+
+    Session ids need not be unique among visitors: GA4's are the second in which a session began. The client
+    comes first, so that a login does not split the visit it happens in.
+    """
+    who = pl.coalesce("client_id", "customer_id")
     ordered = future.with_columns(_who=who).sort("_who", "t", "event_id", "item_id")
     gap = (pl.col("t").diff().over("_who") > VISIT_GAP).fill_null(True)
     run = pl.format("{}/{}", "_who", gap.cum_sum().over("_who"))
-    return ordered.with_columns(visit=pl.coalesce("session_id", run)).drop("_who")
+    return ordered.with_columns(visit=pl.coalesce(pl.format("{}/{}", "_who", "session_id"), run)).drop("_who")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from features.errors import InputError
 from models.candidates.generators import GeneratorsConfig
@@ -25,13 +25,11 @@ class Recipe(BaseModel):
     """Days between boundaries; whole weeks keep weekdays aligned."""
     visit_days: PositiveInt
     """Visits this long after a boundary are training queries of the predictive recommender."""
-    negatives_per_positive: PositiveInt = Field(le=1000)
-    """Most candidates without a positive label kept for each one with."""
     negatives_per_query: PositiveInt
-    """Most candidates without a positive label kept in all for one query."""
+    """Most candidates without a positive label kept for one query."""
     visits_per_boundary: PositiveInt
     """Most visits taken as queries after one boundary."""
-    seed: int
+    seed: NonNegativeInt
     """Where sampling starts."""
     generators: GeneratorsConfig
     """Settings of the candidate generators."""
@@ -46,8 +44,8 @@ def load(path: Path | None = None) -> Recipe:
     path = path or DEFAULT
     try:
         content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InputError(f"the recipe {path} cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the recipe {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise InputError(f"the recipe {path} is not valid YAML: {error}") from error
     try:

@@ -27,9 +27,7 @@ from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, RAW, ROW, RULES, TIMES
 from features.ingest import Parsed
 from features.sources import tables, times
 
-_YES_NO = dict.fromkeys(("true", "1", "yes", "t", "y"), True) | dict.fromkeys(
-    ("false", "0", "no", "f", "n"), False
-)
+_YES_NO = dict.fromkeys(("true", "1", "yes", "t", "y"), True) | dict.fromkeys(("false", "0", "no", "f", "n"), False)
 _HASHED = [c for c in EVENT_SCHEMA if c not in ("event_id", "received_at")]
 
 
@@ -74,9 +72,7 @@ class Mapping(BaseModel):
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise InputError(f"the mapping {path} is wrong at {faults}") from error
         if both := sorted(mapping.columns.keys() & mapping.constants.keys()):
-            raise InputError(
-                f"the mapping {path} names {', '.join(both)} as column and as constant; keep one"
-            )
+            raise InputError(f"the mapping {path} names {', '.join(both)} as column and as constant; keep one")
         return mapping if mapping.catalog is None else mapping.model_copy(
             update={"catalog": path.parent / mapping.catalog}
         )  # fmt: skip
@@ -168,10 +164,7 @@ def _content_ids(events: pl.DataFrame) -> pl.Series:
     """32 hex digits per row from its values: the same on any machine and from any file format."""
     unit, null = "\x1f", "\x00"
     content = pl.concat_str(
-        [
-            pl.col(c).to_physical() if c == "timestamp" else pl.col(c).cast(pl.String).fill_null(null)
-            for c in _HASHED
-        ],
+        [pl.col(c).to_physical() if c == "timestamp" else pl.col(c).cast(pl.String).fill_null(null) for c in _HASHED],
         separator=unit,
         ignore_nulls=True,
     )

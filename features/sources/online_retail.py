@@ -70,9 +70,7 @@ def _parse(path: Path) -> Parsed:
     )
     once = _without_copies(kept)
     if copies := kept.height - once.height:
-        notes.append(
-            f"{path.name}: {copies:,} usable rows are there twice (the sheets overlap); each counts once"
-        )
+        notes.append(f"{path.name}: {copies:,} usable rows are there twice (the sheets overlap); each counts once")
     events = _merge(once)
     return Parsed(
         rows_read=source.height,

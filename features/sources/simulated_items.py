@@ -93,9 +93,7 @@ def draw(rng: np.random.Generator, items: int, days: int, launched: float) -> It
         names = [f"{a} {n}".capitalize() for n in SHELVES[c].nouns for a in ADJECTIVES]
         order = rng.permutation(len(names))
         series = np.arange(high - low) // len(names)
-        titles[low:high] = [
-            names[order[i % len(names)]] + (f" No. {s + 1}" if s else "") for i, s in enumerate(series)
-        ]
+        titles[low:high] = [names[order[i % len(names)]] + (f" No. {s + 1}" if s else "") for i, s in enumerate(series)]
     return Items(
         category=category,
         brand=rng.integers(0, len(BRANDS), items),

@@ -165,9 +165,7 @@ def _look(
     return np.where(nothing, items.first[category], item), np.where(nothing, 0.0, liked)
 
 
-def reorders(
-    rng: np.random.Generator, config: SimulatorConfig, items: Items, people: People, seen: Visits
-) -> Visits:
+def reorders(rng: np.random.Generator, config: SimulatorConfig, items: Items, people: People, seen: Visits) -> Visits:
     """Visits in which customers buy again what they have used up, everything due on a day in one order."""
     person, item, day = seen.person[seen.visit], seen.item, seen.start[seen.visit]
     rows = np.flatnonzero(seen.bought & (person < config.customers) & (items.refill_days[item] > 0))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy import sparse
 
 from features.history import Histories
@@ -20,15 +20,15 @@ class AlsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    factors: int = 64
+    factors: PositiveInt = 64
     """Length of a customer's and an item's vector."""
-    iterations: int = 12
+    iterations: PositiveInt = 12
     """Alternations between customers and items."""
-    regularization: float = 0.1
+    regularization: PositiveFloat = 0.1
     """Weight of the vectors' squared length."""
-    alpha: float = 5.0
+    alpha: PositiveFloat = 5.0
     """Confidence in one undecayed purchase, against 1 for an item that was never touched."""
-    seed: int = 7
+    seed: NonNegativeInt = 7
     """Where the vectors start."""
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from scipy import sparse
 
 from features.snapshot import Snapshot
@@ -22,7 +22,7 @@ class ItemKnnConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    neighbours: int = 100
+    neighbours: PositiveInt = 100
     """Most alike items kept for each item."""
     k1: float = 100.0
     """BM25: how soon more events of one visitor with one item stop to count; large means late."""
@@ -30,7 +30,7 @@ class ItemKnnConfig(BaseModel):
     """BM25: how much the events of visitors with many items count for less, 0 not at all."""
     damping: float = 0.5
     """0 prefers items with many visitors (dot product), 1 treats all alike (cosine)."""
-    last_baskets: int = 2
+    last_baskets: PositiveInt = 2
     """How many of the latest orders the basis `last_baskets` looks at."""
     visit_decay: float = 0.8
     """Weight of an event of the visit per later event."""

@@ -119,4 +119,3 @@ def _until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
             pass
         time.sleep(0.5)
     raise AssertionError("the server did not get ready in two minutes")
-

@@ -60,9 +60,7 @@ def test_a_row_is_filed_under_the_first_rule_it_breaks():
 
 
 def test_rejected_rows_keep_source_row_and_raw():
-    rows = frame(GOOD, GOOD | {"price": -1.0}).with_columns(
-        pl.Series(ROW, [7, 9]), pl.Series(RAW, ["a", "b"])
-    )
+    rows = frame(GOOD, GOOD | {"price": -1.0}).with_columns(pl.Series(ROW, [7, 9]), pl.Series(RAW, ["a", "b"]))
     kept, rejected = screen(rows, "shop.csv")
     assert rejected.rows() == [("shop.csv", 9, "negative_price", "b")]
     assert rejected.schema == REJECTED_SCHEMA

@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,18 +113,17 @@ def replaced(name: str, damage: Callable[[bytes], bytes]) -> Callable[[Path], No
         (rewritten(as_of="yesterday"), "the time is 'yesterday'"),
         (rewritten(budgets={"one_to_one": {"magic": 3}}), "damaged: manifest.json: budgets.one_to_one"),
         (rewritten(more=1), "damaged: manifest.json: more"),
-        (replaced("items/features.npy", lambda b: b[:-4]), "damaged: items/features.npy should have"),
-        (replaced("items/ids.arrow", lambda b: b + b"\0"), "damaged: items/ids.arrow should have"),
-        (lambda p: (p / "history/values.npy").unlink(), "damaged: history/values.npy .* found nothing"),
+        (replaced("items/features.npy", lambda b: b[:-4]), "damaged: items/features.npy is not what was saved"),
+        (replaced("items/ids.arrow", lambda b: b + b"\0"), "damaged: items/ids.arrow is not what was saved"),
+        (lambda p: (p / "history/values.npy").unlink(), "damaged: history/values.npy is missing"),
         (replaced("manifest.json", lambda b: b[:-9]), "manifest.json is not a JSON object"),
         (replaced("manifest.json", lambda b: b"[]"), "manifest.json is not a JSON object"),
         (replaced("manifest.json", lambda b: b"\xff\xfe"), "manifest.json is not a JSON object"),
         (lambda p: (p / "manifest.json").unlink(), "is not a bundle: it has no manifest.json"),
         (shutil.rmtree, "is not a bundle: it has no manifest.json"),
-        (replaced("rankers/predictive.txt", lambda b: b"x" * len(b)), "ranker in the bundle is damaged"),
-        (replaced("rankers/predictive.txt", lambda b: b.replace(b"als_rank", b"sla_rank")), "on other features"),
-        (replaced("items/ids.arrow", lambda b: bytes(len(b))), "ids.arrow cannot be read"),
-        (replaced("items/features.npy", lambda b: bytes(len(b))), "items/features.npy"),
+        (replaced("rankers/predictive.txt", lambda b: b"x" * len(b)), "predictive.txt is not what was saved"),
+        (replaced("rankers/predictive.txt", lambda b: b.replace(b"als_rank", b"sla_rank")), "is not what was saved"),
+        (replaced("history/indptr.npy", lambda b: b[:-8] + bytes(8)), "history/indptr.npy is not what was saved"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(copy: Path, damage: Callable[[Path], None], message: str):
@@ -134,26 +131,6 @@ def test_what_does_not_fit_is_refused(copy: Path, damage: Callable[[Path], None]
     damage(copy)
     with pytest.raises(InputError, match=message):
         load(copy)
-
-
-def test_a_ranker_damaged_in_its_middle_is_refused(saved: Path, tmp_path: Path):
-    """In a process of its own: LightGBM ends the one it is in when it cannot read a tree."""
-    text = (saved / "rankers" / "predictive.txt").read_text()
-    half = len(text) // 2
-    paths = []
-    for name, damaged in (("short", text[:half]), ("blank", text[:half] + " " * (len(text) - half))):
-        paths.append(shutil.copytree(saved, tmp_path / name))
-        (paths[-1] / "rankers" / "predictive.txt").write_text(damaged)
-    code = (
-        "import sys, pathlib, features.errors, models.bundle\n"
-        "for path in sys.argv[1:]:\n"
-        "    try: models.bundle.Bundle.load(pathlib.Path(path))\n"
-        "    except features.errors.InputError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr.strip()[-200:]
-    assert len(done.stdout.splitlines()) == 2
-    assert all("ranker" in line for line in done.stdout.splitlines())
 
 
 def test_a_directory_in_use_is_not_written_over(bundle: Bundle, tmp_path: Path):

@@ -17,7 +17,7 @@ from training.examples import Boundary, Examples, _sample, boundary, examples
 from training.queries import Queries
 
 TEN_DAYS = 10 * 86_400_000_000
-GENEROUS = {"negatives_per_positive": 1000, "negatives_per_query": 1000}
+GENEROUS = {"negatives_per_query": 1000}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,10 @@ def asked_of(point: Boundary) -> Mapping[str, Queries]:
 @so_many(60)
 @given(
     st.lists(st.lists(st.sampled_from([0, 0, 0, 1, 2, 3]), max_size=12), min_size=1, max_size=5),
-    st.integers(1, 3),
     st.integers(1, 8),
 )
-def test_every_positive_is_kept_and_negatives_are_capped(queries: list[list[int]], per_positive: int, per_query: int):
-    recipe = small(negatives_per_positive=per_positive, negatives_per_query=per_query)
+def test_every_positive_is_kept_and_negatives_are_capped(queries: list[list[int]], per_query: int):
+    recipe = small(negatives_per_query=per_query)
     query = np.repeat(np.arange(len(queries)), [len(q) for q in queries])
     labels = np.array([grade for q in queries for grade in q], np.int64)
     kept = _sample(query, labels, len(queries), recipe, np.random.default_rng(3))
@@ -45,13 +44,13 @@ def test_every_positive_is_kept_and_negatives_are_capped(queries: list[list[int]
     for q, grades in enumerate(queries):
         own = labels[kept[query[kept] == q]]
         positives, negatives = sum(g > 0 for g in grades), sum(g == 0 for g in grades)
-        assert (own == 0).sum() == min(negatives, positives * per_positive, per_query)
+        assert (own == 0).sum() == (min(negatives, per_query) if positives else 0)
     again = _sample(query, labels, len(queries), recipe, np.random.default_rng(3))
     assert again.tolist() == kept.tolist()
 
 
 def test_negatives_are_drawn_from_all_of_a_query():
-    recipe = small(negatives_per_positive=3)
+    recipe = small(negatives_per_query=3)
     labels = np.array([1] + [0] * 30)
     drawn = [_sample(np.zeros(31, int), labels, 1, recipe, np.random.default_rng(s))[1:] for s in range(60)]
     assert {int(n) for d in drawn for n in d} == set(range(1, 31))
@@ -76,7 +75,7 @@ def test_examples_are_the_candidates_of_the_queries_with_a_positive(point: Bound
 
 @pytest.mark.parametrize("name", ["one_to_one", "predictive"])
 def test_sampling_leaves_rows_out_and_changes_none(point: Boundary, name: str):
-    tight, whole = small(negatives_per_positive=2, negatives_per_query=5), small(**GENEROUS)
+    tight, whole = small(negatives_per_query=5), small(**GENEROUS)
     config, asked = getattr(tight, name), asked_of(point)[name]
     few, all_ = examples(point, asked, config, tight), examples(point, asked, config, whole)
     assert len(few.labels) < len(all_.labels)

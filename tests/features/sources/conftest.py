@@ -48,17 +48,13 @@ def write_xlsx() -> Callable[[Path, Sheets], Path]:
         with zipfile.ZipFile(path, "w") as z:
             z.writestr("[Content_Types].xml", CONTENT_TYPES)
             z.writestr("_rels/.rels", _links([("r1", "officeDocument", "xl/workbook.xml")]))
-            z.writestr(
-                "xl/workbook.xml", f'<workbook {MAIN} xmlns:r="{REL}"><sheets>{names}</sheets></workbook>'
-            )
+            z.writestr("xl/workbook.xml", f'<workbook {MAIN} xmlns:r="{REL}"><sheets>{names}</sheets></workbook>')
             parts = [(f"r{i}", "worksheet", f"worksheets/s{i}.xml") for i in n]
             z.writestr("xl/_rels/workbook.xml.rels", _links([*parts, ("st", "styles", "styles.xml")]))
             z.writestr("xl/styles.xml", f"<styleSheet {MAIN}>{FORMATS}</styleSheet>")
             for i, rows in zip(n, sheets.values(), strict=True):
                 body = "".join(f"<row>{''.join(map(_cell, row))}</row>" for row in rows)
-                z.writestr(
-                    f"xl/worksheets/s{i}.xml", f"<worksheet {MAIN}><sheetData>{body}</sheetData></worksheet>"
-                )
+                z.writestr(f"xl/worksheets/s{i}.xml", f"<worksheet {MAIN}><sheetData>{body}</sheetData></worksheet>")
         return path
 
     return write

@@ -250,9 +250,7 @@ def test_a_damaged_catalog_is_refused(tmp_path: Path, mapped, product: dict, fau
 
 CELLS = {
     "name": st.sampled_from(["purchase", "view_item", "odd", ""]),
-    "timestamp": st.sampled_from(
-        ["2024-05-01T12:00:00Z", "1714564800", "x", "", date(2024, 5, 1).isoformat()]
-    ),
+    "timestamp": st.sampled_from(["2024-05-01T12:00:00Z", "1714564800", "x", "", date(2024, 5, 1).isoformat()]),
     "customer_id": st.sampled_from(["c1", "c2", ""]),
     "item_id": st.sampled_from(["i1", "i2", ""]),
     "quantity": st.sampled_from(["1", "0", "-1", "x", ""]),
@@ -266,9 +264,7 @@ DIRTY = st.lists(st.fixed_dictionaries(CELLS), min_size=1, max_size=20)
 @given(rows=DIRTY, extension=st.sampled_from(["csv", "jsonl"]), shuffled=st.randoms(use_true_random=False))
 def test_counts_add_up_whatever_the_cells(tmp_path_factory, rows: list[dict], extension: str, shuffled):
     folder = tmp_path_factory.mktemp("dirty")
-    rows = [GOOD | {"event_id": "e0", "consent": ""}] + [
-        r | {"event_id": f"e{i % 5}"} for i, r in enumerate(rows)
-    ]
+    rows = [GOOD | {"event_id": "e0", "consent": ""}] + [r | {"event_id": f"e{i % 5}"} for i, r in enumerate(rows)]
     file = write(folder / f"e.{extension}", *rows)
     first = ingest(events_file.read([file]), folder / "log")
     assert first.rows_read == len(rows)
@@ -280,9 +276,7 @@ def test_counts_add_up_whatever_the_cells(tmp_path_factory, rows: list[dict], ex
     assert other.catalog.equals(first.log.catalog())
 
 
-@pytest.mark.skipif(
-    not REES46.exists(), reason="no rees46_head.parquet: the first hours of REES46's 2019-Oct file"
-)
+@pytest.mark.skipif(not REES46.exists(), reason="no rees46_head.parquet: the first hours of REES46's 2019-Oct file")
 def test_a_real_click_stream(tmp_path: Path):
     mapping = tmp_path / "rees46.yml"
     mapping.write_text(

@@ -138,8 +138,7 @@ def test_catalog(parse):
 def test_csv_dates_and_encodings(tmp_path: Path, header: list[str], pattern: str, encoding: str):
     days = [datetime(2010, 12, day, 8, 26) for day in (1, 2, 13)]
     lines = [
-        line(invoice=str(n), title="£5 HOLDER", when=pattern.format(d), customer=17850.0)
-        for n, d in enumerate(days)
+        line(invoice=str(n), title="£5 HOLDER", when=pattern.format(d), customer=17850.0) for n, d in enumerate(days)
     ]
     file = write(tmp_path / "r.csv", lines, header)
     file.write_bytes(file.read_text().encode(encoding))
@@ -161,9 +160,7 @@ def test_an_unparsable_date_is_one_rejected_row(tmp_path: Path):
 def test_a_missing_column_says_what_was_found_and_what_to_do(tmp_path: Path):
     file = tmp_path / "r.csv"
     file.write_text("Invoice,StockCode,Quantity,InvoiceDate,Country\n1,85123A,1,2010-12-01,UK\n")
-    with pytest.raises(
-        InputError, match=r"missing columns price, customerid; found Invoice, StockCode.*mapping"
-    ):
+    with pytest.raises(InputError, match=r"missing columns price, customerid; found Invoice, StockCode.*mapping"):
         read(file)
 
 
@@ -266,9 +263,7 @@ def real() -> Parsed:
     return read(DATA)
 
 
-@pytest.mark.skipif(
-    not DATA.exists(), reason=f"no {DATA.name}: get it from doi.org/10.24432/C5CG6D, see README"
-)
+@pytest.mark.skipif(not DATA.exists(), reason=f"no {DATA.name}: get it from doi.org/10.24432/C5CG6D, see README")
 class TestRealFile:
     def test_counts(self, real: Parsed):
         assert real.rows_read == 1_044_848

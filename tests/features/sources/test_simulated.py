@@ -70,9 +70,7 @@ def test_catalog_is_complete(shop: Parsed):
     assert shop.catalog["price"].min() > 0
     on_sale = shop.events.join(shop.catalog.select("item_id", "first_seen"), on="item_id")
     assert (on_sale["timestamp"] >= on_sale["first_seen"]).all()
-    assert (shop.catalog["first_seen"] > shop.events["timestamp"].min()).mean() == pytest.approx(
-        0.2, abs=0.06
-    )
+    assert (shop.catalog["first_seen"] > shop.events["timestamp"].min()).mean() == pytest.approx(0.2, abs=0.06)
 
 
 def test_sessions(shop: Parsed):
@@ -81,11 +79,7 @@ def test_sessions(shop: Parsed):
     steps = events.drop_nulls("session_id").unique(["session_id", "event_id"]).sort("session_id", "timestamp")
     gap = steps.select(pl.col("timestamp").diff().over("session_id")).to_series()
     assert gap.drop_nulls().min().total_seconds() > 0
-    one = (
-        events.drop_nulls("session_id")
-        .group_by("session_id")
-        .agg(pl.col("client_id", "customer_id").n_unique())
-    )
+    one = events.drop_nulls("session_id").group_by("session_id").agg(pl.col("client_id", "customer_id").n_unique())
     assert one["client_id"].max() == one["customer_id"].max() == 1
 
 
@@ -102,9 +96,7 @@ def test_what_is_bought_was_looked_at_and_put_in_the_cart_before(shop: Parsed):
     views, carts, buys = (
         first.filter(pl.col("name") == n).drop("name") for n in ("view_item", "add_to_cart", "purchase")
     )
-    steps = buys.join(carts, on=key, how="left", suffix="_cart").join(
-        views, on=key, how="left", suffix="_view"
-    )
+    steps = buys.join(carts, on=key, how="left", suffix="_cart").join(views, on=key, how="left", suffix="_view")
     assert (steps["timestamp_view"] < steps["timestamp_cart"]).fill_null(False).all()
     assert (steps["timestamp_cart"] < steps["timestamp"]).fill_null(False).all()
 
@@ -115,9 +107,7 @@ def test_orders_and_refunds(shop: Parsed):
     assert sales["order_id"].n_unique() == sales["event_id"].n_unique() == sales["session_id"].n_unique()
     assert sales.group_by("order_id").len()["len"].max() > 1
     refunds = shop.events.filter(pl.col("name") == "refund")
-    back = refunds.join(
-        sales, on=["order_id", "item_id", "client_id", "quantity", "price"], how="inner", suffix="_s"
-    )
+    back = refunds.join(sales, on=["order_id", "item_id", "client_id", "quantity", "price"], how="inner", suffix="_s")
     assert 0 < refunds.height == back.height < 0.1 * sales.height
     assert (back["timestamp"] > back["timestamp_s"]).all()
 

@@ -24,17 +24,13 @@ def test_every_shape_of_one_instant(written: str):
     assert times.parse(pl.Series(["nonsense", written, None])).to_list() == [None, NOON, None]
 
 
-@pytest.mark.parametrize(
-    "bad", ["", "yesterday", "2023-13-01", "2023-11-31", "20231114", "12:30", "1/2/2023"]
-)
+@pytest.mark.parametrize("bad", ["", "yesterday", "2023-13-01", "2023-11-31", "20231114", "12:30", "1/2/2023"])
 def test_what_is_no_time_is_null(bad: str):
     assert times.parse(pl.Series([bad])).to_list() == [None]
 
 
 def test_times_without_offset_are_local():
-    local = pl.Series(
-        ["2023-07-01 12:00:00", "2023-07-01 12:00:00Z", "2023-03-26 02:30:00", "2023-10-29 02:30:00"]
-    )
+    local = pl.Series(["2023-07-01 12:00:00", "2023-07-01 12:00:00Z", "2023-03-26 02:30:00", "2023-10-29 02:30:00"])
     noon = datetime(2023, 7, 1, 12, tzinfo=UTC)
     # Skipped by the clocks: null. Repeated by them: the first.
     expected = [noon - timedelta(hours=2), noon, None, datetime(2023, 10, 29, 0, 30, tzinfo=UTC)]

@@ -88,11 +88,14 @@ def log_run(result: Result, event_log: EventLog, config: MlflowConfig) -> Logged
         with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch), _quiet():
             result.bundle.save(Path("bundle"))
             shutil.copy(pyfunc.__file__, "pyfunc.py")
+            for package in (features, models):  # without compiled files: they name the trainer's directories
+                source = Path(str(package.__file__)).parent
+                shutil.copytree(source, source.name, ignore=shutil.ignore_patterns("__pycache__"))
             info = mlflow.pyfunc.log_model(
                 name=config.registered_model,
                 python_model="pyfunc.py",
                 artifacts={"bundle": "bundle"},
-                code_paths=[str(Path(p.__file__).parent) for p in (features, models) if p.__file__],
+                code_paths=["features", "models"],
                 pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", *SERVING_PACKAGES)],
                 signature=_SIGNATURE,
                 input_example=pd.DataFrame({"customer_id": ["somebody-new"], "k": [3]}),

@@ -1,7 +1,7 @@
 """LightGBM LambdaRank (Burges 2010): orders the candidates of one visitor."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -19,7 +19,9 @@ class RankerConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rounds: PositiveInt = 160
-    """Trees; prediction time is linear in them."""
+    """Most trees; prediction time is linear in them."""
+    patience: PositiveInt = 30
+    """Trees without a better NDCG@10 on the validation window after which no more are grown."""
     learning_rate: PositiveFloat = 0.1
     """How much of each tree's advice is taken."""
     leaves: int = Field(31, ge=2)
@@ -38,6 +40,19 @@ class RankerConfig(BaseModel):
     """Which features and candidates each tree gets."""
 
 
+class Grouped(Protocol):
+    """Candidates with labels: `matrix` float32[n × features], `labels` 0–3 [n], `groups` rows per query, in order."""
+
+    @property
+    def matrix(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def groups(self) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Ranker:
     """A trained booster over the columns of `features.assemble`."""
@@ -45,17 +60,19 @@ class Ranker:
     booster: "lightgbm.Booster"
 
     @classmethod
-    def fit(cls, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, config: RankerConfig) -> "Ranker":
-        """`matrix` float32[n × features], `labels` 0–3 [n], `groups`: rows per query, queries one after another."""
+    def fit(cls, examples: Grouped, config: RankerConfig, validation: Grouped | None = None) -> "Ranker":
+        """As many trees as `config.rounds`, or as few as do best on `validation`."""
         import lightgbm
 
-        data = lightgbm.Dataset(matrix, labels, group=groups, feature_name=NAMES, free_raw_data=True)
+        data = lightgbm.Dataset(examples.matrix, examples.labels, group=examples.groups, feature_name=NAMES)
         parameters = {
             "objective": "lambdarank",
+            "metric": "ndcg",
+            "eval_at": [10],
             "lambdarank_truncation_level": config.truncation,
             "learning_rate": config.learning_rate,
             "num_leaves": config.leaves,
-            "min_data_in_leaf": min(config.min_leaf, max(5, len(labels) // 100)),
+            "min_data_in_leaf": min(config.min_leaf, max(5, len(examples.labels) // 100)),
             "feature_fraction": config.feature_fraction,
             "bagging_fraction": config.bagging_fraction,
             # Rows, not queries: with bagging_by_query two threads do not always grow the same trees from the same
@@ -68,7 +85,16 @@ class Ranker:
             "num_threads": THREADS,
             "verbosity": -1,
         }
-        return cls(lightgbm.train(parameters, data, num_boost_round=config.rounds))
+        if validation is None or not len(validation.groups):
+            return cls(lightgbm.train(parameters, data, num_boost_round=config.rounds))
+        unseen = data.create_valid(validation.matrix, validation.labels, group=validation.groups)
+        stop = lightgbm.early_stopping(config.patience, verbose=False)
+        return cls(lightgbm.train(parameters, data, config.rounds, valid_sets=[unseen], callbacks=[stop]))
+
+    @property
+    def trees(self) -> int:
+        """How many are used: those up to the best on the validation window, if there was one."""
+        return int(self.booster.best_iteration) if self.booster.best_iteration > 0 else int(self.booster.num_trees())
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """float64[n]; only the order within one visitor means anything."""

@@ -1,8 +1,9 @@
 """One training run: boundaries, two fits, a hold-out in between.
 
 The hold-out is the last `horizon_days` before the end. The first fit sees only boundaries whose label
-windows end before the hold-out begins; it is what the hold-out measures. The second fit adds the boundaries
-inside the hold-out, and with the generators refitted on everything it is what is shipped.
+windows end before the hold-out begins; it is what the hold-out measures. One number is taken from the hold-out:
+after how many trees to stop. The second fit adds the boundaries inside the hold-out, and with the generators
+refitted on everything it is what is shipped.
 """
 
 from dataclasses import dataclass
@@ -95,12 +96,13 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         step(f"{name}: fit and hold-out", len(points) + 1 + len(rankers), total)
         if len(seen.groups) < FEWEST_QUERIES:
             continue
-        first = Ranker.fit(seen.matrix, seen.labels, seen.groups, config.ranker)
+        first = Ranker.fit(seen, config.ranker, validation=made[0])
         asked = _asked(holdout, name)
         if len(asked):
             two_stage = TwoStage(holdout.generators, dict(config.budgets), first)
             evaluations[name] = evaluate(two_stage, holdout.snapshot, asked)
-        rankers[name] = Ranker.fit(everything.matrix, everything.labels, everything.groups, config.ranker)
+        # As many trees as did best on the hold-out, now from its examples too.
+        rankers[name] = Ranker.fit(everything, config.ranker.model_copy(update={"rounds": first.trees}))
     if not rankers:
         raise InputError(
             "no recommender could be trained: the log has too few customers who come back and too few visits; "
@@ -118,7 +120,8 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
                 name: TwoStage(generators, dict(_config(recipe, name).budgets), ranker)
                 for name, ranker in rankers.items()
             },
-            metrics={k: v for name, e in evaluations.items() for k, v in e.prefixed(name).items()},
+            metrics={k: v for name, e in evaluations.items() for k, v in e.prefixed(name).items()}
+            | {f"{name}_trees": ranker.trees for name, ranker in rankers.items()},
         ),
         evaluations=evaluations,
         holdout=(holdout.at, end),

@@ -11,6 +11,7 @@ from models.candidates.generators import GeneratorName, Generators, GeneratorsCo
 from models.candidates.item_knn import ItemKnnConfig
 from models.ranker import Ranker, RankerConfig
 from models.two_stage import TwoStage, propose
+from training.examples import Examples
 
 CONFIG = GeneratorsConfig(als=AlsConfig(factors=6, iterations=3), item_knn=ItemKnnConfig(neighbours=8))
 BUDGETS: dict[RecommenderName, dict[GeneratorName, int]] = {
@@ -37,7 +38,7 @@ def ranker(snapshot: Snapshot, generators: Generators, visitors: Visitors, budge
     taken = (of["pair_orders"] > 0).astype(int) + (of["visit_category_share"] > 0.3) + (of["item_price"] < 20)
     groups = np.bincount(found.query, minlength=len(visitors))
     config = RankerConfig(rounds=8, leaves=7, min_leaf=5, learning_rate=0.2)
-    return Ranker.fit(matrix, taken, groups[groups > 0], config)
+    return Ranker.fit(Examples(matrix, taken, groups[groups > 0]), config)
 
 
 def bundle(snapshot: Snapshot) -> Bundle:

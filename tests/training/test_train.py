@@ -7,6 +7,7 @@ from features import log
 from features.clock import DAY, moment
 from features.errors import InputError
 from features.log import EventLog
+from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
 from training.train import Result, train
@@ -17,17 +18,24 @@ def without(event_log: EventLog, gone: pl.Expr, path: Path) -> EventLog:
 
 
 def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: Result, tmp_path: Path):
-    """Without the hold-out of every second customer, those who stay are ranked as before, item by item."""
+    """Without the hold-out of every second customer, those who stay are ranked as before, item by item.
+
+    With one tree: after how many to stop is what the hold-out does decide.
+    """
     start, _ = result.holdout
+    one_tree = small()
+    one_tree = one_tree.model_copy(
+        update={"one_to_one": one_tree.one_to_one.model_copy(update={"ranker": RankerConfig(rounds=1, min_leaf=10)})}
+    )
     second = pl.col("customer_id").str.slice(-1).is_in(list("13579")).fill_null(False)
     less = without(event_log, (pl.col("timestamp") >= moment(start)) & second, tmp_path / "less")
-    again = train(less, small(), until=result.until)
-    before, after = (r.evaluations["one_to_one"].per_query for r in (result, again))
+    whole, again = (train(source, one_tree, until=result.until) for source in (event_log, less))
+    before, after = (r.evaluations["one_to_one"].per_query for r in (whole, again))
     stayed = before.filter(~second)
     assert 10 < stayed.height < before.height
     assert after.equals(stayed)
     assert again.bundle.recommenders["one_to_one"].ranker.text() != (
-        result.bundle.recommenders["one_to_one"].ranker.text()
+        whole.bundle.recommenders["one_to_one"].ranker.text()
     )
 
 

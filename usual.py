@@ -272,11 +272,12 @@ def demo(
 def validated(model: type[Any], values: dict[str, Any], what: str) -> Any:
     from pydantic import ValidationError
 
+    from features.yaml_file import faults
+
     try:
         return model(**values)
     except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{what}: {lines}") from error
+        raise InputError(f"{what}: {faults(error)}") from error
 
 
 def _bundle(model: str | None) -> Any:

@@ -27,6 +27,7 @@ from features.errors import InputError
 from features.history import Histories
 from features.ids import Ids
 from features.snapshot import Snapshot
+from features.yaml_file import faults
 from models.candidates.generators import GeneratorName, Generators
 from models.ranker import Ranker
 from models.two_stage import TwoStage
@@ -178,8 +179,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"the bundle {path} is damaged: manifest.json: {where}") from error
+        raise InputError(f"the bundle {path} is damaged: manifest.json: {faults(error)}") from error
     if manifest.features != schema_hash():
         raise InputError(
             f"the bundle {path} was trained on other features ({manifest.features}, this version makes "

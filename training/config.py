@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from features.errors import InputError
+from features import yaml_file
 from features.home import home
 
 _BESIDE_THE_CODE = Path(__file__).resolve().parent.parent / "mlflow.yml"
@@ -56,11 +55,4 @@ class MlflowConfig(BaseModel):
 def load() -> MlflowConfig:
     """mlflow.yml of the working directory, else the one beside the code. Raises `InputError`."""
     here = Path("mlflow.yml")
-    path = here if here.is_file() else _BESIDE_THE_CODE
-    try:
-        return MlflowConfig.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{path} does not fit: {lines}") from error
+    return yaml_file.read(here if here.is_file() else _BESIDE_THE_CODE, MlflowConfig, "the MLflow settings")

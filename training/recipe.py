@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
-from features.errors import InputError
+from features import yaml_file
 from models.candidates.generators import GeneratorsConfig
 from models.two_stage import TwoStageConfig
 
@@ -41,15 +40,4 @@ class Recipe(BaseModel):
 
 def load(path: Path | None = None) -> Recipe:
     """The recipe at `path`, or the default one. Raises `InputError` naming the wrong keys."""
-    path = path or DEFAULT
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the recipe {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"the recipe {path} is not valid YAML: {error}") from error
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
-        raise InputError(f"the recipe {path} does not fit: {lines}. {DEFAULT} shows every key") from error
+    return yaml_file.read(path or DEFAULT, Recipe, "the recipe")

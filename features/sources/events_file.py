@@ -19,9 +19,9 @@ from typing import Annotated
 from zoneinfo import available_timezones
 
 import polars as pl
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from features import yaml_file
 from features.errors import InputError
 from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, RAW, ROW, RULES, TIMESTAMP, Rule, conform, screen
 from features.ingest import Parsed
@@ -62,15 +62,7 @@ class Mapping(BaseModel):
     @classmethod
     def load(cls, path: Path) -> "Mapping":
         """Raises `InputError` that names the file and the key at fault."""
-        try:
-            mapping = cls.model_validate(yaml.safe_load(path.read_text()) or {})
-        except OSError as error:
-            raise InputError(f"the mapping {path} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"the mapping {path} is not YAML: {error}") from error
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise InputError(f"the mapping {path} is wrong at {faults}") from error
+        mapping = yaml_file.read(path, cls, "the mapping")
         if both := sorted(mapping.columns.keys() & mapping.constants.keys()):
             raise InputError(f"the mapping {path} names {', '.join(both)} as column and as constant; keep one")
         return mapping if mapping.catalog is None else mapping.model_copy(

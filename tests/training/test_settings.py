@@ -110,10 +110,10 @@ def test_a_wrong_mlflow_file_is_told_which_key(here: Path, content: object, name
         config.load()
 
 
-@pytest.mark.parametrize("content", [b"gate: [", b"\xff\xfe\x00"])
-def test_an_mlflow_file_that_cannot_be_read(here: Path, content: bytes):
+@pytest.mark.parametrize(("content", "why"), [(b"gate: [", "is not valid YAML"), (b"\xff\xfe\x00", "cannot be read")])
+def test_an_mlflow_file_that_cannot_be_read(here: Path, content: bytes, why: str):
     (here / "mlflow.yml").write_bytes(content)
-    with pytest.raises(InputError, match=r"mlflow.yml cannot be read"):
+    with pytest.raises(InputError, match=rf"mlflow.yml {why}"):
         config.load()
 
 

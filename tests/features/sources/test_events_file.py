@@ -162,18 +162,18 @@ def test_mapping(mapped):
 @pytest.mark.parametrize(
     ("yaml", "fault"),
     [
-        ("colums: {name: x}", "wrong at colums: "),
-        ("columns: {nme: x}", r"wrong at columns\.nme.*no such event column; there are event_id"),
-        ("columns: {name: [x]}", r"wrong at columns\.name"),
-        ("constants: {prise: 1}", r"wrong at constants\.prise"),
-        ("timezone: Berlin", "wrong at timezone: .*Europe/Berlin"),
+        ("colums: {name: x}", "does not fit: colums: "),
+        ("columns: {nme: x}", r"does not fit: columns\.nme.*no such event column; there are event_id"),
+        ("columns: {name: [x]}", r"does not fit: columns\.name"),
+        ("constants: {prise: 1}", r"does not fit: constants\.prise"),
+        ("timezone: Berlin", "does not fit: timezone: .*Europe/Berlin"),
         ("columns: {name: x}\nconstants: {name: purchase}", "names name as column and as constant"),
         (
             "columns: {name: absent}",
             r"e\.csv lacks columns the mapping names: absent \(for name\); found event_id",
         ),
-        ("columns: [", "is not YAML"),
-        ("- a", "wrong at"),
+        ("columns: [", "is not valid YAML"),
+        ("- a", "does not fit:"),
     ],
 )
 def test_a_wrong_mapping_names_the_key(mapped, yaml: str, fault: str):

@@ -131,6 +131,7 @@ def evaluate(
     from features import clock
     from features.log import EventLog
     from training import recipe, report
+    from training.evaluate import prefixed
     from training.replay import replay
 
     evaluations = replay(
@@ -141,7 +142,7 @@ def evaluate(
         recipe.load(),
     )
     answer(
-        {k: v for name, e in evaluations.items() for k, v in e.prefixed(name).items()},
+        prefixed(evaluations),
         as_json,
         report.metrics_table(evaluations),
     )

@@ -1,11 +1,13 @@
 """How well a recommender ranks what people turned out to want."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from features.snapshot import SEGMENT_NAMES, Snapshot
+from models.bundle import RecommenderName
 from models.candidates.generators import GENERATORS
 from models.two_stage import Candidates, TwoStage
 from training import metrics
@@ -20,8 +22,10 @@ class Evaluation:
     summary: dict[str, float]
     per_query: pl.DataFrame
 
-    def prefixed(self, prefix: str) -> dict[str, float]:
-        return {f"{prefix}_{name}": value for name, value in self.summary.items()}
+
+def prefixed(evaluations: Mapping[RecommenderName, Evaluation]) -> dict[str, float]:
+    """All summaries as one: each metric's name begins with its recommender's, as in MLflow and the bundle."""
+    return {f"{name}_{metric}": value for name, e in evaluations.items() for metric, value in e.summary.items()}
 
 
 def evaluate(recommender: TwoStage, snapshot: Snapshot, asked: Queries) -> Evaluation:

@@ -12,6 +12,7 @@ from features.log import EventLog
 from models.bundle import Bundle
 from training import recipe
 from training.config import MlflowConfig
+from training.evaluate import prefixed
 from training.replay import replay
 from training.tracking import CHALLENGER, CHAMPION, bundle_path, connect
 
@@ -109,14 +110,7 @@ def _on_fresh_events(
             f"{event_log.path} ends {iso(micros(event_log.last))}, the newer model was trained up to {iso(start)}: "
             "there is no newer event to compare them on"
         )
-    old, new = (
-        {
-            k: v
-            for recommender, e in replay(bundle, event_log, start, end, settings).items()
-            for k, v in e.prefixed(recommender).items()
-        }.get(config.gate.metric)
-        for bundle in bundles
-    )
+    old, new = (prefixed(replay(bundle, event_log, start, end, settings)).get(config.gate.metric) for bundle in bundles)
     return old, new, f"{iso(start)} to {iso(end)}"
 
 

@@ -37,7 +37,7 @@ from training import plots
 from training.config import MlflowConfig
 from training.train import Result
 
-CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+CHALLENGER, CHAMPION = "challenger", "champion"
 SERVING_PACKAGES = ("numpy", "scipy", "pydantic", "pyarrow", "polars", "narwhals", "lightgbm", "pandas")
 SAMPLED_CUSTOMERS = 20
 

@@ -19,7 +19,7 @@ from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.ranker import Ranker
 from models.two_stage import TwoStage, TwoStageConfig
-from training.evaluate import Evaluation, evaluate
+from training.evaluate import Evaluation, evaluate, prefixed
 from training.examples import Boundary, Examples, boundary, examples
 from training.progress import Step, silent
 from training.queries import Queries
@@ -120,8 +120,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
                 name: TwoStage(generators, dict(_config(recipe, name).budgets), ranker)
                 for name, ranker in rankers.items()
             },
-            metrics={k: v for name, e in evaluations.items() for k, v in e.prefixed(name).items()}
-            | {f"{name}_trees": ranker.trees for name, ranker in rankers.items()},
+            metrics=prefixed(evaluations) | {f"{name}_trees": ranker.trees for name, ranker in rankers.items()},
         ),
         evaluations=evaluations,
         holdout=(holdout.at, end),

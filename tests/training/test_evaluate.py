@@ -13,7 +13,7 @@ from models.bundle import Bundle
 from models.candidates.generators import GENERATORS
 from tests.conftest import SHOP_ENDS
 from training import queries
-from training.evaluate import evaluate
+from training.evaluate import evaluate, prefixed
 from training.queries import Queries
 
 SCORE = Path(__file__).resolve().parents[3] / "shared" / "eval" / "score.py"
@@ -110,7 +110,7 @@ def test_the_summary_is_the_mean_over_queries_and_segments(bundle: Bundle, asked
         part = table.filter(table["segment"] == segment)
         assert summary[f"segment_{segment}_queries"] == part.height
         assert summary[f"segment_{segment}_ndcg_at_10"] == pytest.approx(part["ndcg_at_10"].mean())
-    assert evaluation.prefixed("one_to_one")["one_to_one_mrr"] == summary["mrr"]
+    assert prefixed({"one_to_one": evaluation})["one_to_one_mrr"] == summary["mrr"]
 
 
 def test_visitors_nobody_knows_are_measured_too(bundle: Bundle, visits: Queries):

@@ -73,7 +73,19 @@ CATALOG_SCHEMA: dict[str, pl.DataType] = {
     "available": pl.Boolean(),
     "first_seen": TIMESTAMP,
     "attributes": pl.String(),  # JSON object
+    "updated_at": TIMESTAMP,  # when this was said of the item; null: a catalog said it, which outranks events
 }
+
+# What ties a client to a customer beside a login: who was seen, when, with which hashed e-mail or card.
+# At least one of the two ids is set; a client and a customer seen with one token are linked.
+LINK_SCHEMA: dict[str, pl.DataType] = {
+    "at": TIMESTAMP,
+    "kind": pl.String(),  # LinkKind
+    "token": pl.String(),  # salted hash of the address or payment token; null for merge and unlink
+    "client_id": pl.String(),
+    "customer_id": pl.String(),
+}
+LinkKind = Literal["email", "payment", "merge", "unlink"]
 
 REJECTED_SCHEMA: dict[str, pl.DataType] = {
     "source": pl.String(),  # file name

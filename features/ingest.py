@@ -10,17 +10,18 @@ import polars as pl
 
 from features import log
 from features.errors import InputError
-from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, REJECTED_SCHEMA, conform, deduplicate
+from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform, deduplicate
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a source made of one file. `rows_read` = kept + merged + rejected."""
+    """What a source made of one batch of rows. `rows_read` = kept + merged + rejected."""
 
     rows_read: int
     events: pl.DataFrame
     rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED_SCHEMA))
     catalog: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CATALOG_SCHEMA))
+    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINK_SCHEMA))
     merged: int = 0  # rows added to another row of the same event and item, or held twice by the file
     notes: tuple[str, ...] = ()  # what was assumed in reading the file, for the person who runs it
 

@@ -5,7 +5,9 @@
 # make bench   every benchmark, one table each
 # make lint    format and lint findings, types
 # make lock    resolve requirements.lock anew
+# make spark   add PySpark, for `usual features --engine spark` and its tests
 # make system  what is needed from Debian (as root): OpenMP, which LightGBM links to
+# make system-test  what the tests need beside it (as root): chromium, and Java for Spark
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
@@ -18,7 +20,7 @@ export USUAL_HOME ?= $(CURDIR)/.usual
 # Compiled modules are kept even where the environment says otherwise: a command starts three times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test serve ui bench lint format lock system
+.PHONY: demo test serve ui bench lint format lock spark system system-test
 
 demo: $(READY)
 	$(BIN)/usual demo
@@ -33,7 +35,7 @@ ui: $(READY)
 	$(BIN)/usual ui
 
 bench: $(READY)
-	for script in ingest snapshot train rank serve; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in simulator ingest features lifetime train rank serve; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -55,5 +57,15 @@ lock: $(READY)
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-emit-index-url --only-binary grpcio \
 		--group test --output-file requirements.lock pyproject.toml
 
+	echo pyspark | $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-emit-index-url \
+		--output-file requirements-spark.lock -
+
+spark: $(READY)
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r requirements-spark.lock
+
 system:
 	ldconfig -p | grep -q libgomp.so.1 || (apt-get update && apt-get install --yes libgomp1)
+
+system-test: system
+	command -v chromium >/dev/null || (apt-get update && apt-get install --yes --no-install-recommends chromium)
+	command -v java >/dev/null || (apt-get update && apt-get install --yes --no-install-recommends default-jre-headless)

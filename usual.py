@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,9 +23,22 @@ app = typer.Typer(
 
 
 class SourceChoice(StrEnum):
-    online_retail = "online-retail"
     events = "events"
+    postgres = "postgres"
+    ga4 = "ga4"
+    segment = "segment"
+    rees46 = "rees46"
+    retailrocket = "retailrocket"
+    online_retail = "online-retail"
     simulated = "simulated"
+
+
+class ShopChoice(StrEnum):
+    general = "general"
+    grocery = "grocery"
+    fashion = "fashion"
+    longtail = "longtail"
+    wholesale = "wholesale"
 
 
 LogDir = Annotated[Path, typer.Option("--log", help="Event log directory, as `usual ingest` writes it.")]
@@ -56,26 +70,43 @@ def answer(value: dict[str, Any], as_json: bool, text: str) -> None:
 @app.command()
 def ingest(
     source: SourceChoice,
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files to read; none for `simulated`.")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files to read; none for `postgres`, `simulated`.")] = None,
     out: Annotated[Path, typer.Option(help="Event log directory; a log that is there is added to.")] = Path("log"),
-    mapping: Annotated[Path | None, typer.Option(help="`events`: YAML that maps your columns to ours.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="`events`, `postgres`: YAML that maps your columns to ours.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="`postgres`: TABLE or SCHEMA.TABLE; the connection is $USUAL_SOURCE_DSN.")
+    ] = None,
+    query_file: Annotated[Path | None, typer.Option(help="`postgres`: file with one SELECT.")] = None,
     customers: Annotated[int | None, typer.Option(help="`simulated`: how many customers.")] = None,
     items: Annotated[int | None, typer.Option(help="`simulated`: how many items.")] = None,
     days: Annotated[int | None, typer.Option(help="`simulated`: how many days.")] = None,
     seed: Annotated[int | None, typer.Option(help="`simulated`: where chance starts.")] = None,
+    shop: Annotated[ShopChoice, typer.Option(help="`simulated`: what kind of shop.")] = ShopChoice.general,
+    truth: Annotated[
+        Path | None, typer.Option(help="`simulated`: directory for what the visitors truly wanted.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read SOURCE into an event log; bad rows are kept beside it with their reason."""
     from features import ingest as door
-    from features import sources
+    from features import progress, sources
     from features.sources.simulated import SimulatorConfig
+    from features.sources.simulated_truth import write_truth
 
     given = {"customers": customers, "items": items, "days": days, "seed": seed}
     settings = {name: value for name, value in given.items() if value is not None}
-    if settings and source is not SourceChoice.simulated:
-        raise InputError(f"{', '.join(f'--{s}' for s in settings)} only goes with the source simulated")
-    config = validated(SimulatorConfig, settings, "the simulator's settings") if settings else None
-    report = door.ingest(sources.read(source.value, paths or [], mapping, config), out)
+    kind = {"shop": shop} if shop is not ShopChoice.general else {}
+    own = [*settings, *kind, *(["truth"] if truth else [])]
+    if own and source is not SourceChoice.simulated:
+        raise InputError(f"{', '.join(f'--{s}' for s in own)} only goes with the source simulated")
+    preset = getattr(SimulatorConfig, shop.value) if kind else SimulatorConfig
+    config = validated(preset, settings, "the simulator's settings") if own else None
+    if truth:
+        write_truth(config or SimulatorConfig(), truth)
+    with progress.rows() as tell:
+        report = door.ingest(sources.read(source.value, paths or [], mapping, config, table, query_file), out, tell)
     answer(report.as_dict(), as_json, report.text())
 
 
@@ -84,18 +115,82 @@ def features_(
     log: LogDir,
     as_of: Annotated[str, typer.Option(help="Events before this time count; ISO 8601, UTC.")],
     out: Annotated[Path, typer.Option(help="Directory for the tables.")],
+    engine: Annotated[str, typer.Option(help="polars, spark, or a Spark master such as spark://host:7077.")] = "polars",
     as_json: Json = False,
 ) -> None:
-    """Write the customer, item and history tables as of one instant."""
+    """Write every table as of one instant: customers, items, histories, affinities, who is who, bots left out."""
     from features import clock, tables
+    from features import engine as engines
     from features.log import EventLog
 
-    event_log = EventLog.open(log)
-    made = tables.build(event_log.scan(), event_log.catalog(), clock.parse(as_of, "--as-of"))
+    made = tables.at(EventLog.open(log), clock.parse(as_of, "--as-of"), engines.named(engine))
     made.write(out)
-    sizes = {"customers": made.customers.height, "items": made.items.height, "history": made.history.height}
+    sizes = {name: getattr(made, name).height for name in tables.FILES}
     lines = "\n".join(f"{n:>12,}  {name}.parquet" for name, n in sizes.items())
     answer({**sizes, "as_of": clock.iso(made.as_of), "out": out}, as_json, f"{lines}\nwritten to {out}")
+
+
+@app.command()
+def segments(
+    log: LogDir,
+    as_of: Annotated[str, typer.Option(help="Events before this time count; ISO 8601, UTC.")],
+    out: Annotated[Path, typer.Option(help="Parquet or CSV, one row per customer.")],
+    page: Annotated[Path | None, typer.Option(help="Also an HTML page with tables and plots.")] = None,
+    clusters: Annotated[
+        int | None, typer.Option(min=1, help="How many clusters; default: as many as fit best.")
+    ] = None,
+    seeds: Annotated[
+        Path | None, typer.Option(help="File with a column customer_id, or one id a line: find customers like these.")
+    ] = None,
+    lookalikes: Annotated[int, typer.Option(min=1, help="With --seeds: how many of the most alike to rank.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, likeness to seeds."""
+    from features import clock, lookalike, segments_page, tables
+    from features import segments as segmenting
+    from features.log import EventLog
+
+    segmenting.check_out(out)
+    if page:
+        segments_page.check_page(page)
+    wanted = lookalike.read_seeds(seeds) if seeds else None
+    event_log, when = EventLog.open(log), clock.parse(as_of, "--as-of")
+    gaps = segmenting.last_gaps(event_log, when)
+    made = segmenting.build(tables.at(event_log, when), gaps, clusters, wanted, lookalikes)
+    made.write(out)
+    if page:
+        segments_page.write(made, page)
+    files = ", ".join(str(f) for f in (out, page) if f)
+    answer({**segmenting.summary(made), "out": out}, as_json, f"{segmenting.text(made)}\nwritten to {files}")
+
+
+@app.command()
+def erase(
+    customer: Annotated[str, typer.Argument(help="The customer_id.")],
+    log: LogDir,
+    as_json: Json = False,
+) -> None:
+    """Remove a customer and everything of theirs from the log, for good."""
+    from features.erase import erase as remove
+
+    gone = remove(customer, log)
+    answer(vars(gone), as_json, gone.text())
+
+
+@app.command()
+def merge(
+    client: Annotated[str, typer.Argument(help="The client_id of a device or cookie.")],
+    customer: Annotated[str, typer.Argument(help="The customer_id it belongs to.")],
+    log: LogDir,
+    undo: Annotated[bool, typer.Option("--undo", help="Say that the two do not belong together.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say that a client is a customer, from now on."""
+    from features.links import merge as link
+
+    new = link(client, customer, log, undo)
+    told = "the client is no longer that customer" if undo else "the client is that customer from now on"
+    answer({"changed": new, "undo": undo}, as_json, told if new else "the log says so already")
 
 
 @app.command()
@@ -270,7 +365,7 @@ def demo(
     typer.echo(f"\n{report.text(result, logged)}")
 
 
-def validated(model: type[Any], values: dict[str, Any], what: str) -> Any:
+def validated(model: Callable[..., Any], values: dict[str, Any], what: str) -> Any:
     from pydantic import ValidationError
 
     from features.yaml_file import faults

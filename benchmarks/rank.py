@@ -41,11 +41,11 @@ def main() -> None:
         def proposing(visitors: Visitors = visitors) -> object:
             return propose(two_stage.generators, snapshot, visitors, two_stage.budgets)
 
-        whole = shop.median_ms(lambda requests=requests: recommender.recommend(requests), args.repeat)  # type: ignore[misc]
+        whole = shop.median_ms(lambda requests=requests: recommender.recommend(requests), args.repeat)
         candidates = shop.median_ms(proposing, args.repeat)
-        predict = shop.median_ms(lambda matrix=matrix: two_stage.ranker.predict(matrix), args.repeat)  # type: ignore[misc]
+        predict = shop.median_ms(lambda matrix=matrix: two_stage.ranker.predict(matrix), args.repeat)
         product = shop.median_ms(
-            lambda visitors=visitors: bundle.generators.als.scores(visitors),  # type: ignore[misc]
+            lambda visitors=visitors: bundle.generators.als.scores(visitors),
             args.repeat,
         )
         limit = predict + product

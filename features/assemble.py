@@ -13,8 +13,7 @@ from features import realtime
 from features.columns import Column, names
 from features.history import COLUMN as HISTORY
 from features.history import COLUMNS as HISTORY_COLUMNS
-from features.snapshot import CUSTOMER, ITEM, Snapshot
-from features.tables import CUSTOMER_COLUMNS, ITEM_COLUMNS
+from features.snapshot import CUSTOMER, CUSTOMER_COLUMNS, ITEM, ITEM_COLUMNS, Snapshot
 from features.visitors import Visitors
 
 # Scores that candidates come with. A refitted generator shifts in scale, so the ranker sees the rank among
@@ -32,9 +31,13 @@ CROSS_COLUMNS = (
     Column("units_per_order", "units", "the customer's units of the item an order"),
 )
 
-COLUMNS = (
+SCORE_COLUMNS = (
     *(Column(f"{s}_rank", "rank", f"rank of the {s} score among the candidates") for s in SCORES),
     *(Column(f"{s}_score", "0-1", f"{s} score / the best of the candidates") for s in SCORES),
+)
+
+COLUMNS = (
+    *SCORE_COLUMNS,
     *(Column(f"pair_{c.name}", c.unit, c.meaning) for c in HISTORY_COLUMNS),
     *CROSS_COLUMNS,
     *realtime.COLUMNS,
@@ -46,7 +49,7 @@ NAMES = names(COLUMNS)
 
 def schema_hash() -> str:
     """16 hex digits that change when a feature is added, removed, renamed, moved or redefined in words."""
-    text = "\n".join(f"{c.name}\t{c.unit}\t{c.meaning}" for c in COLUMNS)
+    text = "\n".join("\t".join(c) for c in COLUMNS)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

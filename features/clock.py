@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from features.errors import InputError
 
 SECOND = 1_000_000
+HOUR = 3_600 * SECOND
 DAY = 86_400 * SECOND
 
 

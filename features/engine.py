@@ -1,18 +1,79 @@
-"""Where feature expressions run. Features are written in Narwhals on lazy frames; an engine runs them."""
+"""Where feature expressions run. Features are written once, in Narwhals on lazy frames; an engine runs them.
+
+What keeps them portable: integer time, no as-of joins, no rank over an order, no Python functions on rows.
+"""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import narwhals as nw
 import polars as pl
 
 from features.clock import DAY
-from features.events import EVENT_NAMES
+from features.errors import InputError
+from features.log import EventLog
 
-Lazy = nw.LazyFrame[pl.LazyFrame]
+Lazy = nw.LazyFrame[Any]
 
 # Sums of fractions are taken over integers of this many parts: integer addition does not depend on the
 # order of rows, the number of threads or the engine, floating-point addition does.
 _PARTS = 2**30
+
+
+class Engine(Protocol):
+    """What the tables need of a backend beside expressions."""
+
+    def events(self, log: EventLog) -> Lazy:
+        """The events of a log on disk."""
+        ...
+
+    def frame(self, table: pl.DataFrame) -> Lazy:
+        """A small table that joins with the events."""
+        ...
+
+    def with_micros(self, frame: Lazy, column: str, name: str) -> Lazy:
+        """`frame` with `name`: the microseconds since the epoch of the timestamp `column`."""
+        ...
+
+    def keep(self, frame: Lazy) -> Lazy:
+        """Compute now what several tables read: engines do not share a plan's parts between tables."""
+        ...
+
+    def collect(self, frames: Sequence[Lazy]) -> list[pl.DataFrame]:
+        """Run tables to their end."""
+        ...
+
+
+class Polars:
+    """One machine, all its cores, streaming. The default."""
+
+    def events(self, log: EventLog) -> Lazy:
+        return nw.from_native(log.scan())
+
+    def frame(self, table: pl.DataFrame) -> Lazy:
+        return nw.from_native(table.lazy())
+
+    def with_micros(self, frame: Lazy, column: str, name: str) -> Lazy:
+        return frame.with_columns(nw.col(column).dt.timestamp("us").alias(name))
+
+    def keep(self, frame: Lazy) -> Lazy:
+        return nw.from_native(frame.to_native().collect().lazy())
+
+    def collect(self, frames: Sequence[Lazy]) -> list[pl.DataFrame]:
+        return pl.collect_all([f.to_native() for f in frames])
+
+
+def named(name: str) -> Engine:
+    """`polars`; `spark` for this machine's cores; `spark://host:port` or another master URL. Raises `InputError`."""
+    if name == "polars":
+        return Polars()
+    from features.spark import Spark
+
+    if name == "spark":
+        return Spark()
+    if name.startswith(("spark://", "local[", "yarn", "k8s://")):
+        return Spark(name)
+    raise InputError(f"unknown engine {name!r}; there are polars, spark and spark://host:port")
 
 
 def fixed(expr: nw.Expr) -> nw.Expr:
@@ -40,24 +101,16 @@ def days_before(as_of: int, t: nw.Expr) -> nw.Expr:
     return (as_of - t).cast(nw.Float64) / DAY
 
 
-def usable(events: pl.LazyFrame, as_of: int) -> Lazy:
-    """The events a model may see as of `as_of`: earlier than it, consented, of a known name.
-
-    Adds `t`, microseconds. Everything that is computed starts from this filter.
-    """
-    frame = nw.from_native(events).with_columns(
-        nw.col("name").cast(nw.String), t=nw.col("timestamp").dt.timestamp("us")
-    )
-    return frame.filter(nw.col("t") < as_of, nw.col("consent").fill_null(True), nw.col("name").is_in(EVENT_NAMES)).drop(
-        "timestamp", "received_at"
-    )
+def within(as_of: int, days: int) -> nw.Expr:
+    """Whether the event lies in the `days` before `as_of`."""
+    return nw.col("t") >= as_of - days * DAY
 
 
-def keep(frame: Lazy) -> Lazy:
-    """Compute now what several tables read: the engine does not share a plan's parts between tables."""
-    return nw.from_native(frame.to_native().collect().lazy())
+def ratio(part: nw.Expr, whole: nw.Expr) -> nw.Expr:
+    """part / whole; null where the whole is not positive."""
+    return nw.when(whole > 0).then(part.cast(nw.Float64) / whole.cast(nw.Float64))
 
 
-def collect(frames: Sequence[Lazy]) -> list[pl.DataFrame]:
-    """Run several tables at once."""
-    return pl.collect_all([f.to_native() for f in frames])
+def distinct(frame: Lazy, *columns: str) -> Lazy:
+    """Each combination once. By group-by: `unique` numbers the rows of every combination on Spark."""
+    return frame.group_by(*columns).agg(_n=nw.len()).select(*columns)

@@ -56,19 +56,24 @@ def bought(lines: Lazy, orders: Lazy, as_of: int) -> Lazy:
     )
 
 
-def history(events: Lazy, pairs: Lazy, refunds: Lazy, as_of: int) -> Lazy:
-    """One row per customer × item bought, viewed or carted: `COLUMNS`."""
+def touched(events: Lazy, as_of: int) -> Lazy:
+    """One row per customer × item viewed, carted or bought: how often of each, decayed (`fixed`), and touches."""
     browsed = events.filter(
-        ~nw.col("customer_id").is_null(),
-        ~nw.col("item_id").is_null(),
-        nw.col("name").is_in(["view_item", "add_to_cart", "purchase"]),
+        ~nw.col("customer_id").is_null(), ~nw.col("item_id").is_null(), nw.col("name").is_in([*TYPE_WEIGHT])
     ).with_columns(_weight=fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)))
-    is_view, is_cart = nw.col("name") == "view_item", nw.col("name") == "add_to_cart"
-    touched = browsed.group_by("customer_id", "item_id").agg(
-        views=(nw.col("_weight") * is_view.cast(nw.Int64)).sum(),
-        carts=(nw.col("_weight") * is_cart.cast(nw.Int64)).sum(),
-        viewed=nw.when(is_view).then(nw.col("t")).max(),
+    decayed = {
+        kind: (nw.col("_weight") * (nw.col("name") == name).cast(nw.Int64)).sum()
+        for kind, name in (("views", "view_item"), ("carts", "add_to_cart"), ("sales", "purchase"))
+    }
+    return browsed.group_by("customer_id", "item_id").agg(
+        **decayed,
+        viewed=nw.when(nw.col("name") == "view_item").then(nw.col("t")).max(),
+        touches=nw.len(),
     )
+
+
+def history(touched: Lazy, pairs: Lazy, refunds: Lazy, as_of: int) -> Lazy:
+    """One row per customer × item bought, viewed or carted: `COLUMNS`."""
     returned = refunds.group_by("customer_id", "item_id").agg(returned=total(nw.col("quantity")))
     keys = ["customer_id", "item_id"]
     table = (

@@ -8,9 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from features import log
+from features import log, progress
+from features.catalog import Catalog
+from features.erased import Erased
 from features.errors import InputError
-from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform, deduplicate
+from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
+from features.links import Links
+from features.merge import merge
+from features.quarantine import Quarantine
+from features.replace import Change, changing
+from features.staging import Staging
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,10 @@ class Report:
     rejected: dict[str, int]  # by reason
     log: log.EventLog
     notes: tuple[str, ...] = ()
+    erased: int = 0  # of customers who were erased from the log; nothing of these rows is kept
 
     def check(self) -> None:
-        parts = sum(self.kept.values()) + self.merged + self.duplicates + sum(self.rejected.values())
+        parts = sum(self.kept.values()) + self.merged + self.duplicates + sum(self.rejected.values()) + self.erased
         if parts != self.rows_read:
             raise RuntimeError(f"ingest lost count: read {self.rows_read:,} rows, accounted for {parts:,}")
 
@@ -50,7 +58,8 @@ class Report:
             "merged": self.merged,
             "duplicates": self.duplicates,
             "rejected": self.rejected,
-            "log": {"path": str(self.log.path), **self.log.info},
+            "erased": self.erased,
+            "log": {"path": str(self.log.path), **self.log.summary},
             "notes": list(self.notes),
         }
 
@@ -61,66 +70,106 @@ class Report:
             ("merged into another row of the same order", self.merged),
             ("duplicates", self.duplicates),
             *((f"rejected: {reason}", n) for reason, n in self.rejected.items()),
+            ("of customers who were erased", self.erased),
         ]
         lines = [f"{n:>12,}  {what}" for what, n in rows if n]
         lines += [f"{self.rows_read:>12,}  rows read", *self.notes]
         info = self.log.info
-        lines.append(f"{self.log.path}: {info['rows']:,} events from {info['first'][:10]} to {info['last'][:10]}")
+        span = f" from {info['first'][:10]} to {info['last'][:10]}" if info["rows"] else ""
+        lines.append(f"{self.log.path}: {info['rows']:,} events{span}")
         if self.rejected:
             lines.append(f"rejected rows and their reasons: {self.log.path / 'rejected.parquet'}")
         return "\n".join(lines)
 
 
-def ingest(parsed: Iterable[Parsed], out: Path) -> Report:
+class _Read:
+    """What has been read so far, on disk where it grows with the input."""
+
+    def __init__(self, change: Change, old: log.EventLog | None) -> None:
+        self.staging, self.quarantine = Staging(change.scratch), Quarantine(change.scratch)
+        self.catalog = Catalog(pl.read_parquet(old.path / "catalog.parquet") if old else None)
+        self.links = Links(old.links() if old else pl.DataFrame(schema=LINK_SCHEMA))
+        self.refused = Erased.load(old.path) if old else Erased()
+        self.batches = self.rows = self.merged = self.erased = 0
+        self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
+
+    def add(self, batch: Parsed) -> None:
+        events, rejected = conform(batch.events, EVENT_SCHEMA), conform(batch.rejected, REJECTED_SCHEMA)
+        here = events.height + rejected.height
+        events, rejected = self.refused.events(events), self.refused.rejected(rejected)
+        self.erased += here - events.height - rejected.height
+        self.staging.add(events)
+        self.quarantine.add(rejected)
+        self.catalog.add(batch.catalog)
+        self.links.add(self.refused.links(conform(batch.links, LINK_SCHEMA)))
+        self.batches += 1
+        self.rows += batch.rows_read
+        self.merged += batch.merged
+        self.notes |= dict.fromkeys(batch.notes)
+
+
+def ingest(parsed: Iterable[Parsed], out: Path, tell: progress.Rows = progress.silent) -> Report:
     """Write what a source yields to the log at `out`; a log that is already there is added to.
 
     Ingesting the same input again changes nothing: rows are known by (event_id, item_id), rejected
-    rows by file and row.
+    rows by what they say. The log is the same however the input is cut into batches and in whatever
+    order they come. Memory depends on the largest day, the catalog and the links, not on the input.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a directory for the log")
-    old = log.EventLog.open(out) if out.exists() and any(out.iterdir()) else None
-    parts = list(parsed)
-    if not parts:
-        raise InputError("nothing to ingest: name at least one file")
-    fresh = pl.concat([conform(p.events, EVENT_SCHEMA) for p in parts])
-    before = old.scan().collect() if old else pl.DataFrame(schema=EVENT_SCHEMA)
-    events = deduplicate(pl.concat([before, fresh]))
-    rejected = pl.concat([conform(p.rejected, REJECTED_SCHEMA) for p in parts])
-    rows_read = sum(p.rows_read for p in parts)
-    if events.is_empty():
-        reasons = ", ".join(f"{n:,} × {r}" for r, n in count(rejected["reason"]).items()) or "no rows at all"
-        raise InputError(f"none of the {rows_read:,} rows read is a usable event: {reasons}")
-    kept = Counter(count(events["name"]))
-    kept.subtract(count(before["name"]))
-    added = {name: n for name, n in sorted(kept.items()) if n}
+    with changing(out) as change:
+        old = log.EventLog.open(out) if out.exists() and any(out.iterdir()) else None
+        read = _Read(change, old)
+        with read.staging:
+            for batch in parsed:
+                read.add(batch)
+                tell("read", read.rows, None)
+            read.staging.flush()
+        if not read.batches:
+            raise InputError("nothing to ingest: name at least one file")
+        if not read.staging.rows and not (old and old.info["rows"]):
+            raise InputError(f"none of the {read.rows:,} rows read is a usable event: {_reasons(read)}")
+        return _write(read, old, change, out, tell)
+
+
+def _write(read: _Read, old: log.EventLog | None, change: Change, out: Path, tell: progress.Rows) -> Report:
+    staged, done = read.staging.rows, 0
+
+    def more(rows: int) -> None:
+        nonlocal done
+        done += rows
+        tell("write", done, None)
+
+    made, kept = merge(read.staging, old.parts if old else [], change, more)
+    read.catalog.layers().write_parquet(change.new / "catalog.parquet", compression="zstd")
+    read.links.merged().write_parquet(change.new / "links.parquet", compression="zstd")
+    if old and not read.quarantine.reasons:
+        change.keep("rejected.parquet")
+    else:
+        read.quarantine.write(change.path / "rejected.parquet" if old else None, change.new / "rejected.parquet")
+    read.refused.write(change)
     report = Report(
-        rows_read=rows_read,
-        kept=added,
-        merged=sum(p.merged for p in parts),
-        duplicates=fresh.height - (events.height - before.height),
-        rejected=count(rejected["reason"]),
-        log=log.write(
-            out,
-            events,
-            merge_catalogs([old.catalog()] if old else [], [p.catalog for p in parts]),
-            pl.concat([old.rejected(), rejected] if old else [rejected]).unique(maintain_order=True),
-        ),
-        notes=tuple(note for p in parts for note in p.notes),
+        rows_read=read.rows,
+        kept={name: n for name, n in sorted(kept.items()) if n},
+        merged=read.merged,
+        duplicates=staged - kept.total(),
+        rejected=by_frequency(read.quarantine.reasons),
+        log=log.describe(change, out, made),
+        notes=tuple(read.notes),
+        erased=read.erased,
     )
     report.check()
+    change.commit()
     return report
 
 
-def count(values: pl.Series) -> dict[str, int]:
-    """How often each value occurs, most frequent first."""
-    table = values.cast(pl.String).alias("value").value_counts().sort(["count", "value"], descending=[True, False])
-    return dict(table.iter_rows())
+def _reasons(read: _Read) -> str:
+    reasons = [f"{n:,} × {reason}" for reason, n in by_frequency(read.quarantine.reasons).items()]
+    if read.erased:
+        reasons.append(f"{read.erased:,} of customers who were erased")
+    return ", ".join(reasons) or "no rows at all"
 
 
-def merge_catalogs(old: list[pl.DataFrame], new: list[pl.DataFrame]) -> pl.DataFrame:
-    """One row per item: a later row's values win where they are not null; `first_seen` is the earliest."""
-    rows = pl.concat([conform(c, CATALOG_SCHEMA) for c in [*old, *new]])
-    last = [pl.col(c).drop_nulls().last() for c in CATALOG_SCHEMA if c not in ("item_id", "first_seen")]
-    merged = rows.group_by("item_id", maintain_order=True).agg(*last, pl.col("first_seen").min())
-    return conform(merged.sort("item_id"), CATALOG_SCHEMA)
+def by_frequency(counts: Counter[str]) -> dict[str, int]:
+    """Most frequent first."""
+    return dict(sorted(counts.items(), key=lambda c: (-c[1], c[0])))

@@ -1,29 +1,33 @@
 """The event log on disk.
 
-    LOG/events/part-*.parquet   rows of `EVENT_SCHEMA`, sorted by time
-    LOG/catalog.parquet         rows of `CATALOG_SCHEMA`, one per item
+    LOG/log.json                format, totals, fingerprint, and the list of parts: what a reader goes by
+    LOG/events/part-*.parquet   rows of `EVENT_SCHEMA`, whole days, in name order sorted by time
+    LOG/catalog.parquet         rows of `CATALOG_SCHEMA`: per item those with the last word (see catalog.py)
+    LOG/links.parquet           rows of `LINK_SCHEMA`
     LOG/rejected.parquet        rows of `REJECTED_SCHEMA`
-    LOG/log.json                format version, row counts, first and last event, fingerprint
+    LOG/erased.json             salted hashes of who was erased, once somebody was
 
 A log is replaced as a whole: a reader sees the old directory or the new one, never half of each.
 """
 
-import ctypes
 import hashlib
 import json
-import os
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from features import parts
+from features.catalog import flat, layers
 from features.errors import InputError
+from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
+from features.parts import Part, PartWriter
+from features.replace import Change, changing
 
-FORMAT = 1
-ROWS_PER_PART = 2_000_000
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -43,94 +47,106 @@ class EventLog:
         try:
             info = json.loads(manifest.read_text())
             version = info["format"]
+            if version == FORMAT:
+                [Part(**p) for p in info["parts"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{manifest} is damaged ({error}); ingest the log again") from error
         if version != FORMAT:
-            raise InputError(f"{path} is an event log of format {version}, this version reads {FORMAT}")
+            raise InputError(
+                f"{path} is an event log of format {version}, this version reads {FORMAT}; remove it, or name another "
+                "directory, and ingest its sources again"
+            )
         return cls(path, info)
 
     def scan(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self.path / "events" / "part-*.parquet")
+        files = [self.path / "events" / part.file for part in self.parts]
+        return pl.scan_parquet(files) if files else pl.LazyFrame(schema=EVENT_SCHEMA)
 
     def catalog(self) -> pl.DataFrame:
-        return pl.read_parquet(self.path / "catalog.parquet")
+        """One row per item, sorted by item_id."""
+        return flat(pl.read_parquet(self.path / "catalog.parquet"))
+
+    def links(self) -> pl.DataFrame:
+        """One row per kind, token, client and customer, with the earliest time."""
+        return pl.read_parquet(self.path / "links.parquet")
 
     def rejected(self) -> pl.DataFrame:
         return pl.read_parquet(self.path / "rejected.parquet")
 
     @property
+    def parts(self) -> list[Part]:
+        return [Part(**p) for p in self.info["parts"]]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `info` says of the whole, without the list of parts."""
+        return {k: v for k, v in self.info.items() if k != "parts"}
+
+    @property
     def first(self) -> datetime:
-        return datetime.fromisoformat(self.info["first"])
+        return self._time("first")
 
     @property
     def last(self) -> datetime:
-        return datetime.fromisoformat(self.info["last"])
+        return self._time("last")
 
     @property
     def fingerprint(self) -> str:
+        """16 hex digits of the events: the same rows give the same on any machine, however they are cut."""
         return str(self.info["fingerprint"])
 
+    def _time(self, which: str) -> datetime:
+        if not self.info[which]:
+            raise InputError(f"{self.path} holds no events any more; ingest some")
+        return datetime.fromisoformat(self.info[which])
 
-def write(path: Path, events: pl.DataFrame, catalog: pl.DataFrame, rejected: pl.DataFrame) -> EventLog:
-    """Put a log at `path`, replacing what is there in one step. `events` is deduplicated and sorted."""
+
+def write(
+    path: Path,
+    events: pl.DataFrame,
+    catalog: pl.DataFrame,
+    rejected: pl.DataFrame,
+    links: pl.DataFrame | None = None,
+) -> EventLog:
+    """Put tables in memory at `path` as a log, in place of what is there. `events` is deduplicated and sorted."""
     if events.is_empty():
         raise InputError("no usable event was found, so there is no log to write; see the reasons above")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    (new / "events").mkdir(parents=True)
-    for part, start in enumerate(range(0, events.height, ROWS_PER_PART)):
-        rows = events.slice(start, ROWS_PER_PART)
-        rows.write_parquet(new / "events" / f"part-{part:05d}.parquet", compression="zstd")
-    catalog.write_parquet(new / "catalog.parquet", compression="zstd")
-    rejected.write_parquet(new / "rejected.parquet", compression="zstd")
-    first, last = events["timestamp"].min(), events["timestamp"].max()
-    assert isinstance(first, datetime)  # noqa: S101  events is not empty and every row has a time
-    assert isinstance(last, datetime)  # noqa: S101
+    with changing(path) as change:
+        (change.new / "events").mkdir()
+        with PartWriter(change.new / "events", parts.ROWS_PER_PART) as writer:
+            writer.add(conform(events, EVENT_SCHEMA))
+            made = writer.close()
+        layers(conform(catalog, CATALOG_SCHEMA)).write_parquet(change.new / "catalog.parquet")
+        conform(rejected, REJECTED_SCHEMA).write_parquet(change.new / "rejected.parquet")
+        (pl.DataFrame(schema=LINK_SCHEMA) if links is None else links).write_parquet(change.new / "links.parquet")
+        written = describe(change, path, made)
+        change.commit()
+    return written
+
+
+def describe(change: Change, path: Path, made: Sequence[Part]) -> EventLog:
+    """Complete the log in `change.new`, whose tables are written; it is at `path` once the change is committed."""
+    count = {
+        name: pl.scan_parquet(change.new / f"{file}.parquet").select(of).collect().item()
+        for name, file, of in (
+            ("items", "catalog", pl.col("item_id").n_unique()),
+            ("links", "links", pl.len()),
+            ("rejected", "rejected", pl.len()),
+        )
+    }
     info = {
         "format": FORMAT,
-        "rows": events.height,
-        "items": catalog.height,
-        "rejected": rejected.height,
-        "first": first.astimezone(UTC).isoformat(),
-        "last": last.astimezone(UTC).isoformat(),
-        "fingerprint": fingerprint(events),
+        "rows": sum(p.rows for p in made),
+        **count,
+        "first": made[0].first if made else None,
+        "last": made[-1].last if made else None,
+        "fingerprint": fingerprint(made),
+        "parts": [p.as_dict() for p in made],
     }
-    (new / "log.json").write_text(json.dumps(info, indent=1) + "\n")
-    _replace(new, path)
+    (change.new / "log.json").write_text(json.dumps(info, indent=1) + "\n")
     return EventLog(path, info)
 
 
-def fingerprint(events: pl.DataFrame) -> str:
-    """16 hex digits of the sorted events: the same rows give the same text on any machine."""
-    digest = hashlib.sha256()
-    for column in ("event_id", "name", "item_id", "customer_id", "client_id"):
-        text = events[column].cast(pl.String).fill_null("\x00").str.join("\x1f")
-        digest.update(text.item().encode())
-    for column in ("timestamp", "quantity", "price"):
-        values = events[column].to_physical() if column == "timestamp" else events[column].fill_null(-1.0)
-        digest.update(values.to_numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _replace(new: Path, path: Path) -> None:
-    if not path.exists():
-        new.rename(path)
-        return
-    if _exchange(new, path):
-        shutil.rmtree(new)
-        return
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Swap two directories in one step, where the kernel can (Linux renameat2 with RENAME_EXCHANGE)."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    at_fdcwd, rename_exchange = -100, 2
-    return bool(renameat2(at_fdcwd, os.fsencode(a), at_fdcwd, os.fsencode(b), rename_exchange) == 0)
+def fingerprint(made: Sequence[Part]) -> str:
+    """16 hex digits of the rows of all parts, however they are cut."""
+    return hashlib.sha256(parts.total(made).encode()).hexdigest()[:16]

@@ -8,17 +8,13 @@ from features.engine import Lazy, total
 def lines(events: Lazy) -> Lazy:
     """One row per customer × order × item: customer_id, order, item_id, t (first), quantity, value.
 
-    Sales without an order_id are their own order. `value` is quantity × price.
+    `value` is quantity × price.
     """
     sales = events.filter(nw.col("name") == "purchase", ~nw.col("customer_id").is_null())
-    return (
-        sales.with_columns(order=nw.coalesce("order_id", "event_id"))
-        .group_by("customer_id", "order", "item_id")
-        .agg(
-            t=nw.col("t").min(),
-            quantity=total(nw.col("quantity")),
-            value=total(nw.col("quantity") * nw.col("price")),
-        )
+    return sales.group_by("customer_id", "order", "item_id").agg(
+        t=nw.col("t").min(),
+        quantity=total(nw.col("quantity")),
+        value=total(nw.col("quantity") * nw.col("price")),
     )
 
 
@@ -45,13 +41,10 @@ def orders(order_lines: Lazy) -> Lazy:
 
 
 def refunds(events: Lazy) -> Lazy:
-    """One row per customer × order × item refunded: quantity and value given back."""
+    """One row per customer × order × item refunded: t (first), quantity and value given back."""
     given_back = events.filter(nw.col("name") == "refund", ~nw.col("customer_id").is_null())
-    return (
-        given_back.with_columns(order=nw.coalesce("order_id", "event_id"))
-        .group_by("customer_id", "order", "item_id")
-        .agg(
-            quantity=total(nw.col("quantity")),
-            value=total(nw.col("quantity") * nw.col("price")),
-        )
+    return given_back.group_by("customer_id", "order", "item_id").agg(
+        t=nw.col("t").min(),
+        quantity=total(nw.col("quantity")),
+        value=total(nw.col("quantity") * nw.col("price")),
     )

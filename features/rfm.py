@@ -11,14 +11,21 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from features.columns import Column, select
-from features.engine import Lazy, days_before, total
+from features.columns import Column, Field, select
+from features.engine import Lazy, days_before, ratio, total, within
+
+WINDOW_DAYS = 730
 
 COLUMNS = (
-    Column("recency_days", "days", "since the last order"),
-    Column("frequency", "orders", "orders that were not refunded whole"),
-    Column("monetary", "currency", "spent, net of refunds"),
-    Column("average_order_value", "currency", "monetary / frequency"),
+    Column("recency_days", "days", "since the last order, however long ago"),
+    Column(
+        "frequency",
+        "orders",
+        f"orders in the last {WINDOW_DAYS} days that were not refunded whole",
+        f"{WINDOW_DAYS} days",
+    ),
+    Column("monetary", "currency", f"spent in the last {WINDOW_DAYS} days, net of refunds", f"{WINDOW_DAYS} days"),
+    Column("average_order_value", "currency", "monetary / frequency", f"{WINDOW_DAYS} days"),
     Column("tenure_days", "days", "since the first order"),
 )
 SCORES = (
@@ -27,6 +34,7 @@ SCORES = (
     Column("m_score", "1-5", "monetary score, the value tier; 0 without orders"),
 )
 
+SEGMENT = Field("segment", "string", "one of the ten of the R × F map, or prospect: no order yet")
 PROSPECT = "prospect"
 SEGMENTS = (
     "champions",
@@ -64,31 +72,37 @@ def segment_of(r: int, f: int) -> str:
 SEGMENT_MAP = np.array([[segment_of(r, f) for f in range(1, 6)] for r in range(1, 6)])
 
 
-def rfm(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
-    """One row per customer with an order: `COLUMNS` as of `as_of`."""
-    returned = refunds.group_by("customer_id", "order").agg(returned=total(nw.col("value")))
-    kept = (
-        orders.join(returned, on=["customer_id", "order"], how="left")
-        .filter(nw.col("returned").is_null() | (nw.col("returned") < nw.col("value")))
+def rfm(orders: Lazy, refunds: Lazy, as_of: int, window_days: int = WINDOW_DAYS) -> Lazy:
+    """One row per customer who ever ordered: `COLUMNS` as of `as_of`; without orders in the window frequency is 0.
+
+    A refund that names an order counts with that order. One that does not (a credit note with a number of its own)
+    counts when it was given.
+    """
+    key = ["customer_id", "order"]
+    returned = refunds.group_by(*key).agg(returned=total(nw.col("value")), t=nw.col("t").min())
+    recent = within(as_of, window_days)
+    net = (
+        orders.filter(recent)
+        .join(returned.drop("t"), on=key, how="left")
+        .with_columns(net=nw.col("value") - nw.col("returned").fill_null(0.0))
+        .with_columns(whole=nw.col("returned").is_null() | (nw.col("returned") < nw.col("value")))
         .group_by("customer_id")
-        .agg(frequency=nw.len())
+        .agg(spent=total(nw.col("net")), frequency=nw.col("whole").cast(nw.Int64).sum())
     )
-    # A refund that names no order of ours (a credit note with its own number) still lowers what was spent.
-    credit = refunds.group_by("customer_id").agg(credit=total(nw.col("value")))
+    loose = returned.filter(recent).join(orders.select(*key), on=key, how="anti")
+    credit = loose.group_by("customer_id").agg(credit=total(nw.col("returned")))
     table = (
         orders.group_by("customer_id")
-        .agg(spent=total(nw.col("value")), last=nw.col("t").max(), first=nw.col("t").min())
-        .join(kept, on="customer_id", how="left")
+        .agg(last=nw.col("t").max(), first=nw.col("t").min())
+        .join(net, on="customer_id", how="left")
         .join(credit, on="customer_id", how="left")
-        .with_columns(frequency=nw.col("frequency").fill_null(0))
         .with_columns(
             recency_days=days_before(as_of, nw.col("last")),
             tenure_days=days_before(as_of, nw.col("first")),
-            monetary=nw.col("spent") - nw.col("credit").fill_null(0.0),
+            frequency=nw.col("frequency").fill_null(0),
+            monetary=nw.col("spent").fill_null(0.0) - nw.col("credit").fill_null(0.0),
         )
-        .with_columns(
-            average_order_value=nw.when(nw.col("frequency") > 0).then(nw.col("monetary") / nw.col("frequency"))
-        )
+        .with_columns(average_order_value=ratio(nw.col("monetary"), nw.col("frequency")))
     )
     return select(table, ["customer_id"], COLUMNS)
 

@@ -6,13 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from features.columns import names
+from features import tables
+from features.columns import names, pick
 from features.history import COLUMNS as HISTORY_COLUMNS
 from features.history import Histories
 from features.ids import Ids
 from features.rfm import PROSPECT, SEGMENTS
-from features.tables import CUSTOMER_COLUMNS, ITEM_COLUMNS, Tables
 
+# Of all that the tables know, what rankers have been found to use; the rest is for segments and for people.
+CUSTOMER_COLUMNS = pick(
+    tables.CUSTOMER_COLUMNS,
+    "recency_days frequency monetary average_order_value tenure_days r_score f_score m_score views_7d views_30d "
+    "views_90d carts_7d carts_30d carts_90d orders_7d orders_30d orders_90d sessions active_days_ago known_days "
+    "basket_items basket_quantity price_paid distinct_items repeat_share order_gap_days gap_ratio refund_share",
+)
+ITEM_COLUMNS = pick(
+    tables.ITEM_COLUMNS,
+    "buyers_1d buyers_3d buyers_7d buyers_28d buyers_90d buyers buyers_last_year trend trend_90d views_7d views_28d "
+    "carts_28d cart_rate buy_rate age_days sold_last_days price price_mean price_change repeat_share repeat_gap_days "
+    "quantity_per_order basket_items refund_share",
+)
 CUSTOMER = {name: i for i, name in enumerate(names(CUSTOMER_COLUMNS))}
 ITEM = {name: i for i, name in enumerate(names(ITEM_COLUMNS))}
 SEGMENT_NAMES = (PROSPECT, *SEGMENTS)
@@ -25,7 +38,8 @@ class Snapshot:
     Customers and items are known by position, in the order of their ids.
     `customer_features` float32[customers × len(CUSTOMER_COLUMNS)] and `item_features`
     float32[items × len(ITEM_COLUMNS)] hold NaN where a value is not defined. `segments` uint8[customers]
-    points into `SEGMENT_NAMES`; `categories` and `brands` int32[items] are codes, -1 where none is known.
+    points into `SEGMENT_NAMES`; `categories`, `departments` (the first level of the category's path) and `brands`
+    int32[items] are codes, -1 where none is known.
     `anonymous` (client, item, weight: three arrays) is what visitors without a customer_id have touched;
     only fitting reads it, so a shipped snapshot has none.
     """
@@ -36,26 +50,28 @@ class Snapshot:
     customer_features: np.ndarray
     items: Ids
     categories: np.ndarray
+    departments: np.ndarray
     brands: np.ndarray
     item_features: np.ndarray
     history: Histories
     anonymous: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def of(cls, tables: Tables) -> "Snapshot":
-        customer_ids, item_ids = tables.customers["customer_id"], tables.items["item_id"]
+    def of(cls, made: tables.Tables) -> "Snapshot":
+        customer_ids, item_ids = made.customers["customer_id"], made.items["item_id"]
         codes = {segment: code for code, segment in enumerate(SEGMENT_NAMES)}
-        history = tables.history
-        anonymous = tables.anonymous
+        history = made.history
+        anonymous = made.anonymous
         return cls(
-            as_of=tables.as_of,
+            as_of=made.as_of,
             customers=Ids.of(customer_ids.to_list()),
-            segments=_positions(tables.customers["segment"], codes).astype(np.uint8),
-            customer_features=_matrix(tables.customers, names(CUSTOMER_COLUMNS)),
+            segments=_positions(made.customers["segment"], codes).astype(np.uint8),
+            customer_features=_matrix(made.customers, names(CUSTOMER_COLUMNS)),
             items=Ids.of(item_ids.to_list()),
-            categories=_codes(tables.items["category"]),
-            brands=_codes(tables.items["brand"]),
-            item_features=_matrix(tables.items, names(ITEM_COLUMNS)),
+            categories=_codes(made.items["category"]),
+            departments=_codes(made.items["category"].str.split("/").list.first()),
+            brands=_codes(made.items["brand"]),
+            item_features=_matrix(made.items, names(ITEM_COLUMNS)),
             history=Histories.build(
                 _positions(history["customer_id"], _numbered(customer_ids)),
                 _positions(history["item_id"], _numbered(item_ids)),

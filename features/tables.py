@@ -4,75 +4,123 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import narwhals as nw
 import polars as pl
 
-from features import behaviour, history, items, orders, rfm
+from features import affinity, behaviour, history, items, lifetime, orders, rfm, sessions, traffic
 from features.clock import iso
 from features.columns import names
-from features.engine import collect, keep, usable
+from features.engine import Engine, Lazy, Polars
 from features.errors import InputError
+from features.events import LINK_SCHEMA
+from features.log import EventLog
+from features.seen import seen
 
-CUSTOMER_COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *behaviour.COLUMNS)
+CUSTOMER_COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *behaviour.COLUMNS, *affinity.COLUMNS, *lifetime.COLUMNS)
+CUSTOMER_FIELDS = (rfm.SEGMENT.name, *(f.name for f in traffic.FIELDS))
 ITEM_COLUMNS = items.COLUMNS
+ITEM_FIELDS = tuple(f.name for f in items.FIELDS)
+FILES = ("customers", "items", "history", "affinities", "anonymous", "profiles", "bots")
 
 
 @dataclass(frozen=True)
 class Tables:
     """What the shop knew just before `as_of` (microseconds): events at or after it leave no trace.
 
-    `customers`: customer_id, segment and `CUSTOMER_COLUMNS`, one row per customer with an event.
-    `items`: item_id, category, brand and `ITEM_COLUMNS`, one row per item with an event.
+    `customers`: customer_id, `CUSTOMER_FIELDS` and `CUSTOMER_COLUMNS`, one row per customer with an event.
+    `items`: item_id, `ITEM_FIELDS` and `ITEM_COLUMNS`, one row per item with an event.
     `history`: customer_id, item_id and `history.COLUMNS`, one row per pair with an event.
-    `anonymous`: client_id, item_id, weight of what visitors without a customer_id have touched.
-    All are sorted by their ids.
+    `affinities`: customer_id, facet, value, share, one row per value a customer leans to.
+    `anonymous`: client_id, item_id, weight of what visitors without a customer have touched.
+    `profiles`: client_id, customer_id of the clients that belong to one customer.
+    `bots`: visitor, events, first, last of who was taken for none and left out.
+    All are sorted by their ids. `ITEM_FIELDS` are the catalog's, which knows no past.
     """
 
     as_of: int
     customers: pl.DataFrame
     items: pl.DataFrame
     history: pl.DataFrame
+    affinities: pl.DataFrame
     anonymous: pl.DataFrame
+    profiles: pl.DataFrame
+    bots: pl.DataFrame
     cut_points: rfm.CutPoints
+    lifetime: lifetime.Lifetime
 
     def write(self, out: Path) -> None:
-        """customers.parquet, items.parquet, history.parquet and snapshot.json in directory `out`."""
+        """One Parquet file for each of `FILES`, and snapshot.json, in directory `out`."""
         out.mkdir(parents=True, exist_ok=True)
-        self.customers.write_parquet(out / "customers.parquet")
-        self.items.write_parquet(out / "items.parquet")
-        self.history.write_parquet(out / "history.parquet")
-        about = {"as_of": iso(self.as_of), "rfm_cut_points": asdict(self.cut_points)}
+        for name in FILES:
+            getattr(self, name).write_parquet(out / f"{name}.parquet")
+        about = {
+            "as_of": iso(self.as_of),
+            "rfm_window_days": rfm.WINDOW_DAYS,
+            "rfm_cut_points": asdict(self.cut_points),
+            "lifetime": self.lifetime.parameters(),
+        }
         (out / "snapshot.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def build(events: pl.LazyFrame, catalog: pl.DataFrame, as_of: int) -> Tables:
-    """The tables of a log's events as of `as_of`. Raises `InputError` where nothing happened before it."""
-    seen = usable(events, as_of)
-    lines = keep(orders.lines(seen))
-    placed = keep(orders.orders(lines))
-    refunds = keep(orders.refunds(seen))
-    pairs = keep(history.bought(lines, placed, as_of))
-    rfm_table, behaviour_table, item_table, history_table, anonymous = collect(
+def at(log: EventLog, as_of: int, engine: Engine | None = None) -> Tables:
+    """The tables of a log as of `as_of`. Raises `InputError` where nothing happened before it."""
+    engine = engine or Polars()
+    return build(engine.events(log), log.catalog(), as_of, log.links(), engine)
+
+
+def build(
+    events: pl.LazyFrame | Lazy,
+    catalog: pl.DataFrame,
+    as_of: int,
+    links: pl.DataFrame | None = None,
+    engine: Engine | None = None,
+) -> Tables:
+    """The tables of a log's events as of `as_of`; `events` is a frame of the engine (default: Polars)."""
+    engine = engine or Polars()
+    links = pl.DataFrame(schema=LINK_SCHEMA) if links is None else links
+    visible = seen(engine, nw.from_native(events), engine.frame(links), as_of)
+    past = visible.events
+    about = engine.frame(catalog.select("item_id", "category", "brand"))
+    lines = engine.keep(orders.lines(past))
+    placed = engine.keep(orders.orders(lines))
+    refunds = engine.keep(orders.refunds(past))
+    pairs = engine.keep(history.bought(lines, placed, as_of))
+    prices = engine.keep(items.prices(past))
+    item_table = engine.keep(items.items(past, lines, placed, pairs, refunds, prices, about, as_of))
+    touched = engine.keep(history.touched(past, as_of))
+    leanings = engine.keep(affinity.weighed(touched, item_table, about))
+    shares = engine.keep(affinity.shares(leanings, lines, prices))
+    customers, rfm_table, bought, *more, item_rows, history_rows, affinities, anonymous, owners = engine.collect(
         [
+            behaviour.behaviour(past, sessions.sessions(past), lines, placed, refunds, prices, as_of),
             rfm.rfm(placed, refunds, as_of),
-            behaviour.behaviour(seen, lines, placed, refunds, as_of),
-            items.items(seen, lines, placed, pairs, refunds, as_of),
-            history.history(seen, pairs, refunds, as_of),
-            history.anonymous(seen, as_of),
+            lifetime.summary(placed, refunds, as_of),
+            affinity.affinity(leanings, shares),
+            traffic.traffic(past),
+            item_table,
+            history.history(touched, pairs, refunds, as_of),
+            shares.with_columns(nw.col("share").cast(nw.Float32)),
+            history.anonymous(past, as_of),
+            visible.profiles,
         ]
     )
-    if item_table.is_empty():
+    if item_rows.is_empty():
         raise InputError(f"the log holds no usable event before {iso(as_of)}; choose a later time")
     cuts = rfm.cut_points(rfm_table)
-    customers = behaviour_table.join(rfm_table, on="customer_id", how="left").sort("customer_id")
-    customers = rfm.score(customers, cuts).select("customer_id", "segment", *names(CUSTOMER_COLUMNS))
-    about = catalog.select("item_id", "category", "brand")
-    item_table = item_table.join(about, on="item_id", how="left").sort("item_id")
-    item_table = item_table.select("item_id", "category", "brand", *names(ITEM_COLUMNS))
+    model = lifetime.Lifetime.fit(bought)
+    for part in (rfm_table, model.score(bought), *more):
+        customers = customers.join(part, on="customer_id", how="left")
+    customers = rfm.score(customers.sort("customer_id"), cuts)
+    item_rows = item_rows.join(catalog.select("item_id", *ITEM_FIELDS), on="item_id", how="left").sort("item_id")
     return Tables(
         as_of=as_of,
-        customers=customers,
-        items=item_table,
-        history=history_table.sort("customer_id", "item_id"),
+        customers=customers.select("customer_id", *CUSTOMER_FIELDS, *names(CUSTOMER_COLUMNS)),
+        items=item_rows.select("item_id", *ITEM_FIELDS, *names(ITEM_COLUMNS)),
+        history=history_rows.sort("customer_id", "item_id"),
+        affinities=affinities.sort("customer_id", "facet", "value"),
         anonymous=anonymous.sort("client_id", "item_id"),
+        profiles=owners.sort("client_id"),
+        bots=visible.bots.sort(pl.all()),
         cut_points=cuts,
+        lifetime=model,
     )

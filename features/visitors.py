@@ -4,36 +4,82 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The events of a visit that say what it is about, and how strongly.
-VISIT_EVENTS = {"view_item": 1.0, "add_to_cart": 2.0, "purchase": 3.0}
+from features.clock import SECOND
+from features.events import EventName
+
+MOST_RECENT = 50  # events of a visit that are looked at
+
+# What a visit is made of, and how much each says that its item is wanted. A list that was shown, a refund and
+# a login say nothing of what the visit is about.
+VISIT_EVENTS: dict[EventName, float] = {
+    "search": 0.0,
+    "view_cart": 0.0,
+    "begin_checkout": 0.0,
+    "remove_from_cart": 0.0,
+    "select_item": 0.5,
+    "view_item": 1.0,
+    "add_to_wishlist": 1.5,
+    "add_to_cart": 2.0,
+    "purchase": 3.0,
+}
+KIND: dict[EventName, int] = {name: code for code, name in enumerate(VISIT_EVENTS)}
+_WEIGHTS = np.array(list(VISIT_EVENTS.values()), np.float32)
 
 
 @dataclass(frozen=True)
 class Visitors:
-    """Visitors by position in a snapshot, and what their current visit has touched.
+    """Visitors by position in a snapshot, and the events of their current visit.
 
-    `customers` int64[n]: row in the snapshot's customers, -1 for someone it does not know.
-    `query`, `item`, `weight`, `back`: one entry per event of the visit: whose (0…n-1), which item, the
-    weight of its type, how many of the visitor's events came after it. Sorted by query, oldest first.
+    `customers` int64[n]: row in the snapshot's customers, -1 for someone it does not know. The others hold one
+    entry per event, at most `MOST_RECENT` a visitor, sorted by query, oldest first:
+    `query` int64: whose (0…n-1); `item` int64: which item, -1 for none (a search) or one that the snapshot
+    does not know; `kind` uint8: code of the event's name in `KIND`; `age` float32: seconds before the request;
+    `price` float32: of a unit, as seen or paid, NaN (as `age`) where it is not known; `back` int64: how many of
+    the visitor's events came after it; `weight` float32: how much it says that the item is wanted.
     """
 
     customers: np.ndarray
     query: np.ndarray
     item: np.ndarray
-    weight: np.ndarray
+    kind: np.ndarray
+    age: np.ndarray
+    price: np.ndarray
     back: np.ndarray
+    weight: np.ndarray
 
     @classmethod
     def of_customers(cls, customers: np.ndarray) -> "Visitors":
         """Visitors of whose current visit nothing is known."""
-        return cls.of(customers, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        none = np.zeros(0, np.int64)
+        return cls.of(customers, none, none, none)
 
     @classmethod
-    def of(cls, customers: np.ndarray, query: np.ndarray, item: np.ndarray, weight: np.ndarray) -> "Visitors":
-        """From events sorted by query, oldest first."""
+    def of(
+        cls,
+        customers: np.ndarray,
+        query: np.ndarray,
+        item: np.ndarray,
+        kind: np.ndarray,
+        age: np.ndarray | None = None,
+        price: np.ndarray | None = None,
+    ) -> "Visitors":
+        """From events sorted by query, oldest first; of each visitor's the last `MOST_RECENT` are kept."""
+        unknown = np.full(len(query), np.nan, np.float32)
         ends = np.cumsum(np.bincount(query, minlength=len(customers)))
         back = ends[query] - 1 - np.arange(len(query)) if len(query) else query
-        return cls(customers.astype(np.int64), query, item, weight.astype(np.float32), back)
+        keep = back < MOST_RECENT
+        query, kind = query[keep], kind[keep].astype(np.uint8)
+        item = np.where(kind == KIND["search"], -1, item[keep])  # what a search found was not chosen by the visitor
+        return cls(
+            customers.astype(np.int64),
+            query,
+            item,
+            kind,
+            (unknown if age is None else age.astype(np.float32))[keep],
+            (unknown if price is None else price.astype(np.float32))[keep],
+            back[keep],
+            _weights(query, item, kind),
+        )
 
     def __len__(self) -> int:
         return len(self.customers)
@@ -44,6 +90,33 @@ class Visitors:
             self.customers[start:stop],
             self.query[a:b] - start,
             self.item[a:b],
-            self.weight[a:b],
+            self.kind[a:b],
+            self.age[a:b],
+            self.price[a:b],
             self.back[a:b],
+            self.weight[a:b],
         )
+
+
+def age_seconds(now: int | np.ndarray, t: np.ndarray) -> np.ndarray:
+    """float32: seconds from `t` to `now`, both in microseconds. Training and serving round alike by this."""
+    return ((now - t) / SECOND).astype(np.float32)
+
+
+def _weights(query: np.ndarray, item: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """float32: the weight of each event's kind, save that a removal takes back the carts before it.
+
+    What was put in the cart and taken out again was looked at and is not wanted: these carts count as views.
+    A removal has weight 0 and not less: people often swap an item for one that is like it, and less than
+    nothing would push away just the items that are like it.
+    """
+    weight = _WEIGHTS[kind]
+    rows = np.flatnonzero(kind == KIND["remove_from_cart"])
+    if len(rows):
+        key = query * (item.max() + 2) + item + 1
+        removed, newest = np.unique(key[rows][::-1], return_index=True)
+        last = rows[::-1][newest]
+        at = np.minimum(np.searchsorted(removed, key), len(removed) - 1)
+        taken_back = (removed[at] == key) & (np.arange(len(key)) < last[at]) & (kind == KIND["add_to_cart"])
+        weight[taken_back] = VISIT_EVENTS["view_item"]
+    return weight

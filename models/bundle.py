@@ -32,7 +32,7 @@ from models.candidates.generators import GeneratorName, Generators
 from models.ranker import Ranker
 from models.two_stage import TwoStage
 
-FORMAT = 1
+FORMAT = 2
 RecommenderName = Literal["one_to_one", "predictive"]
 _LIBRARIES = ("numpy", "scipy", "lightgbm", "implicit", "polars", "narwhals")
 
@@ -81,6 +81,7 @@ class Bundle:
             "items/hashes": s.items.hashes,
             "items/order": s.items.order,
             "items/categories": s.categories,
+            "items/departments": s.departments,
             "items/brands": s.brands,
             "items/features": s.item_features,
             "history/indptr": s.history.indptr,
@@ -199,6 +200,7 @@ def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int) -> Snaps
         customer_features=arrays["customers/features"],
         items=ids("items"),
         categories=arrays["items/categories"],
+        departments=arrays["items/departments"],
         brands=arrays["items/brands"],
         item_features=arrays["items/features"],
         history=Histories(arrays["history/indptr"], arrays["history/items"], arrays["history/values"]),

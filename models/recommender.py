@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from features.visitors import VISIT_EVENTS, Visitors
+from features.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import GENERATORS
 from models.candidates.popular import popularity
 from models.ranking import Fallback, Ranking, Request
-
-MOST_RECENT = 50  # events of a visit that are looked at
 
 
 def load(path: Path) -> "BundleRecommender":
@@ -65,20 +63,19 @@ class BundleRecommender:
         if not with_visit:
             return Visitors.of_customers(customers)
         events = [
-            (row, item, VISIT_EVENTS[name])
+            (row, item, KIND[name])
             for row, request in enumerate(requests)
-            for item, name in request.recent[-MOST_RECENT:]
-            if name in VISIT_EVENTS
+            for item, name in request.recent
+            if name in KIND
         ]
         query = np.array([e[0] for e in events], np.int64)
         item = self.bundle.snapshot.items.find([e[1] for e in events])
-        weight = np.array([e[2] for e in events], np.float32)
-        known = item >= 0
-        return Visitors.of(customers, query[known], item[known], weight[known])
+        kind = np.array([e[2] for e in events], np.uint8)
+        return Visitors.of(customers, query, item, kind)
 
     def _ranked(self, name: RecommenderName, requests: Sequence[Request], visitors: Visitors) -> list[Ranking]:
         snapshot = self.bundle.snapshot
-        active = np.bincount(visitors.query, minlength=len(visitors)) > 0
+        active = np.bincount(visitors.query[visitors.item >= 0], minlength=len(visitors)) > 0
         rankings = []
         for start, batch, found, score in self.bundle.recommenders[name].rank(snapshot, visitors):
             bounds = np.searchsorted(found.query, np.arange(len(batch) + 1))

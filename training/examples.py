@@ -27,9 +27,11 @@ class Boundary:
     predictive: Queries
 
 
-def boundary(events: pl.LazyFrame, catalog: pl.DataFrame, at: int, recipe: Recipe) -> Boundary:
+def boundary(
+    events: pl.LazyFrame, catalog: pl.DataFrame, at: int, recipe: Recipe, links: pl.DataFrame | None = None
+) -> Boundary:
     """Fit on events before `at`; queries from the `horizon_days` from there."""
-    snapshot = Snapshot.of(tables.build(events, catalog, at))
+    snapshot = Snapshot.of(tables.build(events, catalog, at, links))
     future = queries.window(events, at, at + recipe.horizon_days * DAY)
     visits = future.filter(pl.col("t") < at + recipe.visit_days * DAY)
     return Boundary(

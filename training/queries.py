@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
+import narwhals as nw
 import numpy as np
 import polars as pl
 
+from features import bots
 from features.clock import SECOND, moment
+from features.events import ITEM_EVENTS
 from features.snapshot import Snapshot
-from features.visitors import VISIT_EVENTS, Visitors
+from features.visitors import KIND, Visitors, age_seconds
 
-GRADE = {"view_item": 1, "add_to_cart": 2, "purchase": 3}
+GRADE = {"select_item": 1, "view_item": 1, "add_to_cart": 2, "purchase": 3}
 VISIT_GAP = 30 * 60 * SECOND  # a visitor silent for longer starts a new visit, where the log has no session_id
 
 
@@ -17,7 +20,7 @@ VISIT_GAP = 30 * 60 * SECOND  # a visitor silent for longer starts a new visit, 
 class Queries:
     """Visitors at a boundary and their relevant items.
 
-    `query`, `item`, `grade` (1 view, 2 cart, 3 purchase): one entry per relevant pair, sorted by query,
+    `query`, `item`, `grade` (1 click or view, 2 cart, 3 purchase): one entry per relevant pair, sorted by query,
     then item. Every query has at least one.
     """
 
@@ -40,18 +43,23 @@ class Queries:
 
 
 def window(events: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
-    """Consented events with an item in [start, end), with `t` in microseconds."""
-    return (
+    """Consented events of people in [start, end) that say what a visit is about, with `t` in microseconds."""
+    inside = (
         events.filter(
             pl.col("timestamp") >= moment(start),
             pl.col("timestamp") < moment(end),
             pl.col("consent").fill_null(True),
-            pl.col("item_id").is_not_null(),
         )
         .with_columns(pl.col("name").cast(pl.String), t=pl.col("timestamp").dt.timestamp("us"))
-        .filter(pl.col("name").is_in(list(GRADE)))
+        .filter(
+            pl.col("name").is_in(list(KIND)),
+            pl.col("item_id").is_not_null() | ~pl.col("name").is_in(list(ITEM_EVENTS)),
+        )
         .collect()
     )
+    rows = nw.from_native(inside)
+    machines = bots.bots(rows.lazy()).collect("polars")
+    return bots.without(rows.lazy(), machines["visitor"].to_list()).to_native().collect()
 
 
 def one_to_one(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
@@ -72,26 +80,22 @@ def one_to_one(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
 def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> Queries:
     """Moments inside visits of people the snapshot does not know.
 
-    Each visit is cut at one of its instants, chosen by a hash of the visit: what came before is known
-    (`Visitors`), what the visitor touches from then on is relevant.
+    Each visit is cut at an instant at which an item is touched, chosen by a hash of the visit. That instant is
+    when the visitor asks: what came before is known (`Visitors`), what they touch from then on is relevant.
     """
     visits = _visits(future)
     customers = snapshot.customers.find(visits["customer_id"].fill_null("").to_list())
     visits = visits.filter(~pl.Series(snapshot.has_history(customers), dtype=pl.Boolean))
-    visits = visits.with_columns(item=pl.Series(snapshot.items.find(visits["item_id"].to_list())))
-    visits = visits.filter(pl.col("item") >= 0)
+    visits = visits.with_columns(item=pl.Series(snapshot.items.find(visits["item_id"].fill_null("").to_list())))
+    visits = visits.with_columns(wanted=(pl.col("item") >= 0) & pl.col("name").is_in(list(GRADE)))
+    visits = visits.filter(pl.col("wanted").any().over("visit"))
     if visits.is_empty():
         none = np.zeros(0, np.int64)
         return Queries(Visitors.of_customers(none), none, none, none)
-    draw = pl.col("visit").hash(seed)
-    chosen = visits.select("visit", _draw=draw).unique().sort("_draw", "visit").head(limit)
-    visits = visits.join(chosen.select("visit"), on="visit").sort("visit", "t", "event_id", "item")
-    instants = pl.col("t").rank("dense").over("visit").cast(pl.Int64) - 1
-    cut = (draw // 2**20) % (instants.max().over("visit") + 1).cast(pl.UInt64)
-    visits = visits.with_columns(query=pl.col("visit").rank("dense").cast(pl.Int64) - 1, known=instants < cut)
-    before = visits.filter("known")
+    visits = _cut(visits, limit, seed)
+    before = visits.filter(pl.col("t") < pl.col("asked"))
     after = (
-        visits.filter(~pl.col("known"))
+        visits.filter(pl.col("t") >= pl.col("asked"), "wanted")
         .with_columns(grade=pl.col("name").replace_strict(GRADE, return_dtype=pl.Int64))
         .group_by("query", "item")
         .agg(pl.col("grade").max())
@@ -102,9 +106,32 @@ def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) 
         np.full(n, -1, np.int64),
         before["query"].to_numpy(),
         before["item"].to_numpy(),
-        before["name"].replace_strict(VISIT_EVENTS, return_dtype=pl.Float32).to_numpy(),
+        before["name"].replace_strict(KIND, return_dtype=pl.UInt8).to_numpy(),
+        age_seconds(before["asked"].to_numpy(), before["t"].to_numpy()),
+        before["price"].cast(pl.Float32).fill_null(np.nan).to_numpy(),
     )
     return Queries(visitors, after["query"].to_numpy(), after["item"].to_numpy(), after["grade"].to_numpy())
+
+
+def _cut(visits: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
+    """`limit` of the visits, in order, with `query` (0…) and `asked`: an instant at which a wanted item is touched."""
+    # The view that a click opens is no wish of its own: asked between the two, a ranker would learn to name the click.
+    opened = (pl.col("name") == "view_item") & (pl.col("name").shift() == "select_item")
+    opened &= pl.col("item_id") == pl.col("item_id").shift()
+    draw = pl.col("visit").hash(seed)
+    chosen = visits.select("visit", _draw=draw).unique().sort("_draw", "visit").head(limit)
+    instant = pl.when("free").then("t").rank("dense").over("visit")
+    place = 1 + (draw // 2**20) % instant.max().over("visit").cast(pl.UInt64)
+    return (
+        visits.join(chosen.select("visit"), on="visit")
+        .sort("visit", "t", "event_id", "item_id")
+        .with_columns(
+            query=pl.col("visit").rank("dense").cast(pl.Int64) - 1,
+            free=pl.col("wanted") & ~opened.over("visit").fill_null(False),
+        )
+        .with_columns(_asked=instant.cast(pl.UInt64) == place)
+        .with_columns(asked=pl.col("t").filter("_asked").first().over("visit"))
+    )
 
 
 def _visits(future: pl.DataFrame) -> pl.DataFrame:

@@ -18,7 +18,7 @@ def refreshed(bundle: Bundle, event_log: EventLog, as_of: int) -> Bundle:
             f"the model was trained on events up to {iso(bundle.snapshot.as_of)}; as of {iso(as_of)} it would know "
             "its future. Choose a later time, or train with an earlier --until"
         )
-    return bundle.refreshed(Snapshot.of(tables.build(event_log.scan(), event_log.catalog(), as_of)))
+    return bundle.refreshed(Snapshot.of(tables.at(event_log, as_of)))
 
 
 def replay(

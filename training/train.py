@@ -70,7 +70,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
     """Train on the events before `until` (default: the midnight after the last event)."""
     end = until if until is not None else next_midnight(micros(event_log.last) + 1)
     points = boundaries(micros(event_log.first), end, recipe)
-    events, catalog = event_log.scan(), event_log.catalog()
+    events, catalog, links = event_log.scan(), event_log.catalog(), event_log.links()
     horizon = recipe.horizon_days * DAY
 
     parts: dict[RecommenderName, list[Examples]] = {"one_to_one": [], "predictive": []}
@@ -78,7 +78,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
     total = len(points) + 3
     for n, at in enumerate(points, start=1):
         step(f"refit as of {iso(at)[:10]}", n, total)
-        point = boundary(events, catalog, at, recipe)
+        point = boundary(events, catalog, at, recipe, links)
         holdout = holdout or point
         for name, made in parts.items():
             made.append(examples(point, _asked(point, name), _config(recipe, name), recipe))
@@ -110,7 +110,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         )
 
     step(f"refit as of {iso(end)[:10]}", total, total)
-    snapshot = Snapshot.of(tables.build(events, catalog, end))
+    snapshot = Snapshot.of(tables.at(event_log, end))
     generators = Generators.fit(snapshot, recipe.generators)
     return Result(
         bundle=Bundle(

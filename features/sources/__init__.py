@@ -6,11 +6,19 @@ from typing import Literal, get_args
 
 from features.errors import InputError
 from features.ingest import Parsed
-from features.sources import events_file, online_retail, simulated
+from features.sources import events_file, ga4, online_retail, postgres, rees46, retailrocket, segment, simulated
 from features.sources.simulated import SimulatorConfig
 
-SourceName = Literal["online-retail", "events", "simulated"]
+SourceName = Literal["events", "postgres", "ga4", "segment", "rees46", "retailrocket", "online-retail", "simulated"]
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
+
+_FILES = {
+    "ga4": ga4.read,
+    "segment": segment.read,
+    "rees46": rees46.read,
+    "retailrocket": retailrocket.read,
+    "online-retail": online_retail.read,
+}
 
 
 def read(
@@ -18,22 +26,29 @@ def read(
     paths: Sequence[Path] = (),
     mapping: Path | None = None,
     config: SimulatorConfig | None = None,
+    table: str | None = None,
+    query_file: Path | None = None,
 ) -> Iterator[Parsed]:
-    """What the source `name` makes of `paths`, one `Parsed` per file, read as they are asked for.
+    """What the source `name` makes of `paths`, one `Parsed` per batch of rows, read as they are asked for.
 
-    `mapping` is for `events`, `config` for `simulated`, which reads no files. Raises `InputError` at
-    once for an unknown name or arguments that do not go with it.
+    `mapping` is for `events` and `postgres`, `table` or `query_file` for `postgres`, `config` for
+    `simulated`; these two read no files. Raises `InputError` at once for an unknown name or arguments
+    that do not go with it.
     """
     if name not in SOURCES:
         raise InputError(f"unknown source {name!r}; there are {', '.join(SOURCES)}")
-    if mapping and name != "events":
-        raise InputError(f"a mapping goes with the source `events`, not {name!r}; leave it out")
+    if mapping and name not in ("events", "postgres"):
+        raise InputError(f"a mapping goes with the sources `events` and `postgres`, not {name!r}; leave it out")
     if config and name != "simulated":
         raise InputError(f"simulator settings go with the source `simulated`, not {name!r}; leave them out")
-    if name == "simulated":
+    if (table or query_file) and name != "postgres":
+        raise InputError(f"a table or query goes with the source `postgres`, not {name!r}; leave it out")
+    if name in ("simulated", "postgres"):
         if paths:
-            raise InputError(f"the source `simulated` reads no files; leave out {paths[0]}")
-        return simulated.read(config or SimulatorConfig())
+            raise InputError(f"the source `{name}` reads no files; leave out {paths[0]}")
+        if name == "simulated":
+            return simulated.read(config or SimulatorConfig())
+        return postgres.read(table, query_file, mapping)
     if not paths:
         raise InputError(f"the source {name!r} reads files; name at least one")
-    return online_retail.read(paths) if name == "online-retail" else events_file.read(paths, mapping)
+    return events_file.read(paths, mapping) if name == "events" else _FILES[name](paths)

@@ -14,9 +14,10 @@ from pathlib import Path
 import polars as pl
 
 from features.errors import InputError
-from features.events import BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform, screen
+from features.events import BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
 from features.ingest import Parsed
-from features.sources import tables, times
+from features.sources import cells, tables, times
+from features.sources.screening import damage, raw_of, screened
 
 CURRENCY = "GBP"
 
@@ -62,7 +63,7 @@ def read(paths: Sequence[Path]) -> Iterator[Parsed]:
 def _parse(path: Path) -> Parsed:
     source = tables.read(path)
     lines, notes = _lines(source, path)
-    kept, rejected = screen(lines, path.name, RULES)
+    kept, rejected = screened(lines, path.name, raw_of(source, 0), (*damage(source), *RULES))
     kept = kept.with_columns(
         name=pl.when(_CANCELLED).then(pl.lit("refund")).otherwise(pl.lit("purchase")),
         quantity=pl.col("quantity").abs(),
@@ -75,7 +76,7 @@ def _parse(path: Path) -> Parsed:
     return Parsed(
         rows_read=source.height,
         events=events,
-        rejected=tables.with_raw(rejected, source),
+        rejected=rejected,
         catalog=_catalog(once, events),
         merged=kept.height - events.height,
         notes=tuple(notes),
@@ -83,22 +84,23 @@ def _parse(path: Path) -> Parsed:
 
 
 def _lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
-    found = {c.lower().replace(" ", "").replace("_", ""): c for c in source.columns}
+    columns = [c for c in source.columns if c not in tables.ADDED]
+    found = {c.lower().replace(" ", "").replace("_", ""): c for c in columns}
     names = {ours: next((found[t] for t in theirs if t in found), "") for ours, theirs in COLUMNS.items()}
     missing = [COLUMNS[ours][0] for ours, name in names.items() if not name]
     if missing:
         raise InputError(
             f"{path} is not Online Retail: missing columns {', '.join(missing)}; found "
-            f"{', '.join(source.columns) or 'none'}. Rename them as in UCI's file, or read it as source "
+            f"{', '.join(columns) or 'none'}. Rename them as in UCI's file, or read it as source "
             "`events` with a mapping"
         )
     names |= {ours: next((found[t] for t in theirs if t in found), "") for ours, theirs in OPTIONAL.items()}
     times_, notes = _times(source[names["timestamp"]], path)
     customer = pl.col(names["customer_id"]).cast(pl.Float64, strict=False)
-    optional = [(tables.text(names[c]) if names[c] else pl.lit(None, pl.String)).alias(c) for c in OPTIONAL]
+    optional = [(cells.text(names[c]) if names[c] else pl.lit(None, pl.String)).alias(c) for c in OPTIONAL]
     lines = source.select(
-        tables.identifiers(source[names["event_id"]]).alias("event_id"),
-        tables.identifiers(source[names["item_id"]]).alias("item_id"),
+        cells.identifiers(source[names["event_id"]]).alias("event_id"),
+        cells.identifiers(source[names["item_id"]]).alias("item_id"),
         times_.alias("timestamp"),
         pl.col(names["quantity"]).cast(pl.Float64, strict=False).alias("quantity"),
         pl.col(names["price"]).cast(pl.Float64, strict=False).alias("price"),
@@ -106,6 +108,7 @@ def _lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
         .then(customer.cast(pl.Int64, strict=False).cast(pl.String))
         .alias("customer_id"),
         *optional,
+        *(c for c in tables.ADDED if c in source.columns),
     )
     return lines.with_row_index(ROW), notes
 

@@ -1,120 +1,87 @@
-"""A shop that does not exist: customers with tastes, habits and a price in mind, and what they did.
+"""A shop that does not exist: people with tastes, habits and a price in mind, and what they did.
 
 For the demo, tests and benchmarks. The same config gives the same log, byte for byte.
 
-A visit has a category in mind, drawn from the visitor's taste; each item looked at is the most liked
-of a few that popularity put in front of the visitor, so popularity and taste both show in the log. A
-part of the visits ends in an order. What is used up is bought again, by those who made it a habit.
+A visit is about a category, drawn from the visitor's taste and the season, and a style, one of three the
+visitor has; what is looked at is drawn by popularity, style, price and brand, or is one of the customer's
+favourites (`simulated_choice`). A part of the visits ends in an order. What is used up is bought again, by
+those who made it a habit (`simulated_habits`). What a log records of that, `simulated_events` says. The
+probabilities behind it are known: `simulated_truth`. How real shops compare: docs/simulator.md.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, time
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, conform
 from features.ingest import Parsed
-from features.sources.simulated_items import BRANDS, SHELVES, Items, draw
-from features.sources.simulated_visits import SimulatorConfig as SimulatorConfig
-from features.sources.simulated_visits import Visits, browse, draw_people, joined, reorders
+from features.sources import simulated_frames as frames
+from features.sources.simulated_calendar import Calendar, draw_calendar
+from features.sources.simulated_choice import Choice, draw_choice
+from features.sources.simulated_config import SimulatorConfig as SimulatorConfig
+from features.sources.simulated_events import crawl, record
+from features.sources.simulated_habits import Habits, reorders
+from features.sources.simulated_items import Items, draw_items
+from features.sources.simulated_people import Devices, People, draw_devices, draw_favourites, draw_people
+from features.sources.simulated_visits import Rates, Visits, browse, joined
 
-DAY_US = 86_400_000_000
-SOURCES = ["direct", "organic", "paid_search", "email", "social"]
-DEVICES = ["mobile", "desktop", "tablet"]
-COUNTRIES = ["DE", "AT", "CH", "NL"]
-
-
-def read(config: SimulatorConfig) -> Iterator[Parsed]:
-    """One `Parsed` with the whole log and a complete catalog."""
-    rng = np.random.default_rng(config.seed)
-    items = draw(rng, config.items, config.days, config.launched)
-    people = draw_people(rng, config, len(items.first) - 1)
-    browsing = browse(rng, config, items, people)
-    visits = joined(browsing, reorders(rng, config, items, people, browsing))
-    events = _events(rng, config, items, visits)
-    yield Parsed(rows_read=events.height, events=events, catalog=_catalog(config, items))
+SLICE_ROWS = 2_000_000
 
 
-def _events(rng: np.random.Generator, config: SimulatorConfig, items: Items, v: Visits) -> pl.DataFrame:
-    people, visits, views = int(v.person.max(initial=0)) + 1, len(v.person), len(v.visit)
-    midnight = int(datetime.combine(config.start, time(), UTC).timestamp()) * 1_000_000
-    # Microseconds after the first view; a cart follows its view before the next one.
-    pause = (np.clip(rng.lognormal(3.5, 0.8, views), 12, 600) * 1e6).astype(np.int64)
-    spent = np.cumsum(pause)
-    first = np.searchsorted(v.visit, np.arange(visits))
-    viewed = (v.start * DAY_US).astype(np.int64)[v.visit] + spent - spent[first][v.visit] + midnight
-    carted = viewed + (rng.uniform(3, 10, views) * 1e6).astype(np.int64)
-    last = np.append(first[1:], views) - 1
-    paid = (viewed[last] + (rng.uniform(30, 240, visits) * 1e6).astype(np.int64))[v.visit]
-    back = paid + (rng.uniform(2, 20, views) * DAY_US).astype(np.int64)
+@dataclass(frozen=True)
+class Shop:
+    """Everything that is so, whatever of it the log records."""
 
-    ordered = np.bincount(v.visit[v.bought], minlength=visits) > 0
-    known = (v.person < config.customers) & (rng.random(visits) < np.where(ordered, 0.9, 0.6))
-    refill = items.refill_days[v.item] > 0
-    refunded = v.bought & ~refill & (rng.random(views) < config.refunds)
-    quantity = np.where(refill, 1 + rng.poisson(0.6, views), 1 + (rng.random(views) < 0.05))
-    discount = np.where(rng.random(visits) < 0.1, 0.85, 1.0)[v.visit]
-    stranger = v.person >= config.customers
-    met = rng.choice(5, visits, p=[0.2, 0.35, 0.25, 0.02, 0.18])
-    source = np.where(stranger, met, rng.choice(5, visits, p=[0.35, 0.25, 0.1, 0.22, 0.08]))
-    device = rng.choice(3, people, p=[0.6, 0.34, 0.06])
-    country = rng.choice(4, people, p=[0.7, 0.12, 0.1, 0.08])
-    consent = rng.random(people) >= config.refused
-
-    def pick(words: list[str], index: NDArray[np.int64]) -> pl.Series:
-        return pl.Series(words)[index]
-
-    def ids(prefix: str, numbers: NDArray[np.int64]) -> pl.Series:
-        return pl.select(pl.lit(prefix) + pl.Series(numbers).cast(pl.String).str.zfill(6)).to_series()
-
-    def rows(name: str, mask: NDArray[np.bool_], at: NDArray[np.int64], event_ids: pl.Series) -> pl.DataFrame:
-        visit, sale = v.visit[mask], name in ("purchase", "refund")
-        frame = pl.DataFrame({
-            "event_id": event_ids,
-            "timestamp": at[mask],
-            "customer_id": ids("c", v.person[visit]).set(pl.Series(~known[visit]), None),
-            "client_id": ids("d", v.person[visit]),
-            # A refund is booked by the shop, outside any visit.
-            "session_id": None if name == "refund" else ids("s", visit),
-            "item_id": ids("i", v.item[mask]),
-            "quantity": None if name == "view_item" else quantity[mask].astype(float),
-            "price": (items.price[v.item] * discount).round(2)[mask],
-            "order_id": ids("o", visit) if sale else None,
-            "source": pick(SOURCES, source[visit]),
-            "device": pick(DEVICES, device[v.person[visit]]),
-            "country": pick(COUNTRIES, country[v.person[visit]]),
-            "consent": consent[v.person[visit]],
-        })  # fmt: skip
-        return conform(frame.with_columns(name=pl.lit(name), currency=pl.lit(config.currency)), EVENT_SCHEMA)
-
-    everything, row = np.ones(views, bool), np.arange(views)
-    events = pl.concat([
-        rows("view_item", everything, viewed, ids("v", row)),
-        rows("add_to_cart", v.carted, carted, ids("a", row[v.carted])),
-        rows("purchase", v.bought, paid, ids("p", v.visit[v.bought])),
-        rows("refund", refunded, back, ids("r", row[refunded])),
-    ])  # fmt: skip
-    end = midnight + config.days * DAY_US
-    inside = pl.col("timestamp").to_physical() < end
-    return events.filter(inside).sort("timestamp", "event_id", "item_id")
+    config: SimulatorConfig
+    items: Items
+    calendar: Calendar
+    choice: Choice
+    people: People
+    devices: Devices
+    favourites: NDArray[np.int64]
+    visits: Visits
+    habits: Habits
+    rates: Rates
 
 
-def _catalog(config: SimulatorConfig, items: Items) -> pl.DataFrame:
-    midnight = datetime.combine(config.start, time(), UTC)
-    frame = pl.DataFrame({
-        "item_id": np.arange(len(items.price)),
-        "title": items.title,
-        "category": [SHELVES[c].path for c in items.category],
-        "brand": [BRANDS[b] for b in items.brand],
-        "price": items.price,
-        "launch": np.floor(items.launch_day * DAY_US).astype(np.int64),
-    })  # fmt: skip
-    frame = frame.with_columns(
-        item_id=pl.lit("i") + pl.col("item_id").cast(pl.String).str.zfill(6),
-        first_seen=pl.lit(midnight) + pl.duration(microseconds="launch"),
-        currency=pl.lit(config.currency),
-        available=True,
-    )
-    return conform(frame, CATALOG_SCHEMA)
+def simulate(config: SimulatorConfig) -> Shop:
+    """The shop of a config, and all that happens in it. Raises `InputError` for an unknown department."""
+
+    def chance(idea: int) -> np.random.Generator:
+        # Each idea draws from a stream of its own: switching one off leaves the others as they are.
+        return np.random.default_rng([config.seed, idea])
+
+    items = draw_items(chance(0), config)
+    calendar = draw_calendar(chance(1), config, items)
+    choice = draw_choice(chance(2), config, items, calendar)
+    people = draw_people(chance(3), config, items)
+    devices = draw_devices(chance(4), config, people)
+    favourites = draw_favourites(chance(5), choice, people)
+    seen, rates = browse(chance(6), config, choice, people, devices, favourites)
+    trips, habits = reorders(chance(7), config, calendar, items, people, devices, seen)
+    return Shop(config, items, calendar, choice, people, devices, favourites, joined(seen, trips), habits, rates)
+
+
+def read(config: SimulatorConfig, slice_rows: int = SLICE_ROWS) -> Iterator[Parsed]:
+    """The log in order of time, about `slice_rows` rows at a time; the first part has the catalog and the links."""
+    shop = simulate(config)
+    rng = np.random.default_rng([config.seed, 8])
+    rows, sessions = record(rng, config, shop.items, shop.visits, config.customers)
+    swept, bots = crawl(rng, config, shop.items, len(rows), len(shop.visits.person))
+    writer = frames.Writer.of(config, shop.items, shop.calendar, shop.people, shop.devices, shop.visits, sessions, bots)
+    rows = frames.in_order(config, rows, swept)
+    catalog = frames.catalog(config, shop.items)
+    links = writer.links(np.random.default_rng([config.seed, 9]), rows)
+    numbers: NDArray[np.int64] = np.cumsum(rows.head)
+    # The rows of one event stay in one part.
+    heads = np.append(np.flatnonzero(rows.head), len(rows))
+    cuts = heads[np.searchsorted(heads, np.arange(slice_rows, len(rows), slice_rows))]
+    for low, high in pairwise([0, *np.unique(cuts[cuts < len(rows)]).tolist(), len(rows)]):
+        part = slice(low, high)
+        events = writer.events(rows[part], numbers[part])
+        if low == 0:
+            yield Parsed(rows_read=events.height, events=events, catalog=catalog, links=links)
+        else:
+            yield Parsed(rows_read=events.height, events=events)

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import InputError
+from features.sources.simulated_config import SimulatorConfig
+
 
 class Shelf(NamedTuple):
     path: str  # category
@@ -51,56 +54,90 @@ ADJECTIVES = (
     "premium", "simple", "rustic", "modern", "festive", "summer", "winter", "blue", "green", "red", "white",
 )  # fmt: skip
 
-TASTE_DIMENSIONS = 4
+STYLE_DIMENSIONS = 4
 
 
 @dataclass(frozen=True)
 class Items:
-    """One entry per item, ordered by category; `first[c]:first[c + 1]` are the items of category c."""
+    """One entry per item, ordered by category, then brand.
 
-    category: NDArray[np.int64]  # index into SHELVES
+    `first[c]:first[c + 1]` are the items of category c, `block[c, b, 0]:block[c, b, 1]` those of brand b in it.
+    """
+
+    shelves: tuple[Shelf, ...]  # the categories of this shop
+    category: NDArray[np.int64]  # index into `shelves`
     brand: NDArray[np.int64]  # index into BRANDS
     price: NDArray[np.float64]
     title: list[str]
+    noun: list[str]
     weight: NDArray[np.float64]  # popularity within the category
-    style: NDArray[np.float32]  # (items, TASTE_DIMENSIONS)
-    launch_day: NDArray[np.float64]  # days from the start of the log; negative for what was there before
+    appeal: NDArray[np.float64]  # how readily a look becomes a purchase
+    style: NDArray[np.float64]  # (items, STYLE_DIMENSIONS)
+    launch_day: NDArray[np.int64]  # days from the start of the log; negative for what was there before
     first: NDArray[np.int64]
+    block: NDArray[np.int64]
+    best: NDArray[np.int64]  # per category, the item with the greatest weight: always on sale and in stock
 
     @property
     def refill_days(self) -> NDArray[np.int64]:
-        return np.array([s.refill_days for s in SHELVES])[self.category]
+        """How long one purchase lasts; 0 for what is not used up."""
+        return np.array([s.refill_days for s in self.shelves])[self.category]
 
     @property
     def dearness(self) -> NDArray[np.float64]:
         """Log of the price against the category's median."""
-        return np.log(self.price / np.array([s.price for s in SHELVES])[self.category])
+        return np.log(self.price / np.array([s.price for s in self.shelves])[self.category])
 
 
-def draw(rng: np.random.Generator, items: int, days: int, launched: float) -> Items:
-    """`items` items, a share `launched` of which comes on sale during the log's `days`."""
-    shelves = min(len(SHELVES), items)
-    category = np.sort(np.arange(items) % shelves)
-    first = np.searchsorted(category, np.arange(shelves + 1))
-    rank = np.arange(items) - first[category]
-    launch = np.where(rng.random(items) < launched, rng.random(items) * 0.8 * days, -rng.random(items) * 365)
+def shelves_of(departments: tuple[str, ...]) -> tuple[Shelf, ...]:
+    """The categories below any of the departments; raises `InputError` where one has none."""
+    for name in departments:
+        if not any(f"{s.path}/".startswith(f"{name}/") for s in SHELVES):
+            known = ", ".join(sorted({s.path.partition("/")[0] for s in SHELVES}))
+            raise InputError(f"the simulated shop has no department {name!r}; there are {known}")
+    return tuple(s for s in SHELVES if not departments or any(f"{s.path}/".startswith(f"{d}/") for d in departments))
+
+
+def draw_items(rng: np.random.Generator, config: SimulatorConfig) -> Items:
+    """The shop's items; a share `config.launched` of them comes on sale during the log."""
+    n = config.items
+    shelves = shelves_of(config.departments)[:n]
+    category = np.sort(np.arange(n) % len(shelves))
+    brand = rng.integers(0, len(BRANDS), n)
+    brand = brand[np.lexsort((brand, category))]
+    first = np.searchsorted(category, np.arange(len(shelves) + 1))
+    place = np.arange(len(shelves))[:, None] * len(BRANDS) + np.arange(len(BRANDS))
+    key = category * len(BRANDS) + brand
+    block = np.stack([np.searchsorted(key, place), np.searchsorted(key, place, side="right")], axis=2)
+    rank = np.concatenate([rng.permutation(high - low) for low, high in pairwise(first)])
+    best = first[:-1] + np.array([np.argmin(rank[low:high]) for low, high in pairwise(first)])
+    coming = rng.random(n) < config.launched
+    launch = np.floor(np.where(coming, rng.random(n) * 0.8 * config.days, -rng.random(n) * 365)).astype(np.int64)
     # The best seller of a category is always on sale, so every category has something to show.
-    launch[first[:-1]] = -365.0
-    median = np.array([s.price for s in SHELVES])[category]
-    price = np.maximum(np.round(median * rng.lognormal(0, 0.45, items)) - 0.01, 0.99)
-    titles = np.empty(items, dtype=object)
+    launch[best] = -365
+    median = np.array([s.price for s in shelves])[category]
+    price = np.maximum(np.round(median * rng.lognormal(0, config.price_spread, n)) - 0.01, 0.99)
+    titles, nouns = np.empty(n, dtype=object), np.empty(n, dtype=object)
     for c, (low, high) in enumerate(pairwise(first)):
-        names = [f"{a} {n}".capitalize() for n in SHELVES[c].nouns for a in ADJECTIVES]
+        names = [(a, noun) for noun in shelves[c].nouns for a in ADJECTIVES]
         order = rng.permutation(len(names))
-        series = np.arange(high - low) // len(names)
-        titles[low:high] = [names[order[i % len(names)]] + (f" No. {s + 1}" if s else "") for i, s in enumerate(series)]
+        for i in range(high - low):
+            series, which = divmod(i, len(names))
+            adjective, noun = names[order[which]]
+            titles[low + i] = f"{adjective} {noun}".capitalize() + (f" No. {series + 1}" if series else "")
+            nouns[low + i] = noun
     return Items(
+        shelves=shelves,
         category=category,
-        brand=rng.integers(0, len(BRANDS), items),
+        brand=brand,
         price=price.round(2),
         title=list(titles),
-        weight=1.0 / np.power(rank + 1.0, 0.8),
-        style=rng.standard_normal((items, TASTE_DIMENSIONS)).astype(np.float32),
+        noun=list(nouns),
+        weight=np.power(rank + 1.0, -config.popularity),
+        appeal=rng.lognormal(0, config.appeal, n),
+        style=rng.standard_normal((n, STYLE_DIMENSIONS)),
         launch_day=launch,
         first=first,
+        block=block,
+        best=best,
     )

@@ -1,5 +1,7 @@
 """Read the time of an event, in any of the shapes shops export it, as microseconds in UTC."""
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 
@@ -10,6 +12,8 @@ _ISO = (
     r"\s*(?:([Zz]|UTC|GMT)|([+-]\d{2})(?::?(\d{2}))?)?$"
 )
 _EPOCH = r"^\d{9,19}(\.\d+)?$"  # fewer digits would be a date written as 20191001
+_COMMON = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]| UTC)$"
+_OFFSET = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?[+-]\d{2}(?::?\d{2})?$"
 _SLASHED = r"^(\d{1,2})[-./](\d{1,2})[-./](\d{4}|\d{2}) (\d{1,2}:\d{2})(:\d{2})?$"
 
 SLASHED_ORDERS = {
@@ -89,6 +93,34 @@ def _epoch(values: pl.Series) -> pl.Series:
 
 
 def _text(values: pl.Series, zone: str) -> pl.Series:
+    """The shapes most files are written in at once, the rest value by value."""
+    # A batch has one shape as a rule: what is read already is not looked at again.
+    read = values.clear().extend_constant(None, values.len()).cast(TIMESTAMP)
+    left = values
+    for shape, parse_shape in _SHAPES:
+        here = left.str.contains(shape).fill_null(False)
+        if here.any():
+            read = read.zip_with(~here, parse_shape(left.set(~here, None)))
+            left = left.set(here, None)
+        if left.null_count() == left.len():
+            return read
+    rest = left.is_not_null().arg_true()
+    return read.scatter(rest, _any_shape(left[rest], zone))
+
+
+def _with_offset(values: pl.Series) -> pl.Series:
+    clock = values.str.slice(0, 10) + " " + values.str.slice(11)
+    return clock.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", strict=False, time_unit="us").cast(TIMESTAMP)
+
+
+_SHAPES: tuple[tuple[str, Callable[[pl.Series], pl.Series]], ...] = (
+    (_COMMON, lambda values: _with_offset(values.str.strip_chars_end("ZzUTC ") + "+00")),
+    (_OFFSET, _with_offset),
+    (r"^\d{9,18}$", lambda values: _epoch(values.cast(pl.Int64, strict=False))),
+)
+
+
+def _any_shape(values: pl.Series, zone: str) -> pl.Series:
     group = [pl.col("t").str.extract(_ISO, i) for i in range(7)]
     frame = values.alias("t").to_frame().select(
         "t",

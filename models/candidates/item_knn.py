@@ -88,8 +88,9 @@ class ItemKnn:
         """Sum over the visitor's items of weight × similarity: float32[len(visitors) × items]."""
         n = len(snapshot.items)
         if basis == "visit":
-            query, item = visitors.query, visitors.item
-            weight = visitors.weight * np.float32(self.visit_decay) ** visitors.back
+            wanted = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
+            query, item = visitors.query[wanted], visitors.item[wanted]
+            weight = visitors.weight[wanted] * np.float32(self.visit_decay) ** visitors.back[wanted]
         else:
             h = snapshot.history
             query, position = h.gather(visitors.customers)

@@ -11,7 +11,7 @@ from features.columns import Column, names
 from features.history import COLUMN as HISTORY
 from features.history import COLUMNS as HISTORY_COLUMNS
 from features.snapshot import CUSTOMER, ITEM, Snapshot
-from features.visitors import Visitors
+from features.visitors import KIND, Visitors
 from tests.features.shop import examples, row, same_arrays, snapshot
 
 PLACE = {name: n for n, name in enumerate(NAMES)}
@@ -22,8 +22,8 @@ def batch(s: Snapshot, customers: list[int], seed: int) -> tuple[Visitors, np.nd
     rng = np.random.default_rng(seed)
     touched = rng.integers(0, 5, len(customers))
     query = np.repeat(np.arange(len(customers)), touched)
-    item = rng.integers(0, len(s.items), len(query))
-    visitors = Visitors.of(np.array(customers), query, item, rng.choice([1, 2, 3], len(query)))
+    item, kind = rng.integers(-1, len(s.items), len(query)), rng.integers(0, len(KIND), len(query))
+    visitors = Visitors.of(np.array(customers), query, item, kind, 90 * rng.random(len(query)))
     candidates = rng.integers(1, 10, len(customers))
     asked = np.repeat(np.arange(len(customers)), candidates)
     return visitors, asked, rng.integers(0, len(s.items), len(asked)), rng.random((len(asked), 6), np.float32)

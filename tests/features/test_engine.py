@@ -6,14 +6,14 @@ import polars as pl
 import pytest
 
 from features.clock import DAY, iso, micros, moment, next_midnight, parse
-from features.engine import collect, days_before, tally, total
+from features.engine import Polars, days_before, tally, total
 from features.errors import InputError
 from tests.features.shop import AS_OF
 
 
 def aggregated(values: list[float | None], expr: nw.Expr) -> float:
     frame = pl.LazyFrame({"key": 1, "x": values}, schema={"key": pl.Int64, "x": pl.Float64})
-    (table,) = collect([nw.from_native(frame).group_by("key").agg(value=expr)])
+    (table,) = Polars().collect([nw.from_native(frame).group_by("key").agg(value=expr)])
     return float(table["value"].item())
 
 
@@ -34,7 +34,7 @@ def test_null_adds_nothing_and_counts_as_no():
 
 def test_days_are_counted_to_the_instant():
     frame = nw.from_native(pl.LazyFrame({"t": [AS_OF - DAY, AS_OF - 1, AS_OF]}))
-    (table,) = collect([frame.select(days=days_before(AS_OF, nw.col("t")))])
+    (table,) = Polars().collect([frame.select(days=days_before(AS_OF, nw.col("t")))])
     assert table["days"].to_list() == [1, 1 / DAY, 0]
 
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.events import EVENT_NAMES, EVENT_SCHEMA, RAW, REJECTED_SCHEMA, ROW, conform, deduplicate, screen
@@ -97,6 +97,7 @@ ROWS = st.fixed_dictionaries({
 })  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=12).flatmap(lambda r: st.tuples(st.just(r), st.permutations(r))))
 def test_deduplication_depends_on_the_rows_not_their_order(orders: tuple[list[dict], list[dict]]):
     one, other = (deduplicate(frame(*rows)) for rows in orders)

@@ -6,7 +6,7 @@ import pytest
 
 from features.errors import InputError
 from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, REJECTED_SCHEMA, conform
-from features.ingest import Parsed, ingest, merge_catalogs
+from features.ingest import Parsed, ingest
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -105,10 +105,8 @@ def test_notes_reach_the_report(tmp_path: Path):
     assert report.notes == ("a.csv: day first",)
 
 
-def test_catalogs_merge_by_item():
-    old = catalog("i2", title="Old", price=1.0, first_seen=NOON, brand="Alder")
-    new = catalog("i2", title="New", price=None, first_seen=NOON + timedelta(days=1))
-    merged = merge_catalogs([old], [catalog("i1", title="First"), new])
-    assert merged["item_id"].to_list() == ["i1", "i2"]
-    row = merged.row(1, named=True)
-    assert (row["title"], row["price"], row["brand"], row["first_seen"]) == ("New", 1.0, "Alder", NOON)
+def test_a_note_that_comes_with_every_batch_is_told_once(tmp_path: Path):
+    report = ingest(
+        [parsed("e1", notes=("a.csv: day first",)), parsed("e2", notes=("a.csv: day first",))], tmp_path / "log"
+    )
+    assert report.notes == ("a.csv: day first",)

@@ -57,6 +57,22 @@ def test_money_is_net_of_refunds(customer, recency, frequency, monetary, average
     assert [found[c.name] for c in rfm.COLUMNS] == [recency, frequency, monetary, average, tenure]
 
 
+def test_money_and_orders_count_over_the_window():
+    rows = [
+        row("purchase", -rfm.WINDOW_DAYS - 1, "c1", "i1", 1.0, 100.0, "old"),
+        row("purchase", -rfm.WINDOW_DAYS, "c1", "i1", 1.0, 10.0, "o1"),
+        row("refund", -3, "c1", "i1", 1.0, 40.0, "old"),  # goes with the order it names
+        row("refund", -rfm.WINDOW_DAYS - 1, "c1", "i1", 1.0, 5.0, "credit note"),
+        row("purchase", -rfm.WINDOW_DAYS - 9, "c2", "i1", 1.0, 7.0, "o2"),
+    ]
+    table = build(rows).customers
+    found = one(table, customer_id="c1")
+    assert (found["frequency"], found["monetary"], found["tenure_days"]) == (1, 10, rfm.WINDOW_DAYS + 1)
+    lapsed = one(table, customer_id="c2")
+    assert (lapsed["recency_days"], lapsed["frequency"], lapsed["monetary"]) == (rfm.WINDOW_DAYS + 9, 0, 0)
+    assert lapsed["segment"] != rfm.PROSPECT
+
+
 def test_without_orders_a_customer_is_a_prospect():
     customers = build(REFUNDS).customers
     assert customers.filter(pl.col("segment") == rfm.PROSPECT)["customer_id"].to_list() == ["c4", "c5"]

@@ -11,9 +11,7 @@ from features import tables
 from features.clock import iso
 from features.columns import names
 from features.errors import InputError
-from features.snapshot import SEGMENT_NAMES, Snapshot
-from features.tables import CUSTOMER_COLUMNS, ITEM_COLUMNS
-from features.visitors import Visitors
+from features.snapshot import CUSTOMER_COLUMNS, ITEM_COLUMNS, SEGMENT_NAMES, Snapshot
 from tests.features.shop import (
     AS_OF,
     CATALOG,
@@ -44,6 +42,14 @@ def test_the_order_of_rows_changes_nothing(rows: list[Row], seed: int):
     again = tables.build(shuffled(rows, seed).lazy(), CATALOG, AS_OF)
     assert same_tables(once, again)
     assert same_snapshots(Snapshot.of(once), Snapshot.of(again))
+
+
+@examples(12)
+@given(events(-120, 0), events(0, 40, newcomers=True, least=1), st.integers(0, 99))
+def test_what_happens_at_or_after_the_instant_leaves_no_trace(rows: list[Row], later: list[Row], seed: int):
+    rows = [FIRST, *rows]
+    doubled = [*rows, *later, *later]
+    assert same_tables(build(rows), tables.build(shuffled(doubled, seed).lazy(), CATALOG, AS_OF))
 
 
 @examples(9)
@@ -89,6 +95,7 @@ def test_the_arrays_hold_what_the_tables_say():
 def test_categories_and_brands_are_alike_where_their_names_are():
     made = snapshot([row("view_item", -1, "d1", f"i{n}") for n in range(7)])
     assert made.categories.tolist() == [2, 2, 1, -1, 0, 0, 0]
+    assert made.departments.tolist() == [1, 1, 1, -1, 0, 0, 0]
     assert made.brands.tolist() == [0, 1, 0, 1, -1, 0, -1]
 
 
@@ -118,14 +125,3 @@ def test_tables_on_disk(tmp_path: Path):
     about = json.loads((tmp_path / "deep" / "out" / "snapshot.json").read_text())
     assert about["as_of"] == iso(AS_OF)
     assert set(about["rfm_cut_points"]) == {"recency", "frequency", "monetary"}
-
-
-def test_a_part_of_a_batch_of_visitors():
-    whole = Visitors.of(
-        np.array([4, -1, 2]), np.array([0, 0, 2]), np.array([7, 8, 9]), np.array([1.0, 2.0, 3.0], np.float32)
-    )
-    assert whole.back.tolist() == [1, 0, 0]
-    part = whole.slice(1, 3)
-    assert (part.customers.tolist(), part.query.tolist(), part.item.tolist()) == ([-1, 2], [1], [9])
-    assert (part.weight.tolist(), part.back.tolist(), len(part)) == ([3.0], [0], 2)
-    assert whole.slice(0, 1).back.tolist() == [1, 0]

@@ -3,8 +3,9 @@
 import numpy as np
 
 from features.assemble import NAMES, assemble
+from features.events import EventName
 from features.snapshot import Snapshot
-from features.visitors import Visitors
+from features.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.als import AlsConfig
 from models.candidates.generators import GeneratorName, Generators, GeneratorsConfig
@@ -18,16 +19,18 @@ BUDGETS: dict[RecommenderName, dict[GeneratorName, int]] = {
     "one_to_one": {"history": 10, "als": 8, "item_knn": 8, "item_knn_last": 5, "popular": 6},
     "predictive": {"item_knn_visit": 8, "popular": 8},
 }
+_VISIT: tuple[EventName, ...] = ("view_item", "view_item", "add_to_cart", "remove_from_cart", "purchase", "search")
 
 
 def visitors_of(snapshot: Snapshot, known: int, strangers: int, seed: int = 1) -> Visitors:
-    """The first customers, and strangers of whom all but the first have touched one to three items."""
+    """The first customers, and strangers of whom all but the first have a visit of one to three events."""
     rng = np.random.default_rng(seed)
     customers = np.concatenate([np.arange(known), np.full(strangers, -1)])
     touched = np.concatenate([np.zeros(known + min(1, strangers), int), rng.integers(1, 4, max(0, strangers - 1))])
     query = np.repeat(np.arange(len(customers)), touched)
     item = rng.integers(0, len(snapshot.items), len(query))
-    return Visitors.of(customers, query, item, rng.choice([1.0, 2.0, 3.0], len(query)))
+    kind = rng.choice([KIND[name] for name in _VISIT], len(query))
+    return Visitors.of(customers, query, item, kind, 300 * rng.random(len(query)), 40 * rng.random(len(query)))
 
 
 def ranker(snapshot: Snapshot, generators: Generators, visitors: Visitors, budgets: dict[GeneratorName, int]) -> Ranker:

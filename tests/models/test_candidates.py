@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from features.events import EventName
 from features.snapshot import Snapshot
-from features.visitors import Visitors
+from features.visitors import KIND, Visitors
 from models.bundle import Bundle
 from models.candidates import history, popular
 from models.candidates.als import Als
@@ -167,7 +168,8 @@ def test_item_knn_scores_are_sums_over_the_visitors_items(bundle: Bundle):
         visit = np.zeros(len(s.items))
         touched = np.flatnonzero(visitors.query == q)
         for n, event in enumerate(touched):
-            visit[visitors.item[event]] += visitors.weight[event] * 0.8 ** (len(touched) - 1 - n)
+            if visitors.item[event] >= 0:
+                visit[visitors.item[event]] += visitors.weight[event] * 0.8 ** (len(touched) - 1 - n)
         none = np.zeros(len(s.items))
         weights: dict[Basis, np.ndarray] = {
             "history": np.log1p(np.nan_to_num(taste[customer])) if customer >= 0 else none,
@@ -177,6 +179,30 @@ def test_item_knn_scores_are_sums_over_the_visitors_items(bundle: Bundle):
         for basis, weight in weights.items():
             found = knn.scores(s, visitors.slice(q, q + 1), basis)[0]
             np.testing.assert_allclose(found, weight @ similar, rtol=1e-4, atol=1e-6)
+
+
+def test_what_was_taken_out_of_the_cart_draws_its_neighbours_as_a_view_does(bundle: Bundle):
+    visits: tuple[tuple[tuple[EventName, int], ...], ...] = (
+        (("add_to_cart", 7), ("view_item", 3), ("remove_from_cart", 7)),
+        (("view_item", 7), ("view_item", 3), ("search", -1)),
+        (("remove_from_cart", 7), ("view_item", 3), ("add_to_cart", 7)),
+    )
+    removed, viewed, put_back = (
+        bundle.generators.item_knn.scores(
+            bundle.snapshot,
+            Visitors.of(
+                np.array([-1]),
+                np.zeros(3, np.int64),
+                np.array([item for _, item in visit]),
+                np.array([KIND[name] for name, _ in visit]),
+            ),
+            "visit",
+        )
+        for visit in visits
+    )
+    assert same_arrays(removed, viewed)
+    assert (put_back >= viewed).all()
+    assert (put_back > viewed).any()
 
 
 def test_history_scores_what_was_touched_and_recent_orders_most(bundle: Bundle):

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from features.events import EventName
 from features.rfm import PROSPECT
 from features.snapshot import SEGMENT_NAMES
+from features.visitors import MOST_RECENT
 from models.bundle import Bundle, RecommenderName
 from models.candidates.popular import popularity
 from models.ranking import Ranking, Request
-from models.recommender import MOST_RECENT, BundleRecommender
+from models.recommender import BundleRecommender
 from models.two_stage import TwoStage
 from tests.features.shop import examples, row, snapshot
 from tests.models import fitted
@@ -33,7 +34,8 @@ def catalog(bundle: Bundle) -> list[str]:
 # Positions that the tests turn into this shop's ids; some are nobody's.
 WHO = st.one_of(st.none(), st.integers(0, 130))
 RECENT = st.lists(
-    st.tuples(st.integers(0, 70), st.sampled_from(["view_item", "add_to_cart", "purchase", "search"])), max_size=4
+    st.tuples(st.integers(0, 70), st.sampled_from(["view_item", "add_to_cart", "remove_from_cart", "search", "login"])),
+    max_size=4,
 )
 DRAWN = st.lists(
     st.tuples(st.integers(1, 70), WHO, RECENT, st.sets(st.integers(0, 70), max_size=6)), min_size=1, max_size=8
@@ -128,15 +130,26 @@ def test_a_visit_makes_a_stranger_known(recommender: BundleRecommender, catalog:
     assert any("item_knn_visit" in g for a in answers for g in a.generators)
 
 
-def test_what_the_catalog_does_not_know_is_passed_over(recommender: BundleRecommender, catalog: list[str]):
+def test_what_says_nothing_of_a_visit_is_passed_over(recommender: BundleRecommender, catalog: list[str]):
     view: Recent = ((catalog[3], "view_item"),)
     cart: Recent = ((catalog[8], "add_to_cart"),)
-    unknown: Recent = (("never heard of", "purchase"),)
-    search: Recent = ((catalog[1], "search"),)
-    visits = [view + cart, view + unknown + cart + search, unknown, ()]
-    seen, with_others, others, nothing = recommender.recommend([Request(9, recent=v) for v in visits])
+    others: Recent = ((catalog[1], "view_item_list"), (catalog[2], "refund"), ("", "login"))
+    visits = [view + cart, view + others + cart, others, ()]
+    seen, with_others, only_others, nothing = recommender.recommend([Request(9, recent=v) for v in visits])
     assert seen == with_others != nothing
-    assert others == nothing
+    assert only_others == nothing
+
+
+def test_of_a_visit_without_an_item_of_the_catalog_nothing_is_known(recommender: BundleRecommender, catalog: list[str]):
+    unknown: Recent = (("never heard of", "view_item"), ("neither", "add_to_cart"))
+    renamed: Recent = (("nor of this", "view_item"), ("or this", "add_to_cart"))
+    search: Recent = ((catalog[1], "search"), ("", "search"))
+    rankings = recommender.recommend([Request(9, recent=v) for v in (unknown, renamed, search, search[::-1])])
+    assert [r.fallback for r in rankings] == ["unknown_visitor"] * 4
+    assert rankings[0] == rankings[1]
+    assert rankings[2] == rankings[3]
+    (known,) = recommender.recommend([Request(9, recent=(*unknown, (catalog[3], "view_item"), *search))])
+    assert known.fallback is None
 
 
 def test_only_the_latest_events_of_a_visit_count(recommender: BundleRecommender, catalog: list[str]):
@@ -145,7 +158,7 @@ def test_only_the_latest_events_of_a_visit_count(recommender: BundleRecommender,
     visits = [search * MOST_RECENT, older + search * MOST_RECENT, older + search * (MOST_RECENT - 1), older]
     nothing, forgotten, remembered, alone = recommender.recommend([Request(9, recent=v) for v in visits])
     assert forgotten == nothing
-    assert remembered == alone != nothing
+    assert (nothing.fallback, remembered.fallback, alone.fallback) == ("unknown_visitor", None, None)
 
 
 def test_the_segment_is_the_customers(recommender: BundleRecommender):

@@ -11,7 +11,7 @@ from features import tables
 from features.assemble import assemble
 from features.clock import DAY, moment
 from features.tables import Tables
-from features.visitors import Visitors
+from features.visitors import KIND, Visitors
 from models.bundle import Bundle
 from models.candidates.generators import GENERATORS
 from models.ranker import Ranker
@@ -75,7 +75,8 @@ def see(rows: list[Row], ranker: Ranker) -> Seen:
     s = point.snapshot
     customers = np.concatenate([np.arange(len(s.customers)), [-1]])
     last = len(customers) - 1
-    visitors = Visitors.of(customers, np.array([last, last]), np.array([0, len(s.items) - 1]), np.array([1.0, 2.0]))
+    kind = np.array([KIND["view_item"], KIND["add_to_cart"]])
+    visitors = Visitors.of(customers, np.array([last, last]), np.array([0, len(s.items) - 1]), kind)
     found = propose(point.generators, s, visitors, BUDGETS)
     matrix = assemble(s, visitors, found.query, found.item, found.ranks, found.scores)
     return Seen(tables.build(log, CATALOG, AS_OF), point, found, matrix, ranker.predict(matrix))

@@ -2,12 +2,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from features.bots import PER_HOUR
 from features.clock import DAY
+from features.events import EventName
 from features.snapshot import Snapshot
-from tests.features.shop import AS_OF, Row, frame, row, snapshot
+from features.visitors import KIND
+from tests.features.shop import AS_OF, Row, examples, frame, row, snapshot
 from training import queries
-from training.queries import Queries
+from training.queries import GRADE, Queries
 
 MINUTE = 1 / (24 * 60)
 PAST = [
@@ -20,6 +25,10 @@ PAST = [
 
 def future(rows: list[Row], days: float = 30) -> Any:
     return queries.window(frame(rows).lazy(), AS_OF, AS_OF + round(days * DAY))
+
+
+def sorted_by_minute(visit: list[Any]) -> list[Any]:
+    return sorted(visit, key=lambda touch: touch[0])
 
 
 def relevant(s: Snapshot, asked: Queries) -> dict[int, dict[str, int]]:
@@ -47,7 +56,7 @@ def shop() -> Snapshot:
     return snapshot(PAST)
 
 
-def test_the_window_is_half_open_consented_and_of_items():
+def test_the_window_is_half_open_consented_and_of_what_visits_are_made_of():
     rows = [
         row("view_item", -1 / DAY, "c1", "before"),
         row("view_item", 0, "c1", "first"),
@@ -57,9 +66,12 @@ def test_the_window_is_half_open_consented_and_of_items():
         row("purchase", 1, "c1", "granted", consent=True),
         row("refund", 1, "c1", "returned"),
         row("login", 1, "c1"),
+        row("view_item_list", 1, "c1", "shown"),
         row("tea_brewed", 1, "c1", "unknown"),
+        row("search", 1, "c1", query="tea"),
+        row("remove_from_cart", 1, "c1", "removed"),
     ]
-    assert sorted(future(rows)["item_id"]) == ["first", "granted", "last"]
+    assert sorted(future(rows)["item_id"].fill_null("")) == ["", "first", "granted", "last", "removed"]
 
 
 def test_customers_with_history_are_asked_about_what_they_buy(shop: Snapshot):
@@ -80,6 +92,13 @@ def test_customers_with_history_are_asked_about_what_they_buy(shop: Snapshot):
     assert relevant(shop, asked) == {0: {"i5": 3}, 1: {"i1": 3, "i4": 3}}
     assert len(asked.visitors.query) == 0
     assert (np.diff(asked.query * len(shop.items) + asked.item) > 0).all()
+
+
+def test_bots_are_nobody_to_learn_from(shop: Snapshot):
+    visit = [row("view_item", 3 + n / 1440, "d5", "i1") for n in range(3)]
+    fast = [row("view_item", 2 + n / 17_280, "d9", "i1") for n in range(PER_HOUR + 1)]
+    assert future([*visit, *fast]).height == 3
+    assert future([*visit, *fast[1:]]).height == 3 + PER_HOUR
 
 
 def test_nobody_to_ask(shop: Snapshot):
@@ -124,6 +143,95 @@ def test_what_came_before_the_moment_is_known_and_what_comes_from_it_is_relevant
         assert query in CUTS
         met.append(CUTS.index(query))
     assert set(met) == set(range(len(CUTS)))
+
+
+# Minute, name, item and price; a search has no item, and the catalog does not know "new".
+Touch = tuple[int, EventName, str | None, float | None]
+RICH: list[Touch] = [
+    (0, "search", None, None),
+    (1, "view_item", "i1", 3.5),
+    (2, "view_item", "new", 9.0),
+    (2, "add_to_cart", "i2", 4.0),
+    (4, "remove_from_cart", "i2", None),
+    (4, "login", None, None),
+    (6, "view_item", "i3", None),
+    (9, "view_cart", None, None),
+]
+TOUCHES = st.tuples(
+    st.integers(0, 5),
+    st.sampled_from(["view_item", "add_to_cart", "purchase", "remove_from_cart", "search"]),
+    st.sampled_from(["i1", "i2", "new"]),
+    st.sampled_from([None, 2.0]),
+)
+Known = list[tuple[int, int, float, float]]  # kind, item, age and price, -1 where there is none
+
+
+def outcomes(s: Snapshot, visit: list[Touch]) -> list[tuple[Known, dict[str, int]]]:
+    """What is known and what is relevant if the visitor asks at each instant at which they touch an item."""
+    find = {item: n for n, item in enumerate(s.items.values.to_pylist())}
+    wanted = [(m, item, GRADE[name]) for m, name, item, _ in visit if name in GRADE and item in find]
+    out = []
+    for asked in sorted({m for m, *_ in wanted}):
+        known = [
+            (KIND[name], -1 if name == "search" else find.get(item or "", -1), 60.0 * (asked - m), price or -1)
+            for m, name, item, price in visit
+            if m < asked and name in KIND
+        ]
+        late = sorted((grade, item) for m, item, grade in wanted if m >= asked)
+        out.append((known, {item: grade for grade, item in late if item}))
+    return out
+
+
+def asked_of(s: Snapshot, visit: list[Touch], seed: int) -> tuple[Known, dict[str, int]]:
+    rows = [row(name, 1 + m * MINUTE, "d1", item, price=price, session_id="s1") for m, name, item, price in visit]
+    numbered = [r | {"event_id": f"e{n:02}"} for n, r in enumerate(rows)]
+    asked = queries.predictive(future(numbered), s, 9, seed)
+    v = asked.visitors
+    known = zip(v.kind.tolist(), v.item.tolist(), v.age.tolist(), np.nan_to_num(v.price, nan=-1).tolist(), strict=True)
+    return list(known), relevant(s, asked)[0]
+
+
+def test_a_query_knows_kinds_ages_and_prices_of_searches_removals_and_new_items(shop: Snapshot):
+    expected = outcomes(shop, RICH)
+    assert [len(known) for known, _ in expected] == [1, 2, 5]
+    assert expected[-1][0] == [
+        (KIND["search"], -1, 360, -1),
+        (KIND["view_item"], 1, 300, 3.5),
+        (KIND["view_item"], -1, 240, 9),
+        (KIND["add_to_cart"], 2, 240, 4),
+        (KIND["remove_from_cart"], 2, 120, -1),
+    ]
+    found = [asked_of(shop, RICH, seed) for seed in range(25)]
+    assert all(f in expected for f in found)
+    assert all(e in found for e in expected)
+
+
+@examples(60)
+@given(visit=st.lists(TOUCHES, min_size=1, max_size=7).map(sorted_by_minute), seed=st.integers(0, 999))
+def test_nothing_at_or_after_the_instant_is_known(shop: Snapshot, visit: list[Touch], seed: int):
+    visit = [*visit, (6, "view_item", "i3", None)]
+    assert asked_of(shop, visit, seed) in outcomes(shop, visit)
+
+
+def test_a_click_and_the_view_it_opens_are_not_cut_apart(shop: Snapshot):
+    """A ranker asked in between would be praised for naming the item that was clicked a second ago."""
+    click: list[Touch] = [(1, "select_item", "i1", None), (2, "view_item", "i1", None), (3, "view_item", "i2", None)]
+    found = {len(known) for known, _ in (asked_of(shop, click, seed) for seed in range(20))}
+    assert found == {0, 2}
+    other: list[Touch] = [(1, "select_item", "i3", None), *click[1:]]
+    found = {len(known) for known, _ in (asked_of(shop, other, seed) for seed in range(20))}
+    assert found == {0, 1, 2}
+
+
+def test_visits_in_which_nothing_can_be_wanted_are_left_out(shop: Snapshot):
+    rows = [row("search", 1, "d1"), row("view_item", 1, "d2", "new"), row("remove_from_cart", 1, "d3", "i1")]
+    assert len(queries.predictive(future(rows), shop, 9, 7)) == 0
+
+
+def test_a_search_keeps_a_visit_without_a_session_going(shop: Snapshot):
+    rows = [row("view_item", 1, "d1", "i1"), row("view_item", 1 + 50 * MINUTE, "d1", "i2")]
+    assert len(queries.predictive(future(rows), shop, 9, 7)) == 2
+    assert len(queries.predictive(future([*rows, row("search", 1 + 25 * MINUTE, "d1")]), shop, 9, 7)) == 1
 
 
 def test_an_instant_is_never_cut_in_two(shop: Snapshot):

@@ -14,7 +14,9 @@ from training.train import Result, train
 
 
 def without(event_log: EventLog, gone: pl.Expr, path: Path) -> EventLog:
-    return log.write(path, event_log.scan().filter(~gone).collect(), event_log.catalog(), event_log.rejected())
+    return log.write(
+        path, event_log.scan().filter(~gone).collect(), event_log.catalog(), event_log.rejected(), event_log.links()
+    )
 
 
 def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: Result, tmp_path: Path):

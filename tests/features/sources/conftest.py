@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import polars as pl
 import pytest
 
 Sheets = dict[str, list[list[object]]]
@@ -55,6 +56,18 @@ def write_xlsx() -> Callable[[Path, Sheets], Path]:
             for i, rows in zip(n, sheets.values(), strict=True):
                 body = "".join(f"<row>{''.join(map(_cell, row))}</row>" for row in rows)
                 z.writestr(f"xl/worksheets/s{i}.xml", f"<worksheet {MAIN}><sheetData>{body}</sheetData></worksheet>")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_table() -> Callable[[Path, pl.DataFrame], Path]:
+    """Writes a table in the format its name ends with."""
+
+    def write(path: Path, table: pl.DataFrame) -> Path:
+        writers = {".csv": table.write_csv, ".jsonl": table.write_ndjson, ".parquet": table.write_parquet}
+        writers[path.suffix](path)
         return path
 
     return write

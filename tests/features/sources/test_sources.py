@@ -8,28 +8,46 @@ from features.sources import SOURCES, SimulatorConfig, read
 TINY = SimulatorConfig(customers=2, items=3, days=2)
 
 
-def test_each_name_finds_its_source(tmp_path: Path):
-    retail, events = tmp_path / "r.csv", tmp_path / "e.csv"
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def test_each_name_finds_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("USUAL_IDENTITY_SALT", "sixteen letters!")
+    monkeypatch.setenv("USUAL_SOURCE_DSN", "host=127.0.0.1 port=1")
+    retail, events, rocket = tmp_path / "r.csv", tmp_path / "e.csv", tmp_path / "events.csv"
     retail.write_text("Invoice,StockCode,Quantity,InvoiceDate,Price,Customer ID\n1,85123A,1,2010-12-01,2,7\n")
     events.write_text("name,timestamp,client_id,item_id\nview_item,2024-05-01,d,i\n")
+    rocket.write_text("timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n")
     found = {
-        "online-retail": read("online-retail", [retail]),
         "events": read("events", [events]),
+        "ga4": read("ga4", [SAMPLES / "ga4.jsonl"]),
+        "segment": read("segment", [SAMPLES / "segment.jsonl"]),
+        "rees46": read("rees46", [SAMPLES / "rees46.csv"]),
+        "retailrocket": read("retailrocket", [rocket]),
+        "online-retail": read("online-retail", [retail]),
         "simulated": read("simulated", config=TINY),
     }
-    assert set(found) == set(SOURCES)
-    assert {n: next(p).events["currency"][0] for n, p in found.items()} == {
-        "online-retail": "GBP", "events": None, "simulated": "EUR",
+    assert {*found, "postgres"} == set(SOURCES)
+    firsts = {n: next(p).events.row(0, named=True) for n, p in found.items()}
+    assert {n: e["name"] for n, e in firsts.items() if n != "simulated"} == {
+        "events": "view_item", "ga4": "view_item", "segment": "search", "rees46": "view_item",
+        "retailrocket": "view_item", "online-retail": "purchase",
     }  # fmt: skip
+    assert (firsts["online-retail"]["currency"], firsts["simulated"]["currency"]) == ("GBP", "EUR")
+    with pytest.raises(InputError, match="USUAL_SOURCE_DSN"):
+        next(read("postgres", table="t"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        ({"name": "shopify"}, "unknown source 'shopify'; there are online-retail, events, simulated"),
+        ({"name": "shopify"}, "unknown source 'shopify'; there are events, postgres, ga4"),
         ({"name": "events"}, "name at least one"),
         ({"name": "online-retail", "paths": [Path("a")], "mapping": Path("m")}, "a mapping goes with"),
         ({"name": "events", "paths": [Path("a")], "config": TINY}, "settings go with"),
+        ({"name": "rees46", "paths": [Path("a")], "mapping": Path("m")}, "a mapping goes with"),
+        ({"name": "events", "paths": [Path("a")], "table": "t"}, "a table or query goes with"),
+        ({"name": "postgres", "paths": [Path("a.csv")]}, r"reads no files; leave out a\.csv"),
         ({"name": "simulated", "paths": [Path("a.csv")]}, r"reads no files; leave out a\.csv"),
     ],
 )

@@ -24,8 +24,22 @@ def test_every_shape_of_one_instant(written: str):
     assert times.parse(pl.Series(["nonsense", written, None])).to_list() == [None, NOON, None]
 
 
-@pytest.mark.parametrize("bad", ["", "yesterday", "2023-13-01", "2023-11-31", "20231114", "12:30", "1/2/2023"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "yesterday",
+        "2023-13-01",
+        "2023-11-31",
+        "20231114",
+        "12:30",
+        "1/2/2023",
+        "2023-02-30T00:00:00Z",
+        "2023-11-14T25:00:00+01:00",
+    ],
+)
 def test_what_is_no_time_is_null(bad: str):
+    assert times.parse(pl.Series([bad, "2023-11-14T12:30:00Z"])).to_list() == [None, NOON]
     assert times.parse(pl.Series([bad])).to_list() == [None]
 
 

@@ -1,0 +1,152 @@
+"""Google Analytics 4's BigQuery export (`analytics_….events_…`), extracted as JSON lines.
+
+One line is one event; its `items` become one row each. BigQuery writes whole numbers as strings.
+
+- `user_pseudo_id` is the client, `user_id` the customer, `ga_session_id` counts the client's visits.
+- GA4 numbers no events. The id is a hash of what tells them apart: name, time, user, the place in the
+  upload (`event_bundle_sequence_id`, `batch_…`), transaction and items. A line exported twice is one event.
+- consent is refused where analytics_storage or ads_storage is "No", given where analytics_storage is "Yes".
+- An item without quantity is one piece. The price is what `items.price` says: in GA4, after discounts.
+- Events that are not of a shop (page_view, scroll, session_start …) are counted as `not_a_shop_event`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from features.errors import InputError
+from features.events import EVENT_NAMES, EVENT_SCHEMA, ROW, Rule
+from features.ingest import Parsed
+from features.sources import content, json_events, json_lines, tables, times
+from features.sources.json_events import FOREIGN, number, said
+
+NAMES = {name: name for name in EVENT_NAMES} | {"view_search_results": "search"}
+CATEGORIES = ("item_category", "item_category2", "item_category3", "item_category4", "item_category5")
+_PLACE = ("event_bundle_sequence_id", "batch_page_id", "batch_ordering_id", "batch_event_index")
+
+
+def _record(*leaves: str, **records: pl.DataType) -> pl.Struct:
+    return pl.Struct({**dict.fromkeys(leaves, pl.String()), **records})
+
+
+_ITEM = _record(
+    "item_id", "item_name", "item_brand", *CATEGORIES, "price", "quantity", "item_list_id", "item_list_name",
+    "item_list_index", "index",
+)  # fmt: skip
+_VALUE = _record("string_value", "int_value", "float_value", "double_value")
+_CAMPAIGN = _record("source")
+SCHEMA: json_lines.Schema = {
+    **dict.fromkeys(("event_name", "event_timestamp", "user_id", "user_pseudo_id", *_PLACE), pl.String()),
+    "event_params": pl.List(_record("key", value=_VALUE)),
+    "ecommerce": _record("transaction_id"),
+    "items": pl.List(_ITEM),
+    "privacy_info": _record("analytics_storage", "ads_storage"),
+    "device": _record("category"),
+    "geo": _record("country"),
+    "traffic_source": _record("source"),
+    "collected_traffic_source": _record("manual_source"),
+    "session_traffic_source_last_click": _record(
+        manual_campaign=_CAMPAIGN, cross_channel_campaign=_CAMPAIGN, google_ads_campaign=_record("campaign_name")
+    ),
+}
+
+
+def read(paths: Sequence[Path], rows: int = tables.BATCH) -> Iterator[Parsed]:
+    """One `Parsed` per batch of at most `rows` lines. Raises `InputError` for a file that is not JSON lines
+    or not of GA4: none of its first lines has event_name and event_timestamp."""
+    for path in paths:
+        found = tables.columns(path, {"event_name", "event_timestamp"})
+        if missing := [c for c in ("event_name", "event_timestamp") if c not in found]:
+            raise InputError(
+                f"{path} is not GA4's export: no line has {' or '.join(missing)}; found {', '.join(found) or 'none'}. "
+                "Extract the table events_… as newline-delimited JSON"
+            )
+        for offset, lines in json_events.read(path, SCHEMA, rows):
+            yield _parse(lines, offset, path.name)
+
+
+def _parse(lines: pl.DataFrame, offset: int, source: str) -> Parsed:
+    name = pl.col("event_name").str.strip_chars()
+    lines = lines.with_columns(
+        pl.when(~name.is_in(list(NAMES))).then(name).alias(FOREIGN)
+    ).with_row_index(ROW, offset=offset)  # fmt: skip
+    shop = lines[FOREIGN].is_null()
+    # Most events are no shop's: the nested columns are taken apart for the others only.
+    events = _events(lines.filter(shop))
+    rows = _items(events)
+    others = lines.filter(~shop).select(ROW, FOREIGN)
+    rows = pl.concat([rows, others], how="diagonal").sort(ROW, maintain_order=True)
+    asked = pl.col("_quantity").is_not_null() & pl.col("quantity").is_null()
+    rules = (
+        Rule("bad_quantity", asked),
+        Rule("bad_price", pl.col("_price").is_not_null() & pl.col("price").is_null()),
+    )
+    return json_events.parsed(rows, lines, offset, source, rules)
+
+
+def _parameter(key: str, *kinds: str) -> pl.Expr:
+    value = pl.element().struct.field("value")
+    text = pl.coalesce(said(value.struct.field(kind)) for kind in kinds or ("string_value", "int_value"))
+    return (
+        pl.col("event_params")
+        .list.eval(text.filter(pl.element().struct.field("key") == key))
+        .list.drop_nulls()
+        .list.first()
+    )
+
+
+def _events(lines: pl.DataFrame) -> pl.DataFrame:
+    click = pl.col("session_traffic_source_last_click").struct
+    privacy = pl.col("privacy_info").struct
+    analytics, ads = privacy.field("analytics_storage"), privacy.field("ads_storage")
+    refused = (analytics == "No").fill_null(False) | (ads == "No").fill_null(False)
+    return lines.select(
+        ROW,
+        FOREIGN,
+        "items",
+        *_PLACE,
+        name=pl.col("event_name").str.strip_chars().replace(NAMES),
+        customer_id=said("user_id"),
+        client_id=said("user_pseudo_id"),
+        session_id=pl.concat_str(said("user_pseudo_id"), _parameter("ga_session_id"), separator="."),
+        currency=_parameter("currency"),
+        order_id=pl.coalesce(said(pl.col("ecommerce").struct.field("transaction_id")), _parameter("transaction_id")),
+        query=pl.coalesce(_parameter("search_term"), _parameter("query"), _parameter("q")),
+        _list=pl.coalesce(_parameter("item_list_id"), _parameter("item_list_name")),
+        source=pl.coalesce(
+            said(click.field("cross_channel_campaign").struct.field("source")),
+            said(click.field("manual_campaign").struct.field("source")),
+            said(pl.col("collected_traffic_source").struct.field("manual_source")),
+            said(pl.col("traffic_source").struct.field("source")),
+        ),
+        device=said(pl.col("device").struct.field("category")),
+        country=said(pl.col("geo").struct.field("country")),
+        consent=pl.when(refused).then(False).when(analytics == "Yes").then(True),
+    ).with_columns(times.parse(lines["event_timestamp"]).alias("timestamp"))
+
+
+def _items(events: pl.DataFrame) -> pl.DataFrame:
+    item = pl.col("items").struct
+    together = pl.col("items").list.eval(said(pl.element().struct.field("item_id"))).list.drop_nulls().list.join("\x1e")
+    events = events.with_columns(together.alias("_items"))
+    told = ["name", "timestamp", "client_id", "customer_id", "session_id", *_PLACE, "order_id", "query", "_items"]
+    events = events.with_columns(content.ids(events, told))
+    rows = events.explode("items", empty_as_null=True).with_columns(
+        item_id=said(item.field("item_id")),
+        title=said(item.field("item_name")),
+        brand=said(item.field("item_brand")),
+        category=pl.concat_str([said(item.field(c)) for c in CATEGORIES], separator="/", ignore_nulls=True),
+        list_id=pl.coalesce(said(item.field("item_list_id")), said(item.field("item_list_name")), "_list"),
+        _quantity=said(item.field("quantity")),
+        _price=said(item.field("price")),
+        position=number(pl.coalesce(said(item.field("item_list_index")), said(item.field("index")))).cast(
+            EVENT_SCHEMA["position"], strict=False
+        ),
+    )
+    one = pl.when(pl.col("item_id").is_not_null() & pl.col("_quantity").is_null()).then(1.0)
+    return rows.with_columns(
+        pl.when(pl.col("category") != "").then("category").alias("category"),
+        quantity=pl.coalesce(number(pl.col("_quantity")), one),
+        price=number(pl.col("_price")),
+    ).drop("items", "_list", "_items", *_PLACE)

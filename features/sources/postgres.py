@@ -1,0 +1,112 @@
+"""Events from a table or a query of a PostgreSQL database, in the columns of the source `events`.
+
+The connection string is in the environment variable `USUAL_SOURCE_DSN` and nowhere else: it appears in
+no argument, message or log. Reading is one read-only transaction with a cursor on the server, so a table
+of any size is read in bounded memory and as of one instant.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import psycopg
+from psycopg import sql
+from psycopg.types.string import TextLoader
+
+from features.errors import InputError
+from features.ingest import Parsed
+from features.sources import tokens
+from features.sources.mapped import NOTHING, Reader
+from features.sources.mapping import Mapping
+
+DSN = "USUAL_SOURCE_DSN"
+BATCH = 100_000  # rows; they come as objects, of which a row has one per column
+
+Connection = psycopg.Connection[tuple[str | None, ...]]
+
+# What of a driver's message may be shown: it never names host, user or database.
+_REASONS = ("connection refused", "password authentication failed", "timeout", "could not translate host name",
+            "does not exist", "no pg_hba.conf entry", "too many", "starting up", "ssl")  # fmt: skip
+
+
+def read(
+    table: str | None = None, query_file: Path | None = None, mapping: Path | None = None, rows: int = BATCH
+) -> Iterator[Parsed]:
+    """One `Parsed` per `rows` rows. `table` may name its schema: shop.events.
+
+    Raises `InputError` where the environment has no connection string, for a connection, table, query or
+    column that is not there, and whatever source `events` raises for a mapping.
+    """
+    if (table is None) == (query_file is None):
+        raise InputError("the source `postgres` reads one table or one query: give either --table or --query-file")
+    query, source = (_query(query_file), query_file.name) if query_file else (_select(table or ""), table or "")
+    reader = Reader(Mapping.load(mapping) if mapping else Mapping())
+    dsn = os.environ.get(DSN, "")
+    if not dsn.strip():
+        raise InputError(f"{DSN} is not set; export the connection string, as in postgresql://reader@db.shop/events")
+    with _connected(dsn) as connection:
+        try:
+            yield from _rows(connection, query, source, reader, rows)
+        except psycopg.Error as error:
+            told = error.diag.message_primary or type(error).__name__
+            raise InputError(f"{source}: the database says: {tokens.redacted(told)}") from None
+
+
+def _select(table: str) -> sql.Composed:
+    parts = table.split(".")
+    if not all(parts) or len(parts) > 2:
+        raise InputError(f"--table {table!r} is no name of a table; write TABLE or SCHEMA.TABLE")
+    return sql.SQL("SELECT * FROM {}").format(sql.Identifier(*parts))
+
+
+def _query(file: Path) -> sql.SQL:
+    try:
+        text = file.read_text().strip().rstrip(";")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the query {file} cannot be read: {error}") from error
+    if not text:
+        raise InputError(f"the query {file} is empty; write one SELECT")
+    return sql.SQL(text)
+
+
+def _rows(
+    connection: Connection, query: sql.SQL | sql.Composed, source: str, reader: Reader, rows: int
+) -> Iterator[Parsed]:
+    connection.execute("SET LOCAL datestyle TO ISO")
+    connection.execute("SET LOCAL timezone TO UTC")
+    with connection.cursor(name="usual_ingest") as cursor:
+        cursor.execute(query)
+        names = [column.name for column in cursor.description or ()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(f"{source} has columns of the same name, {', '.join(twice)}; give them names with AS")
+        theirs = reader.columns(names, source)
+        schema = dict.fromkeys(names, pl.String())
+        offset = 0
+        while fetched := cursor.fetchmany(rows):
+            yield reader.parse(pl.DataFrame(fetched, schema=schema, orient="row"), offset, theirs, source)
+            offset += len(fetched)
+    if not offset:
+        yield NOTHING
+
+
+def _connected(dsn: str) -> Connection:
+    try:
+        connection: Connection = psycopg.connect(dsn, connect_timeout=10, application_name="usual ingest")
+    except psycopg.ProgrammingError:
+        raise InputError(
+            f"{DSN} is no connection string; write postgresql://USER@HOST:PORT/DATABASE or host=… dbname=…"
+        ) from None
+    except psycopg.Error as error:
+        said = str(error).lower()
+        why = next((reason for reason in _REASONS if reason in said), type(error).__name__)
+        raise InputError(
+            f"the database that {DSN} names does not let us in: {why}. Is it running, and are host, port, user, "
+            "password and database right?"
+        ) from None
+    connection.read_only = True
+    # Values come as the text PostgreSQL writes, so that a batch of nulls has no other type than the next.
+    for kind in psycopg.postgres.types:
+        for oid in filter(None, (kind.oid, kind.array_oid)):
+            connection.adapters.register_loader(oid, TextLoader)
+    return connection

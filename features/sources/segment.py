@@ -1,0 +1,192 @@
+"""Segment's and RudderStack's calls by the Ecommerce Spec v2, as JSON lines (warehouse or S3 raw files).
+
+One line is one call; the `products` of a track call become one row each.
+
+- `messageId` is the event's id, `anonymousId` the client, `userId` the customer, `receivedAt` when it came.
+- `identify` with a `userId`, and the event Signed In, are a login.
+- An e-mail address in traits or properties becomes a link, hashed; an `alias` of an anonymous id ties
+  it to the user.
+- consent is refused where any category in `context.consent.categoryPreferences` is false, and given where
+  there are some and all are true.
+- page, screen, group, alias and other events are counted as `not_a_shop_event`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from features.errors import InputError
+from features.events import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform
+from features.ingest import Parsed
+from features.sources import content, json_events, json_lines, tables, times, tokens
+from features.sources.json_events import FOREIGN, number, said
+
+NAMES = {
+    "product list viewed": "view_item_list",
+    "product clicked": "select_item",
+    "product viewed": "view_item",
+    "products searched": "search",
+    "product added to wishlist": "add_to_wishlist",
+    "product added": "add_to_cart",
+    "product removed": "remove_from_cart",
+    "cart viewed": "view_cart",
+    "checkout started": "begin_checkout",
+    "order completed": "purchase",
+    "order refunded": "refund",
+    "signed in": "login",
+}
+_PIECES = ("purchase", "refund", "add_to_cart", "remove_from_cart")  # where no quantity means one piece
+
+_PRODUCT = {
+    leaf: pl.String()
+    for leaf in ("product_id", "sku", "name", "brand", "category", "price", "quantity", "currency", "position")
+}
+_ADDRESS = pl.Struct({"email": pl.String()})
+SCHEMA: json_lines.Schema = {
+    **dict.fromkeys(
+        ("type", "event", "messageId", "timestamp", "originalTimestamp", "sentAt", "receivedAt", "userId",
+         "anonymousId", "previousId"),
+        pl.String(),
+    ),
+    "traits": _ADDRESS,
+    "properties": pl.Struct(
+        {
+            **_PRODUCT,
+            **dict.fromkeys(("order_id", "query", "list_id", "cart_id", "session_id", "email"), pl.String()),
+            "products": pl.List(pl.Struct(_PRODUCT)),
+        }
+    ),
+    "context": pl.Struct({
+        "traits": _ADDRESS,
+        "device": pl.Struct({"type": pl.String()}),
+        "os": pl.Struct({"name": pl.String()}),
+        "locale": pl.String(),
+        "location": pl.Struct({"country": pl.String()}),
+        "campaign": pl.Struct({"source": pl.String()}),
+        "sessionId": pl.String(),
+        "consent": pl.Struct({"categoryPreferences": pl.String()}),
+    }),
+}  # fmt: skip
+
+
+def read(paths: Sequence[Path], rows: int = tables.BATCH) -> Iterator[Parsed]:
+    """One `Parsed` per batch of at most `rows` lines. Raises `InputError` for a file that is not JSON lines
+    or not of Segment, and for e-mail addresses without a salt to hash them with."""
+    for path in paths:
+        found = tables.columns(path, {"type", "event"})
+        if "type" not in found and "event" not in found:
+            raise InputError(
+                f"{path} holds no Segment calls: no line has type or event; found {', '.join(found) or 'none'}"
+            )
+        for offset, lines in json_events.read(path, SCHEMA, rows):
+            yield _parse(lines, offset, path.name)
+
+
+def _parse(lines: pl.DataFrame, offset: int, source: str) -> Parsed:
+    event = said("event")
+    kind = pl.coalesce(said("type").str.to_lowercase(), pl.when(event.is_not_null()).then(pl.lit("track")))
+    name = (
+        pl.when(kind == "track").then(event.str.to_lowercase().replace_strict(NAMES, default=None))
+        .when((kind == "identify") & said("userId").is_not_null()).then(pl.lit("login"))
+    )  # fmt: skip
+    known = kind.is_in(["track", "identify", "page", "screen", "group", "alias"]) & (
+        (kind != "track") | event.is_not_null()
+    )
+    called = pl.coalesce(pl.when(kind == "track").then(event), kind, pl.lit("?"))
+    lines = lines.with_columns(kind.alias("_kind"), name.alias("name")).with_columns(
+        pl.when(pl.col("name").is_null() & known.fill_null(False)).then(called).alias(FOREIGN),
+        pl.coalesce(
+            times.parse(lines["timestamp"]), times.parse(lines["originalTimestamp"]), times.parse(lines["receivedAt"])
+        ).alias("_at"),
+    ).with_row_index(ROW, offset=offset)  # fmt: skip
+    shop = lines[FOREIGN].is_null()
+    rows = _items(_events(lines.filter(shop)))
+    rows = pl.concat([rows, lines.filter(~shop).select(ROW, FOREIGN)], how="diagonal").sort(ROW, maintain_order=True)
+    rules = tuple(
+        Rule(f"bad_{c}", pl.col(f"_{c}").is_not_null() & pl.col(c).is_null()) for c in ("quantity", "price", "position")
+    )
+    return json_events.parsed(rows, lines, offset, source, rules, _links(lines))
+
+
+def _events(lines: pl.DataFrame) -> pl.DataFrame:
+    properties, context = pl.col("properties").struct, pl.col("context").struct
+    preferences = context.field("consent").struct.field("categoryPreferences")
+    events = lines.select(
+        ROW,
+        FOREIGN,
+        "name",
+        "properties",
+        event_id=said("messageId"),
+        timestamp="_at",
+        customer_id=said("userId"),
+        client_id=said("anonymousId"),
+        session_id=pl.coalesce(said(properties.field("session_id")), said(context.field("sessionId"))),
+        order_id=said(properties.field("order_id")),
+        query=said(properties.field("query")),
+        list_id=said(properties.field("list_id")),
+        source=said(context.field("campaign").struct.field("source")),
+        device=pl.coalesce(
+            said(context.field("device").struct.field("type")), said(context.field("os").struct.field("name"))
+        ),
+        country=pl.coalesce(
+            said(context.field("location").struct.field("country")),
+            context.field("locale").str.extract(r"^[a-zA-Z]{2,3}[-_]([a-zA-Z]{2})\b").str.to_uppercase(),
+        ),
+        consent=pl.when(preferences.str.contains(r":\s*false")).then(False)
+        .when(preferences.str.contains(r":\s*true")).then(True),
+    ).with_columns(times.parse(lines["receivedAt"]).alias("received_at"))  # fmt: skip
+    # A call without messageId is known by what it says.
+    told = events.with_columns(pl.col("properties").struct.json_encode().alias("_said"))
+    own = content.ids(told, ["name", "timestamp", "customer_id", "client_id", "_said"])
+    return events.with_columns(pl.coalesce("event_id", own))
+
+
+def _items(events: pl.DataFrame) -> pl.DataFrame:
+    whole = pl.col("properties").struct
+    single = pl.concat_list(pl.struct(whole.field(c) for c in _PRODUCT))
+    products = whole.field("products")
+    rows = events.with_columns(
+        pl.when(products.list.len() > 0).then(products).otherwise(single).alias("_product"),
+        _currency=said(whole.field("currency")),
+    ).explode("_product")
+    item = pl.col("_product").struct
+    rows = rows.with_columns(
+        item_id=pl.coalesce(said(item.field("product_id")), said(item.field("sku"))),
+        title=said(item.field("name")),
+        brand=said(item.field("brand")),
+        category=said(item.field("category")),
+        currency=pl.coalesce(said(item.field("currency")), "_currency"),
+        **{f"_{c}": said(item.field(c)) for c in ("quantity", "price", "position")},
+    )
+    position = number(pl.col("_position"))
+    one = pl.when(pl.col("name").is_in(_PIECES) & pl.col("_quantity").is_null()).then(1.0)
+    return rows.with_columns(
+        quantity=pl.coalesce(number(pl.col("_quantity")), one),
+        price=number(pl.col("_price")),
+        position=pl.when(position == position.floor()).then(position).cast(EVENT_SCHEMA["position"], strict=False),
+    ).drop("_product", "_currency", "properties")
+
+
+def _links(lines: pl.DataFrame) -> pl.DataFrame:
+    seen = lines.select(
+        timestamp="_at", customer_id=said("userId"), client_id=said("anonymousId"),
+        email=pl.coalesce(
+            said(pl.col("traits").struct.field("email")),
+            said(pl.col("context").struct.field("traits").struct.field("email")),
+            said(pl.col("properties").struct.field("email")),
+        ),
+        previous=pl.when(pl.col("_kind") == "alias").then(said("previousId")),
+    ).filter(pl.col("timestamp").is_not_null())  # fmt: skip
+    named = ~(tokens.is_address("customer_id") | tokens.is_address("client_id"))
+    seen = seen.filter(named)
+    parts = [pl.DataFrame(schema=LINK_SCHEMA)]
+    addressed = seen.drop_nulls("email")
+    if addressed.height:
+        key = tokens.salt("the calls hold e-mail addresses (email in traits or properties)")
+        parts.append(tokens.links(addressed, {"email": tokens.hashed(addressed["email"], "email", key)}))
+    alias = seen.drop_nulls(["previous", "customer_id"]).with_columns(client_id="previous")
+    merges = alias.filter(named).select(
+        "client_id", "customer_id", at=pl.col("timestamp").cast(TIMESTAMP), kind=pl.lit("merge")
+    )
+    return pl.concat([*parts, tokens.once(conform(merges, LINK_SCHEMA))])

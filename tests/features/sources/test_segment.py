@@ -1,0 +1,146 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from features.errors import InputError
+from features.events import EVENT_SCHEMA, LINK_SCHEMA
+from features.ingest import Parsed, ingest
+from features.sources import segment
+
+SAMPLE = Path(__file__).parent / "samples" / "segment.jsonl"
+LINES = {line["messageId"]: line for line in map(json.loads, SAMPLE.read_text().splitlines())}
+ORDER = LINES["ajs-5"]
+
+
+@pytest.fixture(autouse=True)
+def salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USUAL_IDENTITY_SALT", "sixteen letters!")
+
+
+def read(path: Path, rows: int = 1000) -> Parsed:
+    parts = list(segment.read([path], rows))
+    for part in parts:
+        assert part.rows_read == part.events.height + part.merged + part.rejected.height
+        assert part.events.schema == EVENT_SCHEMA
+        assert part.links.schema == LINK_SCHEMA
+    return Parsed(
+        rows_read=sum(p.rows_read for p in parts), events=pl.concat([p.events for p in parts]),
+        rejected=pl.concat([p.rejected for p in parts]), links=pl.concat([p.links for p in parts]),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def parse(tmp_path: Path):
+    def parse(*lines: dict | str) -> Parsed:
+        texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        (tmp_path / "e.jsonl").write_text("\n".join(texts))
+        return read(tmp_path / "e.jsonl")
+
+    return parse
+
+
+def with_properties(**changes: object) -> dict:
+    return ORDER | {"properties": ORDER["properties"] | changes}
+
+
+def test_events_and_products_of_the_sample():
+    events = read(SAMPLE).events.select("name", "item_id", "quantity", "price").rows()
+    monopoly, uno = "507f1f77bcf86cd799439011", "505bd76785ebb509fc183733"
+    assert events == [
+        ("search", None, None, None), ("view_item_list", monopoly, 1.0, 19.0), ("view_item_list", uno, 2.0, 3.5),
+        ("view_item", monopoly, 1.0, 19.0), ("add_to_cart", uno, 2.0, 3.5), ("login", None, None, None),
+        ("purchase", monopoly, 1.0, 19.0), ("purchase", uno, 2.0, 3.5), ("refund", uno, 2.0, 3.5),
+        ("select_item", monopoly, 1.0, 19.0),
+    ]  # fmt: skip
+
+
+def test_a_purchase_in_full():
+    row = read(SAMPLE).events.filter(name="purchase").row(0, named=True)
+    noon = datetime(2024, 5, 1, 12, 5, tzinfo=UTC)
+    assert {k: v for k, v in row.items() if v is not None} == {
+        "event_id": "ajs-5", "name": "purchase", "timestamp": noon, "received_at": noon.replace(second=1),
+        "customer_id": "97980cfea0067", "client_id": "anon-1", "item_id": "507f1f77bcf86cd799439011", "quantity": 1.0,
+        "price": 19.0, "currency": "EUR", "order_id": "50314b8e9bcf000000000000", "position": 3,
+        "source": "newsletter", "device": "ios", "country": "AT", "consent": True,
+    }  # fmt: skip
+
+
+def test_consent_is_refused_where_any_of_it_is():
+    assert read(SAMPLE).events.filter(name="select_item")["consent"].to_list() == [False]
+
+
+def test_other_calls_are_counted():
+    rejected = read(SAMPLE).rejected
+    assert rejected.select("row", "reason").rows() == [(n, "not_a_shop_event") for n in (4, 8, 9)]
+    assert [json.loads(r)["event"] for r in rejected["raw"]] == ["page", "Coupon Applied", "alias"]
+
+
+def test_links_hold_hashes_only():
+    links = read(SAMPLE).links.sort("kind")
+    assert links.select("kind", "client_id", "customer_id").rows() == [
+        ("email", "anon-1", "97980cfea0067"), ("merge", "anon-0", "97980cfea0067"),
+    ]  # fmt: skip
+    assert len(links["token"][0]) == 32
+    assert links["token"][1] is None
+
+
+def test_an_address_without_a_salt_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("USUAL_IDENTITY_SALT")
+    with pytest.raises(InputError, match="USUAL_IDENTITY_SALT is not set"):
+        read(SAMPLE)
+
+
+def test_no_address_is_stored(parse, tmp_path: Path):
+    mail = "Peter@Example.com"
+    order = with_properties(email=mail, products=[{"product_id": "x", "price": "?"}])
+    lines = [ORDER, order, ORDER | {"userId": mail}, LINES["ajs-0"] | {"properties": {"query": f"mail {mail}"}}]
+    parse(*lines, json.dumps(order)[:-9], LINES["ajs-8"] | {"previousId": mail})
+    report = ingest(segment.read([tmp_path / "e.jsonl"]), tmp_path / "log")
+    assert report.rejected == {"bad_price": 1, "bad_json": 1, "email_as_id": 2, "not_a_shop_event": 1}
+    for file in (tmp_path / "log").rglob("*.parquet"):
+        assert "example.com" not in pl.read_parquet(file).write_ndjson().lower()
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_batches_say_the_same(rows: int):
+    assert read(SAMPLE, rows).events.equals(read(SAMPLE).events)
+    assert read(SAMPLE, rows).rejected.equals(read(SAMPLE).rejected)
+
+
+def test_a_call_delivered_twice_is_one_event(parse, tmp_path: Path):
+    nameless = ORDER | {"messageId": None}
+    parse(ORDER, ORDER, nameless, nameless)
+    report = ingest(segment.read([tmp_path / "e.jsonl"]), tmp_path / "log")
+    assert (report.kept, report.duplicates) == ({"purchase": 4}, 4)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{oops", "bad_json"),
+        (ORDER | {"timestamp": "soon", "receivedAt": None}, "bad_timestamp"),
+        (ORDER | {"type": "wink"}, "missing_name"),
+        (ORDER | {"event": None}, "missing_name"),
+        (ORDER | {"userId": None, "anonymousId": None}, "no_customer_or_client"),
+        (with_properties(products=[]), "missing_item_id"),
+        (with_properties(products="none"), "missing_item_id"),
+        (with_properties(products=[{"product_id": "x", "price": "?"}]), "bad_price"),
+        (with_properties(products=[{"product_id": "x", "price": -1}]), "negative_price"),
+        (with_properties(products=[{"product_id": "x", "price": 1, "quantity": 0}]), "bad_quantity"),
+        (with_properties(products=[{"product_id": "x", "price": 1, "position": 1.5}]), "bad_position"),
+        (with_properties(products=[{"product_id": "x"}]), "missing_quantity_or_price"),
+    ],
+)
+def test_a_bad_line_is_kept_apart(parse, line: dict | str, reason: str):
+    parsed = parse(ORDER, line, LINES["ajs-3"])
+    assert set(parsed.rejected.select("row", "reason").rows()) == {(1, reason)}
+    assert parsed.events["name"].to_list() == ["purchase", "purchase", "add_to_cart"]
+
+
+def test_other_files_are_refused(tmp_path: Path):
+    (tmp_path / "e.jsonl").write_text('{"name": "purchase"}\n')
+    with pytest.raises(InputError, match="holds no Segment calls"):
+        read(tmp_path / "e.jsonl")

@@ -61,32 +61,39 @@ FIELDS = (
 )
 
 
-def prices(events: Lazy) -> Lazy:
-    """One row per item that ever carried a price: price (the latest) and usual_price."""
+def usual_prices(events: Lazy) -> Lazy:
+    """One row per item that ever carried a price: usual_price, and priced (µs), when it last did."""
     daily = (
-        events.filter(~nw.col("item_id").is_null(), ~nw.col("price").is_null(), nw.col("name") != "refund")
+        _priced(events)
         .with_columns(_day=nw.col("t") // DAY)
         .group_by("item_id", "_day")
-        .agg(last=nw.col("t").max(), high=nw.col("price").max())
+        .agg(priced=nw.col("t").max(), high=nw.col("price").max())
     )
-    usual = daily.group_by("item_id").agg(usual_price=nw.col("high").median(), last=nw.col("last").max())
-    # The latest price without an ordered aggregate: the rows of the last instant, of these the highest.
-    latest = (
-        events.filter(~nw.col("price").is_null(), nw.col("name") != "refund")
-        .select("item_id", "t", "price")
-        .join(usual.select("item_id", t=nw.col("last")), on=["item_id", "t"], how="inner")
-        .group_by("item_id")
-        .agg(price=nw.col("price").max())
-    )
-    return usual.select("item_id", "usual_price").join(latest, on="item_id", how="inner")
+    return daily.group_by("item_id").agg(usual_price=nw.col("high").median(), priced=nw.col("priced").max())
+
+
+def _priced(events: Lazy) -> Lazy:
+    return events.filter(~nw.col("item_id").is_null(), ~nw.col("price").is_null(), nw.col("name") != "refund")
+
+
+def _latest(events: Lazy, usual: Lazy) -> Lazy:
+    """`usual` with the price of the last instant that has one, of several the highest: no ordered aggregate needed."""
+    at = usual.select("item_id", t=nw.col("priced"))
+    last = _priced(events).select("item_id", "t", "price").join(at, on=["item_id", "t"], how="inner")
+    return usual.join(last.group_by("item_id").agg(price=nw.col("price").max()), on="item_id", how="inner")
 
 
 def items(
-    events: Lazy, lines: Lazy, orders: Lazy, pairs: Lazy, refunds: Lazy, prices: Lazy, catalog: Lazy, as_of: int
+    events: Lazy, lines: Lazy, orders: Lazy, pairs: Lazy, refunds: Lazy, usual: Lazy, catalog: Lazy, as_of: int
 ) -> Lazy:
-    """One row per item with any event before `as_of`: `COLUMNS`. `catalog`: item_id, category."""
+    """One row per item with any event before `as_of`: `COLUMNS`. `usual`: `usual_prices`; `catalog`: item_id, category."""
     table = _activity(events, as_of)
-    parts = (_ranked(prices, catalog), _buyers(pairs, as_of), _sold(lines, orders), _season(lines, as_of))
+    parts = (
+        _ranked(_latest(events, usual), catalog),
+        _buyers(pairs, as_of),
+        _sold(lines, orders),
+        _season(lines, as_of),
+    )
     for other in (*parts, refunds.group_by("item_id").agg(returned=total(nw.col("quantity")))):
         table = table.join(other, on="item_id", how="left")
     counts = (*(f"buyers_{d}d" for d in BUYER_WINDOWS_DAYS), "buyers", "buyers_last_year", "repeaters")

@@ -85,7 +85,7 @@ def build(
     placed = engine.keep(orders.orders(lines))
     refunds = engine.keep(orders.refunds(past))
     pairs = engine.keep(history.bought(lines, placed, as_of))
-    prices = engine.keep(items.prices(past))
+    prices = engine.keep(items.usual_prices(past))
     item_table = engine.keep(items.items(past, lines, placed, pairs, refunds, prices, about, as_of))
     touched = engine.keep(history.touched(past, as_of))
     leanings = engine.keep(affinity.weighed(touched, item_table, about))

@@ -59,6 +59,23 @@ def fit_and_log(settings: Any, event_log: Any, recipe: Any, end: int | None = No
     return result, tracking.log_run(result, event_log, settings)
 
 
+def fit_propensity(event_log: Any, now: Any) -> Any:
+    """customer_id and propensity of the customers of the tables `now`, learnt from those of four months before."""
+    from features import clock, tables
+    from features.clock import DAY, micros
+    from training import propensity
+
+    folds = []
+    for at in (now.as_of - n * 28 * DAY for n in range(1, 5)):
+        if at > micros(event_log.first):
+            past = tables.at(event_log, at)
+            folds.append(propensity.fold(event_log.scan(), past.customers, at, now.as_of, past.profiles))
+    fitted = propensity.fit(folds)
+    for days, e in fitted.evaluations.items():
+        say(f"propensity to order within {days} days: AUC {e.auc:.3f} as of {clock.iso(e.at)[:10]}")
+    return fitted.model.predict(now.customers)
+
+
 def say(text: str) -> None:
     typer.echo(text, err=True)
 
@@ -142,7 +159,12 @@ def segments(
     seeds: Annotated[
         Path | None, typer.Option(help="File with a column customer_id, or one id a line: find customers like these.")
     ] = None,
-    lookalikes: Annotated[int, typer.Option(min=1, help="With --seeds: how many of the most alike to rank.")] = 1000,
+    lookalikes: Annotated[
+        int | None, typer.Option(min=1, help="With --seeds: how many of the most alike to rank; default: 1000.")
+    ] = None,
+    propensity: Annotated[
+        bool, typer.Option("--propensity", help="Learn from the past who will order in the next 7 and 28 days.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, likeness to seeds."""
@@ -153,10 +175,13 @@ def segments(
     segmenting.check_out(out)
     if page:
         segments_page.check_page(page)
+    if lookalikes and not seeds:
+        raise InputError("--lookalikes needs --seeds: a file of the customers that others are to be like")
     wanted = lookalike.read_seeds(seeds) if seeds else None
     event_log, when = EventLog.open(log), clock.parse(as_of, "--as-of")
-    gaps = segmenting.last_gaps(event_log, when)
-    made = segmenting.build(tables.at(event_log, when), gaps, clusters, wanted, lookalikes)
+    now, gaps = tables.at(event_log, when), segmenting.last_gaps(event_log, when)
+    likely = fit_propensity(event_log, now) if propensity else None
+    made = segmenting.build(now, gaps, clusters, wanted, lookalikes or 1000, likely)
     made.write(out)
     if page:
         segments_page.write(made, page)

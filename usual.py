@@ -59,23 +59,6 @@ def fit_and_log(settings: Any, event_log: Any, recipe: Any, end: int | None = No
     return result, tracking.log_run(result, event_log, settings)
 
 
-def fit_propensity(event_log: Any, now: Any) -> Any:
-    """customer_id and propensity of the customers of the tables `now`, learnt from those of four months before."""
-    from features import clock, tables
-    from features.clock import DAY, micros
-    from training import propensity
-
-    folds = []
-    for at in (now.as_of - n * 28 * DAY for n in range(1, 5)):
-        if at > micros(event_log.first):
-            past = tables.at(event_log, at)
-            folds.append(propensity.fold(event_log.scan(), past.customers, at, now.as_of, past.profiles))
-    fitted = propensity.fit(folds)
-    for days, e in fitted.evaluations.items():
-        say(f"propensity to order within {days} days: AUC {e.auc:.3f} as of {clock.iso(e.at)[:10]}")
-    return fitted.model.predict(now.customers)
-
-
 def say(text: str) -> None:
     typer.echo(text, err=True)
 
@@ -179,9 +162,15 @@ def segments(
         raise InputError("--lookalikes needs --seeds: a file of the customers that others are to be like")
     wanted = lookalike.read_seeds(seeds) if seeds else None
     event_log, when = EventLog.open(log), clock.parse(as_of, "--as-of")
-    now, gaps = tables.at(event_log, when), segmenting.last_gaps(event_log, when)
-    likely = fit_propensity(event_log, now) if propensity else None
-    made = segmenting.build(now, gaps, clusters, wanted, lookalikes or 1000, likely)
+    now = tables.at(event_log, when)
+    likely = None
+    if propensity:
+        from training.propensity import learn
+
+        fitted = learn(event_log, now)
+        say("\n".join(fitted.lines()))
+        likely = fitted.model.predict(now.customers)
+    made = segmenting.build(now, clusters, wanted, lookalikes or 1000, likely)
     made.write(out)
     if page:
         segments_page.write(made, page)

@@ -193,6 +193,7 @@ def baskets(lines: pd.DataFrame, orders: pd.DataFrame, returned: pd.DataFrame, a
     gaps = ordered.groupby(BY)["t"].diff().dt.total_seconds() / 86_400
     by = gaps.groupby(ordered[BY])
     made["order_gap_days"] = by.mean()
+    made["last_gap_days"] = by.last(skipna=False)
     made["order_gap_spread"] = (by.std(ddof=0) / by.mean()).where((by.count() > 1) & (by.mean() > 0))
     last = days_before(at, orders.groupby(BY)["t"].max())
     made["gap_ratio"] = (last / made["order_gap_days"]).where(made["order_gap_days"] > 0)

@@ -8,7 +8,7 @@ import narwhals as nw
 
 from features.columns import Column, select
 from features.engine import Lazy, fixed, ratio, tally, unfixed
-from features.history import HALF_LIFE_DAYS, TYPE_WEIGHT
+from features.history import HALF_LIFE_DAYS, TOUCHES, TYPE_WEIGHT
 
 LEVELS = 3  # of the category path
 FACETS = (*(f"category_{n}" for n in range(1, LEVELS + 1)), "brand", "price_tier", "discount")
@@ -33,11 +33,11 @@ def weighed(touched: Lazy, item_table: Lazy, catalog: Lazy) -> Lazy:
     `touched` is `history.touched`; `item_table` has item_id, price_tier, price_percentile; `catalog` item_id,
     category, brand.
     """
-    weight = nw.lit(0.0)
-    for kind, name in (("views", "view_item"), ("carts", "add_to_cart"), ("sales", "purchase")):
-        weight = weight + nw.col(kind) * TYPE_WEIGHT[name]
+    # In tenths, so that it stays whole: engines round halves differently.
+    tenths = {kind: round(10 * TYPE_WEIGHT[name]) for kind, name in TOUCHES.items()}
+    weight = nw.sum_horizontal(*(nw.col(kind) * tenths[kind] for kind in TOUCHES))
     return (
-        touched.select("customer_id", "item_id", "touches", weight=weight.round().cast(nw.Int64))
+        touched.select("customer_id", "item_id", "touches", weight=weight)
         .join(item_table.select("item_id", "price_tier", "price_percentile"), on="item_id", how="left")
         .join(catalog.select("item_id", "category", "brand"), on="item_id", how="left")
     )

@@ -57,6 +57,7 @@ COLUMNS = (
     Column("price_paid", "currency", "mean price of a unit bought"),
     Column("distinct_items", "items", "different items ever bought"),
     Column("repeat_share", "0-1", "share of order lines that had been bought before"),
+    Column("last_gap_days", "days", "between the last two orders; null with fewer than two"),
     Column("order_gap_days", "days", "mean gap between orders; null with fewer than two"),
     Column("order_gap_spread", "ratio", "deviation / mean of the gaps: 0 is clockwork; null with fewer than three"),
     Column("gap_ratio", "ratio", "recency / order_gap_days: above 1 is overdue"),
@@ -204,6 +205,7 @@ def _ordering(orders: Lazy, as_of: int) -> Lazy:
         quantity=total(nw.col("quantity")),
         worth=total(nw.col("value")),
         squares=fixed(nw.col("gap") * nw.col("gap")).sum(),
+        last_gap_days=nw.when(nw.col("back") == 0).then(nw.col("gap")).max(),
     )
     n = nw.col("n")
     return made.with_columns(
@@ -217,6 +219,7 @@ def _ordering(orders: Lazy, as_of: int) -> Lazy:
         "basket_items",
         "basket_quantity",
         "basket_value",
+        "last_gap_days",
         "order_gap_days",
         order_gap_spread=nw.when(n > 2, nw.col("order_gap_days") > 0).then(
             _spread(unfixed(nw.col("squares")) / (n - 1), nw.col("order_gap_days"))

@@ -16,6 +16,7 @@ BASKET_DECAY = 0.7
 
 # What an event says about taste, a purchase being one.
 TYPE_WEIGHT = {"view_item": 0.1, "add_to_cart": 0.4, "purchase": 1.0}
+TOUCHES = {"views": "view_item", "carts": "add_to_cart", "sales": "purchase"}
 
 COLUMNS = (
     Column("orders", "orders", "orders with the item"),
@@ -62,8 +63,7 @@ def touched(events: Lazy, as_of: int) -> Lazy:
         ~nw.col("customer_id").is_null(), ~nw.col("item_id").is_null(), nw.col("name").is_in([*TYPE_WEIGHT])
     ).with_columns(_weight=fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)))
     decayed = {
-        kind: (nw.col("_weight") * (nw.col("name") == name).cast(nw.Int64)).sum()
-        for kind, name in (("views", "view_item"), ("carts", "add_to_cart"), ("sales", "purchase"))
+        kind: (nw.col("_weight") * (nw.col("name") == name).cast(nw.Int64)).sum() for kind, name in TOUCHES.items()
     }
     return browsed.group_by("customer_id", "item_id").agg(
         **decayed,

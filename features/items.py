@@ -86,7 +86,10 @@ def _latest(events: Lazy, usual: Lazy) -> Lazy:
 def items(
     events: Lazy, lines: Lazy, orders: Lazy, pairs: Lazy, refunds: Lazy, usual: Lazy, catalog: Lazy, as_of: int
 ) -> Lazy:
-    """One row per item with any event before `as_of`: `COLUMNS`. `usual`: `usual_prices`; `catalog`: item_id, category."""
+    """One row per item with any event before `as_of`: `COLUMNS`.
+
+    `usual`: `usual_prices`; `catalog`: item_id, category.
+    """
     table = _activity(events, as_of)
     parts = (
         _ranked(_latest(events, usual), catalog),

@@ -39,7 +39,8 @@ def summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
     the day of the first order to the last day that was seen, that of the microsecond before `as_of`.
     `repeat_value` is the mean value of the repeat orders, net of refunds; null without any. The first order
     is left out of it: it is no draw of the repeat process, and who has no other has nothing to average.
-    Orders refunded whole do not count; credit notes that name no order of ours change nothing here.
+    Orders refunded whole do not count. Credit notes that name no order of ours are taken off what the repeat
+    orders came to, as far as that goes.
     """
     returned = refunds.group_by("customer_id", "order").agg(returned=total(nw.col("value")))
     bought_on = (
@@ -50,11 +51,17 @@ def summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
         .agg(net=total(nw.col("net")))
         .with_columns(first=nw.col("day").min().over("customer_id"))
     )
-    table = bought_on.group_by("customer_id").agg(
-        days=nw.len(),
-        first=nw.col("first").min(),
-        last=nw.col("day").max(),
-        later=total(nw.when(nw.col("day") > nw.col("first")).then(nw.col("net")).otherwise(nw.lit(0.0))),
+    loose = returned.join(orders.select("customer_id", "order"), on=["customer_id", "order"], how="anti")
+    table = (
+        bought_on.group_by("customer_id")
+        .agg(
+            days=nw.len(),
+            first=nw.col("first").min(),
+            last=nw.col("day").max(),
+            later=total(nw.when(nw.col("day") > nw.col("first")).then(nw.col("net")).otherwise(nw.lit(0.0))),
+        )
+        .join(loose.group_by("customer_id").agg(credit=total(nw.col("returned"))), on="customer_id", how="left")
+        .with_columns(later=nw.col("later") - nw.col("credit").fill_null(0.0))
     )
     repeats = nw.col("days").cast(nw.Int64) - 1
     return table.select(
@@ -62,7 +69,9 @@ def summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
         repeat_orders=repeats,
         first_to_last_weeks=_weeks(nw.col("last") - nw.col("first")),
         age_weeks=_weeks((as_of - 1) // DAY - nw.col("first")),
-        repeat_value=nw.when(repeats > 0).then(nw.col("later") / repeats),
+        repeat_value=nw.when(repeats > 0).then(
+            nw.when(nw.col("later") > 0).then(nw.col("later")).otherwise(0.0) / repeats
+        ),
     )
 
 

@@ -5,19 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import polars as pl
 
-from features import clusters, lifetime, lookalike, orders, rfm, traffic
-from features.clock import DAY, iso
+from features import clusters, lifetime, lookalike, rfm, traffic
+from features.clock import iso
 from features.clusters import Clustering
 from features.columns import Column, Field, names
-from features.engine import Engine, Polars
 from features.errors import InputError
-from features.log import EventLog
 from features.lookalike import Lookalikes
-from features.seen import seen
 from features.tables import Tables
 
 VALUE_TIERS = ("none", "lowest", "low", "middle", "high", "top")
@@ -82,20 +78,16 @@ def check_out(out: Path) -> None:
 
 def build(
     tables: Tables,
-    last_gaps: pl.DataFrame,
     k: int | None = None,
     seeds: Sequence[str] | None = None,
     n_lookalikes: int = 1000,
     propensity: pl.DataFrame | None = None,
 ) -> Segments:
-    """Segment the customers of `tables`.
-
-    `last_gaps` is from the function of that name; `propensity`: customer_id and what to add to each row.
-    """
+    """Segment the customers of `tables`; `propensity`: customer_id and what to add to each row."""
     customers = tables.customers
     clustering = clusters.fit(customers, tables.affinities, k)
     found = None if seeds is None else lookalike.find(customers, tables.affinities, seeds, n_lookalikes)
-    table = with_lifecycle(customers.join(last_gaps, on="customer_id", how="left"))
+    table = with_lifecycle(customers)
     table = table.with_columns(
         pl.col("m_score").replace_strict(dict(enumerate(VALUE_TIERS)), return_dtype=pl.String).alias("value_tier"),
         visitor=pl.when((pl.col("sessions") > 1) | (pl.col("known_days") - pl.col("active_days_ago") >= 1))
@@ -109,16 +101,6 @@ def build(
         table = table.join(part, on="customer_id", how="left")
     wanted = ["customer_id", *(f.name for f in FIELDS), *names(COLUMNS), *asked]
     return Segments(tables.as_of, table.select(wanted).sort("customer_id"), clustering, found)
-
-
-def last_gaps(log: EventLog, as_of: int, engine: Engine | None = None) -> pl.DataFrame:
-    """customer_id, last_gap_days: between the last two orders, one row per customer with two."""
-    engine = engine or Polars()
-    past = seen(engine, nw.from_native(engine.events(log)), engine.frame(log.links()), as_of)
-    placed = orders.orders(orders.lines(past.events)).filter(nw.col("back") <= 1)
-    table = placed.group_by("customer_id").agg(n=nw.len(), gap=nw.col("t").max() - nw.col("t").min())
-    two = table.filter(nw.col("n") == 2)
-    return engine.collect([two.select("customer_id", last_gap_days=nw.col("gap").cast(nw.Float64) / DAY)])[0]
 
 
 def with_lifecycle(customers: pl.DataFrame) -> pl.DataFrame:

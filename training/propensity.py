@@ -17,12 +17,15 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from features.clock import DAY, iso
+from features import tables
+from features.clock import DAY, iso, micros
 from features.errors import InputError
+from features.log import EventLog
 from features.threads import THREADS
 from models.propensity import HORIZONS_DAYS, Classifier, Propensity, matrix
 
 _PROFILES = {"client_id": pl.String, "customer_id": pl.String}
+BOUNDARIES = 4
 FEWEST = 20  # customers who order, and who do not, in training and in calibration: with fewer it is noise
 
 
@@ -98,6 +101,13 @@ class Fitted:
     model: Propensity
     evaluations: dict[int, Evaluation]
 
+    def lines(self) -> list[str]:
+        """How well each horizon was told on the test fold, in words."""
+        return [
+            f"propensity to order within {days} days: AUC {e.auc:.3f} as of {iso(e.at)[:10]}"
+            for days, e in self.evaluations.items()
+        ]
+
 
 def fold(
     events: pl.LazyFrame, customers: pl.DataFrame, at: int, until: int, profiles: pl.DataFrame | None = None
@@ -123,6 +133,16 @@ def fold(
     )
     joined = customers.select("customer_id").join(bought, on="customer_id", how="left", maintain_order="left")
     return Fold(at, customers, joined["next_order_days"].fill_null(float("inf")).to_numpy(), until)
+
+
+def learn(event_log: EventLog, now: tables.Tables) -> Fitted:
+    """Fit on the tables as of each of the `BOUNDARIES` before `now`, four weeks apart, as far as the log goes back."""
+    folds = []
+    for at in (now.as_of - n * 28 * DAY for n in range(1, BOUNDARIES + 1)):
+        if at > micros(event_log.first):
+            past = tables.at(event_log, at)
+            folds.append(fold(event_log.scan(), past.customers, at, now.as_of, past.profiles))
+    return fit(folds)
 
 
 def fit(folds: Sequence[Fold], config: PropensityConfig | None = None) -> Fitted:

@@ -71,6 +71,7 @@ def test_a_customer_by_hand():
         "price_paid": 19 / 6,
         "distinct_items": 3,
         "repeat_share": 2 / 5,
+        "last_gap_days": 28,
         "order_gap_days": 44,
         "order_gap_spread": 16 / 44,
         "gap_ratio": 2 / 44,

@@ -5,14 +5,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features import lifetime, log, rfm, segments, segments_page, tables
+from features import lifetime, rfm, segments, segments_page, tables
 from features.errors import InputError
-from features.events import CATALOG_SCHEMA, REJECTED_SCHEMA, conform
+from features.events import CATALOG_SCHEMA, conform
 from features.segments import LIFECYCLES, VALUE_TIERS, Segments
-from tests.features.shop import AS_OF, CATALOG, build, frame, one, row
+from tests.features.shop import AS_OF, build, frame, one, row
 
 EVIL = "<script>alert('&\"$x_1$')</script>"
-NO_GAPS = pl.DataFrame(schema={"customer_id": pl.String, "last_gap_days": pl.Float64})
 ROWS = [
     *(row("purchase", -d, "cust-often", "i1", 2.0, 10.0, f"a{d}", source="email") for d in (300, 290, 9)),
     *(row("purchase", -d, "cust-steady", "i2", 1.0, 30.0, f"b{d}", source="ads") for d in (30, 20, 10, 1)),
@@ -25,7 +24,7 @@ ROWS = [
 
 
 def made(rows: list[dict] = ROWS) -> Segments:
-    return segments.build(build(rows), NO_GAPS)
+    return segments.build(build(rows))
 
 
 def cycle(recency: float | None, tenure: float | None, gap: float | None, last_gap: float | None = None) -> str:
@@ -71,14 +70,6 @@ def test_a_shop_where_nobody_came_back_has_a_cycle_all_the_same() -> None:
     table = segments.with_lifecycle(pl.DataFrame(customers, dict.fromkeys(columns, pl.Float32), orient="row"))
     assert table["lifecycle"].to_list() == ["new", "active", "cooling", "lapsed", "lost"]
     assert table["cycle_days"].to_list() == [segments.TYPICAL_DAYS] * 5
-
-
-def test_last_gaps_are_those_between_the_last_two_orders(tmp_path: Path) -> None:
-    more = [*ROWS, row("purchase", -9, "cust-often", "i2", 1.0, 3.0, "a9"), row("purchase", 1, "cust-gone", "i1")]
-    events = frame(more).sort("timestamp", "event_id")
-    event_log = log.write(tmp_path / "log", events, CATALOG, pl.DataFrame(schema=REJECTED_SCHEMA))
-    found = segments.last_gaps(event_log, AS_OF).sort("customer_id")
-    assert found.rows() == [("cust-often", 281.0), ("cust-steady", 9.0)]
 
 
 def test_one_row_per_customer_with_the_declared_columns() -> None:
@@ -151,7 +142,7 @@ def test_propensity_and_lookalikes_come_beside_the_rest() -> None:
     rows = [*ROWS, *(row("view_item", -n, f"cust-{n:02}", "i1") for n in range(1, 31))]
     scores = pl.DataFrame({"customer_id": ["cust-often"], "propensity_7d": pl.Series([0.25], dtype=pl.Float32)})
     seeds = [f"cust-{n:02}" for n in range(1, 13)]
-    table = segments.build(build(rows), NO_GAPS, seeds=seeds, n_lookalikes=3, propensity=scores).table
+    table = segments.build(build(rows), seeds=seeds, n_lookalikes=3, propensity=scores).table
     assert table.columns[-4:] == ["propensity_7d", "seed", "lookalike_score", "lookalike_rank"]
     assert one(table, customer_id="cust-often")["propensity_7d"] == 0.25
     assert table["seed"].sum() == 12
@@ -203,7 +194,7 @@ def test_names_from_the_data_are_escaped_and_nobody_is_named() -> None:
     rows = [row("view_item", -n, f"cust-{n:02}-{item}", item) for n in range(1, 15) for item, *_ in catalog]
     table = pl.DataFrame(catalog, ["item_id", "category", "brand"], orient="row")
     made_ = tables.build(frame([*ROWS, *rows]).lazy(), conform(table, CATALOG_SCHEMA), AS_OF)
-    found = segments.build(made_, NO_GAPS)
+    found = segments.build(made_)
     assert any("alert" in c.name for c in found.clustering.clusters)
     page = segments_page.html(found)
     cells = Cells(page)

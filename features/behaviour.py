@@ -71,7 +71,7 @@ def behaviour(events: Lazy, sessions: Lazy, lines: Lazy, orders: Lazy, refunds: 
     """One row per customer with any event before `as_of`: `COLUMNS`. `prices`: item_id, usual_price."""
     table = _activity(events, as_of)
     for part in (
-        _recent(events, as_of),
+        _kinds(events, as_of),
         _visits(sessions, as_of),
         _baskets(lines),
         _ordering(orders, as_of),
@@ -79,11 +79,10 @@ def behaviour(events: Lazy, sessions: Lazy, lines: Lazy, orders: Lazy, refunds: 
         _discounts(lines, prices),
     ):
         table = table.join(part, on="customer_id", how="left")
-    counts = [f"{kind}_{d}d" for kind in (*KINDS, "orders") for d in WINDOWS_DAYS]
+    counts = [f"orders_{d}d" for d in WINDOWS_DAYS]
     return select(
         table.with_columns(
             *(nw.col(c).fill_null(0) for c in (*counts, "n_lines", "distinct_items", "sessions", "sessions_30d")),
-            *(nw.col(f"events_{d}d").fill_null(0) for d in (7, 30, 90)),
         ).with_columns(
             active_days_ago=days_before(as_of, nw.col("last_seen")),
             known_days=days_before(as_of, nw.col("first_seen")),
@@ -100,7 +99,7 @@ def behaviour(events: Lazy, sessions: Lazy, lines: Lazy, orders: Lazy, refunds: 
 
 
 def _activity(events: Lazy, as_of: int) -> Lazy:
-    """First and last event, of any kind and of each, and how they spread over the day and the week."""
+    """First and last event, and how they spread over the day and the week."""
     known = events.filter(~nw.col("customer_id").is_null())
     marked = known.with_columns(
         _part=nw.col("t") % DAY // (6 * HOUR),
@@ -108,44 +107,38 @@ def _activity(events: Lazy, as_of: int) -> Lazy:
     )
     parts = [tally(nw.col("_part") == n).alias(f"{part}_share") for n, part in enumerate(DAY_PARTS)]
     days = [tally(nw.col("_weekday") == n).alias(f"{day}_share") for n, day in enumerate(WEEKDAYS)]
-    last = [
-        nw.when(nw.col("name") == name).then(nw.col("t")).max().alias(f"last_{kind}_days")
-        for kind, (name, _) in KINDS.items()
-    ]
     made = marked.group_by("customer_id").agg(
-        *parts,
-        *days,
-        *last,
-        n_events=nw.len(),
-        views=tally(nw.col("name") == "view_item"),
-        carts=tally(nw.col("name") == "add_to_cart"),
-        last_seen=nw.col("t").max(),
-        first_seen=nw.col("t").min(),
+        *parts, *days, n_events=nw.len(), last_seen=nw.col("t").max(), first_seen=nw.col("t").min()
     )
     shares = [f"{name}_share" for name in (*DAY_PARTS, *WEEKDAYS)]
-    return made.with_columns(
-        *(ratio(nw.col(share), nw.col("n_events")).alias(share) for share in shares),
-        *(days_before(as_of, nw.col(f"last_{kind}_days")).alias(f"last_{kind}_days") for kind in KINDS),
-    )
+    return made.with_columns(*(ratio(nw.col(share), nw.col("n_events")).alias(share) for share in shares))
 
 
-def _recent(events: Lazy, as_of: int) -> Lazy:
-    """Counts per kind and window."""
-    widest = max(WINDOWS_DAYS)
-    recent = events.filter(~nw.col("customer_id").is_null(), within(as_of, widest))
-    # First per kind and day: the windows are then sums over a table many times smaller.
-    daily = (
-        recent.with_columns(_days=(as_of - 1 - nw.col("t")) // DAY)
-        .group_by("customer_id", "name", "_days")
-        .agg(n=nw.len())
+def _kinds(events: Lazy, as_of: int) -> Lazy:
+    """Counts per kind and window, and the days since the last of each kind."""
+    # A row per kind first, a column per kind and window then: 66 columns are sums over a table many times smaller.
+    long = (
+        events.filter(~nw.col("customer_id").is_null())
+        .group_by("customer_id", "name")
+        .agg(*(tally(within(as_of, d)).alias(f"{d}d") for d in WINDOWS_DAYS), ever=nw.len(), last=nw.col("t").max())
     )
-    counted = [
-        (nw.col("n") * ((nw.col("name") == name) & (nw.col("_days") < d)).cast(nw.Int64)).sum().alias(f"{kind}_{d}d")
-        for kind, (name, _) in KINDS.items()
-        for d in WINDOWS_DAYS
-    ]
-    any_kind = [(nw.col("n") * (nw.col("_days") < d).cast(nw.Int64)).sum().alias(f"events_{d}d") for d in (7, 30, 90)]
-    return daily.group_by("customer_id").agg(*counted, *any_kind)
+
+    def of(name: str, column: str) -> nw.Expr:
+        return (nw.col(column) * (nw.col("name") == name).cast(nw.Int64)).sum()
+
+    wide = long.group_by("customer_id").agg(
+        *(of(name, f"{d}d").alias(f"{kind}_{d}d") for kind, (name, _) in KINDS.items() for d in WINDOWS_DAYS),
+        *(nw.col(f"{d}d").sum().alias(f"events_{d}d") for d in (7, 30, 90)),
+        *(
+            nw.when(nw.col("name") == name).then(nw.col("last")).max().alias(f"last_{kind}_days")
+            for kind, (name, _) in KINDS.items()
+        ),
+        views=of("view_item", "ever"),
+        carts=of("add_to_cart", "ever"),
+    )
+    return wide.with_columns(
+        *(days_before(as_of, nw.col(f"last_{kind}_days")).alias(f"last_{kind}_days") for kind in KINDS)
+    )
 
 
 def _visits(sessions: Lazy, as_of: int) -> Lazy:

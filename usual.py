@@ -139,6 +139,10 @@ def segments(
     clusters: Annotated[
         int | None, typer.Option(min=1, help="How many clusters; default: as many as fit best.")
     ] = None,
+    keep_clusters: Annotated[
+        Path | None,
+        typer.Option(help="JSON file: clusters found are kept in it; if it is there, customers join those."),
+    ] = None,
     seeds: Annotated[
         Path | None, typer.Option(help="File with a column customer_id, or one id a line: find customers like these.")
     ] = None,
@@ -153,6 +157,7 @@ def segments(
     """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, likeness to seeds."""
     from features import clock, lookalike, segments_page, tables
     from features import segments as segmenting
+    from features.clusters import Clustering
     from features.log import EventLog
 
     segmenting.check_out(out)
@@ -170,7 +175,12 @@ def segments(
         fitted = learn(event_log, now)
         say("\n".join(fitted.lines()))
         likely = fitted.model.predict(now.customers)
-    made = segmenting.build(now, clusters, wanted, lookalikes or 1000, likely)
+    kept = Clustering.read(keep_clusters) if keep_clusters and keep_clusters.exists() else None
+    if kept and clusters:
+        raise InputError(f"--clusters finds clusters, but {keep_clusters} holds some to keep; give one of the two")
+    made = segmenting.build(now, clusters, wanted, lookalikes or 1000, likely, kept)
+    if keep_clusters and not kept:
+        made.clustering.write(keep_clusters)
     made.write(out)
     if page:
         segments_page.write(made, page)
@@ -404,6 +414,12 @@ def main() -> None:
         app()
     except InputError as error:
         say(f"usual: {error}")
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A directory that is a file, a place that may not be written, a log that went while it was read.
+        say(f"usual: {error.filename}: {error.strerror}; check the path, or run again if a log was being replaced")
         sys.exit(2)
 
 

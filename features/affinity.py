@@ -88,7 +88,7 @@ def _discounts(lines: Lazy, prices: Lazy) -> Lazy:
     for name, low in DISCOUNTS.items():
         band = nw.when(nw.col("_off") >= low).then(nw.lit(name)).otherwise(band)
     return (
-        priced.with_columns(value=band, _units=fixed(nw.col("quantity")))
+        priced.with_columns(value=band, _units=(nw.col("quantity") * 1000).round().cast(nw.Int64))
         .group_by("customer_id", "value")
         .agg(weight=nw.col("_units").sum())
         .select("customer_id", "weight", facet=nw.lit("discount"), value=nw.col("value"))

@@ -6,9 +6,8 @@ lists have a row per item and do not count, so a large order makes nobody a bot.
 events before it decide, so a visitor found out later was still a visitor before.
 """
 
-from collections.abc import Sequence
-
 import narwhals as nw
+import polars as pl
 
 from features.clock import DAY, HOUR
 from features.engine import Lazy, distinct
@@ -18,30 +17,42 @@ PER_DAY = 1000
 PAGE_EVENTS = ("select_item", "view_item", "search", "add_to_wishlist", "add_to_cart", "remove_from_cart")
 
 
-def visitor() -> nw.Expr:
-    """Who an event is of: the device where it is known, else the customer. Ids of the two kinds may be equal."""
-    return nw.coalesce("client_id", "customer_id").alias("visitor")
+_WHO = ("client_id", "customer_id")
+
+
+def _visitors(events: Lazy) -> Lazy:
+    """`events` with the customer only where there is no client: the two name the visitor, a device where it is known.
+
+    One of them alone would not do: a client and a customer may have the same id.
+    """
+    return events.with_columns(customer_id=nw.when(nw.col("client_id").is_null()).then(nw.col("customer_id")))
 
 
 def bots(events: Lazy) -> Lazy:
-    """One row per bot: visitor. `events` has name, client_id, customer_id and t."""
-    pages = events.filter(nw.col("name").is_in(PAGE_EVENTS))
-    hours = (
-        pages.select(visitor(), hour=nw.col("t") // HOUR)
-        .group_by("visitor", "hour")
-        .agg(pages=nw.len())
-        .with_columns(day=nw.col("hour") // (DAY // HOUR))
+    """One row per bot: client_id, or customer_id where there is no client. `events` has these, name and t."""
+    pages = _visitors(events.filter(nw.col("name").is_in(PAGE_EVENTS)))
+    hours = pages.with_columns(hour=nw.col("t") // HOUR).group_by(*_WHO, "hour").agg(pages=nw.len())
+    days = (
+        hours.with_columns(day=nw.col("hour") // (DAY // HOUR))
+        .group_by(*_WHO, "day")
+        .agg(pages=nw.col("pages").sum(), busiest=nw.col("pages").max())
     )
-    days = hours.group_by("visitor", "day").agg(pages=nw.col("pages").sum(), busiest=nw.col("pages").max())
-    return distinct(days.filter((nw.col("pages") > PER_DAY) | (nw.col("busiest") > PER_HOUR)), "visitor")
+    return distinct(days.filter((nw.col("pages") > PER_DAY) | (nw.col("busiest") > PER_HOUR)), *_WHO)
 
 
-def without(events: Lazy, found: Sequence[str]) -> Lazy:
+def without(events: Lazy, found: pl.DataFrame) -> Lazy:
     """`events` less those of the bots found: they are few, so a look-up is cheaper than a join."""
-    return events.filter(~visitor().is_in(found))
+    return events.filter(~_of(found))
 
 
-def activity(events: Lazy, found: Lazy) -> Lazy:
-    """One row per bot found: visitor, events that the rule takes out, first and last of them (µs)."""
-    marked = events.with_columns(visitor()).join(found, on="visitor", how="inner")
-    return marked.group_by("visitor").agg(events=nw.len(), first=nw.col("t").min(), last=nw.col("t").max())
+def activity(events: Lazy, found: pl.DataFrame) -> Lazy:
+    """One row per bot found: its id as in `bots`, events that the rule takes out, first and last of them (µs)."""
+    theirs = _visitors(events.filter(_of(found)))
+    counted = theirs.group_by(*_WHO).agg(events=nw.len(), first=nw.col("t").min(), last=nw.col("t").max())
+    return counted.with_columns(nw.col("events").cast(nw.Int64))
+
+
+def _of(found: pl.DataFrame) -> nw.Expr:
+    clients, customers = (found[who].drop_nulls().to_list() for who in _WHO)
+    device = nw.col("client_id").is_in(clients).fill_null(False)
+    return device | (nw.col("client_id").is_null() & nw.col("customer_id").is_in(customers).fill_null(False))

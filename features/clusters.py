@@ -4,9 +4,11 @@ k is the one with the best mean silhouette, unless it is given. Nothing depends 
 of threads.
 """
 
+import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +77,19 @@ class Clustering:
             "clusters": [{"name": c.name, "customers": c.customers, "marks": list(c.marks)} for c in self.clusters],
             "silhouettes": {str(k): s for k, s in self.silhouettes.items()},
         }
+
+    def write(self, file: Path) -> None:
+        """As JSON."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(self.as_dict()) + "\n")
+
+    @classmethod
+    def read(cls, file: Path) -> "Clustering":
+        """What `write` wrote. Raises `InputError` where it is something else."""
+        try:
+            return cls.of(json.loads(file.read_text()))
+        except ValueError as error:
+            raise InputError(f"{file} holds no clusters ({error}); remove it to find them anew") from error
 
     @classmethod
     def of(cls, made: Mapping[str, Any]) -> "Clustering":

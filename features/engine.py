@@ -87,8 +87,12 @@ def unfixed(expr: nw.Expr) -> nw.Expr:
 
 
 def total(expr: nw.Expr) -> nw.Expr:
-    """Exact, order-independent sum of a float expression."""
-    return unfixed(fixed(expr).sum())
+    """Order-independent sum of a float expression, exact to 2^-30.
+
+    The whole part is summed for itself: sums of money may pass 2^63 / 2^30, which in some currencies is not much.
+    """
+    whole = expr.floor()
+    return whole.cast(nw.Int64).sum().cast(nw.Float64) + unfixed(fixed(expr - whole).sum())
 
 
 def tally(condition: nw.Expr) -> nw.Expr:

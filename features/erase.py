@@ -130,9 +130,10 @@ def _events(
 
 def _rejected(event_log: EventLog, erased: Erased, names: set[str], change: Change) -> int:
     """Write the rejected rows that do not name the customer, a batch at a time; how many do."""
-    patterns = sorted(names)
+    # Where JSON escapes nothing a name stands as it is; where it does, each letter may be written in several ways.
+    suspect = pl.col("raw").str.contains_any(sorted(names)) | pl.col("raw").str.contains("\\", literal=True)
     source = event_log.path / "rejected.parquet"
-    found = pl.scan_parquet(source).filter(pl.col("raw").str.contains_any(patterns)).select(pl.len())
+    found = pl.scan_parquet(source).filter(suspect).select(pl.len())
     if not found.collect(engine="streaming").item():
         return 0
     gone = 0
@@ -142,7 +143,7 @@ def _rejected(event_log: EventLog, erased: Erased, names: set[str], change: Chan
     ) as new:  # fmt: skip
         for batch in old.iter_batches(100_000):
             rows = pl.DataFrame(batch)
-            named = rows["raw"].str.contains_any(patterns).fill_null(False)
+            named = rows.select(suspect.fill_null(False)).to_series()
             kept = erased.rejected(rows.filter(named))
             gone += int(named.sum()) - kept.height
             left = pl.concat([rows.filter(~named), kept]).sort("source", "row", "reason", "raw")

@@ -1,6 +1,10 @@
-"""Who was erased from a log, as hashes: enough to refuse their rows, too little to name them.
+"""Who was erased from a log, as hashes: what it takes to refuse their rows, and no name in the clear.
 
     LOG/erased.json   a random salt, and salted hashes of ids and tokens
+
+The salt, which differs from log to log, keeps lists of two logs from being compared. It lies beside the
+hashes, so it does not keep anyone from trying: of short numeric ids, all can be tried in seconds. Guard
+the file like the log.
 
 An id is gone for good, with one exception: of a client that others use too, only anonymous events up to
 the erasure are refused, since they may be of the erased customer.
@@ -22,6 +26,10 @@ from features.replace import Change
 
 FILE = "erased.json"
 _WORD = re.compile(r"[^\s\"'\\,;:<>()\[\]{}=&?/|]+")
+_QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)", re.DOTALL)  # in a line that was cut the last quote may be missing
+_BETWEEN = re.compile(r"[\s,;\"'&?]+")
+_ASSIGN = re.compile(r"[:=]")
+_ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4}|\\[\"\\/bfnrt])+")
 _WHOLE = re.compile(r"(-?\d+)\.0+")
 
 
@@ -56,7 +64,11 @@ class Erased:
         (change.new / FILE).write_text(text + "\n")
 
     def hash(self, text: str) -> str:
-        return hashlib.blake2b(text.encode(), key=bytes.fromhex(self.salt), digest_size=16).hexdigest()
+        return hashlib.blake2b(
+            text.encode(errors="surrogatepass"),  # JSON can hold half a character
+            key=bytes.fromhex(self.salt),
+            digest_size=16,
+        ).hexdigest()
 
     def events(self, events: pl.DataFrame) -> pl.DataFrame:
         """`events` without those of the erased."""
@@ -97,14 +109,29 @@ class Erased:
 
 
 def _words(raw: str) -> set[str]:
-    """Every value in a JSON object and every word in it, numbers as an id would be written."""
+    """Every value in a JSON object, what stands in it between quotes or blanks, and every word in it.
+
+    Numbers are as an id would be written. A line that could not be read is such a value, with its quotes
+    and escapes.
+    """
     try:
         values = {str(v) for v in _leaves(json.loads(raw)) if v is not None}
     except (ValueError, RecursionError):
         values = {raw}
-    values |= {v.strip() for v in values}
-    words = values | {word for v in values for word in _WORD.findall(v)}
+    values |= {plain for v in values if (plain := _unescaped(v)) != v}
+    words = {v.strip() for v in values} | values
+    for value in values:
+        words.update(_WORD.findall(value))
+        words.update(map(_unescaped, _QUOTED.findall(value)))
+        # An id may hold what separates words: auth0|5f7c, urn:shop:7.
+        for part in _BETWEEN.split(value):
+            bare = part.strip("{}[]()<>:=")
+            words.update((part, bare, _ASSIGN.split(bare, maxsplit=1)[-1]))
     return words | {whole[1] for w in words if (whole := _WHOLE.fullmatch(w))}
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(lambda found: str(json.loads(f'"{found[0]}"')), text) if "\\" in text else text
 
 
 def _leaves(value: object) -> Iterable[object]:

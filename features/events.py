@@ -120,6 +120,13 @@ EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 BAD_TIMESTAMP = Rule("bad_timestamp", ~pl.col("timestamp").is_between(EARLIEST, LATEST).fill_null(False))
 
 
+# Beyond what any currency needs; sums of such numbers would not fit the integers they are taken over.
+ABSURD_AMOUNT = Rule(
+    "absurd_amount",
+    (pl.col("price") > 1e12) | (pl.col("quantity").abs() > 1e9) | ((pl.col("price") * pl.col("quantity")).abs() > 1e15),
+)
+
+
 def _rules(blank: Callable[[str], pl.Expr]) -> tuple[Rule, ...]:
     return (
         Rule("missing_event_id", blank("event_id")),
@@ -129,6 +136,7 @@ def _rules(blank: Callable[[str], pl.Expr]) -> tuple[Rule, ...]:
         Rule("missing_item_id", pl.col("name").cast(pl.String).is_in(ITEM_EVENTS) & blank("item_id")),
         Rule("negative_price", _negative("price")),
         Rule("bad_quantity", _negative("quantity") | (pl.col("quantity") == 0)),
+        ABSURD_AMOUNT,
         Rule(
             "missing_quantity_or_price",
             pl.col("name").cast(pl.String).is_in(["purchase", "refund"])

@@ -4,8 +4,8 @@ Evidence that ties a client to a customer: an event that carries both ids (a log
 logged in), an e-mail address or payment token (salted hashes) seen with both, a merge that the shop asked for.
 As of an instant only evidence before it counts: from then on the client's anonymous past, too, is the
 customer's; before, it was nobody's. A client tied to several customers is a shared device: it joins nobody's
-profile. A token seen with several customers (a family's card) ties nobody. An `unlink` takes away every tie
-between its two ids, so what was merged comes apart again.
+profile. A token seen with several customers (a family's card) ties nobody. An `unlink` says that the two were never
+one: it takes away every tie between them at all times, so what was merged comes apart again.
 """
 
 import narwhals as nw

@@ -1,4 +1,7 @@
-"""What a shop knows of an item: popularity over windows, trend, age, price, how it is bought again."""
+"""What a shop knows of an item: popularity over windows, trend, age, price, how it is bought again.
+
+A buyer is a customer, or a client that buys without an account.
+"""
 
 import narwhals as nw
 

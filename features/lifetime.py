@@ -6,9 +6,7 @@ worth; both by maximum likelihood. Their frequency and recency are not those of 
 out the first order, `first_to_last_weeks` runs between orders.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import narwhals as nw
 import numpy as np
@@ -17,7 +15,6 @@ import polars as pl
 from features.clock import DAY
 from features.columns import Column, names
 from features.engine import Lazy, fixed, total, unfixed
-from features.errors import InputError
 from features.lifetime_models import BgNbd, GammaGamma
 
 COLUMNS = (
@@ -111,28 +108,11 @@ class Lifetime:
         return table.select("customer_id").with_columns(*values)
 
     def parameters(self) -> dict[str, dict[str, float] | None]:
-        """For JSON; `of` undoes it."""
+        """For JSON."""
         return {
             "purchases": None if self.purchases is None else asdict(self.purchases),
             "value": None if self.value is None else asdict(self.value),
         }
-
-    @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> "Lifetime":
-        """What `parameters` gave. Raises `InputError` where it is something else."""
-        try:
-            made = cls(
-                None if parameters["purchases"] is None else BgNbd(**parameters["purchases"]),
-                None if parameters["value"] is None else GammaGamma(**parameters["value"]),
-            )
-            fit = all(0 < float(n) < np.inf for m in (made.purchases, made.value) if m for n in asdict(m).values())
-        except (KeyError, TypeError, ValueError):
-            fit = False
-        if not fit:
-            raise InputError(
-                f"lifetime parameters are damaged: {dict(parameters)}; expected positive r, alpha, a, b and p, q, v"
-            )
-        return made
 
 
 def _summary_arrays(table: pl.DataFrame) -> tuple[np.ndarray, ...]:

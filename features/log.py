@@ -48,7 +48,11 @@ class EventLog:
             info = json.loads(manifest.read_text())
             version = info["format"]
             if version == FORMAT:
-                [Part(**p) for p in info["parts"]]
+                files = [path / "events" / Part(**p).file for p in info["parts"]]
+                files += [path / name for name in ("catalog.parquet", "links.parquet", "rejected.parquet")]
+                if gone := [str(file) for file in files if not file.is_file()]:
+                    raise ValueError(f"{gone[0]} is missing")
+                info["rows"], info["first"], info["last"], info["fingerprint"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{manifest} is damaged ({error}); ingest the log again") from error
         if version != FORMAT:
@@ -64,14 +68,20 @@ class EventLog:
 
     def catalog(self) -> pl.DataFrame:
         """One row per item, sorted by item_id."""
-        return flat(pl.read_parquet(self.path / "catalog.parquet"))
+        return flat(self._read("catalog.parquet"))
 
     def links(self) -> pl.DataFrame:
         """One row per kind, token, client and customer, with the earliest time."""
-        return pl.read_parquet(self.path / "links.parquet")
+        return self._read("links.parquet")
 
     def rejected(self) -> pl.DataFrame:
-        return pl.read_parquet(self.path / "rejected.parquet")
+        return self._read("rejected.parquet")
+
+    def _read(self, name: str) -> pl.DataFrame:
+        try:
+            return pl.read_parquet(self.path / name)
+        except pl.exceptions.PolarsError as error:
+            raise InputError(f"{self.path / name} is damaged; ingest the log again") from error
 
     @property
     def parts(self) -> list[Part]:

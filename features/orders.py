@@ -5,6 +5,13 @@ import narwhals as nw
 from features.engine import Lazy, total
 
 
+def with_guests(events: Lazy) -> Lazy:
+    """Purchases and refunds; who buys without an account stands as a customer of the client's name."""
+    money = events.filter(nw.col("name").is_in(["purchase", "refund"]))
+    guest = nw.concat_str(nw.lit("client:"), nw.col("client_id"))
+    return money.with_columns(customer_id=nw.coalesce("customer_id", guest))
+
+
 def lines(events: Lazy) -> Lazy:
     """One row per customer × order × item: customer_id, order, item_id, t (first), quantity, value.
 

@@ -35,7 +35,8 @@ class Seen:
     """What is left of a log for the tables of one instant.
 
     `events`: `COLUMNS`, anonymous events under the customer they belong to. `profiles`: client_id, customer_id of the
-    clients that belong to one. `bots`: visitor, events, first, last of who was taken for none.
+    clients that belong to one. `bots`: client_id or
+    customer_id, events, first, last of who was taken for none.
     """
 
     events: Lazy
@@ -45,10 +46,9 @@ class Seen:
 
 def seen(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> Seen:
     """The usable events of people before `as_of`; `links` is in `LINK_SCHEMA`."""
-    people = allowed = engine.keep(usable(engine, events, as_of))
+    allowed = engine.keep(usable(engine, events, as_of))
     (found,) = engine.collect([bots.bots(allowed)])
-    if len(found):
-        people = bots.without(allowed, found["visitor"].to_list())
-        (found,) = engine.collect([bots.activity(allowed, engine.frame(found))])
+    people = bots.without(allowed, found) if len(found) else allowed
+    (found,) = engine.collect([bots.activity(allowed, found)])
     profiles = engine.keep(identity.profiles(people, engine.with_micros(links, "at", "t"), as_of))
     return Seen(engine.keep(identity.resolve(people, profiles)), profiles, found)

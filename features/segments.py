@@ -82,10 +82,14 @@ def build(
     seeds: Sequence[str] | None = None,
     n_lookalikes: int = 1000,
     propensity: pl.DataFrame | None = None,
+    clustering: Clustering | None = None,
 ) -> Segments:
-    """Segment the customers of `tables`; `propensity`: customer_id and what to add to each row."""
+    """Segment the customers of `tables`; `propensity`: customer_id and what to add to each row.
+
+    With a `clustering` customers join its clusters, else k are found, or as many as fit best.
+    """
     customers = tables.customers
-    clustering = clusters.fit(customers, tables.affinities, k)
+    clustering = clustering or clusters.fit(customers, tables.affinities, k)
     found = None if seeds is None else lookalike.find(customers, tables.affinities, seeds, n_lookalikes)
     table = with_lifecycle(customers)
     table = table.with_columns(

@@ -11,7 +11,7 @@ from features.columns import names, pick
 from features.history import COLUMNS as HISTORY_COLUMNS
 from features.history import Histories
 from features.ids import Ids
-from features.rfm import PROSPECT, SEGMENTS
+from features.rfm import PROSPECT, SEGMENTS, CutPoints
 
 # Of all that the tables know, what rankers have been found to use; the rest is for segments and for people.
 CUSTOMER_COLUMNS = pick(
@@ -40,6 +40,7 @@ class Snapshot:
     float32[items × len(ITEM_COLUMNS)] hold NaN where a value is not defined. `segments` uint8[customers]
     points into `SEGMENT_NAMES`; `categories`, `departments` (the first level of the category's path) and `brands`
     int32[items] are codes, -1 where none is known.
+    `cut_points` are those that `segments` were scored with: a new order is scored against them too.
     `anonymous` (client, item, weight: three arrays) is what visitors without a customer_id have touched;
     only fitting reads it, so a shipped snapshot has none.
     """
@@ -54,6 +55,7 @@ class Snapshot:
     brands: np.ndarray
     item_features: np.ndarray
     history: Histories
+    cut_points: CutPoints
     anonymous: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @classmethod
@@ -78,6 +80,7 @@ class Snapshot:
                 _matrix(history, names(HISTORY_COLUMNS)),
                 customers=len(customer_ids),
             ),
+            cut_points=made.cut_points,
             anonymous=(
                 _codes(anonymous["client_id"]),
                 _positions(anonymous["item_id"], _numbered(item_ids)),

@@ -9,6 +9,7 @@ import polars as pl
 
 from features.engine import Lazy
 from features.errors import InputError
+from features.events import EVENT_SCHEMA
 from features.log import EventLog
 from features.threads import THREADS
 
@@ -43,7 +44,8 @@ class Spark:
         builder = SparkSession.builder.master(master).appName("the-usual")
         for key, value in settings.items():
             builder = builder.config(key, value)
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # a server binds to loopback unless told otherwise
+        if master.startswith("local"):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # a server binds to loopback unless told otherwise
         try:
             self.session = builder.getOrCreate()
         except (PySparkException, RuntimeError) as error:
@@ -53,7 +55,8 @@ class Spark:
             ) from error
 
     def events(self, log: EventLog) -> Lazy:
-        return self._lazy(self.session.read.parquet(*(str(log.path / "events" / part.file) for part in log.parts)))
+        files = [str(log.path.resolve() / "events" / part.file) for part in log.parts]
+        return self._lazy(self.session.read.parquet(*files)) if files else self.frame(pl.DataFrame(schema=EVENT_SCHEMA))
 
     def frame(self, table: pl.DataFrame) -> Lazy:
         plain = table.with_columns(pl.col(pl.Categorical).cast(pl.String))

@@ -34,7 +34,8 @@ class Tables:
     `anonymous`: client_id, item_id, weight of what visitors without a customer have touched.
     `profiles`: client_id, customer_id of the clients that belong to one customer.
     `bots`: visitor, events, first, last of who was taken for none and left out.
-    All are sorted by their ids. `ITEM_FIELDS` are the catalog's, which knows no past.
+    All are sorted by their ids. Category, brand and availability are the catalog's latest word, which knows no past;
+    affinities and price tiers follow it.
     """
 
     as_of: int
@@ -86,7 +87,12 @@ def build(
     refunds = engine.keep(orders.refunds(past))
     pairs = engine.keep(history.bought(lines, placed, as_of))
     prices = engine.keep(items.usual_prices(past))
-    item_table = engine.keep(items.items(past, lines, placed, pairs, refunds, prices, about, as_of))
+    money = engine.keep(orders.with_guests(past))
+    all_lines = engine.keep(orders.lines(money))
+    all_placed = engine.keep(orders.orders(all_lines))
+    buyers = history.bought(all_lines, all_placed, as_of)
+    returns = orders.refunds(money)
+    item_table = engine.keep(items.items(past, all_lines, all_placed, buyers, returns, prices, about, as_of))
     touched = engine.keep(history.touched(past, as_of))
     leanings = engine.keep(affinity.weighed(touched, item_table, about))
     shares = engine.keep(affinity.shares(leanings, lines, prices))

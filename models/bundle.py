@@ -26,6 +26,7 @@ from features.clock import iso, parse
 from features.errors import InputError
 from features.history import Histories
 from features.ids import Ids
+from features.rfm import CutPoints
 from features.snapshot import Snapshot
 from features.yaml_file import faults
 from models.candidates.generators import GeneratorName, Generators
@@ -48,6 +49,8 @@ class Manifest(BaseModel):
     """Hash of the ranker's feature declarations; another one is refused."""
     as_of: str
     """The snapshot holds what was known just before this time (ISO 8601)."""
+    rfm_cut_points: CutPoints
+    """What customers' recency, frequency and monetary value were scored against."""
     budgets: dict[RecommenderName, dict[GeneratorName, int]]
     """The recommenders in here, and their generators' budgets."""
     libraries: dict[str, str]
@@ -103,6 +106,7 @@ class Bundle:
             format=FORMAT,
             features=schema_hash(),
             as_of=iso(s.as_of),
+            rfm_cut_points=s.cut_points,
             budgets={name: two_stage.budgets for name, two_stage in self.recommenders.items()},
             libraries=self.libraries,
             metrics=self.metrics,
@@ -125,7 +129,7 @@ class Bundle:
             for name in manifest.files
             if name.endswith(".npy")
         }
-        snapshot = _snapshot(path, arrays, parse(manifest.as_of))
+        snapshot = _snapshot(path, arrays, parse(manifest.as_of), manifest.rfm_cut_points)
         generators = Generators.from_arrays(_under("generators/", arrays))
         return cls(
             snapshot=snapshot,
@@ -189,7 +193,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int) -> Snapshot:
+def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int, cuts: CutPoints) -> Snapshot:
     def ids(kind: str) -> Ids:
         return Ids(_load_ids(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
 
@@ -204,6 +208,7 @@ def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int) -> Snaps
         brands=arrays["items/brands"],
         item_features=arrays["items/features"],
         history=Histories(arrays["history/indptr"], arrays["history/items"], arrays["history/values"]),
+        cut_points=cuts,
     )
 
 

@@ -58,8 +58,8 @@ def window(events: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
         .collect()
     )
     rows = nw.from_native(inside)
-    machines = bots.bots(rows.lazy()).collect("polars")
-    return bots.without(rows.lazy(), machines["visitor"].to_list()).to_native().collect()
+    machines = bots.bots(rows.lazy()).collect("polars").to_native()
+    return bots.without(rows.lazy(), machines).to_native().collect()
 
 
 def one_to_one(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
@@ -140,7 +140,7 @@ def _visits(future: pl.DataFrame) -> pl.DataFrame:
     Session ids need not be unique among visitors: GA4's are the second in which a session began. The client
     comes first, so that a login does not split the visit it happens in.
     """
-    who = pl.coalesce("client_id", "customer_id")
+    who = pl.coalesce(pl.format("client/{}", "client_id"), pl.format("customer/{}", "customer_id"))
     ordered = future.with_columns(_who=who).sort("_who", "t", "event_id", "item_id")
     gap = (pl.col("t").diff().over("_who") > VISIT_GAP).fill_null(True)
     run = pl.format("{}/{}", "_who", gap.cum_sum().over("_who"))

@@ -33,8 +33,9 @@ def parsed(
 ) -> Parsed:  # fmt: skip
     """`rows`: events × items with `ROW`, the number of their line; `lines` the batch they are from, with `ROW` too.
 
-    An item that one event names more than once is one row. The copy of an event that is none of a shop's
-    is its name alone: there may be many, and large ones.
+    An item that one event names more than once is one row; of its rows those that break a rule are not
+    merged but rejected. The copy of an event that is none of a shop's is its name alone: there may be many,
+    and large ones.
     """
 
     def raw(numbers: pl.Series) -> pl.Series:
@@ -48,7 +49,7 @@ def parsed(
         ).to_series()  # fmt: skip
 
     foreign = Rule("not_a_shop_event", pl.col(FOREIGN).is_not_null())
-    rows, merged = once_per_item(rows)
+    rows, merged = once_per_item(rows, (*rules, *TIDY_RULES))
     marks = lines.select(ROW, json_lines.UNPARSED)
     rows = rows.join(marks, on=ROW, how="left", maintain_order="left")
     kept, rejected = screened(rows, source, raw, (*damage(rows), foreign, *rules, *TIDY_RULES))
@@ -64,25 +65,31 @@ def parsed(
     )
 
 
-def once_per_item(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """One row per line and item, quantities added and the price their mean; and how many rows that saved."""
+def once_per_item(rows: pl.DataFrame, rules: Sequence[Rule] = ()) -> tuple[pl.DataFrame, int]:
+    """One row per line and item, quantities added and the price their mean; and how many rows that saved.
+
+    Rows that break one of `rules` stay as they are.
+    """
     key = [ROW, "item_id"]
     repeated = pl.col("item_id").is_not_null() & (pl.len().over(key) > 1)
     several = rows.filter(repeated)
     if several.is_empty():
         return rows, 0
+    # Added up with others, a bad quantity or price would no longer show.
+    broken = several.select(_broken=pl.any_horizontal(pl.lit(False), *(r.broken.fill_null(False) for r in rules)))
+    several = several.hstack(broken)
+    rest = pl.concat([rows.filter(~repeated), several.filter("_broken").drop("_broken")])
+    several = several.filter(~pl.col("_broken"))
     price, quantity = pl.col("price"), pl.col("quantity")
     paid = pl.when(price.is_not_null() & quantity.is_not_null())
     mean = (paid.then(price * quantity)).sum() / (paid.then(quantity)).sum()
-    rest = [pl.col(c).first() for c in rows.columns if c not in (*key, "price", "quantity")]
+    first = [pl.col(c).first() for c in rows.columns if c not in (*key, "price", "quantity")]
     one = several.group_by(key, maintain_order=True).agg(
-        *rest,
+        *first,
         pl.when(quantity.count() > 0).then(quantity.sum()).alias("quantity"),
         pl.when((price.min() == price.max()) | mean.is_nan()).then(price.first()).otherwise(mean).alias("price"),
     )
-    return pl.concat([rows.filter(~repeated), one.select(rows.columns)]).sort(ROW, maintain_order=True), (
-        several.height - one.height
-    )
+    return pl.concat([rest, one.select(rows.columns)]).sort(ROW, maintain_order=True), (several.height - one.height)
 
 
 def said(column: str | pl.Expr) -> pl.Expr:

@@ -98,12 +98,14 @@ class Reader:
             (*damage(batch), *unread, *TIDY_RULES),
         )
         events = kept.select(*EVENT_SCHEMA)
+        # Who refused is not to be recognized by address or card either.
+        tied = kept.filter(pl.col("consent").ne_missing(False))
         return Parsed(
             rows_read=batch.height,
             events=without_addresses(events),
             rejected=rejected,
             catalog=self._catalog(events),
-            links=tokens.links(events, {kind: kept[f"_{kind}"] for kind in secret}),
+            links=tokens.links(tied, {kind: tied[f"_{kind}"] for kind in secret}),
         )
 
     def _catalog(self, events: pl.DataFrame) -> pl.DataFrame:
@@ -121,7 +123,7 @@ def without_addresses(events: pl.DataFrame) -> pl.DataFrame:
         return events
     typed = pl.col("query")
     return events.with_columns(
-        pl.when(typed.str.contains("@", literal=True)).then(tokens.redact(typed)).otherwise(typed).alias("query")
+        pl.when(typed.str.contains(tokens.AT)).then(tokens.redact(typed)).otherwise(typed).alias("query")
     )
 
 

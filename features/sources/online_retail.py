@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from features.errors import InputError
-from features.events import BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
+from features.events import ABSURD_AMOUNT, BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
 from features.ingest import Parsed
 from features.sources import cells, tables, times
 from features.sources.screening import damage, raw_of, screened
@@ -47,6 +47,7 @@ RULES: tuple[Rule, ...] = (
     Rule("bad_price", ~pl.col("price").is_finite().fill_null(False)),
     Rule("negative_price", pl.col("price") < 0),
     Rule("zero_price", pl.col("price") == 0),
+    ABSURD_AMOUNT,
 )
 
 # A day with at least this many different lines, each of which occurs an even number of times, was

@@ -6,6 +6,7 @@ of any size is read in bounded memory and as of one instant.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,8 @@ Connection = psycopg.Connection[tuple[str | None, ...]]
 _REASONS = ("connection refused", "password authentication failed", "timeout", "could not translate host name",
             "does not exist", "no pg_hba.conf entry", "too many", "starting up", "ssl")  # fmt: skip
 
+_QUOTES = re.compile(r"[:：\"'`«»‹›„“”‚‘’]")  # where a server, in whatever language, may start to quote a value
+
 
 def read(
     table: str | None = None, query_file: Path | None = None, mapping: Path | None = None, rows: int = BATCH
@@ -49,8 +52,16 @@ def read(
         try:
             yield from _rows(connection, query, source, reader, rows)
         except psycopg.Error as error:
-            told = error.diag.message_primary or type(error).__name__
-            raise InputError(f"{source}: the database says: {tokens.redacted(told)}") from None
+            raise InputError(f"{source}: the database says: {_told(error)}") from None
+
+
+def _told(error: psycopg.Error) -> str:
+    """The kind of an error, its SQLSTATE and the message as far as it cannot quote a cell."""
+    code = error.sqlstate or ""
+    kind = f"{type(error).__name__} (SQLSTATE {code})" if code else type(error).__name__
+    # What a function of the shop raises, class P0, may hold values without quotes.
+    text = "" if code.startswith("P0") else _QUOTES.split(error.diag.message_primary or "")[0].strip()
+    return f"{kind}: {tokens.redacted(text)}" if text else kind
 
 
 def _select(table: str) -> sql.Composed:

@@ -5,9 +5,10 @@ One line is one call; the `products` of a track call become one row each.
 - `messageId` is the event's id, `anonymousId` the client, `userId` the customer, `receivedAt` when it came.
 - `identify` with a `userId`, and the event Signed In, are a login.
 - An e-mail address in traits or properties becomes a link, hashed; an `alias` of an anonymous id ties
-  it to the user.
-- consent is refused where any category in `context.consent.categoryPreferences` is false, and given where
-  there are some and all are true.
+  it to the user; neither where the call says that consent is refused.
+- consent is refused where any category in `context.consent.categoryPreferences` is false (Segment) or
+  `context.consentManagement.deniedConsentIds` names any (RudderStack), and given where categories are
+  named and none is refused.
 - page, screen, group, alias and other events are counted as `not_a_shop_event`.
 """
 
@@ -66,6 +67,7 @@ SCHEMA: json_lines.Schema = {
         "campaign": pl.Struct({"source": pl.String()}),
         "sessionId": pl.String(),
         "consent": pl.Struct({"categoryPreferences": pl.String()}),
+        "consentManagement": pl.Struct({"allowedConsentIds": pl.String(), "deniedConsentIds": pl.String()}),
     }),
 }  # fmt: skip
 
@@ -111,7 +113,6 @@ def _parse(lines: pl.DataFrame, offset: int, source: str) -> Parsed:
 
 def _events(lines: pl.DataFrame) -> pl.DataFrame:
     properties, context = pl.col("properties").struct, pl.col("context").struct
-    preferences = context.field("consent").struct.field("categoryPreferences")
     events = lines.select(
         ROW,
         FOREIGN,
@@ -133,13 +134,25 @@ def _events(lines: pl.DataFrame) -> pl.DataFrame:
             said(context.field("location").struct.field("country")),
             context.field("locale").str.extract(r"^[a-zA-Z]{2,3}[-_]([a-zA-Z]{2})\b").str.to_uppercase(),
         ),
-        consent=pl.when(preferences.str.contains(r":\s*false")).then(False)
-        .when(preferences.str.contains(r":\s*true")).then(True),
-    ).with_columns(times.parse(lines["receivedAt"]).alias("received_at"))  # fmt: skip
+        consent=_consent(),
+    ).with_columns(times.parse(lines["receivedAt"]).alias("received_at"))
     # A call without messageId is known by what it says.
     told = events.with_columns(pl.col("properties").struct.json_encode().alias("_said"))
     own = content.ids(told, ["name", "timestamp", "customer_id", "client_id", "_said"])
     return events.with_columns(pl.coalesce("event_id", own))
+
+
+def _consent() -> pl.Expr:
+    """Of a call: false where anything is refused, true where nothing is and something is allowed, else null."""
+    context = pl.col("context").struct
+    preferences = context.field("consent").struct.field("categoryPreferences")
+    managed = context.field("consentManagement").struct
+    some = r"[^\s\[\]{}\",]"  # anything in the list
+    refused = preferences.str.contains(r'(?i):\s*"?\s*false').fill_null(False)
+    refused |= managed.field("deniedConsentIds").str.contains(some).fill_null(False)
+    allowed = preferences.str.contains(r'(?i):\s*"?\s*true').fill_null(False)
+    allowed |= managed.field("allowedConsentIds").str.contains(some).fill_null(False)
+    return pl.when(refused).then(False).when(allowed).then(True)
 
 
 def _items(events: pl.DataFrame) -> pl.DataFrame:
@@ -177,7 +190,8 @@ def _links(lines: pl.DataFrame) -> pl.DataFrame:
             said(pl.col("properties").struct.field("email")),
         ),
         previous=pl.when(pl.col("_kind") == "alias").then(said("previousId")),
-    ).filter(pl.col("timestamp").is_not_null())  # fmt: skip
+        _consent=_consent(),
+    ).filter(pl.col("timestamp").is_not_null(), pl.col("_consent").ne_missing(False))  # fmt: skip
     named = ~(tokens.is_address("customer_id") | tokens.is_address("client_id"))
     seen = seen.filter(named)
     parts = [pl.DataFrame(schema=LINK_SCHEMA)]

@@ -20,6 +20,7 @@ HIDDEN = "[redacted]"
 
 _ADDRESS = r"[^\s\"'<>@,;:=(){}\[\]]+@[^\s\"'<>@,;:=(){}\[\]\\]+\.\w{2,}"
 _ENCODED = r"[\w.+-]+%40[\w-]+(?:\.[\w-]+)*\.\w{2,}"  # in the query of an URL
+AT = "@|%40"  # what every address holds; looking for it first is several times faster
 
 
 def salt(what: str) -> bytes:
@@ -70,8 +71,9 @@ def once(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def is_address(column: str) -> pl.Expr:
-    """Whether what stands in `column` is an e-mail address and nothing else."""
-    return pl.col(column).str.contains(f"^{_ADDRESS}$").fill_null(False)
+    """Whether an e-mail address stands anywhere in `column`, as in `mailto:jane@example.org`."""
+    text = pl.col(column).cast(pl.String)
+    return (text.str.contains(_ADDRESS) | text.str.contains(f"(?i){_ENCODED}")).fill_null(False)
 
 
 def redact(text: pl.Expr) -> pl.Expr:

@@ -87,3 +87,23 @@ def test_k_of_zero(shop: Shop, tmp_path: Path) -> None:
 
 def test_serve_before_package(tmp_path: Path) -> None:
     assert "usual package" in run_in(tmp_path)("serve", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ingest", "events", "orders.csv", "--out", "file/log"),
+        ("ingest", "simulated", "--customers", "5", "--days", "30", "--out", "log", "--truth", "file/truth"),
+        ("features", "--log", "orders", "--as-of", "2026-02-01", "--out", "file"),
+        ("segments", "--log", "orders", "--as-of", "2026-02-01", "--out", "file/segments.csv"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
+    run = run_in(tmp_path)
+    (tmp_path / "orders.csv").write_text(GOOD + "purchase,2026-01-01T10:00:00Z,c1,i1,1,9.5,o1\n")
+    (tmp_path / "file").write_text("")
+    run("ingest", "events", tmp_path / "orders.csv", "--out", tmp_path / "orders")
+    places = {"orders.csv", "file/log", "log", "file/truth", "orders", "file", "file/segments.csv"}
+    told = run(*(tmp_path / word if word in places else word for word in command), code=2).stderr
+    assert "file" in told
+    assert "Traceback" not in told

@@ -141,12 +141,16 @@ def test_a_wrong_suffix_is_told_before_the_work(tmp_path: Path) -> None:
     assert "--seeds" in run(*arguments, tmp_path / "segments.csv", "--lookalikes", 5, code=2).stderr
 
 
-def test_propensity_is_learnt_from_the_past(tmp_path: Path) -> None:
+def test_propensity_is_learnt_from_the_past_and_clusters_are_kept(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     size = ("--customers", 500, "--items", 300, "--days", 150)
     run("ingest", "simulated", "--out", tmp_path / "log", *size)
     out = tmp_path / "segments.parquet"
-    told = run("segments", "--log", tmp_path / "log", "--as-of", "2026-05-01", "--out", out, "--propensity")
+    kept = ("--keep-clusters", tmp_path / "clusters.json")
+    run("segments", "--log", tmp_path / "log", "--as-of", "2026-04-01", "--out", out, *kept)
+    names = pl.read_parquet(out)["cluster_name"].drop_nulls().unique()
+    told = run("segments", "--log", tmp_path / "log", "--as-of", "2026-05-01", "--out", out, "--propensity", *kept)
+    assert pl.read_parquet(out)["cluster_name"].drop_nulls().is_in(names.implode()).all()
     assert "within 7 days: AUC" in told.stderr
     assert all(word in told.stdout for word in ("champions", "cluster 1: ", "churn risk"))
     events = pl.read_parquet(tmp_path / "log" / "events")

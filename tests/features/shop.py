@@ -107,7 +107,11 @@ def snapshot_arrays(s: Snapshot) -> dict[str, np.ndarray]:
 
 def same_snapshots(a: Snapshot, b: Snapshot) -> bool:
     one_, other = snapshot_arrays(a), snapshot_arrays(b)
-    return a.as_of == b.as_of and one_.keys() == other.keys() and all(same_arrays(one_[k], other[k]) for k in one_)
+    return (
+        (a.as_of, a.cut_points) == (b.as_of, b.cut_points)
+        and one_.keys() == other.keys()
+        and all(same_arrays(one_[k], other[k]) for k in one_)
+    )
 
 
 # Mostly the events that count, so that a few of them make a shop.

@@ -32,7 +32,7 @@ def test_bots_are_counted():
     fast = pages(PER_HOUR + 1, "d9", -1, 5)
     before = [row("purchase", -20, "c7+d9", "i2", 1.0, 1.0, "o7")]
     found = build([*HUMAN, *before, *fast]).bots
-    assert found.select("visitor", "events").rows() == [("d9", PER_HOUR + 2)]
+    assert found.select("client_id", "customer_id", "events").rows() == [("d9", None, PER_HOUR + 2)]
     assert found["first"].item() == AS_OF - 20 * DAY
 
 
@@ -62,6 +62,17 @@ def test_large_orders_and_long_lists_make_no_bot():
     shown = [row("view_item_list", -1, "c3", f"p{k}") for k in range(PER_DAY + 1)]
     customers = build([*HUMAN, *order, *shown]).customers
     assert customers["customer_id"].to_list() == ["c1", "c3"]
+
+
+def test_a_customer_with_the_id_of_a_bot_is_not_one():
+    fast = [r | {"client_id": "7"} for r in pages(PER_HOUR + 1, "d9", -1, 5)]
+    person = row("purchase", -2, "c7", "i0", 1.0, 2.0, "o7") | {"customer_id": "7"}
+    assert "7" in build([*HUMAN, *fast, person]).customers["customer_id"]
+    alone = [r | {"client_id": None, "customer_id": "7"} for r in fast]
+    other = row("view_item", -2, "d7", "i0") | {"client_id": "7"}
+    made = build([*HUMAN, *alone, other])
+    assert "7" not in made.customers["customer_id"]
+    assert made.anonymous["client_id"].to_list() == ["7"]
 
 
 def test_two_visitors_on_one_day_are_two():

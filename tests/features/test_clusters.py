@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,12 +135,16 @@ def test_a_damaged_clustering_is_refused(change: dict[str, Any]) -> None:
         Clustering.of(clusters.fit(*planted(2)).as_dict() | change)
 
 
-def test_a_shop_that_nobody_has_looked_at_has_no_clusters() -> None:
+def test_a_shop_that_nobody_has_looked_at_has_no_clusters(tmp_path: Path) -> None:
     shop = people(["c1", "c2"]), pl.DataFrame(schema=AFFINITIES)
     made = clusters.fit(*shop)
     assert made.clusters == ()
     assert made.assign(*shop)["cluster"].to_list() == [None, None]
-    assert Clustering.of(json.loads(json.dumps(made.as_dict()))).assign(*shop).equals(made.assign(*shop))
+    made.write(tmp_path / "clusters.json")
+    assert Clustering.read(tmp_path / "clusters.json").assign(*shop).equals(made.assign(*shop))
+    (tmp_path / "clusters.json").write_text("{")
+    with pytest.raises(InputError, match="holds no clusters"):
+        Clustering.read(tmp_path / "clusters.json")
 
 
 def test_few_or_equal_customers_are_one_cluster() -> None:

@@ -26,6 +26,12 @@ def test_a_sum_is_the_same_bit_for_bit_in_any_order():
     assert exact.pop() == pytest.approx(math.fsum(values), abs=1e-8)
 
 
+def test_sums_of_money_in_any_currency_fit():
+    values = [14_999_000.25] * 700
+    assert aggregated(values, total(nw.col("x"))) == math.fsum(values)
+    assert aggregated([1e15, 1e15, -0.5], total(nw.col("x"))) == 2e15 - 0.5
+
+
 def test_null_adds_nothing_and_counts_as_no():
     assert aggregated([1.5, None, 2.0], total(nw.col("x"))) == 3.5
     assert aggregated([1.5, None, 2.0], tally(nw.col("x") > 1.7)) == 1

@@ -122,6 +122,43 @@ def test_reading_the_source_again_brings_nothing_back(shop: EventLog):
     assert [text for text in ANN if text in said(shop.path).replace("ann-170", "")] == []
 
 
+def cut(user: str, ascii_only: bool = True) -> str:
+    """The copy of a line of JSON that breaks off."""
+    return json.dumps({"_unparsed": json.dumps({"n": 1, "user": user, "x": 2}, ensure_ascii=ascii_only)[:-1]})
+
+
+@pytest.mark.parametrize(
+    ("customer", "raws"),
+    [
+        ("auth0|5f7c8ec7", [
+            cut("auth0|5f7c8ec7"),
+            '{"_unparsed": "{\\"user\\":\\"auth0|5f7c8ec7"}', '{"_ragged": "1,auth0|5f7c8ec7,3"}',
+            '{"_unparsed": "user=auth0|5f7c8ec7&n=1"}', '{"_unparsed": "{user:auth0|5f7c8ec7}"}',
+        ]),
+        ("café-77", [
+            cut("café-77"), cut("café-77", ascii_only=False), json.dumps({"user": "café-77"}),
+            '{"user": "caf\\u00E9-77"}',
+            '{"_unparsed": "user caf\\\\u00E9-77 left"}', '{"note": "\\ud800", "user": "café-77"}',
+        ]),
+        ("urn:shop/7 b", [
+            cut("urn:shop/7 b"), '{"user": "urn:shop\\/7 b"}', '{"_unparsed": "{\\"u\\": \\"urn:shop\\\\/7 b\\""}',
+        ]),
+    ],
+)  # fmt: skip
+def test_ids_of_any_spelling_are_found_among_the_rejected(tmp_path: Path, customer: str, raws: list[str]):
+    others = [cut("auth0|5f7c8ec8"), cut("café-78"), cut("urn:shop/8 b"), '{"user": "auth0"}']
+    raw = pl.DataFrame({"row": range(len(raws + others)), "raw": raws + others})
+    rejected = conform(raw.with_columns(source=pl.lit("a.csv"), reason=pl.lit("bad_json")), REJECTED_SCHEMA)
+    events = source([("bob-23", "bob-phone"), ("cyd-42", None)], days=1).events
+    events = events.with_columns(pl.col("customer_id").replace("cyd-42", customer))
+    parsed = Parsed(events.height + rejected.height, events, rejected)
+    event_log = ingest([parsed], tmp_path / "log").log
+    assert erase(customer, event_log.path).rejected == len(raws)
+    assert sorted(EventLog.open(event_log.path).rejected()["raw"]) == sorted(others)
+    assert ingest([parsed], event_log.path).erased == 2 + len(raws)
+    assert sorted(EventLog.open(event_log.path).rejected()["raw"]) == sorted(others)
+
+
 def test_a_shared_client_may_go_on(shop: EventLog):
     """What the tablet does from now on is Bob's business; what it did before may have been Ann's."""
     erase("ann-17", shop.path)

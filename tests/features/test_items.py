@@ -108,6 +108,15 @@ def test_lists_are_shown_and_clicked():
     assert item(rows, "i1")["click_rate"] == pytest.approx(2 / 23)
 
 
+def test_who_buys_without_an_account_is_a_buyer():
+    sales = [row("purchase", -k, "d1", "i1", 1.0, 4.0, f"g{k}") for k in (2, 9)]
+    made = build([*sales, row("purchase", -1, "c1", "i1", 1.0, 4.0, "o1")])
+    found = one(made.items, item_id="i1")
+    assert (found["buyers"], found["buyers_7d"], found["price_mean"], found["repeat_gap_days"]) == (2, 2, 4, 7)
+    assert made.customers["customer_id"].to_list() == ["c1"]
+    assert made.history["customer_id"].to_list() == ["c1"]
+
+
 def test_buyers_are_counted_once():
     rows = [row("purchase", -k, who, "i1", 1.0, 1.0, f"{who}{k}") for k in (1, 2, 5) for who in ("c1", "c2")]
     found = item(rows, "i1")

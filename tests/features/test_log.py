@@ -138,6 +138,22 @@ def test_what_is_no_log(tmp_path: Path):
         log.EventLog.open(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["catalog.parquet", "links.parquet", "rejected.parquet", "part"])
+def test_a_file_that_is_gone_or_garbled_is_named(tmp_path: Path, name: str):
+    made = log.write(tmp_path / "log", events(3), CATALOG, REJECTED)
+    file = made.path / "events" / made.parts[0].file if name == "part" else made.path / name
+    if name != "part":
+        file.write_bytes(b"not Parquet")
+        opened = log.EventLog.open(made.path)
+        with pytest.raises(InputError, match=f"{name} is damaged"):
+            {"catalog.parquet": opened.catalog, "links.parquet": opened.links, "rejected.parquet": opened.rejected}[
+                name
+            ]()
+    file.unlink()
+    with pytest.raises(InputError, match="is missing"):
+        log.EventLog.open(made.path)
+
+
 def test_a_log_of_the_old_format_has_to_be_made_again(tmp_path: Path):
     (tmp_path / "log.json").write_text(json.dumps({"format": 1, "rows": 3}))
     with pytest.raises(InputError, match=r"format 1, this version reads 2; .*ingest its sources again"):

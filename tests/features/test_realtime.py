@@ -13,6 +13,7 @@ from features.history import COLUMNS as HISTORY_COLUMNS
 from features.history import Histories
 from features.ids import Ids
 from features.realtime import COLUMNS, realtime
+from features.rfm import CutPoints
 from features.snapshot import CUSTOMER_COLUMNS, ITEM, Snapshot
 from features.visitors import KIND, MOST_RECENT, VISIT_EVENTS, Visitors
 from tests.features.shop import examples, same_arrays
@@ -46,6 +47,7 @@ def shop(categories: list[int], departments: list[int], brands: list[int], price
         brands=np.array(brands, np.int32),
         item_features=features,
         history=Histories.build(none, none, np.zeros((0, len(HISTORY_COLUMNS)), np.float32), 0),
+        cut_points=CutPoints([], [], []),
     )
 
 

@@ -350,6 +350,14 @@ def test_addresses_and_cards_become_links(mapped):
 
 
 @pytest.mark.usefixtures("salt")
+def test_who_refused_is_not_linked(mapped):
+    consents = [{"consent": c, "client_id": f"d-{c}"} for c in ("false", "true", "")]
+    parsed = mapped(HASHED_ONLY, *with_secrets(*consents))
+    assert parsed.events["client_id"].to_list() == ["d-false", "d-true", "d-"]
+    assert set(parsed.links["client_id"]) == {"d-true", "d-"}
+
+
+@pytest.mark.usefixtures("salt")
 @pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
 def test_no_address_or_card_is_stored_or_said(tmp_path: Path, caplog, capfd, extension: str):
     (tmp_path / "shop.yml").write_text(HASHED_ONLY)

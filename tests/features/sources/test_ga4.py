@@ -127,6 +127,26 @@ def test_a_bad_line_is_kept_apart(parse, line: dict | str, reason: str):
     assert "jane@" not in parsed.rejected["raw"][0]
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"quantity": "-1"}, "bad_quantity"),
+        ({"quantity": "two"}, "bad_quantity"),
+        ({"price": "cheap"}, "bad_price"),
+        ({"price": -5}, "negative_price"),
+        ({"price": None}, "missing_quantity_or_price"),
+    ],
+)
+def test_a_bad_row_is_not_merged_with_good_ones(parse, change: dict, reason: str):
+    good = ITEM | {"quantity": "2", "price": 4}
+    parsed = parse(BOUGHT | {"items": [good, ITEM | change, good | {"price": 6}]})
+    assert parsed.rejected.select("row", "reason").rows() == [(0, reason)]
+    assert parsed.events.select("quantity", "price").rows() == [(4.0, 5.0)]
+    alone = parse(BOUGHT | {"items": [ITEM | change, good]})
+    assert alone.rejected["reason"].to_list() == [reason]
+    assert alone.events.select("quantity", "price").rows() == [(2.0, 4.0)]
+
+
 def test_other_files_are_refused(tmp_path: Path):
     (tmp_path / "e.json").write_text('{"name": "purchase"}\n')
     with pytest.raises(InputError, match=r"is not GA4's export: no line has event_name or event_timestamp; found name"):

@@ -101,8 +101,11 @@ def test_an_empty_result(tmp_path: Path, mapping: Path):
 @pytest.mark.parametrize(
     ("sql", "fault"),
     [
-        ('DELETE FROM shop."Events; odd"', "q.sql: the database says"),
-        ('SELECT nothing FROM shop."Events; odd"', 'column "nothing" does not exist'),
+        (
+            'DELETE FROM shop."Events; odd"',
+            r"q.sql: the database says: SyntaxError \(SQLSTATE 42601\): syntax error at or near$",
+        ),
+        ('SELECT nothing FROM shop."Events; odd"', r"UndefinedColumn \(SQLSTATE 42703\): column$"),
         ("SELECT 1 AS a, 2 AS a", "columns of the same name, a"),
         ('WITH gone AS (DELETE FROM shop."Events; odd" RETURNING *) SELECT * FROM gone', "the database says"),
         ("  ;", "is empty; write one SELECT"),
@@ -117,8 +120,31 @@ def test_a_query_that_does_not_work(tmp_path: Path, mapping: Path, server: str, 
         assert connection.execute('SELECT count(*) FROM shop."Events; odd"').fetchone() == (40,)
 
 
+@pytest.mark.parametrize(
+    ("sql", "fault"),
+    [
+        ("mail::bigint", r"InvalidTextRepresentation \(SQLSTATE 22P02\): invalid input syntax for type bigint$"),
+        ("('\"' || mail)::timestamp", r"\(SQLSTATE 22007\): invalid input syntax for type timestamp$"),
+        ("shop.refused(mail)", r"RaiseException \(SQLSTATE P0001\)$"),
+    ],
+)
+def test_a_message_does_not_quote_cells(tmp_path: Path, mapping: Path, server: str, sql: str, fault: str):
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION shop.refused(who text) RETURNS text LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE EXCEPTION 'customer % is not known', split_part(who, '@', 1); END$$"
+        )
+    query = 'SELECT at, what, customer, sku, VALUE AS x FROM shop."Events; odd"'
+    (tmp_path / "q.sql").write_text(query.replace("VALUE", sql))
+    with pytest.raises(InputError, match=fault) as error:
+        list(postgres.read(query_file=tmp_path / "q.sql", mapping=mapping))
+    assert "jane" not in str(error.value)
+
+
 def test_what_is_not_there(mapping: Path):
-    with pytest.raises(InputError, match=r'shop\.nowhere: the database says: relation "shop\.nowhere" does not exist'):
+    with pytest.raises(
+        InputError, match=r"shop\.nowhere: the database says: UndefinedTable \(SQLSTATE 42P01\): relation$"
+    ):
         list(postgres.read("shop.nowhere", mapping=mapping))
     mapping.write_text(MAPPING.replace("item_id: sku", "item_id: sku, order_id: absent"))
     with pytest.raises(InputError, match=r"lacks columns the mapping names: absent \(for order_id\); found at, what"):

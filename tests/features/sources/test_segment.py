@@ -72,6 +72,40 @@ def test_consent_is_refused_where_any_of_it_is():
     assert read(SAMPLE).events.filter(name="select_item")["consent"].to_list() == [False]
 
 
+@pytest.mark.parametrize(
+    ("context", "consent"),
+    [
+        ({"consent": {"categoryPreferences": {"Advertising": "false", "Analytics": "true"}}}, False),
+        ({"consent": {"categoryPreferences": {"Advertising": " False"}}}, False),
+        ({"consent": {"categoryPreferences": {"Advertising": "true"}}}, True),
+        ({"consent": {"categoryPreferences": {}}}, None),
+        ({"consentManagement": {"allowedConsentIds": ["c1"], "deniedConsentIds": ["c2"]}}, False),
+        ({"consentManagement": {"deniedConsentIds": ["c2"]}}, False),
+        ({"consentManagement": {"allowedConsentIds": ["c1"], "deniedConsentIds": []}}, True),
+        ({"consentManagement": {"allowedConsentIds": [], "deniedConsentIds": []}}, None),
+        ({"consentManagement": {"allowedConsentIds": None, "deniedConsentIds": None}}, None),
+        ({"consentManagement": "none"}, None),
+        ({"consent": {"categoryPreferences": {"a": True}}, "consentManagement": {"deniedConsentIds": ["a"]}}, False),
+    ],
+)
+def test_consent_of_segment_and_rudderstack(parse, context: dict, consent: bool | None):
+    assert parse(LINES["ajs-0"] | {"context": context}).events["consent"].to_list() == [consent]
+
+
+def test_who_refused_is_not_linked(parse, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("USUAL_IDENTITY_SALT")  # of whom nothing is hashed no salt is needed
+    refusals = [
+        {"consent": {"categoryPreferences": {"Advertising": False}}},
+        {"consentManagement": {"deniedConsentIds": ["c2"]}},
+    ]
+    calls = [
+        LINES[n] | {"messageId": f"{n}-{i}", "context": c} for n in ("ajs-4", "ajs-8") for i, c in enumerate(refusals)
+    ]
+    parsed = parse(*calls)
+    assert parsed.events.select("name", "consent").rows() == [("login", False)] * 2
+    assert parsed.links.is_empty()
+
+
 def test_other_calls_are_counted():
     rejected = read(SAMPLE).rejected
     assert rejected.select("row", "reason").rows() == [(n, "not_a_shop_event") for n in (4, 8, 9)]

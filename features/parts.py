@@ -127,7 +127,12 @@ class _OpenPart:
     def __init__(self, directory: Path, schema: pa.Schema) -> None:
         self.path = directory / "part.unfinished"
         self.file = pq.ParquetWriter(
-            self.path, schema, compression="zstd", compression_level=1, use_dictionary=_REPEATED
+            self.path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=_REPEATED,
+            write_statistics=["timestamp"],  # what scans skip by; the others would cost a fifth more to write
         )
         self.rows, self.digest = 0, 0
         self.first: int | None = None

@@ -33,11 +33,11 @@ class Run:
         a, b = self.starts[np.searchsorted(self.days, [first, last + 1])]
         if a == b:
             return pl.DataFrame(schema=EVENT_SCHEMA)
-        return pl.scan_parquet(self.file).slice(int(a), int(b - a)).collect()
+        return pl.scan_ipc(self.file).slice(int(a), int(b - a)).collect()
 
     def keys(self) -> pl.DataFrame:
         """event_id, item_id and timestamp of every row."""
-        return pl.read_parquet(self.file, columns=["event_id", "item_id", "timestamp"])
+        return pl.scan_ipc(self.file).select("event_id", "item_id", "timestamp").collect()
 
 
 class Staging:
@@ -93,8 +93,8 @@ class Staging:
         events = pl.concat(held)
         if not events["timestamp"].is_sorted():
             events = events.sort("timestamp")
-        file = self._directory / f"run-{number:06d}.parquet"
-        events.write_parquet(file, compression="lz4", row_group_size=_ROWS_PER_GROUP, statistics=False)
+        file = self._directory / f"run-{number:06d}.arrow"
+        events.write_ipc(file, compression="uncompressed", record_batch_size=_ROWS_PER_GROUP)
         days = days_of(events)
         starts = day_starts(days)
         own = spilled(np.sort(numbers(events)), file.with_suffix(".u64"))

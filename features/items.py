@@ -58,6 +58,7 @@ COLUMNS = (
 )
 
 FIELDS = (
+    Field("title", "string", "of the catalog"),
     Field("category", "string", "path in the catalog, levels separated by /"),
     Field("brand", "string", "of the catalog"),
     Field("available", "bool", "whether the catalog has it on sale now: it knows no past"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from features import tables
+from features import recent, tables
 from features.columns import names, pick
 from features.history import COLUMNS as HISTORY_COLUMNS
 from features.history import Histories
@@ -32,6 +32,20 @@ SEGMENT_NAMES = (PROSPECT, *SEGMENTS)
 
 
 @dataclass(frozen=True)
+class Material:
+    """What generators learn from beside the tables that are shipped.
+
+    `anonymous` (client int32[n], item int64[n], weight float32[n]): what visitors without an account have touched.
+    `recent` (visitor int32[n], item int64[n], kind uint8[n] as `recent.TOUCHES`, t int64[n]): what was touched
+    lately, by visitor, then time. `descriptions`: title, category and brand of each item, None where not known.
+    """
+
+    anonymous: tuple[np.ndarray, np.ndarray, np.ndarray]
+    recent: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    descriptions: list[tuple[str | None, str | None, str | None]]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What the shop knew just before `as_of` (microseconds).
 
@@ -41,8 +55,7 @@ class Snapshot:
     points into `SEGMENT_NAMES`; `categories`, `departments` (the first level of the category's path) and `brands`
     int32[items] are codes, -1 where none is known.
     `cut_points` are those that `segments` were scored with: a new order is scored against them too.
-    `anonymous` (client, item, weight: three arrays) is what visitors without a customer_id have touched;
-    only fitting reads it, so a shipped snapshot has none.
+    `material` is what only fitting reads; a shipped snapshot has none.
     """
 
     as_of: int
@@ -56,14 +69,13 @@ class Snapshot:
     item_features: np.ndarray
     history: Histories
     cut_points: CutPoints
-    anonymous: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    material: Material | None = None
 
     @classmethod
     def of(cls, made: tables.Tables) -> "Snapshot":
         customer_ids, item_ids = made.customers["customer_id"], made.items["item_id"]
         codes = {segment: code for code, segment in enumerate(SEGMENT_NAMES)}
         history = made.history
-        anonymous = made.anonymous
         return cls(
             as_of=made.as_of,
             customers=Ids.of(customer_ids.to_list()),
@@ -81,11 +93,7 @@ class Snapshot:
                 customers=len(customer_ids),
             ),
             cut_points=made.cut_points,
-            anonymous=(
-                _codes(anonymous["client_id"]),
-                _positions(anonymous["item_id"], _numbered(item_ids)),
-                anonymous["weight"].to_numpy(),
-            ),
+            material=_material(made),
         )
 
     def item(self, name: str) -> np.ndarray:
@@ -103,6 +111,25 @@ class Snapshot:
 
     def segment(self, customer: int) -> str:
         return SEGMENT_NAMES[int(self.segments[customer])] if customer >= 0 else PROSPECT
+
+
+def _material(made: tables.Tables) -> Material:
+    positions, kinds = _numbered(made.items["item_id"]), {name: code for code, name in enumerate(recent.TOUCHES)}
+    anonymous, touches = made.anonymous, made.recent
+    return Material(
+        anonymous=(
+            _codes(anonymous["client_id"]),
+            _positions(anonymous["item_id"], positions),
+            anonymous["weight"].to_numpy(),
+        ),
+        recent=(
+            _codes(touches["visitor"]),
+            _positions(touches["item_id"], positions),
+            _positions(touches["name"], kinds).astype(np.uint8),
+            touches["t"].to_numpy(),
+        ),
+        descriptions=made.items.select("title", "category", "brand").rows(),
+    )
 
 
 def _matrix(table: pl.DataFrame, columns: list[str]) -> np.ndarray:

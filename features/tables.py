@@ -7,7 +7,7 @@ from pathlib import Path
 import narwhals as nw
 import polars as pl
 
-from features import affinity, behaviour, history, items, lifetime, orders, rfm, sessions, traffic
+from features import affinity, behaviour, history, items, lifetime, orders, recent, rfm, sessions, traffic
 from features.clock import iso
 from features.columns import names
 from features.engine import Engine, Lazy, Polars
@@ -32,6 +32,7 @@ class Tables:
     `history`: customer_id, item_id and `history.COLUMNS`, one row per pair with an event.
     `affinities`: customer_id, facet, value, share, one row per value a customer leans to.
     `anonymous`: client_id, item_id, weight of what visitors without a customer have touched.
+    `recent`: visitor, item_id, name, t of what was touched in the last weeks; only fitting reads it.
     `profiles`: client_id, customer_id of the clients that belong to one customer.
     `bots`: visitor, events, first, last of who was taken for none and left out.
     All are sorted by their ids. Category, brand and availability are the catalog's latest word, which knows no past;
@@ -44,6 +45,7 @@ class Tables:
     history: pl.DataFrame
     affinities: pl.DataFrame
     anonymous: pl.DataFrame
+    recent: pl.DataFrame
     profiles: pl.DataFrame
     bots: pl.DataFrame
     cut_points: rfm.CutPoints
@@ -96,19 +98,22 @@ def build(
     touched = engine.keep(history.touched(past, as_of))
     leanings = engine.keep(affinity.weighed(touched, item_table, about))
     shares = engine.keep(affinity.shares(leanings, lines, prices))
-    customers, rfm_table, bought, *more, item_rows, history_rows, affinities, anonymous, owners = engine.collect(
-        [
-            behaviour.behaviour(past, sessions.sessions(past), lines, placed, refunds, prices, as_of),
-            rfm.rfm(placed, refunds, as_of),
-            lifetime.summary(placed, refunds, as_of),
-            affinity.affinity(leanings, shares),
-            traffic.traffic(past),
-            item_table,
-            history.history(touched, pairs, refunds, as_of),
-            shares.with_columns(nw.col("share").cast(nw.Float32)),
-            history.anonymous(past, as_of),
-            visible.profiles,
-        ]
+    customers, rfm_table, bought, *more, item_rows, history_rows, affinities, anonymous, touches, owners = (
+        engine.collect(
+            [
+                behaviour.behaviour(past, sessions.sessions(past), lines, placed, refunds, prices, as_of),
+                rfm.rfm(placed, refunds, as_of),
+                lifetime.summary(placed, refunds, as_of),
+                affinity.affinity(leanings, shares),
+                traffic.traffic(past),
+                item_table,
+                history.history(touched, pairs, refunds, as_of),
+                shares.with_columns(nw.col("share").cast(nw.Float32)),
+                history.anonymous(past, as_of),
+                recent.recent(past, as_of),
+                visible.profiles,
+            ]
+        )
     )
     if item_rows.is_empty():
         raise InputError(f"the log holds no usable event before {iso(as_of)}; choose a later time")
@@ -125,6 +130,7 @@ def build(
         history=history_rows.sort("customer_id", "item_id"),
         affinities=affinities.sort("customer_id", "facet", "value"),
         anonymous=anonymous.sort("client_id", "item_id"),
+        recent=touches.select("visitor", "t", "item_id", "name").unique().sort("visitor", "t", "item_id", "name"),
         profiles=owners.sort("client_id"),
         bots=visible.bots.sort(pl.all()),
         cut_points=cuts,

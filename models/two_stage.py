@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from features.assemble import assemble
 from features.snapshot import Snapshot
 from features.visitors import Visitors
-from models.candidates.base import top
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
 from models.ranker import Ranker, RankerConfig
 
@@ -30,7 +29,7 @@ class Candidates:
     """n candidates of a batch, sorted by query, then item.
 
     `query` int64[n], `item` int64[n]; `ranks` and `scores` float32[n × generators] as `assemble` takes
-    them; `proposed` uint8[n]: bit g is set if generator g proposed the candidate.
+    them; `proposed` uint16[n]: bit g is set if generator g proposed the candidate.
     """
 
     query: np.ndarray
@@ -47,24 +46,20 @@ def propose(
     generators: Generators, snapshot: Snapshot, visitors: Visitors, budgets: dict[GeneratorName, int]
 ) -> Candidates:
     """The union of what the generators propose, each within its budget, with every generator's score of each."""
-    proposed = np.zeros((len(visitors), len(snapshot.items)), np.uint8)
-    dense = [generators.scores(name, snapshot, visitors) for name in GENERATORS]
+    proposed = np.zeros((len(visitors), len(snapshot.items)), np.uint16)
+    scores = [generators.scores(name, snapshot, visitors) for name in GENERATORS]
     for bit, name in enumerate(GENERATORS):
-        if name == "popular" and name in budgets:  # the same for all, so found once
-            proposed[:, top(dense[bit][:1], budgets[name])[1]] |= np.uint8(1 << bit)
-        elif name in budgets:
-            proposed[top(dense[bit], budgets[name])] |= np.uint8(1 << bit)
+        if name in budgets:
+            proposed[scores[bit].top(budgets[name])] |= np.uint16(1 << bit)
     query, item = np.nonzero(proposed)
-    raw = (
-        np.stack([d[query, item] for d in dense], axis=1) if len(query) else np.zeros((0, len(GENERATORS)), np.float32)
-    )
+    raw = np.stack([s.at(query, item) for s in scores], axis=1)
     starts = np.searchsorted(query, np.arange(len(visitors)))
     ranks = np.empty_like(raw)
-    scores = np.empty_like(raw)
+    over_best = np.empty_like(raw)
     for g in range(len(GENERATORS)):
         ranks[:, g] = within_query_rank(query, raw[:, g], starts)
-        scores[:, g] = _over_best(query, raw[:, g], starts)
-    return Candidates(query, item, ranks, scores, proposed[query, item])
+        over_best[:, g] = _over_best(query, raw[:, g], starts)
+    return Candidates(query, item, ranks, over_best, proposed[query, item])
 
 
 def within_query_rank(query: np.ndarray, score: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.history import taste
+from models.candidates.scores import Dense
 
 
 class AlsConfig(BaseModel):
@@ -75,13 +76,13 @@ class Als:
         customers = _fold_in(snapshot.history, moved, self.alpha, self.regularization)
         return Als(customers, moved, self.alpha, self.regularization)
 
-    def scores(self, visitors: Visitors) -> np.ndarray:
+    def scores(self, visitors: Visitors) -> Dense:
         out = np.zeros((len(visitors), len(self.items)), np.float32)
         for i, customer in enumerate(visitors.customers):
             if customer >= 0:
                 # One product a visitor: a product over the whole batch would round differently with its size.
                 np.dot(self.items, self.customers[customer], out=out[i])
-        return out
+        return Dense(out)
 
     def arrays(self) -> Arrays:
         settings = np.array([self.alpha, self.regularization])

@@ -1,10 +1,9 @@
 """All generators, fitted together on one snapshot.
 
-A generator gives every item a score for every visitor of a batch, float32[visitors × items]; 0 or less
-means: no reason to propose it. Row i depends on visitor i alone, bit for bit.
+A generator gives every item a score for every visitor of a batch (`models.candidates.scores`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,12 +13,32 @@ from pydantic import BaseModel, ConfigDict
 from features.assemble import SCORES
 from features.snapshot import Snapshot
 from features.visitors import Visitors
-from models.candidates import history, popular
+from models.candidates import history
 from models.candidates.als import Als, AlsConfig
 from models.candidates.base import Arrays
+from models.candidates.content import Content, ContentConfig
+from models.candidates.covisit import Covisit, CovisitConfig
 from models.candidates.item_knn import ItemKnn, ItemKnnConfig
+from models.candidates.neighbours import Neighbours, NeighboursConfig
+from models.candidates.popular import Popular
+from models.candidates.scores import Scores
 
-GeneratorName = Literal["history", "als", "item_knn", "item_knn_last", "item_knn_visit", "popular"]
+GeneratorName = Literal[
+    "history",
+    "neighbours",
+    "als",
+    "item_knn",
+    "item_knn_last",
+    "item_knn_visit",
+    "covisit_last",
+    "covisit_visit",
+    "content",
+    "content_visit",
+    "popular",
+    "popular_segment",
+    "popular_category",
+    "arrivals",
+]
 GENERATORS: tuple[GeneratorName, ...] = get_args(GeneratorName)
 if GENERATORS != SCORES:
     raise RuntimeError(f"the ranker's features expect the scores {SCORES}, the generators are {GENERATORS}")
@@ -34,6 +53,12 @@ class GeneratorsConfig(BaseModel):
     """Matrix factorisation."""
     item_knn: ItemKnnConfig = ItemKnnConfig()
     """Item-to-item neighbours; serves item_knn, item_knn_last and item_knn_visit."""
+    neighbours: NeighboursConfig = NeighboursConfig()
+    """Customers alike."""
+    covisit: CovisitConfig = CovisitConfig()
+    """What is touched soon after what; serves covisit_last and covisit_visit."""
+    content: ContentConfig = ContentConfig()
+    """What is described alike; serves content and content_visit."""
 
 
 @dataclass(frozen=True)
@@ -42,43 +67,81 @@ class Generators:
 
     als: Als
     item_knn: ItemKnn
+    neighbours: Neighbours
+    covisit: Covisit
+    content: Content
+    popular: Popular
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: GeneratorsConfig) -> "Generators":
-        return cls(Als.fit(snapshot, config.als), ItemKnn.fit(snapshot, config.item_knn))
+        return cls(
+            Als.fit(snapshot, config.als),
+            ItemKnn.fit(snapshot, config.item_knn),
+            Neighbours.fit(snapshot, config.neighbours),
+            Covisit.fit(snapshot, config.covisit),
+            Content.fit(snapshot, config.content),
+            Popular.fit(snapshot),
+        )
 
     def onto(self, old: Snapshot, new: Snapshot) -> "Generators":
         """The same generators for another snapshot: a refresh without retraining.
 
-        Items that are new to it have no vector and no neighbours yet; customers are folded in anew.
+        Items that are new to it have no vector yet, and no neighbours but those described alike; customers are
+        folded in, and their neighbours found, anew.
         """
         items = old.items.find(new.items.values.to_pylist())
-        return Generators(self.als.onto(new, items), self.item_knn.onto(items, len(old.items)))
+        return Generators(
+            self.als.onto(new, items),
+            self.item_knn.onto(items),
+            self.neighbours.onto(new),
+            self.covisit.onto(items),
+            self.content.onto(new),
+            Popular.fit(new),
+        )
 
-    def scores(self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
-        match name:
-            case "history":
-                return history.scores(snapshot, visitors)
-            case "als":
-                return self.als.scores(visitors)
-            case "item_knn":
-                return self.item_knn.scores(snapshot, visitors, "history")
-            case "item_knn_last":
-                return self.item_knn.scores(snapshot, visitors, "last_baskets")
-            case "item_knn_visit":
-                return self.item_knn.scores(snapshot, visitors, "visit")
-            case "popular":
-                return popular.scores(snapshot, visitors)
+    def scores(self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors) -> Scores:
+        of: dict[GeneratorName, Callable[[], Scores]] = {
+            "history": lambda: history.scores(snapshot, visitors),
+            "neighbours": lambda: self.neighbours.scores(snapshot, visitors),
+            "als": lambda: self.als.scores(visitors),
+            "item_knn": lambda: self.item_knn.scores(snapshot, visitors, "history"),
+            "item_knn_last": lambda: self.item_knn.scores(snapshot, visitors, "last_baskets"),
+            "item_knn_visit": lambda: self.item_knn.scores(snapshot, visitors, "visit"),
+            "covisit_last": lambda: self.covisit.of_last_orders(snapshot, visitors),
+            "covisit_visit": lambda: self.covisit.of_visit(snapshot, visitors),
+            "content": lambda: self.content.scores(snapshot, visitors, "history"),
+            "content_visit": lambda: self.content.scores(snapshot, visitors, "visit"),
+            "popular": lambda: self.popular.of_everyone(visitors),
+            "popular_segment": lambda: self.popular.of_segment(snapshot, visitors),
+            "popular_category": lambda: self.popular.of_categories(snapshot, visitors),
+            "arrivals": lambda: self.popular.of_arrivals(visitors),
+        }
+        return of[name]()
+
+    def best(self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors, k: int) -> np.ndarray:
+        """int64[visitors × k]: one generator's own list, best first, equal scores by item; -1 beyond its end."""
+        said = self.scores(name, snapshot, visitors)
+        query, item = said.top(k)
+        order = np.lexsort((item, -said.at(query, item), query))
+        query, item = query[order], item[order]
+        out = np.full((len(visitors), k), -1, np.int64)
+        out[query, np.arange(len(query)) - np.searchsorted(query, query)] = item
+        return out
 
     def arrays(self) -> Arrays:
-        return {
-            **{f"als.{k}": v for k, v in self.als.arrays().items()},
-            **{f"item_knn.{k}": v for k, v in self.item_knn.arrays().items()},
-        }
+        parts = {name: getattr(self, name).arrays() for name in self.__dataclass_fields__}
+        return {f"{name}.{k}": v for name, part in parts.items() for k, v in part.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Generators":
         def of(prefix: str) -> Arrays:
             return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
-        return cls(Als.from_arrays(of("als.")), ItemKnn.from_arrays(of("item_knn.")))
+        return cls(
+            Als.from_arrays(of("als.")),
+            ItemKnn.from_arrays(of("item_knn.")),
+            Neighbours.from_arrays(of("neighbours.")),
+            Covisit.from_arrays(of("covisit.")),
+            Content.from_arrays(of("content.")),
+            Popular.from_arrays(of("popular.")),
+        )

@@ -5,6 +5,7 @@ import numpy as np
 from features.history import Histories
 from features.snapshot import Snapshot
 from features.visitors import Visitors
+from models.candidates.scores import Sparse
 
 
 def taste(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
@@ -17,10 +18,10 @@ def taste(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.nda
     return weight
 
 
-def scores(snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
+def scores(snapshot: Snapshot, visitors: Visitors) -> Sparse:
     """Decayed by orders since and by time since: the first is right for frequent buyers, the second for others."""
-    out = np.zeros((len(visitors), len(snapshot.items)), np.float32)
-    query, position = snapshot.history.gather(visitors.customers)
     h = snapshot.history
-    out[query, h.items[position]] = h.column("bought_by_basket")[position] + taste(h, position)
-    return out
+    query, position = h.gather(visitors.customers)
+    starts = np.searchsorted(query, np.arange(len(visitors) + 1))
+    value = h.column("bought_by_basket")[position] + taste(h, position)
+    return Sparse(starts, h.items[position].astype(np.int64), value, len(snapshot.items))

@@ -1,9 +1,21 @@
-"""What sells now: distinct buyers of the last weeks, views where there are few buyers."""
+"""What sells now: to everyone, to the visitor's segment, in the categories they care for, and among what is new."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from features.snapshot import Snapshot
+from features.snapshot import SEGMENT_NAMES, Snapshot
 from features.visitors import Visitors
+from models.candidates.base import Arrays
+from models.candidates.history import taste
+from models.candidates.scores import Grouped, Shared, Sparse
+from models.candidates.similar import asked
+
+ARRIVAL_DAYS = 28.0
+_PER_CATEGORY = 100
+_VISIT_WEIGHT = 3.0  # of the categories of this visit, against those of the history
 
 
 def popularity(snapshot: Snapshot) -> np.ndarray:
@@ -13,6 +25,96 @@ def popularity(snapshot: Snapshot) -> np.ndarray:
     return score.astype(np.float32)
 
 
-def scores(snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
-    """The same for everyone."""
-    return np.broadcast_to(popularity(snapshot), (len(visitors), len(snapshot.items)))
+@dataclass(frozen=True)
+class Popular:
+    """It follows from the snapshot alone.
+
+    `everyone` and `arrivals` float32[items], `segments` float32[RFM segments × items];
+    `categories` is a CSR of each category's best sellers, the first of which counts 1.
+    """
+
+    everyone: np.ndarray
+    arrivals: np.ndarray
+    segments: np.ndarray
+    categories: sparse.csr_matrix
+
+    @classmethod
+    def fit(cls, snapshot: Snapshot) -> "Popular":
+        everyone = popularity(snapshot)
+        return cls(everyone, _arrivals(snapshot), _by_segment(snapshot), _by_category(snapshot, everyone))
+
+    def of_everyone(self, visitors: Visitors) -> Shared:
+        return Shared(self.everyone, len(visitors))
+
+    def of_arrivals(self, visitors: Visitors) -> Shared:
+        return Shared(self.arrivals, len(visitors))
+
+    def of_segment(self, snapshot: Snapshot, visitors: Visitors) -> Grouped:
+        """Nothing for those whom the snapshot does not know."""
+        known = visitors.customers >= 0
+        if not len(snapshot.segments):
+            return Grouped(self.segments, np.full(len(visitors), -1))
+        segment = snapshot.segments[np.maximum(visitors.customers, 0)].astype(np.int64)
+        return Grouped(self.segments, np.where(known, segment, -1))
+
+    def of_categories(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
+        """Best sellers of a category × the visitor's share of it, in the history and in this visit."""
+        shape = (len(visitors), self.categories.shape[0])
+        wanted = sparse.csr_matrix(shape, dtype=np.float32)
+        for basis, worth in (("history", 1.0), ("visit", _VISIT_WEIGHT)):
+            query, item, weight = asked(snapshot, visitors, basis)  # type: ignore[arg-type]
+            code = snapshot.categories[item]
+            query, code, weight = query[code >= 0], code[code >= 0], weight[code >= 0]
+            whole = np.bincount(query, weight, minlength=len(visitors))
+            share = (worth * weight / np.maximum(whole[query], 1e-9)).astype(np.float32)
+            wanted = wanted + sparse.csr_matrix((share, (query, code)), shape=shape)
+        return Sparse.of(wanted @ self.categories)
+
+    def arrays(self) -> Arrays:
+        best = self.categories
+        return {
+            "everyone": self.everyone,
+            "arrivals": self.arrivals,
+            "segments": self.segments,
+            "indptr": best.indptr,
+            "indices": best.indices,
+            "data": best.data,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Popular":
+        parts = tuple(arrays[name] for name in ("data", "indices", "indptr"))
+        shape = (len(arrays["indptr"]) - 1, len(arrays["everyone"]))
+        categories = sparse.csr_matrix(parts, shape=shape)
+        return cls(arrays["everyone"], arrays["arrivals"], arrays["segments"], categories)
+
+
+def _arrivals(snapshot: Snapshot) -> np.ndarray:
+    """What is new, by buyers and views for its time on sale."""
+    item = snapshot.item
+    age = item("age_days")
+    pace = (item("buyers_28d") + 0.1 * item("views_28d") + 1e-3) / (age + 7)
+    return np.where(age <= ARRIVAL_DAYS, pace, 0).astype(np.float32)
+
+
+def _by_segment(snapshot: Snapshot) -> np.ndarray:
+    """Decayed purchases, carts and views of each RFM segment's customers."""
+    h = snapshot.history
+    customer = np.repeat(np.arange(len(snapshot.customers)), np.diff(h.indptr))
+    shape = (len(SEGMENT_NAMES), len(snapshot.items))
+    key = snapshot.segments[customer].astype(np.int64) * shape[1] + h.items
+    return np.bincount(key, taste(h), shape[0] * shape[1]).reshape(shape).astype(np.float32)
+
+
+def _by_category(snapshot: Snapshot, everyone: np.ndarray) -> sparse.csr_matrix:
+    items = np.flatnonzero(snapshot.categories >= 0)
+    order = items[np.lexsort((items, -everyone[items], snapshot.categories[items]))]
+    code = snapshot.categories[order].astype(np.int64)
+    first = np.searchsorted(code, np.arange(int(code.max(initial=-1)) + 1))
+    place = np.arange(len(order)) - first[code]
+    keep = place < _PER_CATEGORY
+    value = everyone[order] / everyone[order[first]][code]
+    shape = (len(first), len(everyone))
+    matrix = sparse.csr_matrix((value[keep], (code[keep], order[keep])), shape=shape, dtype=np.float32)
+    matrix.sort_indices()
+    return matrix

@@ -1,0 +1,88 @@
+"""What customers alike take: the neighbours' half of TIFU-KNN (Hu et al. 2020, SIGIR), by the library `implicit`.
+
+A customer is the vector of their items, each weighed by orders decayed per later order and by time; neighbours are
+those with the largest cosine. The other half, the customer's own vector, is the generator `history`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, PositiveInt
+from scipy import sparse
+
+from features.snapshot import Snapshot
+from features.threads import THREADS
+from features.visitors import Visitors
+from models.candidates.base import Arrays
+from models.candidates.history import taste
+from models.candidates.scores import Sparse
+
+
+class NeighboursConfig(BaseModel):
+    """Who is alike."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    neighbours: PositiveInt = 100
+    """Most alike customers kept for each."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """CSR over customers: each one's neighbours and their weights, which add up to 1.
+
+    They follow from the snapshot alone and are found anew for another one.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+    neighbours: int
+
+    @classmethod
+    def fit(cls, snapshot: Snapshot, config: NeighboursConfig) -> "Neighbours":
+        from implicit.nearest_neighbours import all_pairs_knn
+
+        customers = _vectors(snapshot)
+        norms = np.sqrt(np.asarray(customers.multiply(customers).sum(axis=1)).ravel())
+        alike = all_pairs_knn(
+            (sparse.diags(1 / np.maximum(norms, 1e-9)) @ customers).T.tocsr().astype(np.float64),
+            min(config.neighbours + 1, len(snapshot.customers)),
+            num_threads=THREADS,
+            show_progress=False,
+        ).tocsr()
+        alike.setdiag(0)
+        alike.eliminate_zeros()
+        alike.sort_indices()
+        total = np.asarray(alike.sum(axis=1)).ravel()
+        alike = (sparse.diags(1 / np.maximum(total, 1e-9)) @ alike).tocsr()
+        indptr, indices = alike.indptr.astype(np.int64), alike.indices.astype(np.int32)
+        return cls(indptr, indices, alike.data.astype(np.float32), config.neighbours)
+
+    def onto(self, snapshot: Snapshot) -> "Neighbours":
+        return Neighbours.fit(snapshot, NeighboursConfig(neighbours=self.neighbours))
+
+    def scores(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
+        """The neighbours' weighted mean vector."""
+        n = len(snapshot.customers)
+        alike = sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(n, n))
+        known = np.flatnonzero(visitors.customers >= 0)
+        one = np.ones(len(known), np.float32)
+        who = sparse.csr_matrix((one, (known, visitors.customers[known])), shape=(len(visitors), n))
+        return Sparse.of(who @ alike @ _vectors(snapshot))
+
+    def arrays(self) -> Arrays:
+        settings = np.array([self.neighbours])
+        return {"indptr": self.indptr, "indices": self.indices, "data": self.data, "settings": settings}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Neighbours":
+        return cls(arrays["indptr"], arrays["indices"], arrays["data"], int(arrays["settings"][0]))
+
+
+def _vectors(snapshot: Snapshot) -> sparse.csr_matrix:
+    """float32[customers × items]; the arrays of the history are not copied where they need not be."""
+    h = snapshot.history
+    values = h.column("bought_by_basket") + taste(h)
+    return sparse.csr_matrix((values, h.items, h.indptr), shape=(len(snapshot.customers), len(snapshot.items)))

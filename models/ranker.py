@@ -1,13 +1,14 @@
 """LightGBM LambdaRank (Burges 2010): orders the candidates of one visitor."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from features.assemble import NAMES
 from features.threads import THREADS
+from models.space import Between
 
 if TYPE_CHECKING:
     import lightgbm
@@ -22,19 +23,19 @@ class RankerConfig(BaseModel):
     """Most trees; prediction time is linear in them."""
     patience: PositiveInt = 30
     """Trees without a better NDCG@10 on the validation window after which no more are grown."""
-    learning_rate: PositiveFloat = 0.1
+    learning_rate: Annotated[PositiveFloat, Between(0.03, 0.2, log=True)] = 0.1
     """How much of each tree's advice is taken."""
-    leaves: int = Field(31, ge=2)
+    leaves: Annotated[int, Between(7, 63, log=True)] = Field(31, ge=2)
     """Leaves a tree."""
-    min_leaf: PositiveInt = 100
+    min_leaf: Annotated[PositiveInt, Between(20, 500, log=True)] = 100
     """Fewest candidates a leaf may stand on."""
-    feature_fraction: float = Field(0.5, gt=0, le=1)
+    feature_fraction: Annotated[float, Between(0.2, 1.0)] = Field(0.5, gt=0, le=1)
     """Share of the features each tree may look at."""
-    bagging_fraction: float = Field(0.7, gt=0, le=1)
+    bagging_fraction: Annotated[float, Between(0.4, 1.0)] = Field(0.7, gt=0, le=1)
     """Share of the candidates each tree learns from."""
-    truncation: PositiveInt = 30
+    truncation: Annotated[PositiveInt, Between(15, 100, log=True)] = 30
     """How deep in the list the order matters; below about three times the cut-off of the metric loses quality."""
-    l2: NonNegativeFloat = 5.0
+    l2: Annotated[NonNegativeFloat, Between(0.1, 50.0, log=True)] = 5.0
     """Weight of the squared leaf values."""
     seed: NonNegativeInt = 7
     """Which features and candidates each tree gets."""
@@ -53,6 +54,30 @@ class Grouped(Protocol):
     def groups(self) -> np.ndarray: ...
 
 
+def parameters(config: RankerConfig, rows: int) -> dict[str, Any]:
+    """LightGBM's own settings, for `rows` candidates to learn from."""
+    return {
+        "objective": "lambdarank",
+        "metric": "ndcg",
+        "eval_at": [10],
+        "lambdarank_truncation_level": config.truncation,
+        "learning_rate": config.learning_rate,
+        "num_leaves": config.leaves,
+        "min_data_in_leaf": min(config.min_leaf, max(5, rows // 100)),
+        "feature_fraction": config.feature_fraction,
+        "bagging_fraction": config.bagging_fraction,
+        # Rows, not queries: with bagging_by_query two threads do not always grow the same trees from the same
+        # data, `deterministic` or not (LightGBM 4.7, seen on small data).
+        "bagging_freq": 1,
+        "lambda_l2": config.l2,
+        "seed": config.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": THREADS,
+        "verbosity": -1,
+    }
+
+
 @dataclass(frozen=True)
 class Ranker:
     """A trained booster over the columns of `features.assemble`."""
@@ -65,31 +90,12 @@ class Ranker:
         import lightgbm
 
         data = lightgbm.Dataset(examples.matrix, examples.labels, group=examples.groups, feature_name=NAMES)
-        parameters = {
-            "objective": "lambdarank",
-            "metric": "ndcg",
-            "eval_at": [10],
-            "lambdarank_truncation_level": config.truncation,
-            "learning_rate": config.learning_rate,
-            "num_leaves": config.leaves,
-            "min_data_in_leaf": min(config.min_leaf, max(5, len(examples.labels) // 100)),
-            "feature_fraction": config.feature_fraction,
-            "bagging_fraction": config.bagging_fraction,
-            # Rows, not queries: with bagging_by_query two threads do not always grow the same trees from the same
-            # data, `deterministic` or not (LightGBM 4.7, seen on small data).
-            "bagging_freq": 1,
-            "lambda_l2": config.l2,
-            "seed": config.seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": THREADS,
-            "verbosity": -1,
-        }
+        settings = parameters(config, len(examples.labels))
         if validation is None or not len(validation.groups):
-            return cls(lightgbm.train(parameters, data, num_boost_round=config.rounds))
+            return cls(lightgbm.train(settings, data, num_boost_round=config.rounds))
         unseen = data.create_valid(validation.matrix, validation.labels, group=validation.groups)
         stop = lightgbm.early_stopping(config.patience, verbose=False)
-        return cls(lightgbm.train(parameters, data, config.rounds, valid_sets=[unseen], callbacks=[stop]))
+        return cls(lightgbm.train(settings, data, config.rounds, valid_sets=[unseen], callbacks=[stop]))
 
     @property
     def trees(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
@@ -11,6 +12,7 @@ from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
 from models.ranker import Ranker, RankerConfig
+from models.space import Between
 
 
 class TwoStageConfig(BaseModel):
@@ -18,7 +20,7 @@ class TwoStageConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    budgets: dict[GeneratorName, PositiveInt]
+    budgets: Annotated[dict[GeneratorName, PositiveInt], Between(10, 120, log=True)]
     """Most candidates each generator may propose."""
     ranker: RankerConfig = RankerConfig()
     """The ranker's settings."""

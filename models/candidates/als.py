@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
@@ -12,8 +13,9 @@ from features.snapshot import Snapshot
 from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.history import taste
 from models.candidates.scores import Dense
+from models.candidates.taste import taste
+from models.space import Between
 
 
 class AlsConfig(BaseModel):
@@ -21,13 +23,13 @@ class AlsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    factors: PositiveInt = 64
+    factors: Annotated[PositiveInt, Between(16, 128, log=True, only="one_to_one")] = 64
     """Length of a customer's and an item's vector."""
     iterations: PositiveInt = 12
     """Alternations between customers and items."""
-    regularization: PositiveFloat = 0.1
+    regularization: Annotated[PositiveFloat, Between(0.01, 1.0, log=True, only="one_to_one")] = 0.1
     """Weight of the vectors' squared length."""
-    alpha: PositiveFloat = 5.0
+    alpha: Annotated[PositiveFloat, Between(1.0, 40.0, log=True, only="one_to_one")] = 5.0
     """Confidence in one undecayed purchase, against 1 for an item that was never touched."""
     seed: NonNegativeInt = 7
     """Where the vectors start."""

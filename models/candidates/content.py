@@ -6,6 +6,7 @@ It needs no visitor to have touched an item, so it is the one generator that can
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -16,7 +17,9 @@ from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.scores import Sparse
-from models.candidates.similar import Basis, Similar, asked
+from models.candidates.similar import Similar
+from models.candidates.taste import Basis, asked
+from models.space import Between
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -26,9 +29,9 @@ class ContentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    neighbours: PositiveInt = 50
+    neighbours: Annotated[PositiveInt, Between(20, 100, log=True)] = 50
     """Most alike items kept for each item."""
-    common: float = Field(0.1, gt=0, le=1)
+    common: Annotated[float, Between(0.02, 0.5, log=True)] = Field(0.1, gt=0, le=1)
     """A word in a larger share of the items says nothing of any."""
 
 

@@ -8,6 +8,7 @@ weight: between counts, which favour what sells anyway, and shares, which favour
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
@@ -19,7 +20,9 @@ from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.scores import Sparse
-from models.candidates.similar import Similar, asked
+from models.candidates.similar import Similar
+from models.candidates.taste import asked
+from models.space import Between
 
 REACH = 10
 HALF_LIFE_TOUCHES = 3.0
@@ -33,9 +36,9 @@ class CovisitConfig(BaseModel):
 
     neighbours: PositiveInt = 100
     """Most items kept for each item."""
-    half_life_days: PositiveFloat = 28.0
+    half_life_days: Annotated[PositiveFloat, Between(7.0, 90.0, log=True)] = 28.0
     """How soon a pair counts half."""
-    order_gap_days: PositiveFloat = 90.0
+    order_gap_days: Annotated[PositiveFloat, Between(20.0, 180.0, log=True, only="one_to_one")] = 90.0
     """A next order later than this is no answer to the one before."""
 
 

@@ -25,6 +25,7 @@ from models.candidates.scores import Scores
 
 GeneratorName = Literal[
     "history",
+    "visit",
     "neighbours",
     "als",
     "item_knn",
@@ -102,6 +103,7 @@ class Generators:
     def scores(self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors) -> Scores:
         of: dict[GeneratorName, Callable[[], Scores]] = {
             "history": lambda: history.scores(snapshot, visitors),
+            "visit": lambda: history.visited(snapshot, visitors),
             "neighbours": lambda: self.neighbours.scores(snapshot, visitors),
             "als": lambda: self.als.scores(visitors),
             "item_knn": lambda: self.item_knn.scores(snapshot, visitors, "history"),

@@ -1,21 +1,19 @@
 """Buy it again: what the customer has bought, carted or viewed, recent and frequent first."""
 
 import numpy as np
+from scipy import sparse
 
-from features.history import Histories
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.scores import Sparse
+from models.candidates.taste import asked, taste
 
 
-def taste(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """float32: purchases, carts and views of some pairs (default: all) as decayed purchases."""
-    weight: np.ndarray = (
-        history.column("bought_decayed")[pairs]
-        + np.float32(0.4) * history.column("carts_decayed")[pairs]
-        + np.float32(0.1) * history.column("views_decayed")[pairs]
-    )
-    return weight
+def visited(snapshot: Snapshot, visitors: Visitors) -> Sparse:
+    """What this visit has touched, the strongest and latest touches first."""
+    query, item, weight = asked(snapshot, visitors, "visit")
+    shape = (len(visitors), len(snapshot.items))
+    return Sparse.of(sparse.csr_matrix((weight.astype(np.float32), (query, item)), shape=shape))
 
 
 def scores(snapshot: Snapshot, visitors: Visitors) -> Sparse:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
@@ -11,9 +12,10 @@ from features.snapshot import Snapshot
 from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.history import taste
 from models.candidates.scores import Sparse
-from models.candidates.similar import Basis, Similar, asked
+from models.candidates.similar import Similar
+from models.candidates.taste import Basis, asked, taste
+from models.space import Between
 
 
 class ItemKnnConfig(BaseModel):
@@ -23,15 +25,15 @@ class ItemKnnConfig(BaseModel):
 
     neighbours: PositiveInt = 100
     """Most alike items kept for each item."""
-    k1: float = 100.0
+    k1: Annotated[float, Between(1.0, 1000.0, log=True)] = 100.0
     """BM25: how soon more events of one visitor with one item stop to count; large means late."""
-    b: float = 0.5
+    b: Annotated[float, Between(0.0, 1.0)] = 0.5
     """BM25: how much the events of visitors with many items count for less, 0 not at all."""
-    damping: float = 0.5
+    damping: Annotated[float, Between(0.0, 1.0)] = 0.5
     """0 prefers items with many visitors (dot product), 1 treats all alike (cosine)."""
-    last_baskets: PositiveInt = 2
+    last_baskets: Annotated[PositiveInt, Between(1, 5, only="one_to_one")] = 2
     """How many of the latest orders the basis `last_baskets` looks at."""
-    visit_decay: float = 0.8
+    visit_decay: Annotated[float, Between(0.5, 1.0, only="predictive")] = 0.8
     """Weight of an event of the visit per later event."""
 
 

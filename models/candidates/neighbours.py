@@ -6,6 +6,7 @@ those with the largest cosine. The other half, the customer's own vector, is the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
@@ -15,8 +16,9 @@ from features.snapshot import Snapshot
 from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.history import taste
 from models.candidates.scores import Sparse
+from models.candidates.taste import taste
+from models.space import Between
 
 
 class NeighboursConfig(BaseModel):
@@ -24,7 +26,7 @@ class NeighboursConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    neighbours: PositiveInt = 100
+    neighbours: Annotated[PositiveInt, Between(20, 300, log=True, only="one_to_one")] = 100
     """Most alike customers kept for each."""
 
 

@@ -9,9 +9,8 @@ from scipy import sparse
 from features.snapshot import SEGMENT_NAMES, Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.history import taste
 from models.candidates.scores import Grouped, Shared, Sparse
-from models.candidates.similar import asked
+from models.candidates.taste import asked, taste
 
 ARRIVAL_DAYS = 28.0
 _PER_CATEGORY = 100

@@ -1,18 +1,12 @@
-"""Item to item: a sparse matrix of similarities, and what follows from it for a visitor."""
+"""Item to item: a sparse matrix of similarities, and what follows from it for a visitor's items."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
-from features.snapshot import Snapshot
-from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.history import taste
 from models.candidates.scores import Sparse
-
-Basis = Literal["history", "last_baskets", "visit"]
 
 
 @dataclass(frozen=True)
@@ -60,24 +54,3 @@ class Similar:
 
     def arrays(self) -> Arrays:
         return {"indptr": self.indptr, "indices": self.indices, "data": self.data}
-
-
-def asked(
-    snapshot: Snapshot, visitors: Visitors, basis: Basis, last_baskets: float = 2, visit_decay: float = 0.8
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(query, item, weight): the items a visitor is judged by.
-
-    All they have had to do with, by decayed purchases; those of their last orders, all alike; or those of the
-    visit, by kind of event and `visit_decay` for each later event.
-    """
-    if basis == "visit":
-        wanted = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
-        weight = visitors.weight[wanted] * np.float32(visit_decay) ** visitors.back[wanted]
-        return visitors.query[wanted], visitors.item[wanted], weight
-    h = snapshot.history
-    query, position = h.gather(visitors.customers)
-    if basis == "last_baskets":
-        keep = h.column("baskets_back")[position] < last_baskets
-        query, position = query[keep], position[keep]
-        return query, h.items[position], np.ones(len(position), np.float32)
-    return query, h.items[position], np.log1p(taste(h, position))

@@ -1,0 +1,42 @@
+"""What a visitor is judged by: items, and how much each of them counts."""
+
+from typing import Literal
+
+import numpy as np
+
+from features.history import Histories
+from features.snapshot import Snapshot
+from features.visitors import Visitors
+
+Basis = Literal["history", "last_baskets", "visit"]
+
+
+def taste(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """float32: purchases, carts and views of some pairs (default: all) as decayed purchases."""
+    weight: np.ndarray = (
+        history.column("bought_decayed")[pairs]
+        + np.float32(0.4) * history.column("carts_decayed")[pairs]
+        + np.float32(0.1) * history.column("views_decayed")[pairs]
+    )
+    return weight
+
+
+def asked(
+    snapshot: Snapshot, visitors: Visitors, basis: Basis, last_baskets: float = 2, visit_decay: float = 0.8
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(query, item, weight): the items a visitor is judged by.
+
+    All they have had to do with, by decayed purchases; those of their last orders, all alike; or those of the
+    visit, by kind of event and `visit_decay` for each later event.
+    """
+    if basis == "visit":
+        wanted = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
+        weight = visitors.weight[wanted] * np.float32(visit_decay) ** visitors.back[wanted]
+        return visitors.query[wanted], visitors.item[wanted], weight
+    h = snapshot.history
+    query, position = h.gather(visitors.customers)
+    if basis == "last_baskets":
+        keep = h.column("baskets_back")[position] < last_baskets
+        query, position = query[keep], position[keep]
+        return query, h.items[position], np.ones(len(position), np.float32)
+    return query, h.items[position], np.log1p(taste(h, position))

@@ -1,0 +1,20 @@
+"""Where tuning looks for a setting: a range beside the field, `Annotated[PositiveInt, Between(7, 63, log=True)]`.
+
+A field without a range is not tuned. On a field that holds a mapping, the range is that of each of its values.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Between:
+    """From `low` to `high`, both included; `log`: as likely between 1 and 10 as between 10 and 100.
+
+    `only`: the recommender that the setting matters to, where it is one of the two.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    only: Literal["one_to_one", "predictive"] | None = None

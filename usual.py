@@ -52,11 +52,14 @@ Model = Annotated[
 def fit_and_log(settings: Any, event_log: Any, recipe: Any, end: int | None = None) -> tuple[Any, Any]:
     from training import tracking
     from training.progress import steps
+    from training.stopwatch import Stopwatch
     from training.train import train as fit
 
     with steps() as step:
-        result = fit(event_log, recipe, end, step)
-    return result, tracking.log_run(result, event_log, settings)
+        watch = Stopwatch(step)
+        result = fit(event_log, recipe, end, watch)
+        seconds = watch.seconds()
+    return result, tracking.log_run(result, event_log, settings, seconds)
 
 
 def say(text: str) -> None:
@@ -239,32 +242,74 @@ def train(
 
 
 @app.command()
+def tune(
+    log: LogDir,
+    trials: Annotated[int, typer.Option(min=1, help="How many trials in all, with those the study already has.")],
+    until: Annotated[str | None, typer.Option(help="Use events before this time; default: all of the log.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Where to begin; default: training/recipe.yml.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the recipe that came of it; default: USUAL_HOME/best-recipe.yml.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study; the same name goes on with it. Default: by what it is about.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="Hold-out metric to tune for: RECOMMENDER_METRIC, as `train` prints.")
+    ] = "one_to_one_ndcg_at_10",
+    as_json: Json = False,
+) -> None:
+    """Try many recipes on a hold-out, log each to MLflow, and write the best, if it is better, as a recipe."""
+    from features import clock
+    from features.log import EventLog
+    from training import config, tune_report
+    from training import recipe as recipes
+    from training import tune as tuning
+    from training.progress import steps
+
+    settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
+    end = clock.parse(until, "--until") if until else None
+    target = out or home() / "best-recipe.yml"
+    source = (recipe or recipes.DEFAULT).read_text()
+    task = tuning.Task(event_log, chosen, source, trials, target, end, metric, name)
+    with steps() as step:
+        outcome, logged = tuning.tune(task, settings, step)
+    answer(tune_report.as_dict(outcome, logged, target), as_json, tune_report.text(outcome, logged, target))
+
+
+@app.command()
 def evaluate(
     log: LogDir,
     start: Annotated[str, typer.Option("--from", help="Start of the window, ISO 8601.")],
     end: Annotated[str, typer.Option("--to", help="End of the window (not included).")],
     model: Model = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Of a simulated log: directory of its truth, to tell how much of the reachable is reached."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet, one row per query with everything measured.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Replay a model on a window it has not seen."""
+    """Replay a model on a window it has not seen, against simple baselines and by groups of customers and visits."""
     from features import clock
     from features.log import EventLog
+    from features.sources.simulated_truth import Truth
     from training import recipe, report
-    from training.evaluate import prefixed
     from training.replay import replay
 
+    if out:
+        report.check_out(out)
     evaluations = replay(
         _bundle(model),
         EventLog.open(log),
         clock.parse(start, "--from"),
         clock.parse(end, "--to"),
         recipe.load(),
+        Truth.load(truth) if truth else None,
     )
-    answer(
-        prefixed(evaluations),
-        as_json,
-        report.metrics_table(evaluations),
-    )
+    if out:
+        report.write_queries(evaluations, out)
+    text = f"{report.metrics_table(evaluations)}\n{report.breakdown_table(evaluations)}"
+    answer(report.evaluations_as_dict(evaluations), as_json, text + (f"\n\nwritten to {out}" if out else ""))
 
 
 @app.command()
@@ -281,8 +326,7 @@ def promote(
     from training.promote import promote as decide
 
     verdict = decide(config.load(), force, EventLog.open(log) if log else None)
-    outcome = f"champion is version {verdict.champion}" if verdict.promoted else "refused"
-    answer(vars(verdict), as_json, f"{outcome}: {verdict.reason}")
+    answer(vars(verdict), as_json, verdict.text())
     if not verdict.promoted:
         raise typer.Exit(1)
 
@@ -294,7 +338,7 @@ def rollback(as_json: Json = False) -> None:
     from training.promote import rollback as undo
 
     verdict = undo(config.load())
-    answer(vars(verdict), as_json, f"champion is version {verdict.champion}: {verdict.reason}")
+    answer(vars(verdict), as_json, verdict.text())
 
 
 @app.command()
@@ -325,6 +369,37 @@ def recommend(
     batch.write(made, out)
     summary = {"customers": made["customer_id"].n_unique(), "rows": made.height, "out": str(out)}
     answer(summary, as_json, f"{summary['rows']:,} rows for {summary['customers']:,} customers written to {out}")
+
+
+@app.command()
+def explain(
+    customer: Annotated[str | None, typer.Option(help="The customer_id; default: somebody unknown.")] = None,
+    item: Annotated[
+        list[str] | None, typer.Option(help="This product, recommended or not; may be given more than once.")
+    ] = None,
+    viewed: Annotated[
+        list[str] | None, typer.Option(help="A product looked at in this visit; may be given more than once.")
+    ] = None,
+    model: Model = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Log whose catalog has the products' titles.")] = None,
+    k: Annotated[int, typer.Option(min=1, help="Without --item: how many products.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Say why products are recommended to a customer, and what the ranker made of each."""
+    from features.log import EventLog
+    from models.explain import explain as why
+    from models.ranking import Request
+    from models.recommender import BundleRecommender
+
+    titles = {}
+    if log:
+        rows = EventLog.open(log).catalog().select("item_id", "title").iter_rows()
+        titles = {item_id: title for item_id, title in rows if title}
+    request = Request(k, customer, tuple((i, "view_item") for i in viewed or ()))
+    explanation = why(BundleRecommender(_bundle(model)), request, item or ())
+    if viewed and not explanation.visit:
+        say("--viewed changes nothing: a customer with a history is ranked by that alone")
+    answer(explanation.as_dict(titles=titles), as_json, explanation.text(titles=titles, features=bool(item)))
 
 
 @app.command()

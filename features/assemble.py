@@ -19,8 +19,8 @@ from features.visitors import Visitors
 # Scores that candidates come with. A refitted generator shifts in scale, so the ranker sees the rank among
 # the visitor's candidates (0 = best, ties share the better rank) and the score over the best one.
 SCORES = (
-    "history", "visit", "neighbours", "als", "item_knn", "item_knn_last", "item_knn_visit", "covisit_last", "covisit_visit",
-    "content", "content_visit", "popular", "popular_segment", "popular_category", "arrivals",
+    "history", "visit", "neighbours", "als", "item_knn", "item_knn_last", "item_knn_visit", "covisit_last",
+    "covisit_visit", "content", "content_visit", "popular", "popular_segment", "popular_category", "arrivals",
 )  # fmt: skip
 
 CROSS_COLUMNS = (

@@ -3,34 +3,12 @@
 matplotlib is imported when a plot is made, so what serves does not need it.
 """
 
-import io
-import re
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-# Drawn in the first, shown in the second: the page's style sheet says what they are by day and by night.
-_COLOURS = {"#010203": "currentColor", "#4477aa": "var(--one)", "#cc6644": "var(--two)", "#a0a0a1": "var(--line)"}
-_INK, _ONE, _TWO, _LINE = _COLOURS
-_SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "segments",
-    "text.parse_math": False,
-    "font.size": 11,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _LINE,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _LINE,
-    "grid.linewidth": 0.4,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-}
+from features.svg import ONE, TWO, element
 
 
 def paired_bars(labels: Sequence[str], one: Sequence[float], two: Sequence[float], words: tuple[str, str]) -> str:
@@ -38,8 +16,8 @@ def paired_bars(labels: Sequence[str], one: Sequence[float], two: Sequence[float
 
     def draw(axes: Any) -> None:
         y = np.arange(len(labels))[::-1]
-        axes.barh(y + 0.2, 100 * np.asarray(one), height=0.38, color=_ONE, label=words[0])
-        axes.barh(y - 0.2, 100 * np.asarray(two), height=0.38, color=_TWO, label=words[1])
+        axes.barh(y + 0.2, 100 * np.asarray(one), height=0.38, color=ONE, label=words[0])
+        axes.barh(y - 0.2, 100 * np.asarray(two), height=0.38, color=TWO, label=words[1])
         axes.set_yticks(y, labels)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
@@ -47,7 +25,7 @@ def paired_bars(labels: Sequence[str], one: Sequence[float], two: Sequence[float
         axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
 
     told = ", ".join(f"{n} {a:.1%} and {b:.1%}" for n, a, b in zip(labels, one, two, strict=True))
-    return _svg(draw, f"{words[0]} and {words[1]}, by group: {told}", height=0.9 + 0.36 * len(labels))
+    return element(draw, f"{words[0]} and {words[1]}, by group: {told}", height=0.9 + 0.36 * len(labels))
 
 
 def heat(counts: np.ndarray) -> str:
@@ -58,7 +36,7 @@ def heat(counts: np.ndarray) -> str:
 
         for (r, f), n in np.ndenumerate(counts):
             strength = 0.05 + 0.6 * float(np.sqrt(n / max(1, counts.max())))
-            axes.add_patch(Rectangle((f + 0.52, r + 0.52), 0.96, 0.96, facecolor=_ONE, alpha=strength, linewidth=0))
+            axes.add_patch(Rectangle((f + 0.52, r + 0.52), 0.96, 0.96, facecolor=ONE, alpha=strength, linewidth=0))
             axes.text(f + 1, r + 1, f"{n:,}", ha="center", va="center")
         axes.set(xlim=(0.5, 5.5), ylim=(0.5, 5.5), xticks=range(1, 6), yticks=range(1, 6))
         axes.set_xlabel("frequency score (5 = most orders)")
@@ -68,7 +46,7 @@ def heat(counts: np.ndarray) -> str:
 
     most = np.unravel_index(int(np.argmax(counts)), counts.shape)
     told = f"the fullest cell is recency {most[0] + 1}, frequency {most[1] + 1} with {counts.max():,} customers"
-    return _svg(draw, f"Buyers by recency and frequency score: {told}", height=3.6)
+    return element(draw, f"Buyers by recency and frequency score: {told}", height=3.6)
 
 
 def value_histogram(values: np.ndarray) -> str:
@@ -76,7 +54,7 @@ def value_histogram(values: np.ndarray) -> str:
 
     def draw(axes: Any) -> None:
         top = max(10.0, float(values.max()))
-        axes.hist(np.maximum(values, 1), bins=np.geomspace(1, top, 31), color=_ONE)
+        axes.hist(np.maximum(values, 1), bins=np.geomspace(1, top, 31), color=ONE)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         axes.minorticks_off()
@@ -86,7 +64,7 @@ def value_histogram(values: np.ndarray) -> str:
         axes.set_ylabel("customers")
 
     told = f"median {np.median(values):,.2f}, highest {values.max():,.2f}"
-    return _svg(draw, f"Buyers by expected value of the next 365 days: {told}", height=2.9)
+    return element(draw, f"Buyers by expected value of the next 365 days: {told}", height=2.9)
 
 
 def tenths(one: Sequence[int], two: Sequence[int], words: tuple[str, str]) -> str:
@@ -94,8 +72,8 @@ def tenths(one: Sequence[int], two: Sequence[int], words: tuple[str, str]) -> st
 
     def draw(axes: Any) -> None:
         x = np.arange(10)
-        axes.bar(x - 0.2, one, width=0.38, color=_ONE, label=words[0])
-        axes.bar(x + 0.2, two, width=0.38, color=_TWO, label=words[1])
+        axes.bar(x - 0.2, one, width=0.38, color=ONE, label=words[0])
+        axes.bar(x + 0.2, two, width=0.38, color=TWO, label=words[1])
         axes.set_xticks(np.arange(0, 11, 2) - 0.5, [f"{10 * n}%" for n in range(0, 11, 2)])
         axes.yaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
         axes.grid(axis="y")
@@ -104,27 +82,4 @@ def tenths(one: Sequence[int], two: Sequence[int], words: tuple[str, str]) -> st
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1)
 
     told = "; ".join(f"{w}: {', '.join(f'{n:,}' for n in counts)}" for w, counts in zip(words, (one, two), strict=True))
-    return _svg(draw, f"Buyers per tenth of probability, from 0–10% to 90–100%. {told}", height=3.1)
-
-
-def _svg(draw: Callable[[Any], None], told: str, height: float) -> str:
-    """An SVG element that says what it shows to who cannot see it; `height` in inches, the width is five."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    text = io.StringIO()
-    with rc_context(_SETTINGS):
-        figure = Figure(figsize=(5, height), layout="constrained")
-        draw(figure.subplots())
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<g id=\"[^\"]*\"", "<g", svg)  # several plots in one page would repeat them
-    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
-    for drawn, shown in _COLOURS.items():
-        svg = svg.replace(drawn, shown)
-    size = re.search(r"viewBox=\"[^\"]*\"", svg)
-    opening = f'<svg {size.group() if size else ""} role="img" aria-label="{escape(told)}"'
-    opening += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-    return re.sub(r"^<svg[^>]*>", lambda _: f"{opening}<title>{escape(told)}</title>", svg, count=1)
+    return element(draw, f"Buyers per tenth of probability, from 0–10% to 90–100%. {told}", height=3.1)

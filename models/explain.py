@@ -15,10 +15,11 @@ from models.bundle import Bundle
 from models.candidates.generators import GENERATORS, Generators
 from models.contributions import Contributions, contributions
 from models.ranking import Ranking, Request
+from models.reason_codes import Reason
 from models.reason_texts import ENGLISH, Language
-from models.reasons import Reason, reasons
+from models.reasons import reasons
 from models.recommender import BundleRecommender
-from models.two_stage import Candidates, TwoStage, propose, within_query_rank
+from models.two_stage import Candidates, TwoStage, candidates, propose
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,8 @@ def _names(proposed: int) -> tuple[str, ...]:
 
 def scored(generators: Generators, snapshot: Snapshot, visitors: Visitors, item: np.ndarray) -> Candidates:
     """One visitor's `item` (rising) as candidates, whoever proposes them: `two_stage.propose` for a given union."""
-    query = np.zeros(len(item), np.int64)
-    raw = np.stack([generators.scores(name, snapshot, visitors).at(query, item) for name in GENERATORS], axis=1)
-    ranks = np.stack([within_query_rank(query, column, np.zeros(1, np.int64)) for column in raw.T], axis=1)
-    best = raw.max(axis=0, initial=-np.inf)
-    over_best = np.where(best > 0, raw / np.where(best > 0, best, 1), np.float32(0))
-    return Candidates(query, item, ranks, over_best.astype(np.float32), np.zeros(len(item), np.uint16))
+    scores = [generators.scores(name, snapshot, visitors) for name in GENERATORS]
+    return candidates(scores, np.zeros(len(item), np.int64), item, np.zeros(len(item), np.uint16))
 
 
 def _item(item: Explained, language: Language, titles: Mapping[str, str]) -> dict[str, Any]:
@@ -204,8 +201,15 @@ def _lines(item: Explained, language: Language, titles: Mapping[str, str]) -> li
         lines.append("      No generator proposed it; rank and score are those it would have had if one had.")
     if item.ranked is None:
         return [*lines, "      The ranker had no say in it: it is there by its sales."]
-    parts = ", ".join(f"{name} {part:+.2f}" for name, part in item.ranked.groups.items() if abs(part) >= 0.005)
-    return [*lines, f"      score {item.score:.2f} = {item.ranked.base:.2f} for any product, {parts}"]
+    return [*lines, f"      score {item.score:.2f} = {_sum(item.ranked)}"]
+
+
+def _sum(ranked: Contributions, most: int = 4) -> str:
+    """The score as a sum: what all products share, the largest groups, and the rest."""
+    groups = [*ranked.groups.items()]
+    rest = sum(part for _, part in groups[most:])
+    parts = ", ".join(f"{name} {part:+.2f}" for name, part in [*groups[:most], ("the rest", rest)])
+    return f"{ranked.base:.2f} for any product, {parts}"
 
 
 def _features(item: Explained) -> list[str]:

@@ -1,6 +1,6 @@
 """LightGBM LambdaRank (Burges 2010): orders the candidates of one visitor."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
@@ -73,6 +73,9 @@ def parameters(config: RankerConfig, rows: int) -> dict[str, Any]:
         "seed": config.seed,
         "deterministic": True,
         "force_row_wise": True,
+        # Features that no leaf of `min_leaf` candidates can split would be thrown out with the data. Tuning tries
+        # smaller leaves on the same data, and a recipe must give the same trees there and in a training run.
+        "feature_pre_filter": False,
         "num_threads": THREADS,
         "verbosity": -1,
     }
@@ -83,6 +86,8 @@ class Ranker:
     """A trained booster over the columns of `features.assemble`."""
 
     booster: "lightgbm.Booster"
+    history: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    """NDCG@10 on the validation window after each tree, where there was one; not saved."""
 
     @classmethod
     def fit(cls, examples: Grouped, config: RankerConfig, validation: Grouped | None = None) -> "Ranker":
@@ -95,7 +100,10 @@ class Ranker:
             return cls(lightgbm.train(settings, data, num_boost_round=config.rounds))
         unseen = data.create_valid(validation.matrix, validation.labels, group=validation.groups)
         stop = lightgbm.early_stopping(config.patience, verbose=False)
-        return cls(lightgbm.train(settings, data, config.rounds, valid_sets=[unseen], callbacks=[stop]))
+        told: dict[str, dict[str, list[float]]] = {}
+        after_each: list[Any] = [stop, lightgbm.record_evaluation(told)]
+        booster = lightgbm.train(settings, data, config.rounds, valid_sets=[unseen], callbacks=after_each)
+        return cls(booster, tuple(told["valid_0"]["ndcg@10"]))
 
     @property
     def trees(self) -> int:

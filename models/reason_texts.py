@@ -3,35 +3,27 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from models.reasons import Code, Reason
+from models.reason_codes import Code, Reason
 
 
 def _times(n: float) -> str:
     return {1: "once", 2: "twice"}.get(int(n), f"{int(n)} times")
 
 
-def _ago(days: float) -> str:
-    """In words: within a day, so many days, weeks from three weeks on, months from three months on."""
-    if days < 1:
-        return "within the last day"
+def _span(days: float) -> str:
+    """In days, in weeks from three weeks on, in months from three months on."""
     for unit, size, least in (("months", 30.44, 91), ("weeks", 7, 21)):
         if days >= least:
-            return f"{days / size:.0f} {unit} ago"
-    return f"{_days(days)} ago"
-
-
-def _days(days: float) -> str:
+            return f"{days / size:.0f} {unit}"
     return "1 day" if round(days) <= 1 else f"{days:.0f} days"
 
 
-def _others(items: float) -> str:
-    """After the first of so many."""
-    more = int(items) - 1
-    return "" if more < 1 else f" and {more} more {'product' if more == 1 else 'products'} of the same visitor"
+def _ago(days: float) -> str:
+    return "within the last day" if days < 1 else f"{_span(days)} ago"
 
 
 def _buyers(n: float) -> str:
-    return "1 buyer" if int(n) == 1 else f"{int(n):,} buyers"
+    return "1 customer" if int(n) == 1 else f"{int(n):,} customers"
 
 
 def _segment(name: str | float) -> str:
@@ -63,19 +55,19 @@ TEMPLATES: dict[Code, str] = {
     "bought_in_visit": "Bought in this visit",
     "carted_before": "Put in the cart before, but not bought",
     "viewed_before": "Looked at {days_ago}, not bought since",
-    "bought_with": "Chosen by the same people as {item}{items}",
-    "bought_next": "Often in the next order after {item}{items}",
-    "viewed_next": "Often looked at or bought soon after {item}{items}",
-    "like_what": "Described like {item}{items}",
+    "bought_with": "Chosen by the same people as {item}",
+    "bought_next": "Often in the next order after {item}",
+    "viewed_next": "Often looked at or bought soon after {item}",
+    "like_what": "Described like {item}",
     "people_like_you": "Bought by {neighbours_bought} of the {neighbours} most similar customers",
-    "popular_in_category": "Popular in the category of {item}: {buyers_28d} in four weeks",
+    "popular_in_category": "Popular in the category of {item}: bought by {buyers_28d} in four weeks",
     "new_in_your_category": "New in the category of {item}: here for {age_days}",
     "popular_with_segment": "Popular with {segment}",
     "new_arrival": "New: here for {age_days}",
-    "fits_taste": "Fits the taste that earlier visits and orders show",
-    "popular": "Popular: {buyers_28d} in four weeks",
-    "sold_before": "Not bought lately; {buyers} so far",
-    "in_range": "Of the range; nobody has bought it yet",
+    "fits_taste": "Fits the taste shown so far",
+    "popular": "Popular: bought by {buyers_28d} in four weeks",
+    "sold_before": "Bought by {buyers} so far",
+    "in_range": "Part of the range; nobody has bought it yet",
 }
 
 Spelling = Callable[..., str]
@@ -92,11 +84,10 @@ class Language:
     values: Mapping[str, Spelling] = field(
         default_factory=lambda: {
             "days_ago": _ago,
-            "gap_days": _days,
-            "age_days": _days,
+            "gap_days": _span,
+            "age_days": _span,
             "orders": _times,
             "events": _times,
-            "items": _others,
             "buyers": _buyers,
             "buyers_28d": _buyers,
             "segment": _segment,

@@ -4,79 +4,25 @@ A reason states a fact of the snapshot or of the visit: it is true whatever the 
 of anyone but the visitor; other people appear as counts of two and more, except as buyers of an item.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 import numpy as np
 
 from features.history import COLUMN as HISTORY
 from features.history import TYPE_WEIGHT
-from features.realtime import DECAY
 from features.snapshot import SEGMENT_NAMES, Snapshot
 from features.visitors import KIND, VISIT_EVENTS, Visitors
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
 from models.candidates.taste import asked
 from models.evidence import Asked, Targets
+from models.reason_codes import CODES, RELEVANCE, Code, Reason
 from models.two_stage import Candidates
 
-Code = Literal[
-    "due_again",
-    "due_again_by_item",
-    "bought_often",
-    "bought_before",
-    "carted_in_visit",
-    "wished_in_visit",
-    "viewed_in_visit",
-    "bought_in_visit",
-    "carted_before",
-    "viewed_before",
-    "bought_with",
-    "bought_next",
-    "viewed_next",
-    "like_what",
-    "people_like_you",
-    "popular_in_category",
-    "new_in_your_category",
-    "popular_with_segment",
-    "new_arrival",
-    "fits_taste",
-    "popular",
-    "sold_before",
-    "in_range",
-]
-CODES: tuple[Code, ...] = get_args(Code)
-
-# The strength of a reason at its best. What is said of this visitor alone goes before what is said of many: the best
-# seller has the best score of its generator for everybody, and tells nobody why it is shown to them.
-RELEVANCE: dict[Code, float] = {
-    "due_again": 1.0,
-    "due_again_by_item": 0.85,
-    "bought_often": 0.95,
-    "bought_before": 0.9,
-    "carted_in_visit": 1.0,
-    "wished_in_visit": 0.95,
-    "viewed_in_visit": 0.9,
-    "bought_in_visit": 0.7,
-    "carted_before": 0.9,
-    "viewed_before": 0.8,
-    "bought_with": 0.8,
-    "bought_next": 0.75,
-    "viewed_next": 0.8,
-    "like_what": 0.6,
-    "people_like_you": 0.65,
-    "popular_in_category": 0.5,
-    "new_in_your_category": 0.5,
-    "popular_with_segment": 0.35,
-    "new_arrival": 0.35,
-    "fits_taste": 0.3,
-    "popular": 0.25,
-    "sold_before": 0.05,
-    "in_range": 0.01,
-}
 LEAST = 0.1  # a generator that scores a candidate below so much of its best has nothing to say for it
 LEAST_TASTE = 0.3  # factors give almost every item some score
-DUE = (0.75, 2.0)  # of the gap between orders; later, the habit is more likely gone
+DUE = (0.75, 1.5)  # of the gap between orders; later, the habit is more likely gone
+FEW = 3  # fewer buyers in four weeks are not called popular
 REPEATS = 0.1  # an item that fewer of its buyers rebuy has no rhythm
 _ITEM_TO_ITEM: tuple[tuple[Code, tuple[GeneratorName, ...]], ...] = (
     ("bought_with", ("item_knn", "item_knn_last", "item_knn_visit")),
@@ -92,17 +38,6 @@ _VISIT: tuple[tuple[Code, tuple[str, ...]], ...] = (
 )
 
 
-class Reason(NamedTuple):
-    """`strength` (0–1) compares the reasons of one item; `item_id` is the visitor's item it rests on, if one is;
-    `values` are the numbers that its text speaks of, and the segment's name.
-    """
-
-    code: Code
-    strength: float
-    item_id: str | None
-    values: Mapping[str, Any]
-
-
 def reasons(
     generators: Generators, snapshot: Snapshot, visitors: Visitors, found: Candidates, most: int = 3
 ) -> list[list[Reason]]:
@@ -111,13 +46,15 @@ def reasons(
     `visitors` and `found` are what the answer was ranked by (`two_stage.propose`, `TwoStage.rank`); `found` may hold
     any rows of it. A row's reasons do not depend on the other rows.
     """
-    made = _Reasons(generators, snapshot, visitors, found)
+    made = _Reasons(generators, snapshot, visitors, found, most)
     made.own_history()
     made.this_visit()
+    made.of_the_shop()
     made.item_to_item()
     made.people()
-    made.of_the_shop()
-    return made.strongest(most)
+    made.categories()
+    made.if_nothing_else()
+    return made.strongest()
 
 
 @dataclass(frozen=True)
@@ -130,12 +67,18 @@ class _Said:
 
 
 class _Reasons:
-    def __init__(self, generators: Generators, snapshot: Snapshot, visitors: Visitors, found: Candidates) -> None:
+    def __init__(
+        self, generators: Generators, snapshot: Snapshot, visitors: Visitors, found: Candidates, most: int
+    ) -> None:
         self.generators, self.snapshot, self.visitors, self.found = generators, snapshot, visitors, found
-        self.targets = Targets(found.query, found.item, len(snapshot.items))
+        self.targets = Targets(found.query, found.item, len(visitors), len(snapshot.items))
         self.history: Asked = asked(snapshot, visitors, "history")
         self.visit: Asked = asked(snapshot, visitors, "visit")
+        self.lately, self.ever = (
+            np.nan_to_num(snapshot.item(name)[found.item]).astype(np.int64) for name in ("buyers_28d", "buyers")
+        )
         self.said: list[_Said] = []
+        self.top = np.full((len(found.item), most), -1.0)  # the strongest of each row so far, -1 for none
 
     def score(self, name: GeneratorName) -> np.ndarray:
         """float32[n], best 1: what a generator says of each row, over the best of the visitor's candidates."""
@@ -145,10 +88,24 @@ class _Reasons:
         self, code: Code, holds: np.ndarray, strength: np.ndarray, item: np.ndarray | None = None, **values: np.ndarray
     ) -> None:
         rows = np.flatnonzero(holds)
+        cited = None if item is None else item[rows]
+        self.add_at(code, rows, strength[rows], cited, **{name: v[rows] for name, v in values.items()})
+
+    def add_at(
+        self, code: Code, rows: np.ndarray, strength: np.ndarray, item: np.ndarray | None = None, **values: np.ndarray
+    ) -> None:
+        """The same with one entry per row."""
         if len(rows):
-            worth = RELEVANCE[code] * np.clip(strength[rows].astype(np.float64), 0, 1)
-            cited = None if item is None else item[rows]
-            self.said.append(_Said(code, rows, worth, cited, {k: v[rows] for k, v in values.items()}))
+            worth = _strength(code, strength)
+            self.said.append(_Said(code, rows, worth, item, values))
+            top = self.top[rows]
+            least = top.argmin(axis=1)
+            self.top[rows, least] = np.maximum(top[np.arange(len(rows)), least], worth)
+
+    def open(self, code: Code, score: np.ndarray, least: float = LEAST) -> np.ndarray:
+        """bool[n]: where such a reason holds and may be among the strongest; to look elsewhere is work for nothing."""
+        holds: np.ndarray = (score > least) & (_strength(code, score) >= self.top.min(axis=1))
+        return holds
 
     def own_history(self) -> None:
         """What the visitor bought, carted and viewed of the candidate itself."""
@@ -187,35 +144,33 @@ class _Reasons:
     def this_visit(self) -> None:
         """What the visit did with the candidate itself: `events` times, the last `events_ago` events before now."""
         v = self.visitors
-        entry, key = self.targets.find(v.query, np.maximum(v.item, 0))
-        touched = v.item[entry] >= 0
-        entry, key = entry[touched], key[touched]
-        n = len(self.targets.keys)
+        touched = np.flatnonzero(v.item >= 0)
+        entry, row = self.targets.find(v.query[touched], v.item[touched])
+        if not len(entry):
+            return
+        entry, n = touched[entry], len(self.found.item)
         # A cart that was emptied again weighs as a view, and is told as one.
         emptied = (v.kind[entry] == KIND["add_to_cart"]) & (v.weight[entry] < VISIT_EVENTS["add_to_cart"])
         kind = np.where(emptied, KIND["view_item"], v.kind[entry])
         for code, names in _VISIT:
             of = np.isin(kind, [KIND[name] for name in names])  # type: ignore[index]
-            events, ago = np.bincount(key[of], minlength=n), np.full(n, np.iinfo(np.int64).max)
-            np.minimum.at(ago, key[of], v.back[entry[of]])
-            events, ago = events[self.targets.back], ago[self.targets.back]
-            freshness = np.where(events > 0, DECAY ** np.minimum(ago, 99), 0)
-            self.add(code, events > 0, freshness, events=events, events_ago=ago)
+            events, ago = np.bincount(row[of], minlength=n), np.full(n, np.iinfo(np.int64).max)
+            np.minimum.at(ago, row[of], v.back[entry[of]])
+            self.add(code, events > 0, self.score("visit"), events=events, events_ago=ago)
 
     def item_to_item(self) -> None:
         """The visitor's item that contributes most to a candidate's score, of the generator that says most for it."""
         for code, names in _ITEM_TO_ITEM:
-            strength = np.full(len(self.found.item), LEAST, np.float32)
-            item, share, items = np.full(len(strength), -1), np.zeros(len(strength)), np.zeros(len(strength), np.int64)
-            for name in names:
-                better = self.score(name) > strength
-                if better.any():
-                    behind = self.targets.behind(*self._basis(name))
-                    better &= behind.item >= 0
-                    item = np.where(better, behind.item, item)
-                    share, items = np.where(better, behind.share, share), np.where(better, behind.items, items)
-                    strength = np.where(better, self.score(name), strength)
-            self.add(code, item >= 0, strength, item, share=share, items=items)
+            each = np.stack([self.score(name) for name in names])
+            said, strength = each.argmax(axis=0), each.max(axis=0)
+            holds = self.open(code, strength)
+            for n, name in enumerate(names):
+                rows = np.flatnonzero(holds & (said == n))
+                if len(rows):
+                    behind = self.targets.behind(rows, *self._basis(name))
+                    # An item that is behind a tenth of the score explains little of it.
+                    worth = strength[rows] * np.sqrt(behind.share)
+                    self.add_at(code, rows, worth, behind.item, share=behind.share, items=behind.items)
 
     def _basis(self, name: GeneratorName) -> tuple[Any, Asked]:
         """The similarities and the visitor's items that a generator's score is the sum over."""
@@ -234,64 +189,80 @@ class _Reasons:
         return basis
 
     def people(self) -> None:
-        """Customers alike, and the visitor's segment."""
+        """Customers alike."""
         alike = self.score("neighbours")
-        if (alike > LEAST).any():
-            bought, of = self.targets.bought_by(self.snapshot, self.generators.neighbours, self.visitors)
-            holds = (alike > LEAST) & (bought > 1)  # of a single other customer nothing is told
-            self.add("people_like_you", holds, alike, neighbours_bought=bought, neighbours=of)
-        taste = self.score("als")
-        self.add("fits_taste", taste > LEAST_TASTE, taste)
-        segment = self.score("popular_segment")
-        # Only where it says more than that everybody buys it.
-        more = (segment > LEAST) & (segment > self.score("popular"))
-        if more.any():
-            customers = self.visitors.customers[self.found.query]
-            names = np.array(SEGMENT_NAMES, object)[self.snapshot.segments[np.maximum(customers, 0)]]
-            self.add("popular_with_segment", more, segment, segment=names)
+        rows = np.flatnonzero(self.open("people_like_you", alike))
+        if len(rows):
+            bought, of = self.targets.bought_by(rows, self.snapshot, self.generators.neighbours, self.visitors)
+            several = bought > 1  # of a single other customer nothing is told
+            rows, bought, of = rows[several], bought[several], of[several]
+            self.add_at("people_like_you", rows, alike[rows], neighbours_bought=bought, neighbours=of)
 
     def of_the_shop(self) -> None:
-        """What sells and what is new, in the visitor's categories and everywhere; something for every row."""
-        item = self.found.item
-        lately, ever = (np.nan_to_num(self.snapshot.item(c)[item]).astype(np.int64) for c in ("buyers_28d", "buyers"))
-        age = self.snapshot.item("age_days")[item]
-        arrivals, popular = self.score("arrivals"), self.score("popular")
-        category = self.score("popular_category")
-        kin = self.targets.kin(self.snapshot.categories, [self.visit, self.history])
-        sells = (category > LEAST) & (kin >= 0) & (lately > 1)
-        self.add("popular_in_category", sells, category, kin, buyers_28d=lately)
-        new = arrivals > LEAST
-        self.add("new_in_your_category", new & (kin >= 0), arrivals, kin, age_days=age)
-        self.add("new_arrival", new & (kin < 0), arrivals, age_days=age)
-        self.add("popular", (popular > LEAST) & (lately > 0), popular, buyers_28d=lately)
-        bare = np.ones(len(item), bool)
-        for said in self.said:
-            bare[said.rows] = False
-        one = np.ones(len(item))
-        self.add("popular", bare & (lately > 0), popular, buyers_28d=lately)
-        self.add("sold_before", bare & (lately == 0) & (ever > 0), one, buyers=ever)
-        self.add("in_range", bare & (lately == 0) & (ever == 0), one)
+        """What sells, to everyone and to the visitor's segment, and what the visitor's taste is said to be."""
+        taste, segment, popular = (self.score(name) for name in ("als", "popular_segment", "popular"))
+        self.add("fits_taste", taste > LEAST_TASTE, taste)
+        self.add("popular", (popular > LEAST) & (self.lately >= FEW), popular, buyers_28d=self.lately)
+        # Only where it says more than that everybody buys it.
+        more = (segment > LEAST) & (segment > popular)
+        if more.any():
+            customers = np.maximum(self.visitors.customers[self.found.query], 0)
+            names = np.array(SEGMENT_NAMES, object)[self.snapshot.segments[customers]]
+            self.add("popular_with_segment", more, segment, segment=names)
 
-    def strongest(self, most: int) -> list[list[Reason]]:
+    def categories(self) -> None:
+        """What sells and what is new in the categories of the visitor's items."""
+        sells, new = self.score("popular_category"), self.score("arrivals")
+        holds = self.open("popular_in_category", sells) & (self.lately >= FEW)
+        fresh = self.open("new_in_your_category", new)
+        rows = np.flatnonzero(holds | fresh)
+        if not len(rows):
+            return
+        kin = np.full(len(holds), -1)
+        kin[rows] = self.targets.kin(rows, self.snapshot.categories, [self.visit, self.history])
+        age = self.snapshot.item("age_days")[self.found.item]
+        self.add("popular_in_category", holds & (kin >= 0), sells, kin, buyers_28d=self.lately)
+        self.add("new_in_your_category", fresh & (kin >= 0), new, kin, age_days=age)
+        self.add("new_arrival", fresh & (kin < 0), new, age_days=age)
+
+    def if_nothing_else(self) -> None:
+        bare = self.top.max(axis=1) < 0
+        if bare.any():
+            few, one = bare & (self.lately < FEW), np.ones(len(bare))
+            self.add("popular", bare & (self.lately >= FEW), self.score("popular"), buyers_28d=self.lately)
+            self.add("sold_before", few & (self.ever > 0), one, buyers=self.ever)
+            self.add("in_range", few & (self.ever == 0), one)
+
+    def strongest(self) -> list[list[Reason]]:
         out: list[list[Reason]] = [[] for _ in self.found.item]
         if not out:
             return out
-        row, strength = (np.concatenate([getattr(s, part) for s in self.said]) for part in ("rows", "strength"))
-        block = np.repeat(np.arange(len(self.said)), [len(s.rows) for s in self.said])
-        within = np.concatenate([np.arange(len(s.rows)) for s in self.said])
-        order = np.lexsort((block, -strength, row))  # of equal strength: in the order they were said
+        sizes = [len(said.rows) for said in self.said]
+        row = np.concatenate([said.rows for said in self.said])
+        strength = np.concatenate([said.strength for said in self.said])
+        block = np.repeat(np.arange(len(sizes)), sizes)
+        code = np.repeat([CODES.index(said.code) for said in self.said], sizes)
+        order = np.lexsort((code, -strength, row))
         place = np.arange(len(order)) - np.searchsorted(row[order], row[order])
-        order = order[place < most]
-        made: list[Any] = [None] * len(order)
+        order = order[place < self.top.shape[1]]
+        cited = np.concatenate([np.full(len(s.rows), -1) if s.item is None else s.item for s in self.said])[order]
+        ids = iter(self.snapshot.items.at(cited[cited >= 0]))
+        named = [next(ids) if c >= 0 else None for c in cited.tolist()]
+        starts = np.cumsum(sizes) - sizes
+        values: list[dict[str, Any]] = [{} for _ in named]
         for b, said in enumerate(self.said):
             kept = np.flatnonzero(block[order] == b)
-            at = within[order[kept]]
-            cited = [None] * len(at) if said.item is None else self.snapshot.items.at(said.item[at])
-            columns = [v[at].tolist() for v in said.values.values()]
-            numbers = [dict(zip(said.values, line, strict=True)) for line in zip(*columns, strict=True)]
-            lines = zip(kept, said.strength[at].tolist(), cited, numbers or [{} for _ in at], strict=True)
-            for n, worth, item_id, values in lines:
-                made[n] = Reason(said.code, worth, item_id, values)
-        for r, reason in zip(row[order].tolist(), made, strict=True):
-            out[r].append(reason)
+            at = order[kept] - starts[b]
+            for name, column in said.values.items():
+                for n, value in zip(kept.tolist(), column[at].tolist(), strict=True):
+                    values[n][name] = value
+        lines = zip(row[order].tolist(), block[order].tolist(), strength[order].tolist(), named, values, strict=True)
+        for r, b, worth, item_id, numbers in lines:
+            out[r].append(Reason(self.said[b].code, worth, item_id, numbers))
         return out
+
+
+def _strength(code: Code, score: np.ndarray) -> np.ndarray:
+    low, high = RELEVANCE[code]
+    worth: np.ndarray = low + (high - low) * np.minimum(np.maximum(score.astype(np.float64), 0), 1)
+    return worth

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,7 @@ class BundleRecommender:
                 ranking = Ranking(
                     item_ids=snapshot.items.at(found.item[first:last]),
                     scores=score[first:last].tolist(),
-                    generators=[_PROPOSERS[p] for p in found.proposed[first:last].tolist()],
+                    generators=[_proposers(p) for p in found.proposed[first:last].tolist()],
                     strategy=name,
                     fallback="unknown_visitor" if unknown else None,
                     segment=snapshot.segment(int(visitors.customers[i])),
@@ -115,6 +115,6 @@ class BundleRecommender:
         return np.argsort(-popularity(self.bundle.snapshot), kind="stable")
 
 
-_PROPOSERS = [
-    tuple(name for bit, name in enumerate(GENERATORS) if mask >> bit & 1) for mask in range(1 << len(GENERATORS))
-]
+@cache
+def _proposers(mask: int) -> tuple[str, ...]:
+    return tuple(name for bit, name in enumerate(GENERATORS) if mask >> bit & 1)

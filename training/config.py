@@ -3,12 +3,33 @@
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from features import yaml_file
 from features.home import home
 
 _BESIDE_THE_CODE = Path(__file__).resolve().parent.parent / "mlflow.yml"
+
+
+class Rails(BaseModel):
+    """What must not get worse while the gate's metric gets better. Empty: not checked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    segment_drop: NonNegativeFloat | None = 0.03
+    """How much the metric may fall within one RFM segment."""
+    segment_queries: PositiveInt = 50
+    """Smaller segments are not judged."""
+    new_items_drop: NonNegativeFloat | None = 0.01
+    """How much the metric may fall on items new to the customer."""
+    other_recommender_drop: NonNegativeFloat | None = 0.01
+    """How much NDCG@10 of the recommender that the gate's metric is not about may fall."""
+    coverage_drop_share: float | None = Field(0.3, ge=0, le=1)
+    """By which share of the champion's the items recommended to anyone may become fewer."""
+    latency_ratio: PositiveFloat | None = 1.5
+    """How many times as long as the champion the challenger may take to rank a batch."""
+    latency_batch: PositiveInt = 64
+    """Requests in that batch."""
 
 
 class Gate(BaseModel):
@@ -19,7 +40,15 @@ class Gate(BaseModel):
     metric: str
     """Hold-out metric that decides."""
     margin: float
-    """How much worse than the champion's the challenger's may be."""
+    """How much worse than the champion's the challenger's mean may be; below zero: how much better it must be."""
+    worst_case: NonNegativeFloat = 0.02
+    """How much worse it may be at the lower end of the difference's 95% interval."""
+    min_queries: PositiveInt = 30
+    """On fewer queries nothing is decided, and no guard rail judged."""
+    holdout_days: PositiveInt = 28
+    """Most days of newer events that both models are compared on."""
+    rails: Rails = Rails()
+    """The guard rails."""
 
 
 class MlflowConfig(BaseModel):

@@ -18,11 +18,15 @@ from training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Boundary:
-    """A moment between past and future. Nothing in `snapshot` or `generators` saw an event at or after `at`."""
+    """A moment between past and future. Nothing in `snapshot` or `generators` saw an event at or after `at`.
+
+    `traffic`: customer_id, source, device, country of the customers known then.
+    """
 
     at: int
     snapshot: Snapshot
     generators: Generators
+    traffic: pl.DataFrame
     one_to_one: Queries
     predictive: Queries
 
@@ -31,13 +35,15 @@ def boundary(
     events: pl.LazyFrame, catalog: pl.DataFrame, at: int, recipe: Recipe, links: pl.DataFrame | None = None
 ) -> Boundary:
     """Fit on events before `at`; queries from the `horizon_days` from there."""
-    snapshot = Snapshot.of(tables.build(events, catalog, at, links))
+    made = tables.build(events, catalog, at, links)
+    snapshot = Snapshot.of(made)
     future = queries.window(events, at, at + recipe.horizon_days * DAY)
     visits = future.filter(pl.col("t") < at + recipe.visit_days * DAY)
     return Boundary(
         at=at,
         snapshot=snapshot,
         generators=Generators.fit(snapshot, recipe.generators),
+        traffic=made.customers.select("customer_id", "source", "device", "country"),
         one_to_one=queries.one_to_one(future, snapshot),
         predictive=queries.predictive(visits, snapshot, recipe.visits_per_boundary, recipe.seed),
     )

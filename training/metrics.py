@@ -8,6 +8,7 @@ float64[queries].
 from collections.abc import Callable
 
 import numpy as np
+from scipy import sparse
 
 DEPTH = 20  # the deepest cut-off used below
 
@@ -67,11 +68,70 @@ def beyond_accuracy(top: np.ndarray, popularity: np.ndarray) -> dict[str, float]
     return {"coverage": float((shown > 0).mean()), "gini": gini, "novelty": novelty}
 
 
+def diversity(top: np.ndarray, alike: sparse.csr_matrix) -> float:
+    """Mean over lists of 1 − the mean of `alike` over a list's pairs (intra-list similarity, Ziegler et al. 2005).
+
+    `top` int64[lists × 10], -1 = no item; lists of one item have no pairs and do not count. `alike` [items × items],
+    0 to 1: the larger of both directions is taken.
+    """
+    first, second = np.triu_indices(top.shape[1], 1)
+    a, b = top[:, first], top[:, second]
+    there = (a >= 0) & (b >= 0)
+    pairs = there.sum(axis=1)
+    if not pairs.any():
+        return 0.0
+    same = np.zeros(a.shape)
+    same[there] = np.maximum(_entries(alike, a[there], b[there]), _entries(alike, b[there], a[there]))
+    return float(1 - (same.sum(axis=1)[pairs > 0] / pairs[pairs > 0]).mean())
+
+
+def _entries(matrix: sparse.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    # Looked up a million at a time: SciPy copies what it is asked for.
+    parts = [np.zeros(0)]
+    for start in range(0, len(row), 1_000_000):
+        part = slice(start, start + 1_000_000)
+        parts.append(np.asarray(matrix[row[part], column[part]], np.float64).ravel())
+    return np.concatenate(parts)
+
+
+def leaning(top: np.ndarray, query: np.ndarray, item: np.ndarray, value: np.ndarray) -> float:
+    """Mean over queries of: mean `value` of the list, less mean `value` of what was wanted.
+
+    `top` int64[queries × 10], -1 = no item; `query`, `item`: the wanted pairs; `value` float64[items], NaN where an
+    item has none, which is left out. A query with no value on one side does not count; 0 where none is left.
+    """
+    padded = np.append(value, np.nan)
+    row = np.repeat(np.arange(len(top)), top.shape[1])
+    each = _means(row, padded[top.ravel()], len(top)) - _means(query, value[item], len(top))
+    known = each[~np.isnan(each)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _means(row: np.ndarray, value: np.ndarray, rows: int) -> np.ndarray:
+    """float64[rows]: mean of the values of each row that are known, NaN where there is none."""
+    row, value = row[~np.isnan(value)], value[~np.isnan(value)]
+    count = np.bincount(row, minlength=rows)
+    total = np.bincount(row, value, minlength=rows)
+    return np.divide(total, count, out=np.full(rows, np.nan), where=count > 0)
+
+
+def percentile(values: np.ndarray) -> np.ndarray:
+    """float64[n]: the mid-rank of each value among all, 0 to 1: the share below it and half of that equal to it."""
+    ordered = np.sort(values)
+    both = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    found: np.ndarray = both / (2 * max(1, len(values)))
+    return found
+
+
 def interval(values: np.ndarray, seed: int = 7, samples: int = 1000) -> tuple[float, float]:
     """95% bootstrap interval of the mean (percentiles; Efron 1979); 0 to 0 where there is nothing to average."""
     if not len(values):
         return 0.0, 0.0
     rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(samples)])
-    low, high = np.percentile(means, [2.5, 97.5])
+    at_once = max(1, 1_000_000 // len(values))
+    means = [
+        values[rng.integers(0, len(values), (min(at_once, samples - done), len(values)))].mean(axis=1)
+        for done in range(0, samples, at_once)
+    ]
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return float(low), float(high)

@@ -8,11 +8,13 @@ import polars as pl
 
 from features import bots
 from features.clock import SECOND, moment
-from features.events import ITEM_EVENTS
+from features.events import ITEM_EVENTS, conform
 from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors, age_seconds
 
 GRADE = {"select_item": 1, "view_item": 1, "add_to_cart": 2, "purchase": 3}
+_SAID = ("customer_id", "client_id", "source", "device", "country")
+ABOUT: dict[str, pl.DataType] = {"at": pl.Int64(), **{name: pl.String() for name in _SAID}}
 VISIT_GAP = 30 * 60 * SECOND  # a visitor silent for longer starts a new visit, where the log has no session_id
 
 
@@ -21,13 +23,15 @@ class Queries:
     """Visitors at a boundary and their relevant items.
 
     `query`, `item`, `grade` (1 click or view, 2 cart, 3 purchase): one entry per relevant pair, sorted by query,
-    then item. Every query has at least one.
+    then item. Every query has at least one. `about`, one row per query, only evaluation reads: `at` (microseconds)
+    when it was asked, customer_id and client_id, and source, device and country as the visit says, null where unknown.
     """
 
     visitors: Visitors
     query: np.ndarray
     item: np.ndarray
     grade: np.ndarray
+    about: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.visitors)
@@ -74,7 +78,9 @@ def one_to_one(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
     asked, query = np.unique(customer, return_inverse=True)
     order = np.lexsort((item, query))
     grade = np.full(len(item), GRADE["purchase"], np.int64)
-    return Queries(Visitors.of_customers(asked), query[order], item[order], grade)
+    about = pl.DataFrame({"customer_id": snapshot.customers.at(asked)}, schema={"customer_id": pl.String})
+    about = about.with_columns(at=pl.lit(snapshot.as_of, pl.Int64))
+    return Queries(Visitors.of_customers(asked), query[order], item[order], grade, conform(about, ABOUT))
 
 
 def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> Queries:
@@ -110,7 +116,9 @@ def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) 
         age_seconds(before["asked"].to_numpy(), before["t"].to_numpy()),
         before["price"].cast(pl.Float32).fill_null(np.nan).to_numpy(),
     )
-    return Queries(visitors, after["query"].to_numpy(), after["item"].to_numpy(), after["grade"].to_numpy())
+    said = [pl.col(c).cast(pl.String).drop_nulls().first() for c in _SAID]
+    about = conform(visits.group_by("query").agg(pl.col("asked").first().alias("at"), *said).sort("query"), ABOUT)
+    return Queries(visitors, after["query"].to_numpy(), after["item"].to_numpy(), after["grade"].to_numpy(), about)
 
 
 def _cut(visits: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:

@@ -1,47 +1,80 @@
 """How a finished bundle does on a window it has not seen."""
 
+import polars as pl
+
 from features import tables
 from features.clock import DAY, iso
 from features.errors import InputError
 from features.log import EventLog
 from features.snapshot import Snapshot
+from features.sources.simulated_truth import Truth
 from models.bundle import Bundle, RecommenderName
 from training import queries
 from training.evaluate import Evaluation, evaluate
+from training.oracle import oracle
 from training.recipe import Recipe
 
 
 def refreshed(bundle: Bundle, event_log: EventLog, as_of: int) -> Bundle:
     """The bundle's models over the log's snapshot as of `as_of`."""
+    return bundle.refreshed(Snapshot.of(_tables(bundle, event_log, as_of)))
+
+
+def _tables(bundle: Bundle, event_log: EventLog, as_of: int) -> tables.Tables:
     if as_of < bundle.snapshot.as_of:
         raise InputError(
             f"the model was trained on events up to {iso(bundle.snapshot.as_of)}; as of {iso(as_of)} it would know "
             "its future. Choose a later time, or train with an earlier --until"
         )
-    return bundle.refreshed(Snapshot.of(tables.at(event_log, as_of)))
+    return tables.at(event_log, as_of)
 
 
 def replay(
-    bundle: Bundle, event_log: EventLog, start: int, end: int, recipe: Recipe
+    bundle: Bundle, event_log: EventLog, start: int, end: int, recipe: Recipe, truth: Truth | None = None
 ) -> dict[RecommenderName, Evaluation]:
     """Evaluate on [start, end) with a snapshot as of `start`. `recipe` says how visits are sampled.
 
+    With the `truth` of a simulated log, the oracle's share is told as well.
     Raises `InputError` where the model has seen the window or the window holds nothing to compare with.
     """
     if end <= start:
         raise InputError(f"the window from {iso(start)} to {iso(end)} is empty; --to must be after --from")
-    current = refreshed(bundle, event_log, start)
-    future = queries.window(event_log.scan(), start, end)
-    visits = future.filter(future["t"] < start + recipe.visit_days * DAY)
-    asked = {
-        "one_to_one": queries.one_to_one(future, current.snapshot),
-        "predictive": queries.predictive(visits, current.snapshot, recipe.visits_per_boundary, recipe.seed),
-    }
-    evaluations = {
-        name: evaluate(recommender, current.snapshot, asked[name])
-        for name, recommender in current.recommenders.items()
-        if len(asked[name])
-    }
+    made = _tables(bundle, event_log, start)
+    current = bundle.refreshed(Snapshot.of(made))
+    evaluations = measure(current, event_log, start, end, recipe, made.customers, truth)
     if not evaluations:
         raise InputError(f"nobody in the window from {iso(start)} to {iso(end)} can be compared with a recommendation")
     return evaluations
+
+
+def measure(
+    current: Bundle,
+    event_log: EventLog,
+    start: int,
+    end: int,
+    recipe: Recipe,
+    customers: pl.DataFrame | None = None,
+    truth: Truth | None = None,
+) -> dict[RecommenderName, Evaluation]:
+    """Evaluate a bundle whose snapshot is as of `start` on [start, end); recommenders without a query are left out.
+
+    `customers`, `truth`: as `evaluate` and `replay` take them.
+    """
+    snapshot = current.snapshot
+    future = queries.window(event_log.scan(), start, end)
+    visits = future.filter(future["t"] < start + recipe.visit_days * DAY)
+    asked = {
+        "one_to_one": queries.one_to_one(future, snapshot),
+        "predictive": queries.predictive(visits, snapshot, recipe.visits_per_boundary, recipe.seed),
+    }
+    return {
+        name: evaluate(
+            recommender,
+            snapshot,
+            asked[name],
+            customers,
+            oracle(truth, snapshot, asked[name], start, end) if truth else None,
+        )
+        for name, recommender in current.recommenders.items()
+        if len(asked[name])
+    }

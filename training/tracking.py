@@ -1,45 +1,50 @@
-"""A training run as MLflow shows it: parameters, metrics, data, plots, a sample, the registered bundle."""
+"""A training run as MLflow shows it: parameters, metrics, data, plots, a report, the registered bundle."""
 
 import contextlib
-import json
-import logging
-import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when mlflow is imported
+from training.store import connect, quiet, serve_ui  # first: it fixes what mlflow reads when it is imported
 
-import mlflow
+import mlflow  # isort: skip
 import pandas as pd
-from mlflow.data import sources
-from mlflow.data.dataset import Dataset
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
+import yaml
+from mlflow.entities import Metric
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 import features
 import models
 from features.clock import iso
-from features.errors import InputError
 from features.log import EventLog
 from models import pyfunc
-from models.bundle import Bundle
-from models.ranking import Request
-from models.recommender import BundleRecommender
-from training import plots
+from training import model_card, plots, recipe, run_metrics, run_report, samples
 from training.config import MlflowConfig
+from training.dataset import EventLogDataset
+from training.registry import bundle_path, register, version_label
 from training.train import Result
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "EventLogDataset",
+    "Logged",
+    "bundle_path",
+    "connect",
+    "log_run",
+    "serve_ui",
+    "version_label",
+]
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 SERVING_PACKAGES = ("numpy", "scipy", "pydantic", "pyarrow", "polars", "narwhals", "lightgbm", "pandas")
-SAMPLED_CUSTOMERS = 20
+_NAMED_CHANGES = 2  # settings in a run's name
 
 
 @dataclass(frozen=True)
@@ -53,39 +58,33 @@ class Logged:
     tracking_uri: str
 
 
-def connect(config: MlflowConfig) -> "mlflow.MlflowClient":
-    """Point MLflow at the configured store. Raises `InputError` where it cannot be reached."""
-    if config.uri.startswith("sqlite:///"):
-        Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # The first use of a SQLite store creates its tables and says so line by line.
-        with _quiet():
-            mlflow.set_tracking_uri(config.uri)
-            client = mlflow.MlflowClient()
-            if client.get_experiment_by_name(config.experiment) is None:
-                client.create_experiment(config.experiment, artifact_location=config.artifacts)
-    except MlflowException as error:
-        raise InputError(f"MLflow cannot be reached at {config.uri}: {error.message}") from error
-    return client
+def log_run(
+    result: Result, event_log: EventLog, config: MlflowConfig, seconds: Sequence[tuple[str, float]] = ()
+) -> Logged:
+    """Log a training run and register its bundle with the alias challenger.
 
-
-def log_run(result: Result, event_log: EventLog, config: MlflowConfig) -> Logged:
-    """Log a training run and register its bundle with the alias challenger."""
+    `seconds`: what each step was and how long it took, for the report (`training.stopwatch`).
+    """
     client = connect(config)
     mlflow.set_experiment(config.experiment)
-    with mlflow.start_run(run_name=f"until {iso(result.until)[:10]}") as run:
+    card = model_card.markdown(result, event_log, result.bundle.libraries)
+    tags = _tags(result, event_log)
+    changes = _changes(result)
+    told = tags | {"recipe_changes": ", ".join(changes) or "none: the default recipe"}
+    with mlflow.start_run(run_name=_name(result, changes), tags=told, description=_description(result, changes)) as run:
+        run_id = run.info.run_id
         mlflow.log_params(_parameters(result))
-        mlflow.set_tags(_tags(result, event_log))
         mlflow.log_input(EventLogDataset(event_log, result), context="training")
+        with tempfile.TemporaryDirectory() as scratch:
+            lists = samples.samples(result.bundle, event_log.catalog())
+            mlflow.log_artifacts(str(_files(Path(scratch), result, event_log, card, lists, seconds)))
+        # Not with the other files: MLflow shows as a table what it was given as one.
+        mlflow.log_table(samples.table(lists), "sample_recommendations.json")
         for name, evaluation in result.evaluations.items():
-            ranker = result.bundle.recommenders[name].ranker
-            mlflow.log_figure(plots.importance(ranker.importance(), name), f"plots/{name}_importance.png")
-            mlflow.log_figure(plots.segments(evaluation.per_query, name), f"plots/{name}_ndcg_by_segment.png")
             mlflow.log_table(evaluation.per_query.drop("customer_id").to_pandas(), f"evaluation/{name}.json")
-        mlflow.log_table(_sample(result.bundle), "sample_recommendations.json")
         # Relative names from a scratch directory: MLmodel records the paths it is given, and the trainer's
         # are nobody's business.
-        with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch), _quiet():
+        with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch), quiet():
             result.bundle.save(Path("bundle"))
             shutil.copy(pyfunc.__file__, "pyfunc.py")
             for package in (features, models):  # without compiled files: they name the trainer's directories
@@ -100,14 +99,12 @@ def log_run(result: Result, event_log: EventLog, config: MlflowConfig) -> Logged
                 signature=_SIGNATURE,
                 input_example=pd.DataFrame({"customer_id": ["somebody-new"], "k": [3]}),
             )
-        # One call: each costs a round trip to a remote server.
-        mlflow.log_metrics(result.bundle.metrics, model_id=info.model_id)
-        registered = _register(
-            client, config.registered_model, info.model_uri, run.info.run_id, _tags(result, event_log)
-        )
+        _log_metrics(client, run_id, info.model_id, result)
+        about = f"{model_card.summary(result)}\n\n{card}"  # the table of versions shows how it begins
+        registered = register(client, config.registered_model, info.model_uri, run_id, tags, about)
         client.set_registered_model_alias(config.registered_model, CHALLENGER, registered.version)
         return Logged(
-            run_id=run.info.run_id,
+            run_id=run_id,
             experiment=config.experiment,
             model_uri=f"models:/{config.registered_model}/{registered.version}",
             version=str(registered.version),
@@ -115,42 +112,35 @@ def log_run(result: Result, event_log: EventLog, config: MlflowConfig) -> Logged
         )
 
 
-def _register(client: "mlflow.MlflowClient", name: str, uri: str, run_id: str, tags: dict[str, str]) -> ModelVersion:
-    if not client.search_registered_models(filter_string=f"name = '{name}'"):
-        client.create_registered_model(name, description="Bundles of The Usual; see the aliases.")
-    with _quiet():
-        return client.create_model_version(
-            name, source=uri, run_id=run_id, tags=tags, model_id=uri.removeprefix("models:/")
-        )
+def _log_metrics(client: "mlflow.MlflowClient", run_id: str, model_id: str, result: Result) -> None:
+    """In two calls, as each costs a round trip to a remote server: the model's metrics, and the learning curves."""
+    mlflow.log_metrics(run_metrics.logged(result.bundle.metrics), model_id=model_id)
+    now = int(time.time() * 1000)
+    points = [Metric(key, value, now, step) for key, value, step in run_metrics.curve_points(result.curves)]
+    if points:
+        client.log_batch(run_id, points)
 
 
-def bundle_path(uri: str, config: MlflowConfig) -> Path:
-    """The bundle directory behind a model: a directory, or an MLflow URI such as models:/usual@champion."""
-    if (Path(uri) / "manifest.json").is_file():
-        return Path(uri)
-    if not uri.startswith(("models:/", "runs:/")):
-        raise InputError(
-            f"{uri} is neither a bundle directory nor a model URI; try models:/{config.registered_model}@champion"
-        )
-    connect(config)
-    try:
-        with _quiet():
-            found = Path(mlflow.artifacts.download_artifacts(uri))
-    except MlflowException as error:
-        raise InputError(
-            f"{uri} was not found at {config.uri} ({error.message}); `usual train` registers a model as "
-            "challenger, `usual promote` makes it champion"
-        ) from error
-    return found / "artifacts" / "bundle"
-
-
-def version_label(uri: str, config: MlflowConfig) -> str:
-    """A short name for the model behind `uri`: its version in the registry, else `local`."""
-    prefix = f"models:/{config.registered_model}"
-    if uri.startswith(f"{prefix}@"):
-        alias = uri.removeprefix(f"{prefix}@")
-        return str(connect(config).get_model_version_by_alias(config.registered_model, alias).version)
-    return uri.removeprefix(f"{prefix}/") if uri.startswith(f"{prefix}/") else "local"
+def _files(
+    folder: Path,
+    result: Result,
+    event_log: EventLog,
+    card: str,
+    told: Sequence[samples.Sample],
+    seconds: Sequence[tuple[str, float]],
+) -> Path:
+    """What goes beside the run, in one directory: MLflow takes it with one call."""
+    gains = {name: two_stage.ranker.importance() for name, two_stage in result.bundle.recommenders.items()}
+    made = plots.of_run(result.evaluations, gains, result.curves)
+    (folder / "plots").mkdir()
+    for name, plot in made.items():
+        plot.figure().savefig(folder / "plots" / f"{name}.png")
+    page = run_report.html(result, event_log, made, told, seconds)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    text = yaml.safe_dump(result.recipe.model_dump(mode="json"), sort_keys=False)
+    (folder / "recipe.yml").write_text(text, encoding="utf-8")
+    return folder
 
 
 _SIGNATURE = ModelSignature(
@@ -167,38 +157,6 @@ _SIGNATURE = ModelSignature(
 )
 
 
-class EventLogDataset(Dataset):
-    """The events a run was trained on: which log, up to when, how many rows. Its digest is the log's fingerprint."""
-
-    def __init__(self, event_log: EventLog, result: Result) -> None:
-        self._profile = {
-            "events_in_log": event_log.info["rows"],
-            "events_before_cut_off": result.events,
-            "cut_off": iso(result.until),
-            "first_event": event_log.info["first"],
-            "customers": len(result.bundle.snapshot.customers),
-            "items": len(result.bundle.snapshot.items),
-            **{f"training_rows_{name}": n for name, n in result.rows.items()},
-        }
-        # MLflow makes this class at import, where mypy cannot see it.
-        source = sources.LocalArtifactDatasetSource(str(event_log.path.resolve()))  # type: ignore[attr-defined]
-        super().__init__(source, event_log.path.name, event_log.fingerprint)
-
-    def _compute_digest(self) -> str:
-        return str(self.digest)
-
-    @property
-    def schema(self) -> None:
-        return None
-
-    @property
-    def profile(self) -> dict[str, Any]:
-        return self._profile
-
-    def to_dict(self) -> dict[str, str]:
-        return {**super().to_dict(), "profile": json.dumps(self._profile)}
-
-
 def _parameters(result: Result) -> dict[str, Any]:
     """The recipe, flat: `one_to_one.ranker.leaves` and so on, the same names in every run."""
     return dict(_flat(result.recipe.model_dump())) | {"until": iso(result.until)}
@@ -212,6 +170,25 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
+def _changes(result: Result) -> list[str]:
+    """What the recipe says other than the default one: `one_to_one.ranker.leaves=7` and so on."""
+    usual = dict(_flat(recipe.load().model_dump()))
+    return [f"{k}={v}" for k, v in _flat(result.recipe.model_dump()) if usual.get(k) != v]
+
+
+def _name(result: Result, changes: list[str]) -> str:
+    """The end of the training data and what is special: runs until the same day are told apart by their recipes."""
+    more = f" and {len(changes) - _NAMED_CHANGES} more" if len(changes) > _NAMED_CHANGES else ""
+    return f"{iso(result.until)[:10]} {', '.join(changes[:_NAMED_CHANGES]) or 'default recipe'}{more}"
+
+
+def _description(result: Result, changes: list[str]) -> str:
+    """What a run's page opens with, in Markdown."""
+    recipe_text = f"Changed in the recipe: {', '.join(f'`{c}`' for c in changes)}." if changes else "Default recipe."
+    where = "Read `report.html` and `MODEL_CARD.md` among the artifacts."
+    return f"{model_card.headline(result)}\n\n{recipe_text}\n\n{where}"
+
+
 def _tags(result: Result, event_log: EventLog) -> dict[str, str]:
     start, end = result.holdout
     return {
@@ -220,51 +197,3 @@ def _tags(result: Result, event_log: EventLog) -> dict[str, str]:
         "holdout_to": iso(end),
         "log_fingerprint": event_log.fingerprint,
     }
-
-
-def _sample(bundle: Bundle) -> pd.DataFrame:
-    """The top 10 of some customers, spread over the ids, and of someone unknown."""
-    ids = bundle.snapshot.customers.values.to_pylist()
-    step = max(1, len(ids) // SAMPLED_CUSTOMERS)
-    requests = [Request(limit=10, customer_id=c) for c in [*ids[::step][:SAMPLED_CUSTOMERS], None]]
-    rankings = BundleRecommender(bundle).recommend(requests)
-    return pd.DataFrame(
-        [
-            (
-                request.customer_id or "(unknown)",
-                ranking.segment,
-                ranking.strategy,
-                rank,
-                item,
-                ", ".join(generators),
-            )
-            for request, ranking in zip(requests, rankings, strict=True)
-            for rank, (item, generators) in enumerate(zip(ranking.item_ids, ranking.generators, strict=True), 1)
-        ],
-        columns=["customer_id", "segment", "strategy", "rank", "item_id", "generators"],
-    )
-
-
-def serve_ui(config: MlflowConfig, host: str, port: int) -> None:
-    """Become an MLflow server over the configured store; does not return."""
-    if config.uri.startswith(("http://", "https://")):
-        raise InputError(f"runs are kept on a server already: open {config.uri}")
-    connect(config)  # makes the store if this is its first use
-    command = ["mlflow", "server", "--backend-store-uri", config.uri, "--host", host, "--port", str(port)]
-    # One worker and no job processes: this serves one analyst from a local store.
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    os.execv(sys.executable, [sys.executable, "-m", *command, "--workers", "1"])  # noqa: S606
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """MLflow and Alembic print notices that tell the user nothing."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

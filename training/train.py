@@ -6,7 +6,7 @@ after how many trees to stop. The second fit adds the boundaries inside the hold
 refitted on everything it is what is shipped.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -40,6 +40,8 @@ class Result:
     events: int  # before the end
     recipe: Recipe
     until: int
+    curves: dict[RecommenderName, tuple[float, ...]] = field(default_factory=dict)
+    """NDCG@10 on the hold-out after each tree of the measured rankers."""
 
 
 def boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
@@ -88,6 +90,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
     rankers: dict[RecommenderName, Ranker] = {}
     evaluations: dict[RecommenderName, Evaluation] = {}
     rows: dict[str, int] = {}
+    curves: dict[RecommenderName, tuple[float, ...]] = {}
     for name, made in parts.items():
         config = _config(recipe, name)
         seen = Examples.concat([part for part, early in zip(made, before_holdout, strict=True) if early])
@@ -97,10 +100,11 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         if len(seen.groups) < FEWEST_QUERIES:
             continue
         first = Ranker.fit(seen, config.ranker, validation=made[0])
+        curves[name] = first.history
         asked = _asked(holdout, name)
         if len(asked):
             two_stage = TwoStage(holdout.generators, dict(config.budgets), first)
-            evaluations[name] = evaluate(two_stage, holdout.snapshot, asked)
+            evaluations[name] = evaluate(two_stage, holdout.snapshot, asked, holdout.traffic)
         # As many trees as did best on the hold-out, now from its examples too.
         rankers[name] = Ranker.fit(everything, config.ranker.model_copy(update={"rounds": first.trees}))
     if not rankers:
@@ -129,6 +133,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         events=_count(events, end),
         recipe=recipe,
         until=end,
+        curves=curves,
     )
 
 

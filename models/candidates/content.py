@@ -4,6 +4,7 @@ It needs no visitor to have touched an item, so it is the one generator that can
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -74,7 +75,7 @@ def words(title: str | None, category: str | None, brand: str | None) -> list[st
     """The words of an item's title, in lower case, and its categories and brand, marked as such."""
     levels = (category or "").split("/") if category else []
     return [
-        *(w.lower() for w in _WORD.findall(title or "")),
+        *(w.lower() for w in _WORD.findall(unicodedata.normalize("NFKC", title or ""))),
         *("/".join(["category:", *levels[: n + 1]]) for n in range(len(levels))),
         *([f"brand:{brand}"] if brand else []),
     ]

@@ -1,19 +1,17 @@
 """Buy it again: what the customer has bought, carted or viewed, recent and frequent first."""
 
 import numpy as np
-from scipy import sparse
 
 from features.snapshot import Snapshot
 from features.visitors import Visitors
-from models.candidates.scores import Sparse
+from models.candidates.scores import Sparse, summed
 from models.candidates.taste import asked, taste
 
 
 def visited(snapshot: Snapshot, visitors: Visitors) -> Sparse:
     """What this visit has touched, the strongest and latest touches first."""
     query, item, weight = asked(snapshot, visitors, "visit")
-    shape = (len(visitors), len(snapshot.items))
-    return Sparse.of(sparse.csr_matrix((weight.astype(np.float32), (query, item)), shape=shape))
+    return Sparse.of(summed(query, item, weight, (len(visitors), len(snapshot.items))))
 
 
 def scores(snapshot: Snapshot, visitors: Visitors) -> Sparse:

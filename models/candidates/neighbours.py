@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from scipy import sparse
 
+from features.history import Histories
 from features.snapshot import Snapshot
 from features.threads import THREADS
 from features.visitors import Visitors
@@ -66,13 +67,16 @@ class Neighbours:
         return Neighbours.fit(snapshot, NeighboursConfig(neighbours=self.neighbours))
 
     def scores(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
-        """The neighbours' weighted mean vector."""
-        n = len(snapshot.customers)
-        alike = sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(n, n))
-        known = np.flatnonzero(visitors.customers >= 0)
-        one = np.ones(len(known), np.float32)
-        who = sparse.csr_matrix((one, (known, visitors.customers[known])), shape=(len(visitors), n))
-        return Sparse.of(who @ alike @ _vectors(snapshot))
+        """The neighbours' weighted mean vector. Only their rows are read: a request must not cost a pass over all."""
+        none = np.zeros(0, np.int64)
+        spans = [np.arange(self.indptr[c], self.indptr[c + 1]) if c >= 0 else none for c in visitors.customers]
+        place = np.concatenate([none, *spans])
+        query = np.repeat(np.arange(len(visitors)), np.array([len(s) for s in spans], np.int64))
+        others, other = np.unique(self.indices[place], return_inverse=True)
+        row, position = snapshot.history.gather(others)
+        taken = (_strength(snapshot.history, position), (row, snapshot.history.items[position]))
+        alike = sparse.csr_matrix((self.data[place], (query, other)), shape=(len(visitors), len(others)))
+        return Sparse.of(alike @ sparse.csr_matrix(taken, shape=(len(others), len(snapshot.items))))
 
     def arrays(self) -> Arrays:
         settings = np.array([self.neighbours])
@@ -86,5 +90,10 @@ class Neighbours:
 def _vectors(snapshot: Snapshot) -> sparse.csr_matrix:
     """float32[customers × items]; the arrays of the history are not copied where they need not be."""
     h = snapshot.history
-    values = h.column("bought_by_basket") + taste(h)
-    return sparse.csr_matrix((values, h.items, h.indptr), shape=(len(snapshot.customers), len(snapshot.items)))
+    return sparse.csr_matrix((_strength(h), h.items, h.indptr), shape=(len(snapshot.customers), len(snapshot.items)))
+
+
+def _strength(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """float32: what an item weighs in its customer's vector."""
+    weight: np.ndarray = history.column("bought_by_basket")[pairs] + taste(history, pairs)
+    return weight

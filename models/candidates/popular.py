@@ -9,7 +9,7 @@ from scipy import sparse
 from features.snapshot import SEGMENT_NAMES, Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Grouped, Shared, Sparse
+from models.candidates.scores import Grouped, Shared, Sparse, summed
 from models.candidates.taste import asked, taste
 
 ARRIVAL_DAYS = 28.0
@@ -65,8 +65,7 @@ class Popular:
             code = snapshot.categories[item]
             query, code, weight = query[code >= 0], code[code >= 0], weight[code >= 0]
             whole = np.bincount(query, weight, minlength=len(visitors))
-            share = (worth * weight / np.maximum(whole[query], 1e-9)).astype(np.float32)
-            wanted = wanted + sparse.csr_matrix((share, (query, code)), shape=shape)
+            wanted = wanted + summed(query, code, worth * weight / np.maximum(whole[query], 1e-9), shape)
         return Sparse.of(wanted @ self.categories)
 
     def arrays(self) -> Arrays:

@@ -124,3 +124,15 @@ class Sparse:
         wanted = query * self.size + item
         place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
         return np.where(self._keys[place] == wanted, self.values[place], np.float32(0))
+
+
+def summed(query: np.ndarray, column: np.ndarray, weight: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
+    """float32[shape], rows and columns rising: the weights of each (query, column) added up in their order.
+
+    scipy's own sum sorts a row, not stably, only if some row of the batch needs it: a last bit would depend on others.
+    """
+    key, place = np.unique(query * shape[1] + column, return_inverse=True)
+    starts = np.searchsorted(key, np.arange(shape[0] + 1) * shape[1])
+    columns = key - np.repeat(np.arange(shape[0]), np.diff(starts)) * shape[1]
+    total = np.bincount(place, weight, len(key)).astype(np.float32)
+    return sparse.csr_matrix((total, columns, starts), shape=shape)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from models.candidates.base import Arrays
-from models.candidates.scores import Sparse
+from models.candidates.scores import Sparse, summed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Similar:
         if not len(query):
             none = np.zeros(0, np.int64)
             return Sparse(np.zeros(visitors + 1, np.int64), none, np.zeros(0, np.float32), self.size)
-        asked = sparse.csr_matrix((weight.astype(np.float32), (query, item)), shape=(visitors, self.size))
+        asked = summed(query, item, weight, (visitors, self.size))
         alike = sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(self.size, self.size))
         return Sparse.of(asked @ alike)
 

@@ -23,6 +23,8 @@ _CATEGORIES = ["Kitchen/Tea", "Kitchen/Tea", "Kitchen", None, "Garden", "Garden"
 _BRANDS = ["Alder", "Birch", "Alder", "Birch", None, "Alder", None]
 CATALOG = conform(pl.DataFrame({"item_id": ITEMS, "category": _CATEGORIES, "brand": _BRANDS}), CATALOG_SCHEMA)
 
+TABLES = (*tables.FILES, "recent")  # those that are written, and what only fitting reads
+
 Row = dict[str, Any]
 
 
@@ -53,12 +55,14 @@ def link(kind: str, days: float, client: str | None, customer: str | None, token
     return {"at": at, "kind": kind, "token": token, "client_id": client, "customer_id": customer}
 
 
-def build(rows: Sequence[Row], as_of: int = AS_OF, links: Sequence[Row] = ()) -> Tables:
-    return tables.build(frame(rows).lazy(), CATALOG, as_of, pl.DataFrame(links, schema=LINK_SCHEMA))
+def build(
+    rows: Sequence[Row], as_of: int = AS_OF, links: Sequence[Row] = (), catalog: pl.DataFrame = CATALOG
+) -> Tables:
+    return tables.build(frame(rows).lazy(), catalog, as_of, pl.DataFrame(links, schema=LINK_SCHEMA))
 
 
-def snapshot(rows: Sequence[Row], as_of: int = AS_OF) -> Snapshot:
-    return Snapshot.of(build(rows, as_of))
+def snapshot(rows: Sequence[Row], as_of: int = AS_OF, catalog: pl.DataFrame = CATALOG) -> Snapshot:
+    return Snapshot.of(build(rows, as_of, catalog=catalog))
 
 
 def one(table: pl.DataFrame, **keys: str) -> Row:
@@ -79,7 +83,7 @@ def differences(found: Row, expected: Row) -> Row:
 def same_tables(a: Tables, b: Tables) -> bool:
     """Bit for bit; NaN equals NaN, null equals null."""
     fitted = (a.cut_points, a.lifetime) == (b.cut_points, b.lifetime)
-    return fitted and all(getattr(a, f).equals(getattr(b, f)) for f in tables.FILES)
+    return fitted and all(getattr(a, f).equals(getattr(b, f)) for f in TABLES)
 
 
 def same_arrays(a: np.ndarray, b: np.ndarray) -> bool:
@@ -88,7 +92,9 @@ def same_arrays(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def snapshot_arrays(s: Snapshot) -> dict[str, np.ndarray]:
-    anonymous = s.anonymous or ()
+    held = s.material
+    descriptions = [repr(d) for d in held.descriptions] if held else []
+    material = (*held.anonymous, *held.recent, np.array(descriptions, str)) if held else ()
     return {
         "customers": np.array(s.customers.values.to_pylist(), str),
         "segments": s.segments,
@@ -101,7 +107,7 @@ def snapshot_arrays(s: Snapshot) -> dict[str, np.ndarray]:
         "indptr": s.history.indptr,
         "pairs": s.history.items,
         "values": s.history.values,
-        **{f"anonymous_{n}": a for n, a in enumerate(anonymous)},
+        **{f"material_{n}": a for n, a in enumerate(material)},
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features import tables
-from features.clock import iso
+from features.clock import DAY, iso
 from features.columns import names
 from features.errors import InputError
 from features.snapshot import CUSTOMER_COLUMNS, ITEM_COLUMNS, SEGMENT_NAMES, Snapshot
@@ -85,8 +85,19 @@ def test_the_arrays_hold_what_the_tables_say():
             assert np.array_equal(array[:, n], np.array(expected, np.float32), equal_nan=True)
     assert made.history.indptr.tolist() == [0, 1, 2, 2]
     assert made.history.items.tolist() == [0, 1]
-    assert made.anonymous is not None
-    assert [part.tolist() for part in made.anonymous[:2]] == [[0], [2]]
+    assert made.material is not None
+    assert [part.tolist() for part in made.material.anonymous[:2]] == [[0], [2]]
+    assert [part.tolist() for part in made.material.recent] == [
+        [0, 1, 2],
+        [2, 0, 1],
+        [1, 4, 1],
+        [AS_OF - n * DAY for n in (1, 3, 2)],
+    ]
+    assert made.material.descriptions == [
+        (None, "Kitchen/Tea", "Alder"),
+        (None, None, "Birch"),
+        (None, "Garden", None),
+    ]
     assert made.item("price").tolist()[0] == one(held.items, item_id="i0")["price"] == 2
     assert [made.segment(c) for c in (-1, 1)] == ["prospect", "prospect"]
     assert made.segment(0) == one(held.customers, customer_id="c0")["segment"] != "prospect"

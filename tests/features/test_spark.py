@@ -17,6 +17,7 @@ from features.ingest import ingest
 from features.log import EventLog
 from features.sources import SimulatorConfig, read
 from features.tables import Tables
+from tests.features.shop import TABLES
 
 # Everything that the simulator has, at rates that show in a small log.
 ODD_SHOP = SimulatorConfig(
@@ -50,7 +51,7 @@ def both(log: EventLog) -> tuple[Tables, Tables]:
 
 
 @needs_spark
-@pytest.mark.parametrize("name", tables.FILES)
+@pytest.mark.parametrize("name", TABLES)
 def test_polars_and_spark_make_the_same_table(both: tuple[Tables, Tables], name: str):
     ours, theirs = (getattr(made, name) for made in both)
     assert theirs.schema == ours.schema

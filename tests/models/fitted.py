@@ -8,18 +8,59 @@ from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.als import AlsConfig
+from models.candidates.content import ContentConfig
+from models.candidates.covisit import CovisitConfig
 from models.candidates.generators import GeneratorName, Generators, GeneratorsConfig
 from models.candidates.item_knn import ItemKnnConfig
+from models.candidates.neighbours import NeighboursConfig
+from models.candidates.scores import Scores
+from models.candidates.similar import Similar
 from models.ranker import Ranker, RankerConfig
 from models.two_stage import TwoStage, propose
 from training.examples import Examples
 
-CONFIG = GeneratorsConfig(als=AlsConfig(factors=6, iterations=3), item_knn=ItemKnnConfig(neighbours=8))
+CONFIG = GeneratorsConfig(
+    als=AlsConfig(factors=6, iterations=3),
+    item_knn=ItemKnnConfig(neighbours=8),
+    neighbours=NeighboursConfig(neighbours=10),
+    covisit=CovisitConfig(neighbours=12),
+    content=ContentConfig(neighbours=7, common=0.3),
+)
 BUDGETS: dict[RecommenderName, dict[GeneratorName, int]] = {
-    "one_to_one": {"history": 10, "als": 8, "item_knn": 8, "item_knn_last": 5, "popular": 6},
-    "predictive": {"item_knn_visit": 8, "popular": 8},
-}
+    "one_to_one": {
+        "history": 10, "neighbours": 6, "als": 8, "item_knn": 8, "item_knn_last": 5, "covisit_last": 5, "content": 4,
+        "popular": 6, "popular_segment": 3, "popular_category": 4, "arrivals": 2,
+    },
+    "predictive": {
+        "visit": 5, "item_knn_visit": 8, "covisit_visit": 6, "content_visit": 4, "popular": 8, "popular_category": 4,
+    },
+}  # fmt: skip
 _VISIT: tuple[EventName, ...] = ("view_item", "view_item", "add_to_cart", "remove_from_cart", "purchase", "search")
+
+
+def dense(scores: Scores, visitors: int, items: int) -> np.ndarray:
+    """float32[visitors × items]: all that is said."""
+    query, item = np.indices((visitors, items)).reshape(2, -1)
+    return scores.at(query, item).reshape(visitors, items)
+
+
+def matrix(similar: Similar) -> np.ndarray:
+    """float32[items × items]."""
+    out = np.zeros((similar.size, similar.size), np.float32)
+    out[np.repeat(np.arange(similar.size), np.diff(similar.indptr)), similar.indices] = similar.data
+    return out
+
+
+def dense_taste(s: Snapshot) -> np.ndarray:
+    """float64[customers × items], NaN for a pair that is not there."""
+    out = np.full((len(s.customers), len(s.items)), np.nan)
+    for customer in range(len(s.customers)):
+        for at in range(s.history.indptr[customer], s.history.indptr[customer + 1]):
+            bought, carts, views = (
+                float(s.history.column(c)[at]) for c in ("bought_decayed", "carts_decayed", "views_decayed")
+            )
+            out[customer, s.history.items[at]] = bought + 0.4 * carts + 0.1 * views
+    return out
 
 
 def visitors_of(snapshot: Snapshot, known: int, strangers: int, seed: int = 1) -> Visitors:

@@ -2,74 +2,68 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from features.events import EventName
-from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors
 from models.bundle import Bundle
-from models.candidates import history, popular
-from models.candidates.als import Als
-from models.candidates.base import top
+from models.candidates import history
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
-from models.candidates.item_knn import Basis, ItemKnn
+from models.candidates.item_knn import ItemKnn
+from models.candidates.similar import Similar
+from models.candidates.taste import Basis
 from tests.features.shop import examples, row, same_arrays, snapshot
 from tests.models import fitted
-
-SCORES = st.tuples(st.integers(1, 4), st.integers(1, 9)).flatmap(
-    lambda shape: arrays(np.float32, shape, elements=st.integers(-3, 6).map(float))
-)
-
-
-@examples(80)
-@given(SCORES, st.integers(1, 12))
-def test_top_proposes_the_best_within_the_budget(scores: np.ndarray, budget: int):
-    rows, items = top(scores, budget)
-    for r, line in enumerate(scores):
-        chosen = items[rows == r]
-        assert len(set(chosen)) == len(chosen) == min(budget, (line > 0).sum())
-        assert (line[chosen] > 0).all()
-        left = np.delete(line, chosen)
-        if len(chosen) and len(left):
-            assert left.max() <= line[chosen].min()
-
-
-@examples(40)
-@given(st.permutations(range(-3, 6)), st.integers(1, 12))
-def test_top_is_what_a_sort_says_where_nothing_ties(line: list[int], budget: int):
-    _, items = top(np.array([line], np.float32), budget)
-    best = sorted((n for n, v in enumerate(line) if v > 0), key=lambda n: -line[n])[:budget]
-    assert set(items.tolist()) == set(best)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_visitors_scores_do_not_depend_on_the_others(bundle: Bundle, name: GeneratorName):
     s, generators = bundle.snapshot, bundle.generators
     visitors = fitted.visitors_of(s, 12, 6)
-    whole = np.ascontiguousarray(generators.scores(name, s, visitors))
-    assert whole.shape == (18, len(s.items))
+
+    def said(start: int, stop: int) -> np.ndarray:
+        return fitted.dense(generators.scores(name, s, visitors.slice(start, stop)), stop - start, len(s.items))
+
+    whole = said(0, 18)
+    assert whole.dtype == np.float32
     assert (whole > 0).any()
     for q in range(len(visitors)):
+        assert same_arrays(said(q, q + 1)[0], whole[q])
+    assert same_arrays(np.concatenate([said(0, 9), said(9, 18)]), whole)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_nor_do_they_where_a_long_visit_comes_back_to_its_items(bundle: Bundle, name: GeneratorName):
+    """Sums of many equal keys: the order in which they are added must be the visitor's own."""
+    s, generators = bundle.snapshot, bundle.generators
+    rng = np.random.default_rng(5)
+    steady, restless = np.sort(rng.integers(0, 3, 50)), rng.integers(0, len(s.items), 50)
+    kind = rng.choice([KIND[n] for n in ("select_item", "view_item", "add_to_wishlist", "add_to_cart")], 100)
+    most = np.argsort(-np.diff(s.history.indptr))[:2]
+    visitors = Visitors.of(most, np.repeat([0, 1], 50), np.concatenate([steady, restless]), kind)
+    whole = fitted.dense(generators.scores(name, s, visitors), 2, len(s.items))
+    for q in range(2):
         alone = generators.scores(name, s, visitors.slice(q, q + 1))
-        assert same_arrays(np.ascontiguousarray(alone[0]), whole[q])
-    halves = [generators.scores(name, s, visitors.slice(a, a + 9)) for a in (0, 9)]
-    assert same_arrays(np.concatenate(halves), whole)
+        assert same_arrays(fitted.dense(alone, 1, len(s.items))[0], whole[q])
 
 
-def dense_taste(s: Snapshot) -> np.ndarray:
-    """float64[customers × items], NaN for a pair that is not there."""
-    out = np.full((len(s.customers), len(s.items)), np.nan)
-    for customer in range(len(s.customers)):
-        for at in range(s.history.indptr[customer], s.history.indptr[customer + 1]):
-            bought, carts, views = (
-                float(s.history.column(c)[at]) for c in ("bought_decayed", "carts_decayed", "views_decayed")
-            )
-            out[customer, s.history.items[at]] = bought + 0.4 * carts + 0.1 * views
-    return out
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_generators_own_list_is_best_first(bundle: Bundle, name: GeneratorName):
+    s, generators = bundle.snapshot, bundle.generators
+    visitors = fitted.visitors_of(s, 6, 4)
+    dense = fitted.dense(generators.scores(name, s, visitors), 10, len(s.items))
+    for k in (1, 7, len(s.items) + 5):
+        best = generators.best(name, s, visitors, k)
+        assert best.shape == (10, k)
+        for line, items in zip(dense, best, strict=True):
+            own = items[: int((items >= 0).sum())]
+            assert (items[len(own) :] == -1).all()
+            assert line[own].tolist() == sorted(line[line > 0], reverse=True)[:k]
+            order = list(zip(-line[own], own, strict=True))
+            assert order == sorted(set(order))
 
 
 def test_als_folds_in_by_the_closed_form(bundle: Bundle):
-    als, taste = bundle.generators.als, dense_taste(bundle.snapshot)
+    als, taste = bundle.generators.als, fitted.dense_taste(bundle.snapshot)
     y = als.items.astype(np.float64)
     for customer, line in enumerate(taste):
         known = ~np.isnan(line)
@@ -81,7 +75,7 @@ def test_als_folds_in_by_the_closed_form(bundle: Bundle):
 
 def test_als_scores_customers_and_no_strangers(bundle: Bundle):
     als = bundle.generators.als
-    scores = als.scores(Visitors.of_customers(np.array([3, -1])))
+    scores = als.scores(Visitors.of_customers(np.array([3, -1]))).values
     np.testing.assert_allclose(scores[0], als.items @ als.customers[3], rtol=1e-5)
     assert not scores[1].any()
 
@@ -90,7 +84,7 @@ def test_als_puts_what_was_bought_before_what_was_not(bundle: Bundle):
     s, als = bundle.snapshot, bundle.generators.als
     at = s.history.column("orders") > 0
     customers = np.repeat(np.arange(len(s.customers)), np.diff(s.history.indptr))[at]
-    scores = als.scores(Visitors.of_customers(np.arange(len(s.customers))))
+    scores = als.scores(Visitors.of_customers(np.arange(len(s.customers)))).values
     assert scores[customers, s.history.items[at]].mean() > 3 * scores.mean()
 
 
@@ -110,16 +104,11 @@ def test_als_gives_new_items_no_vector_and_folds_customers_in_anew():
     assert not moved.als.items[3:].any()
     assert moved.als.customers.shape == (4, fit.als.items.shape[1])
     assert moved.als.customers.any(axis=1).all()
-    assert moved.item_knn.indptr[-1] == moved.item_knn.indptr[3]
-    assert not (moved.item_knn.indices > 2).any()
-
-
-def dense(knn: ItemKnn) -> np.ndarray:
-    out = np.zeros((len(knn.indptr) - 1,) * 2, np.float32)
-    for i in range(len(out)):
-        row_ = slice(knn.indptr[i], knn.indptr[i + 1])
-        out[i, knn.indices[row_]] = knn.data[row_]
-    return out
+    for similar in (moved.item_knn.similar, moved.covisit.touches, moved.covisit.orders):
+        known = fitted.matrix(similar)
+        assert not known[3:].any()
+        assert not known[:, 3:].any()
+    assert same_arrays(fitted.matrix(moved.item_knn.similar)[:3, :3], fitted.matrix(fit.item_knn.similar)[1:, 1:])
 
 
 @examples(40)
@@ -127,11 +116,11 @@ def dense(knn: ItemKnn) -> np.ndarray:
 def test_neighbours_move_with_their_items(places: list[int], keep: int, seed: int):
     rng = np.random.default_rng(seed)
     similar = np.where(rng.random((6, 6)) < 0.5, rng.random((6, 6), np.float32), np.float32(0))
+    np.fill_diagonal(similar, 0)
     rows, columns = np.nonzero(similar)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=6))])
-    knn = ItemKnn(indptr, columns.astype(np.int32), similar[rows, columns], 2, 0.8)
     items = np.array(places[:keep], np.int64)
-    moved = dense(knn.onto(items, 6))
+    moved = fitted.matrix(Similar(indptr, columns.astype(np.int32), similar[rows, columns]).onto(items))
     expected = np.zeros((keep, keep), np.float32)
     for i, a in enumerate(items):
         for j, b in enumerate(items):
@@ -146,19 +135,19 @@ def test_neighbours_are_taken_by_the_same_visitors_and_never_oneself(bundle: Bun
         + [row("view_item", -1, "d1", item) for item in ("i4", "i5")]
         + [row("view_item", -1, "c3", "i6")]
     )
-    similar = dense(ItemKnn.fit(s, fitted.CONFIG.item_knn))
+    similar = fitted.matrix(ItemKnn.fit(s, fitted.CONFIG.item_knn).similar)
     assert {(i + 1, j + 1) for i, j in zip(*np.nonzero(similar), strict=True)} == {
         (1, 2), (2, 1), (1, 3), (3, 1), (4, 5), (5, 4),
     }  # fmt: skip
-    large = bundle.generators.item_knn
-    assert not dense(large).diagonal().any()
+    large = bundle.generators.item_knn.similar
+    assert not fitted.matrix(large).diagonal().any()
     assert np.diff(large.indptr).max() <= fitted.CONFIG.item_knn.neighbours
     assert (large.data > 0).all()
 
 
 def test_item_knn_scores_are_sums_over_the_visitors_items(bundle: Bundle):
     s, knn = bundle.snapshot, bundle.generators.item_knn
-    similar, taste = dense(knn).astype(np.float64), dense_taste(s)
+    similar, taste = fitted.matrix(knn.similar).astype(np.float64), fitted.dense_taste(s)
     visitors = fitted.visitors_of(s, 20, 8)
     back = np.full(taste.shape, np.inf)
     for customer in range(len(s.customers)):
@@ -177,8 +166,8 @@ def test_item_knn_scores_are_sums_over_the_visitors_items(bundle: Bundle):
             "visit": visit,
         }
         for basis, weight in weights.items():
-            found = knn.scores(s, visitors.slice(q, q + 1), basis)[0]
-            np.testing.assert_allclose(found, weight @ similar, rtol=1e-4, atol=1e-6)
+            found = fitted.dense(knn.scores(s, visitors.slice(q, q + 1), basis), 1, len(s.items))
+            np.testing.assert_allclose(found[0], weight @ similar, rtol=1e-4, atol=1e-6)
 
 
 def test_what_was_taken_out_of_the_cart_draws_its_neighbours_as_a_view_does(bundle: Bundle):
@@ -187,19 +176,14 @@ def test_what_was_taken_out_of_the_cart_draws_its_neighbours_as_a_view_does(bund
         (("view_item", 7), ("view_item", 3), ("search", -1)),
         (("remove_from_cart", 7), ("view_item", 3), ("add_to_cart", 7)),
     )
-    removed, viewed, put_back = (
-        bundle.generators.item_knn.scores(
-            bundle.snapshot,
-            Visitors.of(
-                np.array([-1]),
-                np.zeros(3, np.int64),
-                np.array([item for _, item in visit]),
-                np.array([KIND[name] for name, _ in visit]),
-            ),
-            "visit",
-        )
-        for visit in visits
+    s = bundle.snapshot
+    visitors = Visitors.of(
+        np.full(3, -1),
+        np.repeat(np.arange(3), 3),
+        np.array([item for visit in visits for _, item in visit]),
+        np.array([KIND[name] for visit in visits for name, _ in visit]),
     )
+    removed, viewed, put_back = fitted.dense(bundle.generators.item_knn.scores(s, visitors, "visit"), 3, len(s.items))
     assert same_arrays(removed, viewed)
     assert (put_back >= viewed).all()
     assert (put_back > viewed).any()
@@ -207,29 +191,25 @@ def test_what_was_taken_out_of_the_cart_draws_its_neighbours_as_a_view_does(bund
 
 def test_history_scores_what_was_touched_and_recent_orders_most(bundle: Bundle):
     s = bundle.snapshot
-    taste = dense_taste(s)
-    scores = history.scores(s, Visitors.of_customers(np.array([5, -1, 0])))
+    taste = fitted.dense_taste(s)
+    scores = fitted.dense(history.scores(s, Visitors.of_customers(np.array([5, -1, 0]))), 3, len(s.items))
     assert ((scores[0] > 0) == ~np.isnan(taste[5])).all()
     assert not scores[1].any()
     rows = [row("purchase", -d, "c1", item, 1.0, 1.0, f"o{d}") for d, item in ((9, "i1"), (5, "i2"), (1, "i3"))]
-    line = history.scores(snapshot([*rows, row("view_item", -1, "c1", "i4")]), Visitors.of_customers(np.array([0])))[0]
+    small = snapshot([*rows, row("view_item", -1, "c1", "i4")])
+    (line,) = fitted.dense(history.scores(small, Visitors.of_customers(np.array([0]))), 1, 4)
     assert np.argsort(-line).tolist() == [2, 1, 0, 3]
     assert line[3] == pytest.approx(0.1, rel=0.01)
 
 
-def test_popular_is_by_buyers_then_views_and_leaves_nothing_out():
-    rows = [row("purchase", -1, f"c{n}", "i3") for n in range(3)] + [row("purchase", -1, f"c{n}", "i2") for n in (0, 1)]
-    rows += [row("view_item", -1, f"d{n}", "i1") for n in range(9)] + [row("purchase", -60, "c1", "i5")]
-    rows += [row("view_item", -40, "d1", "i4")]
-    s = snapshot(rows)
-    score = popular.popularity(s)
-    assert [s.items.at(np.array([n]))[0] for n in np.argsort(-score)] == ["i3", "i2", "i5", "i1", "i4"]
-    assert (score > 0).all()
-    assert popular.scores(s, Visitors.of_customers(np.array([0, -1]))).tolist() == [score.tolist()] * 2
-
-
-def test_generators_come_back_from_their_arrays(bundle: Bundle):
-    again = Generators.from_arrays(bundle.generators.arrays())
-    assert all(same_arrays(a, again.arrays()[name]) for name, a in bundle.generators.arrays().items())
-    assert isinstance(again.als, Als)
-    assert (again.item_knn.last_baskets, again.item_knn.visit_decay) == (2, 0.8)
+def test_a_visits_own_items_are_by_kind_and_lateness(bundle: Bundle):
+    s = bundle.snapshot
+    visit: tuple[tuple[EventName, int], ...] = (
+        ("view_item", 4), ("add_to_cart", 2), ("view_item", 4), ("view_item", 9), ("search", 7),
+    )  # fmt: skip
+    kind = np.array([KIND[name] for name, _ in visit])
+    visitors = Visitors.of(np.array([-1, 3]), np.zeros(5, np.int64), np.array([i for _, i in visit]), kind)
+    said = fitted.dense(history.visited(s, visitors), 2, len(s.items))
+    expected = {4: 0.8**4 + 0.8**2, 2: 2 * 0.8**3, 9: 0.8}
+    assert {int(n): pytest.approx(v) for n, v in enumerate(said[0]) if v} == expected
+    assert not said[1].any()

@@ -6,9 +6,8 @@ from pydantic import ValidationError
 
 from features.visitors import Visitors
 from models.bundle import Bundle, RecommenderName
-from models.candidates.base import top
 from models.candidates.generators import GENERATORS
-from models.two_stage import Candidates, TwoStageConfig, chunks, propose, within_query_rank
+from models.two_stage import Candidates, TwoStageConfig, chunks, propose, within_query_ranks
 from tests.features.shop import examples, same_arrays
 from tests.models import fitted
 
@@ -19,14 +18,20 @@ def same(a: Candidates, b: Candidates) -> bool:
     return all(same_arrays(getattr(a, f), getattr(b, f)) for f in ("item", "ranks", "scores", "proposed"))
 
 
+SCORE = st.sampled_from([-2.5, -1e-30, -0.0, 0.0, 1e-30, 0.5, 1.0, 3e30])
+
+
 @examples(80)
-@given(st.lists(st.lists(st.integers(-2, 3).map(float), max_size=6), max_size=5))
-def test_equal_scores_share_the_better_rank(queries: list[list[float]]):
+@given(st.lists(st.lists(st.tuples(SCORE, SCORE), max_size=6), max_size=5))
+def test_equal_scores_share_the_better_rank(queries: list[list[tuple[float, float]]]):
     query = np.repeat(np.arange(len(queries)), [len(q) for q in queries]).astype(np.int64)
-    score = np.array([v for q in queries for v in q], np.float32)
-    starts = np.searchsorted(query, np.arange(len(queries)))
-    expected = [sum(other > v for other in q) for q in queries for v in q]
-    assert within_query_rank(query, score, starts).tolist() == expected
+    rows = [v for q in queries for v in q]
+    scores = np.array(rows, np.float32).reshape(-1, 2).T
+    before = np.repeat(np.cumsum([0, *map(len, queries)])[:-1], [len(q) for q in queries])
+    ranks = within_query_ranks(query, scores) - before
+    for g in range(2):
+        expected = [sum(np.float32(other[g]) > np.float32(v[g]) for other in q) for q in queries for v in q]
+        assert ranks[g].tolist() == expected
 
 
 def test_candidates_are_what_the_generators_put_first(bundle: Bundle):
@@ -35,11 +40,12 @@ def test_candidates_are_what_the_generators_put_first(bundle: Bundle):
     found = propose(bundle.generators, s, visitors, ALL)
     assert (np.diff(found.query * len(s.items) + found.item) > 0).all()
     for bit, name in enumerate(GENERATORS):
-        dense = bundle.generators.scores(name, s, visitors)
-        expected = set(zip(*(part.tolist() for part in top(dense, ALL[name])), strict=True))
+        said = bundle.generators.scores(name, s, visitors)
+        expected = set(zip(*(part.tolist() for part in said.top(ALL[name])), strict=True))
+        assert expected
         proposed = found.proposed >> bit & 1 == 1
         assert set(zip(found.query[proposed].tolist(), found.item[proposed].tolist(), strict=True)) == expected
-        raw = dense[found.query, found.item]
+        raw = said.at(found.query, found.item)
         for q in range(len(visitors)):
             own = raw[found.query == q]
             assert found.ranks[found.query == q, bit].tolist() == [(own > v).sum() for v in own]

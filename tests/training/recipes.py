@@ -12,9 +12,21 @@ _SMALL = {
     "boundary_step_days": 7,
     "visit_days": 5,
     "visits_per_boundary": 120,
-    "generators": {"als": {"factors": 6, "iterations": 3}, "item_knn": {"neighbours": 8}},
-    "one_to_one": {"budgets": {"history": 15, "als": 10, "item_knn": 10, "popular": 10}, "ranker": _RANKER},
-    "predictive": {"budgets": {"item_knn_visit": 10, "popular": 15}, "ranker": _RANKER},
+    "generators": {
+        "als": {"factors": 6, "iterations": 3},
+        "item_knn": {"neighbours": 8},
+        "neighbours": {"neighbours": 10},
+        "covisit": {"neighbours": 10},
+        "content": {"neighbours": 8},
+    },
+    "one_to_one": {
+        "budgets": {"history": 15, "neighbours": 5, "als": 10, "item_knn": 10, "covisit_last": 5, "popular": 10},
+        "ranker": _RANKER,
+    },
+    "predictive": {
+        "budgets": {"visit": 5, "item_knn_visit": 10, "covisit_visit": 5, "content_visit": 5, "popular": 15},
+        "ranker": _RANKER,
+    },
 }
 
 

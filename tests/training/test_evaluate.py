@@ -1,18 +1,22 @@
 import importlib.util
+import math
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from features.ingest import Parsed
 from features.snapshot import SEGMENT_NAMES, Snapshot
-from models.bundle import Bundle
+from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import GENERATORS
 from tests.conftest import SHOP_ENDS
-from training import queries
+from training import metrics, queries
+from training.baselines import OF_CUSTOMERS, OF_VISITS
+from training.breakdown import over_best_baseline
 from training.evaluate import evaluate, prefixed
 from training.queries import Queries
 
@@ -31,10 +35,10 @@ def visits(simulated: Parsed, bundle: Bundle) -> Queries:
     return queries.predictive(future, bundle.snapshot, 80, 7)
 
 
-def lists_of(bundle: Bundle, asked: Queries) -> dict[int, list[int]]:
+def lists_of(bundle: Bundle, asked: Queries, name: RecommenderName = "one_to_one") -> dict[int, list[int]]:
     """Query → its candidates, best first."""
     out: dict[int, list[int]] = {q: [] for q in range(len(asked))}
-    for start, _, found, _ in bundle.recommenders["one_to_one"].rank(bundle.snapshot, asked.visitors):
+    for start, _, found, _ in bundle.recommenders[name].rank(bundle.snapshot, asked.visitors):
         for q, item in zip(found.query, found.item, strict=True):
             out[start + int(q)].append(int(item))
     return out
@@ -146,3 +150,118 @@ def test_a_hold_out_in_which_nobody_bought_anything_new(bundle: Bundle, asked: Q
     assert found["new_ndcg_at_10"] == 0
     assert found["ndcg_at_10"] > 0
     assert not any(np.isnan(v) for v in found.values())
+
+
+def ndcg(items: list[int], wanted: set[int]) -> float:
+    gain = sum(1 / math.log2(rank + 1) for rank, item in enumerate(items[:10], 1) if item in wanted)
+    return gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(10, len(wanted)) + 1))
+
+
+def test_baselines_answer_the_same_queries(bundle: Bundle, asked: Queries):
+    """As the definitions say, one query at a time: `als` and `popular` by the generators' own lists."""
+    s, evaluation = bundle.snapshot, evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked)
+    best = {g: bundle.generators.best(g, s, asked.visitors, len(s.items)).tolist() for g in ("popular", "als")}
+    wanted = wanted_of(asked)
+    for name in ("popular", "als"):
+        found, found_new, recalled = [], [], []
+        for q, customer in enumerate(asked.visitors.customers.tolist()):
+            own = bought_of(s, customer)
+            items = [i for i in best[name][q] if i >= 0]
+            items += [i for i in best["popular"][q] if i not in items]
+            found.append(ndcg(items, wanted[q]))
+            recalled.append(len(set(items[:20]) & wanted[q]) / len(wanted[q]))
+            if new := wanted[q] - own:
+                found_new.append(ndcg([i for i in items if i not in own], new))
+        prefix = f"baseline_{name}_"
+        assert evaluation.details[f"{prefix}ndcg_at_10"].to_list() == pytest.approx(found)
+        assert evaluation.summary[f"{prefix}ndcg_at_10"] == pytest.approx(np.mean(found))
+        assert evaluation.summary[f"{prefix}recall_at_20"] == pytest.approx(np.mean(recalled))
+        assert evaluation.summary[f"{prefix}new_ndcg_at_10"] == pytest.approx(np.mean(found_new))
+
+
+def test_the_lead_is_over_the_best_of_the_baselines(bundle: Bundle, asked: Queries):
+    evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked)
+    summary, table = evaluation.summary, evaluation.queries
+    best = max(OF_CUSTOMERS, key=lambda name: summary[f"baseline_{name}_ndcg_at_10"])
+    each = (table["ndcg_at_10"] - table[f"baseline_{best}_ndcg_at_10"]).to_numpy()
+    assert over_best_baseline(table)[0] == best
+    assert summary["over_best_baseline"] == pytest.approx(each.mean())
+    assert (summary["over_best_baseline_low"], summary["over_best_baseline_high"]) == metrics.interval(each)
+    compared = {name for name in summary if name.startswith("baseline_")}
+    assert len(compared) == 3 * len(OF_CUSTOMERS)  # a page that compares runs shows every metric: no more than that
+
+
+def test_customers_are_broken_down_by_their_traffic(bundle: Bundle, asked: Queries):
+    ids = bundle.snapshot.customers.at(asked.visitors.customers)
+    source = ["email" if n % 3 else None for n in range(len(ids))]
+    customers = pl.DataFrame({"customer_id": ids, "source": source, "device": "mobile", "country": "DE"}).reverse()
+    evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked, customers)
+    groups = evaluation.groups
+    by_source = groups.filter(pl.col("facet") == "source")
+    assert by_source["group"].to_list() == ["email", "unknown"]  # the larger first
+    mailed = np.array([said == "email" for said in source])
+    ours = evaluation.per_query["ndcg_at_10"].to_numpy()
+    theirs = evaluation.details["baseline_als_ndcg_at_10"].to_numpy()
+    for group, mine in (("email", mailed), ("unknown", ~mailed)):
+        row = by_source.row(by_predicate=pl.col("group") == group, named=True)
+        assert row["queries"] == mine.sum()
+        assert row["ndcg_at_10"] == pytest.approx(ours[mine].mean())
+        assert row["ndcg_at_10_low"] < row["ndcg_at_10"] < row["ndcg_at_10_high"]
+        assert row["baseline_als_ndcg_at_10"] == pytest.approx(theirs[mine].mean())
+        best = row[f"baseline_{row['best_baseline']}_ndcg_at_10"]
+        assert best == max(row[f"baseline_{name}_ndcg_at_10"] for name in OF_CUSTOMERS)
+        assert row["over_best_baseline"] == pytest.approx(row["ndcg_at_10"] - best)
+    assert set(groups["facet"]) == {"segment", "source"}  # all have one device and one country
+    assert groups.filter(pl.col("facet") == "segment")["queries"].sum() == len(asked)
+
+
+def test_visits_are_broken_down_by_the_events_that_were_known(bundle: Bundle, visits: Queries):
+    evaluation = evaluate(bundle.recommenders["predictive"], bundle.snapshot, visits)
+    events = np.bincount(visits.visitors.query, minlength=len(visits))
+    ours, summary = evaluation.per_query["ndcg_at_10"].to_numpy(), evaluation.summary
+    for group, mine in (("0", events == 0), ("1", events == 1), ("2", events == 2), ("3_plus", events >= 3)):
+        assert summary[f"visit_events_{group}_queries"] == mine.sum() > 0
+        assert summary[f"visit_events_{group}_ndcg_at_10"] == pytest.approx(ours[mine].mean())
+    late = events >= 3
+    theirs = {name: evaluation.details[f"baseline_{name}_ndcg_at_10"].to_numpy()[late] for name in OF_VISITS}
+    for name in OF_VISITS:
+        assert summary[f"visit_events_3_plus_baseline_{name}_ndcg_at_10"] == pytest.approx(theirs[name].mean())
+    best = max(theirs.values(), key=np.mean)
+    assert summary["visit_events_3_plus_over_best_baseline"] == pytest.approx((ours[late] - best).mean())
+    groups = evaluation.groups
+    assert set(groups["facet"]) == {"source", "device", "country", "visit_events"}  # as the visits themselves say
+    assert groups.group_by("facet").agg(pl.col("queries").sum())["queries"].to_list() == [80] * 4
+
+
+def test_what_a_visit_has_touched_is_no_discovery(bundle: Bundle, visits: Queries):
+    s, evaluation = bundle.snapshot, evaluate(bundle.recommenders["predictive"], bundle.snapshot, visits)
+    touched: dict[int, set[int]] = defaultdict(set)
+    for q, item in zip(visits.visitors.query, visits.visitors.item, strict=True):
+        touched[int(q)].add(int(item))
+    wanted = wanted_of(visits)
+    left = [wanted[q] - touched[q] for q in range(len(visits))]
+    found = evaluation.details["unseen_ndcg_at_10"]
+    assert found.is_nan().to_list() == [not items for items in left]
+    popular = bundle.generators.best("popular", s, visits.visitors, len(s.items)).tolist()
+    ours = lists_of(bundle, visits, "predictive")
+    for name, lists in (("baseline_popular_unseen_ndcg_at_10", popular), ("unseen_ndcg_at_10", ours)):
+        each = [ndcg([i for i in lists[q] if i not in touched[q]], items) for q, items in enumerate(left) if items]
+        assert evaluation.summary[name] == pytest.approx(np.mean(each))
+    assert evaluation.summary["baseline_visit_items_unseen_ndcg_at_10"] == pytest.approx(
+        evaluation.summary["baseline_covisit_visit_unseen_ndcg_at_10"]
+    )
+
+
+def test_lists_that_lean_to_what_sells_are_told(bundle: Bundle, asked: Queries):
+    """And to what is dear: list by list, the mean of the ten less the mean of what was bought."""
+    s = bundle.snapshot
+    summary = evaluate(bundle.recommenders["one_to_one"], s, asked).summary
+    buyers = np.nan_to_num(s.item("buyers"))
+    share = np.array([((buyers < b).sum() + (buyers == b).sum() / 2) / len(buyers) for b in buyers])
+    log_price = np.log(s.item("price").astype(float))
+    wanted = wanted_of(asked)
+    lists = lists_of(bundle, asked)
+    for name, value in (("popularity_bias", share), ("price_bias", log_price)):
+        each = [value[lists[q][:10]].mean() - value[list(wanted[q])].mean() for q in range(len(asked))]
+        assert summary[name] == pytest.approx(np.mean(each))
+    assert 0 < summary["diversity"] <= 1

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from tests.features.shop import examples
-from training import metrics
+from training import metrics, paired
 from training.metrics import DEPTH, PER_QUERY
 
 Case = tuple[list[bool], int]
@@ -113,3 +114,42 @@ def test_the_interval_is_as_wide_as_theory_says_and_narrows_with_more_values():
     few, many = (np.tile([0.0, 1.0], n) for n in (50, 800))
     widths = [high - low for low, high in (metrics.interval(few), metrics.interval(many))]
     assert widths == pytest.approx([2 * 1.96 * 0.5 / 10, 2 * 1.96 * 0.5 / 40], rel=0.1)
+
+
+def test_a_list_is_diverse_as_its_pairs_are_unlike():
+    alike = sparse.csr_matrix(([0.6, 0.2, 0.3], ([0, 1, 2], [1, 0, 3])), shape=(5, 5))
+    # Of the pairs of 0, 1 and 2 one is alike, by 0.6, the larger of both directions; 2 and 3 are, by 0.3; 4 is alone.
+    assert metrics.diversity(lists([0, 1, 2]), alike) == pytest.approx(1 - 0.6 / 3)
+    assert metrics.diversity(lists([0, 1, 2], [3, 2]), alike) == pytest.approx(1 - (0.6 / 3 + 0.3) / 2)
+    assert metrics.diversity(lists([0, 1, 2], [4]), alike) == pytest.approx(1 - 0.6 / 3)
+    assert metrics.diversity(lists([4]), alike) == 0
+
+
+def test_lists_lean_by_the_difference_of_the_means():
+    price = np.array([1.0, 2.0, 4.0, np.nan])
+    wanted = np.array([0, 0, 1, 2]), np.array([0, 1, 3, 2])  # query 1 wanted the item whose price nobody knows
+    # Query 0: (2 + 4) / 2 less (1 + 2) / 2; query 2: 2, the mean of what is known, less 4.
+    found = metrics.leaning(lists([1, 2], [0], [1, 3]), *wanted, price)
+    assert found == pytest.approx((1.5 - 2.0) / 2)
+    assert metrics.leaning(lists([3], [3], [3]), *wanted, price) == 0
+
+
+def test_percentiles_are_mid_ranks():
+    assert metrics.percentile(np.array([7, 1, 1, 9])).tolist() == [5 / 8, 2 / 8, 2 / 8, 7 / 8]
+
+
+def test_a_difference_is_taken_query_by_query():
+    hard = np.random.default_rng(1).random(200)
+    mean, low, high = paired.difference(hard + 0.1, hard)
+    assert (mean, low, high) == pytest.approx((0.1, 0.1, 0.1))  # what is hard for both cancels out
+    mean, low, high = paired.difference(np.tile([0.3, 0.0], 50), np.tile([0.0, 0.1], 50))
+    assert mean == pytest.approx(0.1)
+    assert (low, high) == pytest.approx((0.1 - 1.96 * 0.02, 0.1 + 1.96 * 0.02), abs=0.006)
+    assert paired.difference(np.zeros(3), np.array([1.0, 2.0, 3.0]))[0] == -2
+
+
+def test_a_query_that_either_has_no_value_for_is_left_out():
+    nan = np.nan
+    a, b = np.array([1.0, nan, 5.0, nan]), np.array([0.5, 3.0, nan, nan])
+    assert paired.difference(a, b) == (0.5, 0.5, 0.5)
+    assert paired.difference(a[1:], b[1:]) == (0.0, 0.0, 0.0)

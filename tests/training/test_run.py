@@ -1,6 +1,7 @@
 """One training run from the log to the registry, as the analyst and the next command find it."""
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from models.ranking import Request
 from models.recommender import BundleRecommender, load
 from tests.conftest import SHOP_ENDS
 from tests.training.conftest import Run
-from training import report, tracking
+from training import recipe, report, run_metrics, samples, tracking
 from training.config import Gate
+from training.metrics import PER_QUERY
 from training.promote import promote
 from training.train import Result
 
@@ -75,17 +77,44 @@ def test_parameters_are_the_recipe(record: MlflowRun, result: Result):
 def test_metrics_are_the_evaluations(record: MlflowRun, result: Result, client: MlflowClient):
     metrics = record.data.metrics
     for name in NAMES:
-        for metric, value in result.evaluations[name].summary.items():
-            assert metrics[f"{name}_{metric}"] == pytest.approx(value)
-        assert {"ndcg_at_10", "new_ndcg_at_10", "recall_at_20", "coverage", "gini", "novelty"} <= set(
-            result.evaluations[name].summary
-        )
-    assert sum(m.startswith("one_to_one_segment_") for m in metrics) > 6
+        summary = result.evaluations[name].summary
+        for metric, value in summary.items():
+            assert metrics[run_metrics.logged_name(f"{name}_{metric}")] == pytest.approx(value)
+        assert {"ndcg_at_10", "recall_at_20", "coverage", "gini", "novelty"} <= set(summary)
+        assert metrics[f"headline/{name}_ndcg_at_10"] == metrics[f"{name}_ndcg_at_10"]
     assert np.isfinite(list(metrics.values())).all()
     assert record.outputs
     (made,) = record.outputs.model_outputs
     held = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics or ()}
-    assert held == pytest.approx(result.bundle.metrics)
+    assert held == pytest.approx(run_metrics.logged(result.bundle.metrics))
+
+
+def test_what_the_gate_reads_keeps_its_name_and_the_rest_is_in_sections(record: MlflowRun):
+    """An analyst's charts have a section for what comes before the last slash."""
+    metrics = record.data.metrics
+    plain = {m for m in metrics if "/" not in m}
+    assert {f"{n}_{m}" for n in NAMES for m in (*PER_QUERY, "coverage", "over_best_baseline")} <= plain
+    assert len(plain) <= 30
+    sections: dict[str, list[str]] = {}
+    for metric in metrics.keys() - plain:
+        section, _, leaf = metric.rpartition("/")
+        sections.setdefault(section, []).append(leaf)
+    assert min(sections) == "headline"
+    assert {"als", "history", "union"} <= set(sections["one_to_one/candidate_recall"])
+    assert len(sections["one_to_one/ndcg_at_10_by_segment"]) > 3
+    assert "popular" in sections["predictive/baseline_ndcg_at_10"]
+    assert set(sections["one_to_one/size"]) == {"queries", "trees"}
+    assert not [s for s in sections if "more" in s and len(sections[s]) > 3]  # nearly all metrics have a section
+
+
+def test_runs_are_told_apart_by_what_is_special_about_them(record: MlflowRun, result: Result, client: MlflowClient):
+    assert record.info.run_name.startswith(iso(SHOP_ENDS)[:10])
+    assert "horizon_days=10" in record.info.run_name
+    assert "one_to_one.ranker.leaves=7" in record.data.tags["recipe_changes"]
+    note = record.data.tags["mlflow.note.content"]
+    assert f"{result.evaluations['one_to_one'].summary['ndcg_at_10']:.3f}" in note
+    experiment = client.get_experiment(record.info.experiment_id)
+    assert "report.html" in experiment.tags["mlflow.note.content"]
 
 
 def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: Result, event_log: EventLog):
@@ -98,24 +127,55 @@ def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: Res
     assert profile["cut_off"] == iso(SHOP_ENDS)
     assert {profile[f"training_rows_{name}"] for name in NAMES} == set(result.rows.values())
     assert min(result.rows.values()) > 0
+    assert profile["boundaries"] == [iso(at) for at in result.boundaries]
+    assert [profile["holdout_from"], profile["holdout_to"]] == [iso(at) for at in result.holdout]
+    assert {profile[f"holdout_queries_{n}"] for n in NAMES} == {e.per_query.height for e in result.evaluations.values()}
 
 
 def test_plots_and_samples_are_there(run: Run, client: MlflowClient, result: Result):
     def listed(folder: str | None = None) -> set[str]:
         return {a.path for a in client.list_artifacts(run.logged.run_id, folder)}
 
-    plots = {f"plots/{name}_{what}.png" for name in NAMES for what in ("importance", "ndcg_by_segment")}
-    assert plots <= listed("plots")
+    kinds = ("importance", "candidate_recall", "against_baselines")
+    assert {f"plots/{name}_{what}.png" for name in NAMES for what in kinds} <= listed("plots")
+    assert "plots/one_to_one_ndcg_by_segment.png" in listed("plots")
     assert {f"evaluation/{name}.json" for name in NAMES} <= listed("evaluation")
-    assert "sample_recommendations.json" in listed()
+    assert {"report.html", "MODEL_CARD.md", "recipe.yml", "sample_recommendations.json"} <= listed()
     sample = mlflow.load_table("sample_recommendations.json", run_ids=[run.logged.run_id])
-    assert {"customer_id", "segment", "rank", "item_id"} <= set(sample.columns)
-    assert "(unknown)" in set(sample["customer_id"])
+    assert {"customer", "segment", "rank", "title", "item_id"} <= set(sample.columns)
     (ranking,) = BundleRecommender(result.bundle).recommend([Request(10)])
-    assert sample[sample["customer_id"] == "(unknown)"]["item_id"].to_list() == ranking.item_ids
+    assert sample[sample["customer"] == samples.STRANGER]["item_id"].to_list() == ranking.item_ids
     table = mlflow.load_table("evaluation/one_to_one.json", run_ids=[run.logged.run_id])
     assert len(table) == len(result.evaluations["one_to_one"].per_query)
     assert "customer_id" not in table.columns
+
+
+def test_the_recipe_beside_the_run_makes_it_again(run: Run, result: Result, tmp_path: Path):
+    mlflow.set_tracking_uri(run.config.uri)
+    kept = mlflow.artifacts.download_artifacts(f"runs:/{run.logged.run_id}/recipe.yml", dst_path=str(tmp_path))
+    assert recipe.load(Path(kept)) == result.recipe
+
+
+def test_no_customer_is_named_in_what_people_read(run: Run, result: Result):
+    ids = set(result.bundle.snapshot.customers.values.to_pylist())
+    for file in ("report.html", "MODEL_CARD.md", "sample_recommendations.json"):
+        text = mlflow.artifacts.load_text(f"runs:/{run.logged.run_id}/{file}")
+        assert not ids & set(re.findall(r"[\w-]+", text)), file
+
+
+def test_a_model_card_describes_the_version(run: Run, client: MlflowClient, result: Result, event_log: EventLog):
+    card = client.get_model_version("shop", run.logged.version).description
+    summary = result.evaluations["predictive"].summary
+    for told in (
+        event_log.fingerprint,
+        f"usual train --log {event_log.path.name} --until {iso(SHOP_ENDS)}",
+        f"{summary['ndcg_at_10']:.3f} ({summary['ndcg_at_10_low']:.3f} to {summary['ndcg_at_10_high']:.3f})",
+        "| champions |",
+        "lightgbm",
+        "## Limits",
+    ):
+        assert told in card, told
+    assert "challenger" in client.get_registered_model("shop").description
 
 
 def test_it_is_registered_as_challenger(run: Run, client: MlflowClient):

@@ -1,0 +1,54 @@
+"""Plots to put into an HTML page (see page.py), in the page's own colours.
+
+matplotlib is imported when a plot is made, so what serves does not need it.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+# Drawn in the first, shown in the second: the page's style sheet says what they are by day and by night.
+_COLOURS = {"#010203": "currentColor", "#4477aa": "var(--one)", "#cc6644": "var(--two)", "#a0a0a1": "var(--line)"}
+INK, ONE, TWO, LINE = _COLOURS
+SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "usual",
+    "text.parse_math": False,
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": LINE,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": LINE,
+    "grid.linewidth": 0.4,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+
+def element(draw: Callable[[Any], None], told: str, height: float) -> str:
+    """An SVG element that says what it shows to who cannot see it; `height` in inches, the width is five."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    text = io.StringIO()
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(5, height), layout="constrained")
+        draw(figure.subplots())
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<g id=\"[^\"]*\"", "<g", svg)  # several plots in one page would repeat them
+    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
+    for drawn, shown in _COLOURS.items():
+        svg = svg.replace(drawn, shown)
+    size = re.search(r"viewBox=\"[^\"]*\"", svg)
+    opening = f'<svg {size.group() if size else ""} role="img" aria-label="{escape(told)}"'
+    opening += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    return re.sub(r"^<svg[^>]*>", lambda _: f"{opening}<title>{escape(told)}</title>", svg, count=1)

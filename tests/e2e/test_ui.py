@@ -1,0 +1,202 @@
+"""The MLflow pages as an analyst finds them after two training runs, in a real browser."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+
+from features import ingest
+from features.ingest import Parsed
+from tests.e2e.conftest import ROOT
+from tests.training.recipes import small
+from training import config, tracking
+from training.train import train
+
+CHROMIUM = Path("/usr/bin/chromium")
+BOUNDARIES = (3, 4)  # by which the two runs differ
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium"),
+]
+
+
+@dataclass
+class Pages:
+    """The server `usual ui` became: what it said, and the runs it shows, first to last."""
+
+    url: str
+    said: str
+    experiment: str
+    runs: list[Run]
+
+
+@pytest.fixture(scope="module")
+def pages(simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    root = tmp_path_factory.mktemp("ui")
+    home, told = root / "home", root / "ui.out"
+    log = ingest.ingest([simulated], root / "shop").log
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("USUAL_HOME", str(home))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+        settings = config.load()
+        client = tracking.connect(settings)  # two processes that make the store at once would be in each other's way
+        with _serving(home, told) as (url, server):
+            logged = [tracking.log_run(train(log, small(boundaries=n)), log, settings) for n in BOUNDARIES]
+            runs = [client.get_run(run.run_id) for run in logged]
+            _wait(url, server, told)
+            yield Pages(url, told.read_text(), runs[0].info.experiment_id, runs)
+
+
+@contextlib.contextmanager
+def _serving(home: Path, told: Path) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    """`usual ui` in a process of its own: where it will answer, and the process. What it says goes to `told`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("USUAL_", "MLFLOW_"))}
+    with told.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "usual", "ui", "--port", str(port)],
+            cwd=ROOT,
+            env=environment | {"USUAL_HOME": str(home)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}", server
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=20)
+
+
+def _wait(url: str, server: "subprocess.Popen[bytes]", told: Path) -> None:
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310
+                return
+        except OSError:
+            assert server.poll() is None, told.read_text()
+            time.sleep(0.2)
+    raise AssertionError(told.read_text())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+        made = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """A wide window; what it shows in the end is kept beside the test."""
+    context = browser.new_context(viewport={"width": 1900, "height": 1000})
+    # The assistant opens beside everything on the first visit, and covers what is looked at.
+    context.add_init_script(
+        "if (window === window.top) {"
+        "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
+        "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false') }"
+    )
+    context.set_default_timeout(20_000)
+    opened = context.new_page()
+    yield opened
+    opened.screenshot(path=str(tmp_path / "page.png"))
+    context.close()
+
+
+def test_the_address_it_tells_lists_both_runs_with_their_headline_metrics(pages: Pages, page: Any) -> None:
+    found = re.search(r"^runs: (\S+)", pages.said, re.MULTILINE)
+    assert found
+    page.goto(found[1])
+    for run in pages.runs:
+        page.get_by_role("link", name=run.info.run_name, exact=True).wait_for()
+    shown = page.locator("[role=treegrid], [role=grid]").first.inner_text()
+    assert "one_to_one_ndcg_at_10" in shown
+    for run in pages.runs:
+        for metric in ("one_to_one_ndcg_at_10", "predictive_ndcg_at_10", "predictive_over_best_baseline"):
+            assert f"{run.data.metrics[metric]:.10g}"[:7] in shown, metric
+
+
+def test_charts_begin_with_the_headline(pages: Pages, page: Any) -> None:
+    page.goto(f"{pages.url}/#/experiments/{pages.experiment}/runs?compareRunsMode=CHART")
+    page.locator(".js-plotly-plot svg.main-svg").first.wait_for()
+    named = re.compile(r"^(headline|(?:one_to_one|predictive)/\S+|Model metrics)$", re.MULTILINE)
+    assert named.findall(page.inner_text("body"))[0] == "headline"
+    bars = page.locator(".js-plotly-plot").first.locator(".barlayer .point")
+    bars.first.wait_for()
+    assert bars.count() == len(pages.runs)
+
+
+def test_runs_are_compared_by_parameters_and_metrics(pages: Pages, page: Any) -> None:
+    ids = ",".join(f'"{run.info.run_id}"' for run in pages.runs)
+    page.goto(f'{pages.url}/#/compare-runs?runs=[{ids}]&experiments=["{pages.experiment}"]')
+
+    parameter = page.locator("tr").filter(has=page.get_by_text("boundaries", exact=True)).first
+    parameter.wait_for()
+    assert [t.strip() for t in parameter.locator("td").all_inner_texts()][-2:] == [str(n) for n in BOUNDARIES]
+    page.get_by_text("headline/one_to_one_ndcg_at_10").first.wait_for()
+    shown = page.inner_text("body").partition("headline/")[2].split()
+    for run in pages.runs:
+        assert f"{run.data.metrics['one_to_one_ndcg_at_10']:.3f}".rstrip("0") in shown
+
+
+def test_the_report_opens_in_the_artifact_viewer(pages: Pages, page: Any) -> None:
+    run = pages.runs[-1]
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(f"{pages.url}/#/experiments/{pages.experiment}/runs/{run.info.run_id}/artifacts/report.html")
+    report = page.frame_locator("iframe")
+    report.locator("#one_to_one_ndcg").wait_for()
+    assert report.locator("#one_to_one_ndcg").inner_text() == f"{run.data.metrics['one_to_one_ndcg_at_10']:.3f}"
+    assert report.locator("#one_to_one_methods tbody tr").count() > 3
+    plot = report.locator("svg[role=img]").first.bounding_box()
+    assert plot["width"] > 250
+    assert plot["height"] > 100
+    assert faults == []
+
+
+def test_a_plot_is_displayed(pages: Pages, page: Any) -> None:
+    run = pages.runs[0].info.run_id
+    path = "plots/one_to_one_against_baselines.png"
+    page.goto(f"{pages.url}/#/experiments/{pages.experiment}/runs/{run}/artifacts/{path}")
+    page.wait_for_function("[...document.images].some(i => i.complete && i.naturalWidth > 600)")
+
+
+def test_sample_recommendations_are_a_table(pages: Pages, page: Any) -> None:
+    run = pages.runs[0].info.run_id
+    page.goto(f"{pages.url}/#/experiments/{pages.experiment}/runs/{run}/artifacts/sample_recommendations.json")
+    page.get_by_text("View as table").wait_for()
+    page.get_by_text("customer 1", exact=True).first.wait_for()
+    page.get_by_text("title", exact=True).first.wait_for()
+
+
+def test_the_model_page_shows_aliases_tags_and_cards(pages: Pages, page: Any) -> None:
+    page.goto(f"{pages.url}/#/models/usual")
+    newest = page.locator("[role=row], tr").filter(has_text="Version 2").first
+    newest.wait_for()
+    newest.get_by_text("challenger").first.wait_for()
+    told = newest.inner_text()
+    assert pages.runs[1].data.tags["log_fingerprint"] in told
+    assert "NDCG@10" in told
+    assert "challenger" not in page.locator("[role=row], tr").filter(has_text="Version 1").first.inner_text()
+    page.get_by_text("waits for the promotion gate").wait_for()
+    page.goto(f"{pages.url}/#/models/usual/versions/2")
+    page.get_by_role("heading", name="Intended use").wait_for()
+    assert "--until" in page.inner_text("body")

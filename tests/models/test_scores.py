@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import sparse
+
+from models.candidates.scores import Dense, Grouped, Scores, Shared, Sparse, summed
+from tests.features.shop import examples, same_arrays
+from tests.models.fitted import dense
+
+# Few different values, so that scores tie, and some that are no reason to propose an item.
+VALUES = st.tuples(st.integers(1, 4), st.integers(1, 9)).flatmap(
+    lambda shape: arrays(np.float32, shape, elements=st.integers(-3, 6).map(float))
+)
+FORMS = ["dense", "shared", "grouped", "sparse"]
+
+
+def scores_of(form: str, values: np.ndarray, groups: list[int]) -> tuple[Scores, np.ndarray]:
+    """Scores in a form made of `values`, and the same as float32[visitors × items]."""
+    if form == "dense":
+        return Dense(values), values
+    if form == "shared":
+        return Shared(values[0], len(groups)), np.repeat(values[:1], len(groups), axis=0)
+    if form == "grouped":
+        group = np.array([g if g < len(values) else -1 for g in groups], np.int64)
+        return Grouped(values, group), np.where(group[:, None] >= 0, values[group], np.float32(0))
+    return Sparse.of(sparse.csr_matrix(values)), values
+
+
+@pytest.mark.parametrize("form", FORMS)
+@examples(50)
+@given(values=VALUES, groups=st.lists(st.integers(-1, 4), max_size=6), budget=st.integers(1, 12))
+def test_top_proposes_the_best_within_the_budget(form: str, values: np.ndarray, groups: list[int], budget: int):
+    scores, reference = scores_of(form, values, groups)
+    query, item = scores.top(budget)
+    assert query.dtype == item.dtype == np.int64
+    assert set(query.tolist()) <= set(range(len(reference)))
+    for q, line in enumerate(reference):
+        chosen = item[query == q]
+        assert len(set(chosen)) == len(chosen) == min(budget, (line > 0).sum())
+        assert (line[chosen] > 0).all()
+        left = np.delete(line, chosen)
+        if len(chosen) and len(left):
+            assert left.max() <= line[chosen].min()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@examples(25)
+@given(line=st.permutations(range(-3, 6)), budget=st.integers(1, 12))
+def test_top_is_what_a_sort_says_where_nothing_ties(form: str, line: list[int], budget: int):
+    scores, _ = scores_of(form, np.array([line], np.float32), [0])
+    query, item = scores.top(budget)
+    best = sorted((n for n, v in enumerate(line) if v > 0), key=lambda n: -line[n])[:budget]
+    assert sorted(item.tolist()) == sorted(best)
+    assert query.tolist() == [0] * len(best)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@examples(50)
+@given(values=VALUES, groups=st.lists(st.integers(-1, 4), max_size=6), seed=st.integers(0, 99))
+def test_at_is_the_score_of_each_pair(form: str, values: np.ndarray, groups: list[int], seed: int):
+    scores, reference = scores_of(form, values, groups)
+    rng = np.random.default_rng(seed)
+    asked = 20 if len(reference) else 0  # in any order, some twice
+    query, item = rng.integers(0, max(1, len(reference)), asked), rng.integers(0, reference.shape[1], asked)
+    assert same_arrays(scores.at(query, item), reference[query, item])
+    assert same_arrays(dense(scores, *reference.shape), np.ascontiguousarray(reference))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_of_no_visitors_nothing_is_said(form: str):
+    values = np.ones((0 if form in ("dense", "sparse") else 1, 3), np.float32)
+    scores, _ = scores_of(form, values, [])
+    none = np.zeros(0, np.int64)
+    assert [len(part) for part in scores.top(2)] == [0, 0]
+    assert same_arrays(scores.at(none, none), np.zeros(0, np.float32))
+
+
+def test_sparse_scores_that_say_nothing():
+    scores = Sparse.of(sparse.csr_matrix((3, 4), dtype=np.float32))
+    assert [len(part) for part in scores.top(2)] == [0, 0]
+    assert same_arrays(scores.at(np.array([0, 2]), np.array([3, 0])), np.zeros(2, np.float32))
+
+
+@examples(40)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 3), st.floats(0.125, 9, width=32)), max_size=9), min_size=1, max_size=4)
+)
+def test_what_is_said_of_an_item_twice_adds_up(rows: list[list[tuple[int, float]]]):
+    query = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+    column = np.array([c for r in rows for c, _ in r], np.int64)
+    weight = np.array([w for r in rows for _, w in r], np.float32)
+    whole = summed(query, column, weight, (len(rows), 4))
+    expected = np.zeros((len(rows), 4))
+    np.add.at(expected, (query, column), weight.astype(np.float64))
+    np.testing.assert_allclose(whole.toarray(), expected, rtol=1e-6)
+    assert whole.dtype == np.float32
+    assert (np.diff(whole.indices.astype(int) + 4 * np.repeat(np.arange(len(rows)), np.diff(whole.indptr))) > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_rows_sums_do_not_depend_on_the_order_in_other_rows(seed: int):
+    rng = np.random.default_rng(seed)
+    query, weight = np.repeat([0, 1], 40), rng.random(80, np.float32)
+    column = rng.integers(0, 4, 80)
+    column[:40].sort()
+    both = summed(query, column, weight, (2, 4))
+    alone = summed(query[:40], column[:40], weight[:40], (1, 4))
+    assert same_arrays(both.toarray()[:1], alone.toarray())

@@ -1,0 +1,326 @@
+"""Tuning: studies that go on, are refused, prune and decide; values are those of a training run."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+import polars as pl
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+from optuna.trial import TrialState
+
+from features import log
+from features.clock import DAY
+from features.errors import InputError
+from features.home import home
+from features.log import EventLog
+from models.ranker import RankerConfig
+from tests.conftest import SHOP_ENDS
+from tests.training.recipes import small
+from training import recipe as recipes
+from training import space, tracking, tune, tune_plots, tune_report
+from training.best_recipe import written
+from training.config import MlflowConfig
+from training.outcome import Outcome
+from training.prepared import Report
+from training.recipe import Recipe
+from training.train import Result, train
+from training.tune import Task
+from training.tune_tracking import PARENT, Logged
+
+TEXT = yaml.safe_dump(small().model_dump(mode="json"), sort_keys=False)
+
+
+@pytest.fixture
+def task(event_log: EventLog, store: MlflowConfig, tmp_path: Path) -> Task:
+    return Task(event_log, small(), TEXT, 4, tmp_path / "best.yml", name=f"study of {tmp_path.name}")
+
+
+class Shop:
+    """Stands for a prepared log: what a trial measures is said by its learning rate, at once."""
+
+    gain = 0.2
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def steps(self, _: Recipe) -> int:
+        return 0
+
+    def prepared(self, *_: object) -> "Shop":
+        return self
+
+    def measure(self, config: RankerConfig, report: Report) -> tuple[np.ndarray, int]:
+        values = np.linspace(0.2, 0.4, 50) + self.gain * (config.learning_rate - 0.1)
+        for trees in (4, 8):
+            report(values * trees / 12, trees)
+        return values, 12
+
+
+@contextlib.contextmanager
+def stood_in() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "Workshop", Shop)
+        patch.setattr(tune_plots, "figures", lambda *_: {})  # drawing takes longer than the rest
+        yield
+
+
+@pytest.fixture
+def quick() -> Iterator[type[Shop]]:
+    with stood_in():
+        yield Shop
+
+
+@pytest.fixture(scope="module")
+def whole(
+    event_log: EventLog, store: MlflowConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Task, Outcome, Logged]:
+    """Ten trials at once."""
+    task = Task(event_log, small(), TEXT, 10, tmp_path_factory.mktemp("whole") / "best.yml", name="ten at once")
+    with stood_in():
+        return task, *tune.tune(task, store)
+
+
+def changed(task: Task, **updates: object) -> Task:
+    return Task(**{**vars(task), **updates})  # type: ignore[arg-type]
+
+
+def trials(outcome: Outcome) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=outcome.study, storage=f"sqlite:///{home() / 'tuning' / 'optuna.db'}").trials
+
+
+def nested(client: MlflowClient, run_id: str) -> list[MlflowRun]:
+    experiment = client.get_run(run_id).info.experiment_id
+    return list(client.search_runs([experiment], f"tags.`{PARENT}` = '{run_id}'"))
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    event_log: EventLog, store: MlflowConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Task, Outcome, Logged, list[tuple[str, int, int]]]:
+    told: list[tuple[str, int, int]] = []
+    task = Task(event_log, small(), TEXT, 4, tmp_path_factory.mktemp("tuned") / "best.yml")
+    return task, *tune.tune(task, store, lambda *step: told.append(step)), told
+
+
+Tuned = tuple[Task, Outcome, Logged, list[tuple[str, int, int]]]
+
+
+def test_the_recipe_itself_comes_first_and_measures_what_training_does(tuned: Tuned, result: Result):
+    _, outcome, _, told = tuned
+    first = trials(outcome)[0]
+    assert first.user_attrs["settings"] == {n: outcome.before[n] for n in first.params}
+    found = result.evaluations["one_to_one"]
+    assert outcome.default == first.value == pytest.approx(found.summary["ndcg_at_10"], abs=1e-12)
+    assert first.user_attrs["trees"] == result.bundle.recommenders["one_to_one"].ranker.trees
+    assert outcome.holdout == result.holdout
+    assert outcome.queries == found.per_query.height
+    assert [n for _, n, _ in told] == list(range(1, len(told) + 1))
+    assert {total for _, _, total in told} == {len(told)}
+
+
+def test_the_best_is_no_worse_than_the_recipe_and_is_taken_only_beyond_chance(tuned: Tuned):
+    task, outcome, logged, _ = tuned
+    mean, low, high = outcome.difference
+    assert mean == pytest.approx(outcome.best - outcome.default)
+    assert outcome.best >= outcome.default
+    assert low <= mean <= high
+    kept = recipes.load(task.out)
+    assert kept == (space.applied(task.recipe, outcome.settings) if low > 0 else task.recipe)
+    said = tune_report.text(outcome, logged, task.out)
+    assert ("stands" in said) is (not outcome.better)
+
+
+def test_mlflow_has_a_nested_run_per_trial(tuned: Tuned, store: MlflowConfig):
+    task, outcome, logged, _ = tuned
+    client = tracking.connect(store)
+    runs = {run.data.tags["trial"]: run for run in nested(client, logged.run_id)}
+    assert sorted(runs) == ["0", "1", "2", "3"]
+    for trial in trials(outcome):
+        run = runs[str(trial.number)]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["state"] == trial.state.name.lower()
+        assert run.data.params["one_to_one.ranker.leaves"] == str(trial.params["one_to_one.ranker.leaves"])
+        assert set(space.flat(task.recipe.model_dump())) == set(run.data.params)
+        assert run.data.metrics[outcome.metric] == pytest.approx(trial.value)
+        assert run.data.metrics["seconds"] > 0
+    assert runs["3"].data.tags["changed"] == "generators.als"
+    parent = client.get_run(logged.run_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["best_one_to_one_ndcg_at_10"] == pytest.approx(outcome.best)
+    assert parent.data.metrics["trials_complete"] + parent.data.metrics["trials_pruned"] == 4
+    files = {f.path for f in client.list_artifacts(logged.run_id)} | {
+        f.path for f in client.list_artifacts(logged.run_id, "plots")
+    }
+    assert {"best-recipe.yml", "plots/optimisation_history.png", "plots/parameter_importances.png"} <= files
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_study_that_was_killed_goes_on_as_if_it_had_not_been(
+    task: Task, store: MlflowConfig, whole: tuple[Task, Outcome, Logged]
+):
+    _, at_once, _ = whole
+
+    def killed_in_trial_4(text: str, done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune.tune(changed(task, trials=6), store, killed_in_trial_4)
+    outcome, logged = tune.tune(changed(task, trials=6), store)
+    states = [t.state for t in trials(outcome)]
+    assert states[4] is TrialState.FAIL
+    assert len(states) == 7
+    finished = [t for t in trials(outcome) if t.state is not TrialState.FAIL]
+    assert [t.params for t in finished] == [t.params for t in trials(at_once)[:6]]
+    assert [t.value for t in finished] == [t.value for t in trials(at_once)[:6]]
+    assert len(nested(tracking.connect(store), logged.run_id)) == 6
+    # Enough are there already: nothing is tried, the same answer is given.
+    again, same = tune.tune(changed(task, trials=6), store)
+    assert (again, same.run_id, len(trials(again))) == (outcome, logged.run_id, 7)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_not_logged_is_logged_when_the_study_goes_on(
+    task: Task, store: MlflowConfig, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", _unreachable(after=2))
+        with pytest.raises(ConnectionError):
+            tune.tune(task, store)
+    outcome, logged = tune.tune(task, store)
+    runs = nested(tracking.connect(store), logged.run_id)
+    assert sorted(r.data.tags["trial"] for r in runs) == ["0", "1", "2", "3"]
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    assert all(r.data.metrics[outcome.metric] > 0 for r in runs)
+
+
+def _unreachable(after: int) -> object:
+    log_batch, calls = MlflowClient.log_batch, iter(range(100))
+
+    def call(*args: object, **named: object) -> object:
+        if next(calls) >= after:
+            raise ConnectionError
+        return log_batch(*args, **named)  # type: ignore[arg-type]
+
+    return call
+
+
+def test_a_trial_that_falls_behind_is_pruned(whole: tuple[Task, Outcome, Logged], store: MlflowConfig):
+    _, outcome, logged = whole
+    made = trials(outcome)
+    pruned = [t for t in made if t.state is TrialState.PRUNED]
+    assert 0 < len(pruned) == outcome.pruned < 10
+    assert outcome.complete + outcome.pruned == 10
+    assert (
+        max(t.params["one_to_one.ranker.learning_rate"] for t in pruned)
+        < outcome.settings["one_to_one.ranker.learning_rate"]
+    )
+    runs = {r.data.tags["trial"]: r for r in nested(tracking.connect(store), logged.run_id)}
+    for trial in pruned:
+        run = runs[str(trial.number)]
+        assert run.data.tags["state"] == "pruned"
+        assert run.data.metrics["trees"] == max(trial.intermediate_values) < 12
+
+
+def test_one_trial_in_three_changes_one_generator_the_others_the_ranker(whole: tuple[Task, Outcome, Logged]):
+    _, outcome, _ = whole
+    made = trials(outcome)
+    blocks = [t.user_attrs["changed"] for t in made]
+    assert blocks[0] == "the recipe itself"
+    assert blocks[3::3] == ["generators.als", "generators.item_knn", "generators.neighbours"]
+    assert {b for n, b in enumerate(blocks) if n % 3} == {"one_to_one.ranker"}
+    als = [tuple(v for k, v in t.params.items() if k.startswith("generators.als")) for t in made]
+    assert als[0] == als[1] == als[2] != als[3]
+
+
+def test_a_better_recipe_is_written_and_said_to_be_chosen_there(whole: tuple[Task, Outcome, Logged]):
+    task, outcome, logged = whole
+    said = tune_report.text(outcome, logged, task.out)
+    assert outcome.better
+    assert tune_report.as_dict(outcome, logged, task.out)["better"] is True
+    assert "optimistic" in said
+    assert "one_to_one.ranker.learning_rate: 0.1 -> " in said
+    assert task.out.read_text().startswith("# Made by `usual tune`: the best of 10 trials")
+    assert recipes.load(task.out).one_to_one.ranker.learning_rate > 0.1
+
+
+def test_the_recipe_stands_where_none_is_better(task: Task, store: MlflowConfig, quick: type[Shop]):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quick, "gain", 0.0)
+        outcome, logged = tune.tune(changed(task, trials=2), store)
+    assert not outcome.better
+    assert "stands: no trial did better" in tune_report.text(outcome, logged, task.out)
+    assert task.out.read_text().startswith("# Left as it was by `usual tune`")
+    assert recipes.load(task.out) == task.recipe
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_study_about_something_else_is_refused(task: Task, store: MlflowConfig, newer_log: EventLog):
+    tune.tune(changed(task, trials=1), store)
+    for other, what in (
+        ({"event_log": newer_log, "until": SHOP_ENDS}, "another log .*, now"),
+        ({"until": SHOP_ENDS - DAY}, "another end 2026-03-12T00:00:00Z, now 2026-03-11T00:00:00Z"),
+        (
+            {"metric": "predictive_mrr"},
+            "another metric one_to_one_ndcg_at_10, now predictive_mrr; another search space",
+        ),
+        ({"recipe": small(seed=8)}, "another recipe"),
+    ):
+        with pytest.raises(InputError, match=f"was made for {what}") as refused:
+            tune.tune(changed(task, trials=1, **other), store)
+        assert "Give another --name" in str(refused.value)
+    # Without a name each has a study of its own.
+    names = {tune.tune(changed(task, trials=1, name=None, until=u), store)[0].study for u in (None, SHOP_ENDS - DAY)}
+    assert len(names) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_processes_do_not_run_one_study(task: Task, store: MlflowConfig):
+    def second(*_: object) -> None:
+        with pytest.raises(InputError, match="is being tuned by another process"):
+            tune.tune(task, store)
+        told.append(1)
+
+    told: list[int] = []
+    tune.tune(changed(task, trials=2), store, second)
+    assert told == [1, 1]
+
+
+def test_what_cannot_be_tuned_is_said(task: Task, store: MlflowConfig, event_log: EventLog, tmp_path: Path):
+    with pytest.raises(
+        InputError, match="--metric coverage is not one to tune for; choose one of one_to_one_ndcg_at_10"
+    ):
+        tune.tune(changed(task, metric="coverage"), store)
+    with pytest.raises(InputError, match="with horizon_days 60 training needs 180"):
+        tune.tune(changed(task, recipe=small(horizon_days=60)), store)
+    few = event_log.scan().filter(pl.col("client_id").is_in([f"d00000{n}" for n in range(5)])).collect()
+    tiny = log.write(tmp_path / "few", few, event_log.catalog(), event_log.rejected(), event_log.links())
+    with pytest.raises(InputError, match=r"one_to_one cannot be tuned: the log has \d+ queries to learn from"):
+        tune.tune(changed(task, event_log=tiny, until=SHOP_ENDS), store)
+
+
+def test_a_tuned_recipe_keeps_its_comments_and_trains(event_log: EventLog, tmp_path: Path):
+    text = recipes.DEFAULT.read_text()
+    settings: space.Settings = {
+        "one_to_one.ranker.leaves": 21,
+        "generators.als.alpha": 7.35,
+        "predictive.budgets.popular": 9,
+    }
+    made = written(text, recipes.load(), settings, ["Tuned."])
+    assert made.startswith("# Tuned.\n\n# The default recipe")
+    assert len(made.splitlines()) == len(text.splitlines()) + 2
+    assert sum(a != b for a, b in zip(made.splitlines()[2:], text.splitlines(), strict=True)) == 3
+    (tmp_path / "recipe.yml").write_text(made)
+    assert recipes.load(tmp_path / "recipe.yml") == space.applied(recipes.load(), settings)
+    # A file that leaves a setting to its default cannot be edited in place.
+    base = small(boundaries=3)
+    text = TEXT.replace("    alpha: 5.0\n", "").replace("boundaries: 4", "boundaries: 3")
+    (tmp_path / "small.yml").write_text(written(text, base, settings, ["Tuned."]))
+    loaded = recipes.load(tmp_path / "small.yml")
+    assert loaded == space.applied(base, settings)
+    assert train(event_log, loaded).recipe.generators.als.alpha == 7.35

@@ -1,0 +1,60 @@
+"""One metric of one hold-out, quickly: what `training.evaluate` says of it, for scores of the same candidates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.snapshot import Snapshot
+from models.two_stage import Candidates
+from training import metrics
+from training.metrics import DEPTH
+from training.queries import Queries
+
+NEW = "new_"  # items the customer had not bought before, only
+
+
+@dataclass(frozen=True)
+class Judge:
+    """n candidates of all queries, sorted by query, then item.
+
+    `query` int64[n]; `counted` bool[n]: whether a candidate may be in a list; `hit` bool[n]: whether it is relevant;
+    `relevant` int64[queries]: how many items are.
+    """
+
+    metric: str
+    query: np.ndarray
+    counted: np.ndarray
+    hit: np.ndarray
+    relevant: np.ndarray
+
+    @classmethod
+    def of(cls, metric: str, snapshot: Snapshot, asked: Queries, found: list[tuple[int, Candidates]]) -> "Judge":
+        """`found`: candidates in chunks, each with the number of its first query."""
+        query = np.concatenate([start + part.query for start, part in found])
+        item = np.concatenate([part.item for _, part in found])
+        hit = asked.labels(query, item, len(snapshot.items)) > 0
+        counted, wanted = np.ones(len(query), bool), np.ones(len(asked.query), bool)
+        if metric.startswith(NEW):
+            counted = ~_bought(snapshot, asked.visitors.customers[query], item)
+            wanted = ~_bought(snapshot, asked.visitors.customers[asked.query], asked.item)
+        relevant = np.bincount(asked.query[wanted], minlength=len(asked))
+        return cls(metric, query, counted, hit, relevant)
+
+    def __call__(self, score: np.ndarray) -> np.ndarray:
+        """float64[queries]: the metric of lists by falling `score` float64[n]; NaN where nothing is relevant."""
+        order = np.lexsort((-score, self.query))  # stable: equal scores stay in the order of the items
+        order = order[self.counted[order]]
+        query = self.query[order]
+        place = np.arange(len(query)) - np.searchsorted(query, query)
+        top = place < DEPTH
+        hits = np.zeros((len(self.relevant), DEPTH), bool)
+        hits[query[top], place[top]] = self.hit[order[top]]
+        values = metrics.PER_QUERY[self.metric.removeprefix(NEW)](hits, self.relevant)
+        return np.where(self.relevant > 0, values, np.nan)
+
+
+def _bought(snapshot: Snapshot, customers: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """bool: whether each customer had bought each item before the snapshot."""
+    orders = np.append(snapshot.history.column("orders"), 0)  # -1, no such pair, is the 0 at the end
+    bought: np.ndarray = orders[snapshot.history.find(customers, items)] > 0
+    return bought

@@ -1,0 +1,61 @@
+"""The registered model: its versions, and the bundles behind them."""
+
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from features.errors import InputError
+from training.config import MlflowConfig
+from training.store import connect, quiet
+
+_ABOUT = """Bundles of The Usual: two recommenders, their features and the catalog they rank, as one directory.
+
+- **champion**: what is served. `usual promote` gives it to the challenger, `usual rollback` takes it back.
+- **challenger**: what was trained last. It waits for the promotion gate in `mlflow.yml`.
+
+Each version's description is its model card. The tags say on which log and hold-out it was measured, and what the
+gate said (`gate…`)."""
+
+
+def register(
+    client: "mlflow.MlflowClient", name: str, uri: str, run_id: str, tags: dict[str, str], card: str
+) -> ModelVersion:
+    """A new version of the registered model `name`, which is made if it is not there; `card` describes the version."""
+    with quiet():
+        if not client.search_registered_models(filter_string=f"name = '{name}'"):
+            client.create_registered_model(name, description=_ABOUT)
+        model_id = uri.removeprefix("models:/")
+        return client.create_model_version(
+            name, source=uri, run_id=run_id, tags=tags, description=card, model_id=model_id
+        )
+
+
+def bundle_path(uri: str, config: MlflowConfig) -> Path:
+    """The bundle directory behind a model: a directory, or an MLflow URI such as models:/usual@champion."""
+    if (Path(uri) / "manifest.json").is_file():
+        return Path(uri)
+    if not uri.startswith(("models:/", "runs:/")):
+        raise InputError(
+            f"{uri} is neither a bundle directory nor a model URI; try models:/{config.registered_model}@champion"
+        )
+    connect(config)
+    try:
+        with quiet():
+            found = Path(mlflow.artifacts.download_artifacts(uri))
+    except MlflowException as error:
+        raise InputError(
+            f"{uri} was not found at {config.uri} ({error.message}); `usual train` registers a model as "
+            "challenger, `usual promote` makes it champion"
+        ) from error
+    return found / "artifacts" / "bundle"
+
+
+def version_label(uri: str, config: MlflowConfig) -> str:
+    """A short name for the model behind `uri`: its version in the registry, else `local`."""
+    prefix = f"models:/{config.registered_model}"
+    if uri.startswith(f"{prefix}@"):
+        alias = uri.removeprefix(f"{prefix}@")
+        return str(connect(config).get_model_version_by_alias(config.registered_model, alias).version)
+    return uri.removeprefix(f"{prefix}/") if uri.startswith(f"{prefix}/") else "local"

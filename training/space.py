@@ -1,0 +1,89 @@
+"""What tuning may change in a recipe, gathered from the ranges beside the fields (models/space.py).
+
+Settings are known by their flat name, as in MLflow: `one_to_one.ranker.leaves`, `generators.als.factors`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
+from pydantic import BaseModel
+
+from models.bundle import RecommenderName
+from models.space import Between
+from training.recipe import Recipe
+
+Settings = dict[str, float | int]
+"""Flat name → value."""
+Range = IntDistribution | FloatDistribution
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Every leaf of a nested mapping under its flat name."""
+    found: Settings = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def space(recipe: Recipe, name: RecommenderName) -> dict[str, Range]:
+    """Flat name → range, for what the recommender `name` depends on.
+
+    The recipe's own value is always inside: a range is widened to it, so that the recipe can be a trial.
+    """
+    ranges = {**dict(_ranges(recipe.generators, "generators.")), **dict(_ranges(getattr(recipe, name), f"{name}."))}
+    values = flat(recipe.model_dump())
+    return {key: _distribution(b, values[key]) for key, b in ranges.items() if b.only in (None, name)}
+
+
+def blocks(names: Mapping[str, Any]) -> list[list[str]]:
+    """The names by what they belong to: those of the ranker first, then one block per generator and the budgets."""
+    of: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: ".ranker." not in name):
+        of.setdefault(name.rpartition(".")[0], []).append(name)
+    return list(of.values())
+
+
+def suggest(trial: optuna.Trial, ranges: Mapping[str, Range], recipe: Recipe) -> Settings:
+    """The trial's settings; what it did not take from the recipe has three significant digits."""
+    values = flat(recipe.model_dump())
+    # In the order of their names: the order decides who gets which random numbers.
+    drawn = {name: _draw(trial, name, ranges[name]) for name in sorted(ranges)}
+    return {n: v if v == values[n] or isinstance(v, int) else float(f"{v:.3g}") for n, v in drawn.items()}
+
+
+def applied(recipe: Recipe, settings: Settings) -> Recipe:
+    """The recipe with some of its settings replaced."""
+    tree = recipe.model_dump()
+    for name, value in settings.items():
+        *path, last = name.split(".")
+        branch = tree
+        for key in path:
+            branch = branch[key]
+        branch[last] = value
+    return Recipe.model_validate(tree)
+
+
+def _ranges(config: BaseModel, prefix: str) -> Iterator[tuple[str, Between]]:
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from _ranges(value, f"{prefix}{name}.")
+        for between in (m for m in field.metadata if isinstance(m, Between)):
+            keys = [f"{name}.{key}" for key in value] if isinstance(value, dict) else [name]
+            yield from ((prefix + key, between) for key in keys)
+
+
+def _distribution(between: Between, value: float) -> Range:
+    low, high = min(between.low, value), max(between.high, value)
+    log = between.log and low > 0
+    if isinstance(value, int):
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _draw(trial: optuna.Trial, name: str, where: Range) -> float | int:
+    if isinstance(where, IntDistribution):
+        return int(trial.suggest_int(name, where.low, where.high, log=where.log))
+    return float(trial.suggest_float(name, where.low, where.high, log=where.log))

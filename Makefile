@@ -25,8 +25,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)
 	$(BIN)/usual demo
 
+# A process per core, each with one thread: two that both use two threads would be several times slower.
 test: lint
-	$(BIN)/python -m pytest
+	USUAL_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 serve: $(READY)
 	$(BIN)/usual serve

@@ -26,7 +26,7 @@ def batch(s: Snapshot, customers: list[int], seed: int) -> tuple[Visitors, np.nd
     visitors = Visitors.of(np.array(customers), query, item, kind, 90 * rng.random(len(query)))
     candidates = rng.integers(1, 10, len(customers))
     asked = np.repeat(np.arange(len(customers)), candidates)
-    return visitors, asked, rng.integers(0, len(s.items), len(asked)), rng.random((len(asked), 6), np.float32)
+    return visitors, asked, rng.integers(0, len(s.items), len(asked)), rng.random((len(asked), len(SCORES)), np.float32)
 
 
 @examples(25)

@@ -4,9 +4,10 @@ A buyer is a customer, or a client that buys without an account.
 """
 
 import narwhals as nw
+import polars as pl
 
-from features.clock import DAY
-from features.columns import Column, Field, last, select
+from features.clock import DAY, moment
+from features.columns import Column, Field, last, names, select
 from features.engine import Lazy, days_before, ratio, tally, total, within
 
 WINDOWS_DAYS = (1, 3, 7, 28)
@@ -129,6 +130,21 @@ def items(
         refund_share=nw.col("returned").fill_null(0.0) / (nw.col("units") + 10),
     )
     return select(table, ["item_id"], COLUMNS)
+
+
+def without_events(catalog: pl.DataFrame, met: pl.DataFrame, as_of: int) -> pl.DataFrame:
+    """The catalog's items that were on sale before `as_of` and that no event has met: rows as those of `met`.
+
+    Nothing was counted of them, shares are what smoothing starts from, and the price is the catalog's. An item of
+    which the catalog does not say since when it is there is left out: it may be of the future.
+    """
+    nothing = {c.name: pl.lit(0.0) for c in COLUMNS if c.unit in ("customers", "events") or c.name == "active_days_28d"}
+    nothing |= {name: pl.lit(1.0) for name in ("trend", "trend_90d", "view_trend")}
+    nothing |= {"repeat_share": pl.lit(0.1), "refund_share": pl.lit(0.0), "price": pl.col("price")}
+    nothing["age_days"] = (pl.lit(as_of) - pl.col("first_seen").dt.timestamp("us")) / DAY
+    rows = catalog.filter(pl.col("first_seen") < moment(as_of)).join(met, on="item_id", how="anti")
+    values = (nothing.get(name, pl.lit(None)).cast(met.schema[name]).alias(name) for name in names(COLUMNS))
+    return rows.select("item_id", *values)
 
 
 def _smoothed(part: str, plus: int, whole: str, of: int, ever: str) -> nw.Expr:

@@ -28,7 +28,7 @@ class Tables:
     """What the shop knew just before `as_of` (microseconds): events at or after it leave no trace.
 
     `customers`: customer_id, `CUSTOMER_FIELDS` and `CUSTOMER_COLUMNS`, one row per customer with an event.
-    `items`: item_id, `ITEM_FIELDS` and `ITEM_COLUMNS`, one row per item with an event.
+    `items`: item_id, `ITEM_FIELDS` and `ITEM_COLUMNS`, one row per item with an event or on sale for longer.
     `history`: customer_id, item_id and `history.COLUMNS`, one row per pair with an event.
     `affinities`: customer_id, facet, value, share, one row per value a customer leans to.
     `anonymous`: client_id, item_id, weight of what visitors without a customer have touched.
@@ -122,6 +122,7 @@ def build(
     for part in (rfm_table, model.score(bought), *more):
         customers = customers.join(part, on="customer_id", how="left")
     customers = rfm.score(customers.sort("customer_id"), cuts)
+    item_rows = pl.concat([item_rows, items.without_events(catalog, item_rows, as_of)])
     item_rows = item_rows.join(catalog.select("item_id", *ITEM_FIELDS), on="item_id", how="left").sort("item_id")
     return Tables(
         as_of=as_of,

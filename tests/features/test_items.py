@@ -1,7 +1,11 @@
+import polars as pl
 import pytest
 
-from features.clock import DAY
-from tests.features.shop import Row, build, differences, one, row
+from features.clock import DAY, moment
+from features.columns import names
+from features.events import CATALOG_SCHEMA, conform
+from features.items import COLUMNS
+from tests.features.shop import AS_OF, Row, build, differences, one, row
 
 TICK = 1 / DAY  # a microsecond
 
@@ -166,3 +170,16 @@ def test_what_the_catalog_says_goes_along():
         ("i3", None, "Birch"),
         ("unlisted", None, None),
     ]
+
+
+def test_what_is_on_sale_and_was_never_touched_is_an_item_too():
+    """Its counts are those of an item that was met long ago by one event that counts nothing."""
+    since = [moment(AS_OF - 4 * DAY), moment(AS_OF), moment(AS_OF - 1), None, moment(AS_OF - 4 * DAY)]
+    listed = {"item_id": ["early", "now", "tick", "undated", "met"], "first_seen": since, "price": [2.5] * 5}
+    catalog = conform(pl.DataFrame(listed).with_columns(category=pl.lit("Tea")), CATALOG_SCHEMA)
+    found = build([row("login", -9, "c1"), row("view_item_list", -300, "d1", "met")], catalog=catalog).items
+    assert found["item_id"].to_list() == ["early", "met", "tick"]
+    early, met = one(found, item_id="early"), one(found, item_id="met")
+    assert (early["age_days"], early["price"], early["category"]) == (4.0, 2.5, "Tea")
+    own = ("age_days", "seen_last_days", "price", "click_rate")  # of the one that was shown in a list
+    assert not differences(early, {k: met[k] for k in names(COLUMNS) if k not in own})

@@ -6,6 +6,7 @@
 # make lint    format and lint findings, types
 # make lock    resolve requirements.lock anew
 # make spark   add PySpark, for `usual features --engine spark` and its tests
+# make fast    add lleaves, for USUAL_NATIVE=1 (the ranker as machine code) and its tests
 # make system  what is needed from Debian (as root): OpenMP, which LightGBM links to
 # make system-test  what the tests need beside it (as root): chromium, and Java for Spark
 
@@ -20,7 +21,7 @@ export USUAL_HOME ?= $(CURDIR)/.usual
 # Compiled modules are kept even where the environment says otherwise: a command starts three times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test serve ui bench lint format lock spark system system-test
+.PHONY: demo test serve ui bench lint format lock spark fast system system-test
 
 demo: $(READY)
 	$(BIN)/usual demo
@@ -61,8 +62,14 @@ lock: $(READY)
 	echo pyspark | $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-emit-index-url \
 		--output-file requirements-spark.lock -
 
+	printf 'lleaves==1.3.0\nllvmlite==0.44.*\n' | $(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url \
+		--constraint requirements.lock --output-file requirements-fast.lock -
+
 spark: $(READY)
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r requirements-spark.lock
+
+fast: $(READY)
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r requirements-fast.lock
 
 system:
 	ldconfig -p | grep -q libgomp.so.1 || (apt-get update && apt-get install --yes libgomp1)

@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +30,7 @@ class SourceChoice(StrEnum):
     retailrocket = "retailrocket"
     online_retail = "online-retail"
     simulated = "simulated"
+    store = "store"
 
 
 class ShopChoice(StrEnum):
@@ -49,19 +49,6 @@ Model = Annotated[
 ]
 
 
-def fit_and_log(settings: Any, event_log: Any, recipe: Any, end: int | None = None) -> tuple[Any, Any]:
-    from training import tracking
-    from training.progress import steps
-    from training.stopwatch import Stopwatch
-    from training.train import train as fit
-
-    with steps() as step:
-        watch = Stopwatch(step)
-        result = fit(event_log, recipe, end, watch)
-        seconds = watch.seconds()
-    return result, tracking.log_run(result, event_log, settings, seconds)
-
-
 def say(text: str) -> None:
     typer.echo(text, err=True)
 
@@ -73,7 +60,9 @@ def answer(value: dict[str, Any], as_json: bool, text: str) -> None:
 @app.command()
 def ingest(
     source: SourceChoice,
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files to read; none for `postgres`, `simulated`.")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files to read; none for `postgres`, `simulated`, `store`.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Event log directory; a log that is there is added to.")] = Path("log"),
     mapping: Annotated[
         Path | None, typer.Option(help="`events`, `postgres`: YAML that maps your columns to ours.")
@@ -95,19 +84,17 @@ def ingest(
     """Read SOURCE into an event log; bad rows are kept beside it with their reason."""
     from features import ingest as door
     from features import progress, sources
-    from features.sources.simulated import SimulatorConfig
+    from features.sources.simulated_config import configured
     from features.sources.simulated_truth import write_truth
 
     given = {"customers": customers, "items": items, "days": days, "seed": seed}
     settings = {name: value for name, value in given.items() if value is not None}
-    kind = {"shop": shop} if shop is not ShopChoice.general else {}
-    own = [*settings, *kind, *(["truth"] if truth else [])]
+    own = [*settings, *(["shop"] if shop is not ShopChoice.general else []), *(["truth"] if truth else [])]
     if own and source is not SourceChoice.simulated:
         raise InputError(f"{', '.join(f'--{s}' for s in own)} only goes with the source simulated")
-    preset = getattr(SimulatorConfig, shop.value) if kind else SimulatorConfig
-    config = validated(preset, settings, "the simulator's settings") if own else None
-    if truth:
-        write_truth(config or SimulatorConfig(), truth)
+    config = configured(shop.value, settings) if source is SourceChoice.simulated else None
+    if truth and config:
+        write_truth(config, truth)
     with progress.rows() as tell:
         report = door.ingest(sources.read(source.value, paths or [], mapping, config, table, query_file), out, tell)
     answer(report.as_dict(), as_json, report.text())
@@ -152,12 +139,16 @@ def segments(
     lookalikes: Annotated[
         int | None, typer.Option(min=1, help="With --seeds: how many of the most alike to rank; default: 1000.")
     ] = None,
-    propensity: Annotated[
-        bool, typer.Option("--propensity", help="Learn from the past who will order in the next 7 and 28 days.")
-    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Bundle directory or MLflow URI: add its predictions, who orders in the next 7 and 28 days and from "
+            "which category."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, likeness to seeds."""
+    """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, likeness to seeds, predictions."""
     from features import clock, lookalike, segments_page, tables
     from features import segments as segmenting
     from features.clusters import Clustering
@@ -172,12 +163,11 @@ def segments(
     event_log, when = EventLog.open(log), clock.parse(as_of, "--as-of")
     now = tables.at(event_log, when)
     likely = None
-    if propensity:
-        from training.propensity import learn
+    if model:
+        from training import config, registry
+        from training.replay import predicted
 
-        fitted = learn(event_log, now)
-        say("\n".join(fitted.lines()))
-        likely = fitted.model.predict(now.customers)
+        likely = predicted(registry.bundle(model, config.load()), now)
     kept = Clustering.read(keep_clusters) if keep_clusters and keep_clusters.exists() else None
     if kept and clusters:
         raise InputError(f"--clusters finds clusters, but {keep_clusters} holds some to keep; give one of the two")
@@ -230,14 +220,12 @@ def train(
     """Fit, evaluate on a hold-out, log to MLflow, register as challenger."""
     from features import clock
     from features.log import EventLog
-    from training import config
+    from training import config, report
     from training import recipe as recipes
+    from training.run import run
 
     settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
-    end = clock.parse(until, "--until") if until else None
-    result, logged = fit_and_log(settings, event_log, chosen, end)
-    from training import report
-
+    result, logged = run(event_log, chosen, settings, clock.parse(until, "--until") if until else None)
     answer(report.as_dict(result, logged), as_json, report.text(result, logged))
 
 
@@ -261,10 +249,11 @@ def tune(
     """Try many recipes on a hold-out, log each to MLflow, and write the best, if it is better, as a recipe."""
     from features import clock
     from features.log import EventLog
-    from training import config, tune_report
+    from training import config
     from training import recipe as recipes
-    from training import tune as tuning
     from training.progress import steps
+    from training.tuning import report
+    from training.tuning import tune as tuning
 
     settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
     end = clock.parse(until, "--until") if until else None
@@ -273,7 +262,7 @@ def tune(
     task = tuning.Task(event_log, chosen, source, trials, target, end, metric, name)
     with steps() as step:
         outcome, logged = tuning.tune(task, settings, step)
-    answer(tune_report.as_dict(outcome, logged, target), as_json, tune_report.text(outcome, logged, target))
+    answer(report.as_dict(outcome, logged, target), as_json, report.text(outcome, logged, target))
 
 
 @app.command()
@@ -293,13 +282,13 @@ def evaluate(
     from features import clock
     from features.log import EventLog
     from features.sources.simulated_truth import Truth
-    from training import recipe, report
+    from training import config, recipe, registry, report
     from training.replay import replay
 
     if out:
         report.check_out(out)
     evaluations = replay(
-        _bundle(model),
+        registry.bundle(model, config.load()),
         EventLog.open(log),
         clock.parse(start, "--from"),
         clock.parse(end, "--to"),
@@ -308,8 +297,7 @@ def evaluate(
     )
     if out:
         report.write_queries(evaluations, out)
-    text = f"{report.metrics_table(evaluations)}\n{report.breakdown_table(evaluations)}"
-    answer(report.evaluations_as_dict(evaluations), as_json, text + (f"\n\nwritten to {out}" if out else ""))
+    answer(report.evaluations_as_dict(evaluations), as_json, report.evaluations_text(evaluations, out))
 
 
 @app.command()
@@ -356,10 +344,10 @@ def recommend(
     """Rank products for many customers at once."""
     from features import clock
     from features.log import EventLog
-    from training import batch
+    from training import batch, config, registry
     from training.replay import refreshed
 
-    bundle = _bundle(model)
+    bundle = registry.bundle(model, config.load())
     if as_of and not log:
         raise InputError("--as-of needs --log: without a log there is only the model's own snapshot")
     if log:
@@ -390,13 +378,14 @@ def explain(
     from models.explain import explain as why
     from models.ranking import Request
     from models.recommender import BundleRecommender
+    from training import config, registry
 
     titles = {}
     if log:
         rows = EventLog.open(log).catalog().select("item_id", "title").iter_rows()
         titles = {item_id: title for item_id, title in rows if title}
     request = Request(k, customer, tuple((i, "view_item") for i in viewed or ()))
-    explanation = why(BundleRecommender(_bundle(model)), request, item or ())
+    explanation = why(BundleRecommender(registry.bundle(model, config.load())), request, item or ())
     if viewed and not explanation.visit:
         say("--viewed changes nothing: a customer with a history is ranked by that alone")
     answer(explanation.as_dict(titles=titles), as_json, explanation.text(titles=titles, features=bool(item)))
@@ -406,11 +395,11 @@ def explain(
 def package(model: Model = None, as_json: Json = False) -> None:
     """Put a model into the BentoML store and build the Bento that serves it."""
     from serving import packaging
-    from training import config, tracking
+    from training import config, registry
 
     settings = config.load()
-    uri = model or f"models:/{settings.registered_model}@champion"
-    path, label = tracking.bundle_path(uri, settings), tracking.version_label(uri, settings)
+    uri = model or registry.champion(settings)
+    path, label = registry.bundle_path(uri, settings), registry.version_label(uri, settings)
     bento = packaging.package(path, version_label=label)
     answer(vars(bento), as_json, f"built {bento.tag}\n  {bento.path}\nserve it with: usual serve")
 
@@ -451,36 +440,18 @@ def demo(
     from serving.demo import visit
     from serving.server import running
     from training import config, recipe, report
+    from training.run import run
 
     log = home() / "demo" / "log"
     shutil.rmtree(log, ignore_errors=True)
     ingest(SourceChoice.simulated, out=log, customers=customers, seed=seed)
-    result, logged = fit_and_log(config.load(), EventLog.open(log), recipe.load())
+    result, logged = run(EventLog.open(log), recipe.load(), config.load())
     promote(force="demo: the simulated shop was made anew")
     package()
     with running() as url:
         for line in visit(url, EventLog.open(log)):
             typer.echo(line)
     typer.echo(f"\n{report.text(result, logged)}")
-
-
-def validated(model: Callable[..., Any], values: dict[str, Any], what: str) -> Any:
-    from pydantic import ValidationError
-
-    from features.yaml_file import faults
-
-    try:
-        return model(**values)
-    except ValidationError as error:
-        raise InputError(f"{what}: {faults(error)}") from error
-
-
-def _bundle(model: str | None) -> Any:
-    from models.bundle import Bundle
-    from training import config, tracking
-
-    settings = config.load()
-    return Bundle.load(tracking.bundle_path(model or f"models:/{settings.registered_model}@champion", settings))
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
 """Ranking in process: whole calls against the bare LightGBM prediction and ALS product inside them.
 
 python benchmarks/rank.py [--log LOG | --bundle DIR] [--repeat 31]
+
+With USUAL_NATIVE=1 and lleaves also the compiled ranker (`models.compiled`), by which whole calls then rank.
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +28,11 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=31)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = Bundle.load(args.bundle) if args.bundle else shop.bundle(shop.event_log(args.log, Path(scratch))[0])
+        made = args.bundle or shop.bundle(shop.event_log(args.log, Path(scratch))[0]).save(Path(scratch) / "bundle")
+        bundle = Bundle.load(made)
     recommender, snapshot = BundleRecommender(bundle), bundle.snapshot
     two_stage = bundle.recommenders["one_to_one"]
+    native, lightgbm = two_stage.ranker.native, replace(two_stage.ranker, native=None)
     regulars = np.flatnonzero(snapshot.has_history(np.arange(len(snapshot.customers))))
     chosen = np.random.default_rng(7).permutation(regulars)
     rows = []
@@ -43,17 +48,18 @@ def main() -> None:
 
         whole = shop.median_ms(lambda requests=requests: recommender.recommend(requests), args.repeat)
         candidates = shop.median_ms(proposing, args.repeat)
-        predict = shop.median_ms(lambda matrix=matrix: two_stage.ranker.predict(matrix), args.repeat)
+        predict = shop.median_ms(lambda matrix=matrix: lightgbm.predict(matrix), args.repeat)
+        compiled = shop.median_ms(lambda matrix=matrix: native(matrix), args.repeat) if native else None
         product = shop.median_ms(
-            lambda visitors=visitors: bundle.generators.als.scores(visitors),
+            lambda visitors=visitors: bundle.generators.als.scores(bundle.snapshot, visitors),
             args.repeat,
         )
-        limit = predict + product
+        limit = (compiled or predict) + product
         rows.append(
             [
                 f"{size}",
                 f"{len(matrix) / size:.0f}",
-                *(f"{ms:.2f}" for ms in (whole, candidates, predict, product)),
+                *("–" if ms is None else f"{ms:.2f}" for ms in (whole, candidates, predict, compiled, product)),
                 f"{whole / limit:.2f}",
                 f"{size / whole * 1e3:,.0f}",
             ]
@@ -63,7 +69,10 @@ def main() -> None:
         f"{len(snapshot.items):,} items, {len(snapshot.customers):,} customers, {trees} trees; median of {args.repeat}"
     )
     shop.table(
-        ["visitors", "candidates each", "whole ms", "propose ms", "LightGBM ms", "ALS ms", "× limit", "visitors/s"],
+        [
+            *("visitors", "candidates each", "whole ms", "propose ms", "LightGBM ms", "compiled ms", "ALS ms"),
+            *("× limit", "visitors/s"),
+        ],
         rows,
     )
 

@@ -53,7 +53,7 @@ COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *CYCLE, *lifetime.COLUMNS)
 
 @dataclass(frozen=True)
 class Segments:
-    """`table`: customer_id, `FIELDS`, `COLUMNS`, then what was asked for (propensity, lookalikes), sorted by id."""
+    """`table`: customer_id, `FIELDS`, `COLUMNS`, then what was asked for (predictions, lookalikes), sorted by id."""
 
     as_of: int
     table: pl.DataFrame
@@ -81,10 +81,10 @@ def build(
     k: int | None = None,
     seeds: Sequence[str] | None = None,
     n_lookalikes: int = 1000,
-    propensity: pl.DataFrame | None = None,
+    predictions: pl.DataFrame | None = None,
     clustering: Clustering | None = None,
 ) -> Segments:
-    """Segment the customers of `tables`; `propensity`: customer_id and what to add to each row.
+    """Segment the customers of `tables`; `predictions`: customer_id and what to add to each row.
 
     With a `clustering` customers join its clusters, else k are found, or as many as fit best.
     """
@@ -99,7 +99,7 @@ def build(
         .otherwise(pl.lit("new")),
     )
     more = [clustering.assign(customers, tables.affinities)]
-    more += [part for part in (propensity, None if found is None else found.scores) if part is not None]
+    more += [part for part in (predictions, None if found is None else found.scores) if part is not None]
     asked = [c for part in more[1:] for c in part.columns if c != "customer_id"]
     for part in more:
         table = table.join(part, on="customer_id", how="left")

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
-from features import recent, tables
+from features import lifetime, recent, tables
 from features.columns import names, pick
 from features.history import COLUMNS as HISTORY_COLUMNS
 from features.history import Histories
@@ -51,9 +52,11 @@ class Snapshot:
 
     Customers and items are known by position, in the order of their ids.
     `customer_features` float32[customers × len(CUSTOMER_COLUMNS)] and `item_features`
-    float32[items × len(ITEM_COLUMNS)] hold NaN where a value is not defined. `segments` uint8[customers]
-    points into `SEGMENT_NAMES`; `categories`, `departments` (the first level of the category's path) and `brands`
-    int32[items] are codes, -1 where none is known.
+    float32[items × len(ITEM_COLUMNS)] hold NaN where a value is not defined, as does `lifetime`
+    float32[customers × len(lifetime.COLUMNS)], which people and predictions read, but no ranker. `segments`
+    uint8[customers] points into `SEGMENT_NAMES`; `categories`, `departments` (the first level of the category's path)
+    and `brands` int32[items] are codes, -1 where none is known. `category_names` holds the path of each code of
+    `categories`.
     `cut_points` are those that `segments` were scored with: a new order is scored against them too.
     `material` is what only fitting reads; a shipped snapshot has none.
     """
@@ -62,8 +65,10 @@ class Snapshot:
     customers: Ids
     segments: np.ndarray
     customer_features: np.ndarray
+    lifetime: np.ndarray
     items: Ids
     categories: np.ndarray
+    category_names: pa.StringArray
     departments: np.ndarray
     brands: np.ndarray
     item_features: np.ndarray
@@ -81,8 +86,10 @@ class Snapshot:
             customers=Ids.of(customer_ids.to_list()),
             segments=_positions(made.customers["segment"], codes).astype(np.uint8),
             customer_features=_matrix(made.customers, names(CUSTOMER_COLUMNS)),
+            lifetime=_matrix(made.customers, names(lifetime.COLUMNS)),
             items=Ids.of(item_ids.to_list()),
             categories=_codes(made.items["category"]),
+            category_names=pa.array(made.items["category"].drop_nulls().unique().sort().to_list(), pa.string()),
             departments=_codes(made.items["category"].str.split("/").list.first()),
             brands=_codes(made.items["brand"]),
             item_features=_matrix(made.items, names(ITEM_COLUMNS)),

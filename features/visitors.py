@@ -26,6 +26,9 @@ KIND: dict[EventName, int] = {name: code for code, name in enumerate(VISIT_EVENT
 _WEIGHTS = np.array(list(VISIT_EVENTS.values()), np.float32)
 
 
+_Index = slice | np.ndarray
+
+
 @dataclass(frozen=True)
 class Visitors:
     """Visitors by position in a snapshot, and the events of their current visit.
@@ -86,16 +89,23 @@ class Visitors:
 
     def slice(self, start: int, stop: int) -> "Visitors":
         a, b = np.searchsorted(self.query, [start, stop])
-        return Visitors(
-            self.customers[start:stop],
-            self.query[a:b] - start,
-            self.item[a:b],
-            self.kind[a:b],
-            self.age[a:b],
-            self.price[a:b],
-            self.back[a:b],
-            self.weight[a:b],
-        )
+        return self._part(np.s_[start:stop], np.s_[a:b], self.query[a:b] - start)
+
+    def only(self, rows: np.ndarray) -> "Visitors":
+        """Those at `rows` (rising)."""
+        place = np.full(len(self), -1)
+        place[rows] = np.arange(len(rows))
+        mine = np.flatnonzero(place[self.query] >= 0)
+        return self._part(rows, mine, place[self.query[mine]])
+
+    @property
+    def active(self) -> np.ndarray:
+        """bool[n]: whether the visit has said anything yet."""
+        return np.bincount(self.query, minlength=len(self)) > 0
+
+    def _part(self, rows: _Index, events: _Index, query: np.ndarray) -> "Visitors":
+        kept = (self.item, self.kind, self.age, self.price, self.back, self.weight)
+        return Visitors(self.customers[rows], query, *(array[events] for array in kept))
 
 
 def age_seconds(now: int | np.ndarray, t: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
     manifest.json            format, feature schema, as_of, recommenders, library versions, metrics, checksums
     customers/ items/        ids.arrow, hashes.npy, order.npy, features.npy, …
+    predictions/             .npy, and the propensity classifiers in LightGBM's text format
     history/ generators/     .npy
     rankers/*.txt            LightGBM's text format
 
@@ -13,9 +14,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -30,11 +32,15 @@ from features.rfm import CutPoints
 from features.snapshot import Snapshot
 from features.yaml_file import faults
 from models.candidates.generators import GeneratorName, Generators
+from models.customer_predictions import Predictions, profile
+from models.propensity import Propensity
 from models.ranker import Ranker
 from models.two_stage import TwoStage
 
-FORMAT = 2
-RecommenderName = Literal["one_to_one", "predictive"]
+FORMAT = 3
+# one_to_one ranks for a customer who comes back and has done nothing yet, one_to_one_visit for one inside a visit.
+RecommenderName = Literal["one_to_one", "one_to_one_visit", "predictive"]
+RECOMMENDERS: tuple[RecommenderName, ...] = get_args(RecommenderName)
 _LIBRARIES = ("numpy", "scipy", "lightgbm", "implicit", "polars", "narwhals")
 
 
@@ -70,6 +76,19 @@ class Bundle:
     recommenders: dict[RecommenderName, TwoStage]
     metrics: dict[str, float] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in _LIBRARIES})
+    propensity: Propensity = field(default_factory=Propensity)
+    mapped: Predictions | None = field(default=None, repr=False)
+    """Predictions that were saved with the snapshot."""
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """What each customer is expected to do next; worked out once, where they were not saved."""
+        return self.mapped or Predictions.of(self.propensity, self.snapshot)
+
+    def profile(self, customer_id: str) -> dict[str, Any] | None:
+        """JSON values of a customer's segment and predictions, None for one who is not known."""
+        (customer,) = self.snapshot.customers.find([customer_id])
+        return profile(self.predictions, self.snapshot, int(customer)) if customer >= 0 else None
 
     def save(self, path: Path) -> Path:
         """Write to the directory `path`, which must not exist or be empty."""
@@ -81,6 +100,9 @@ class Bundle:
             "customers/order": s.customers.order,
             "customers/segments": s.segments,
             "customers/features": s.customer_features,
+            "customers/lifetime": s.lifetime,
+            "predictions/values": self.predictions.values,
+            "predictions/next_categories": self.predictions.next_categories,
             "items/hashes": s.items.hashes,
             "items/order": s.items.order,
             "items/categories": s.categories,
@@ -96,8 +118,10 @@ class Bundle:
             file = path / f"{name}.npy"
             file.parent.mkdir(parents=True, exist_ok=True)
             np.save(file, array, allow_pickle=False)
-        for kind, ids in (("customers", s.customers), ("items", s.items)):
-            _save_ids(path / kind / "ids.arrow", ids)
+        texts = {"customers/ids": s.customers.values, "items/ids": s.items.values, "items/categories": s.category_names}
+        for name, values in texts.items():
+            _save_texts(path / f"{name}.arrow", values)
+        self.propensity.save(path / "predictions")
         (path / "rankers").mkdir()
         for recommender, two_stage in self.recommenders.items():
             (path / "rankers" / f"{recommender}.txt").write_text(two_stage.ranker.text())
@@ -144,13 +168,15 @@ class Bundle:
             },
             metrics=manifest.metrics,
             libraries=manifest.libraries,
+            propensity=Propensity.load(path / "predictions"),
+            mapped=Predictions(arrays["predictions/values"], arrays["predictions/next_categories"]),
         )
 
     def refreshed(self, snapshot: Snapshot) -> "Bundle":
-        """The same models over a newer snapshot."""
+        """The same models over a newer snapshot, predictions included."""
         generators = self.generators.onto(self.snapshot, snapshot)
         recommenders = {name: replace(r, generators=generators) for name, r in self.recommenders.items()}
-        return replace(self, snapshot=snapshot, generators=generators, recommenders=recommenders)
+        return replace(self, snapshot=snapshot, generators=generators, recommenders=recommenders, mapped=None)
 
     def info(self) -> dict[str, Any]:
         """What `GET /v1/model` shows."""
@@ -195,15 +221,17 @@ def read_manifest(path: Path) -> Manifest:
 
 def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int, cuts: CutPoints) -> Snapshot:
     def ids(kind: str) -> Ids:
-        return Ids(_load_ids(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
+        return Ids(_load_texts(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
 
     return Snapshot(
         as_of=as_of,
         customers=ids("customers"),
         segments=arrays["customers/segments"],
         customer_features=arrays["customers/features"],
+        lifetime=arrays["customers/lifetime"],
         items=ids("items"),
         categories=arrays["items/categories"],
+        category_names=_load_texts(path / "items" / "categories.arrow"),
         departments=arrays["items/departments"],
         brands=arrays["items/brands"],
         item_features=arrays["items/features"],
@@ -221,11 +249,11 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _save_ids(file: Path, ids: Ids) -> None:
-    batch = pa.record_batch([ids.values], names=["id"])
+def _save_texts(file: Path, values: pa.StringArray) -> None:
+    batch = pa.record_batch([values], names=["text"])
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
 
-def _load_ids(file: Path) -> pa.StringArray:
+def _load_texts(file: Path) -> pa.StringArray:
     return pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0).column(0)

@@ -10,6 +10,7 @@ import numpy as np
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.neighbours import Neighbours
+from models.candidates.scores import ranges
 from models.candidates.similar import Similar
 
 Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # query, item, weight, as `candidates.taste.asked`
@@ -52,7 +53,7 @@ class Targets:
         """
         query, item, weight = self._of_visitors(rows, asked)
         sizes = similar.indptr[item + 1] - similar.indptr[item]
-        flat = _ranges(similar.indptr[item], sizes)
+        flat = ranges(similar.indptr[item], sizes)
         pair = np.repeat(query * self.items, sizes)
         pair += similar.indices[flat]
         entry, row = self._hits(pair)
@@ -94,7 +95,7 @@ class Targets:
         who = np.unique(self.query[rows])
         start = neighbours.indptr[visitors.customers[who]]
         sizes = neighbours.indptr[visitors.customers[who] + 1] - start
-        alike, position = snapshot.history.gather(neighbours.indices[_ranges(start, sizes)].astype(np.int64))
+        alike, position = snapshot.history.gather(neighbours.indices[ranges(start, sizes)].astype(np.int64))
         pair = np.repeat(who * self.items, sizes)[alike]
         pair += snapshot.history.items[position]
         entry, row = self._hits(pair)
@@ -125,10 +126,3 @@ class Targets:
             found[open_] = -1
             open_ = open_[first[open_] < end[open_]]
         return found
-
-
-def _ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """start[0], start[0] + 1, …, and so on for each."""
-    out = np.repeat(start - (np.cumsum(sizes) - sizes), sizes)
-    out += np.arange(len(out))
-    return out

@@ -10,16 +10,17 @@ from features.assemble import assemble
 from features.clock import iso
 from features.errors import InputError
 from features.snapshot import Snapshot
-from features.visitors import KIND, Visitors
+from features.visitors import Visitors
 from models.bundle import Bundle
 from models.candidates.generators import GENERATORS, Generators
 from models.contributions import Contributions, contributions
+from models.customer_predictions import in_words
 from models.ranking import Ranking, Request
 from models.reason_codes import Reason
 from models.reason_texts import ENGLISH, Language
 from models.reasons import reasons
 from models.recommender import BundleRecommender
-from models.two_stage import Candidates, TwoStage, candidates, propose
+from models.two_stage import Candidates, TwoStage, candidates, propose, proposers
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Explanation:
     segment: str
     visit: bool
     items: list[Explained]
+    profile: dict[str, Any] | None = None
+    """What the customer is expected to do next, as `Bundle.profile` tells it."""
 
     def as_dict(self, language: Language = ENGLISH, titles: Mapping[str, str] | None = None) -> dict[str, Any]:
         """JSON values; `titles` by item id, where they are known."""
@@ -58,6 +61,7 @@ class Explanation:
             "segment": self.segment,
             "snapshot": iso(self.as_of),
             "visit": self.visit,
+            "profile": self.profile,
             "items": [_item(item, language, titles or {}) for item in self.items],
         }
 
@@ -68,6 +72,7 @@ class Explanation:
         who = f"customer {self.customer_id}" if self.customer_id else "somebody unknown"
         how = self.strategy + (f", fallback {self.fallback}" if self.fallback else "")
         lines = [f"for {who} ({self.segment}), ranked by {how}, as of {iso(self.as_of)}"]
+        lines += in_words(self.profile) if self.profile else []
         for item in self.items:
             lines += ["", *_lines(item, language, titles or {}), *(_features(item) if features else ())]
         return "\n".join(lines)
@@ -84,9 +89,8 @@ def explain(
     _check(snapshot, request, item_ids)
     every = replace(request, limit=len(snapshot.items), exclude=frozenset())
     (ranking,) = recommender.recommend([every if item_ids else request])
-    two_stage = None if ranking.strategy == "popular" else recommender.bundle.recommenders[ranking.strategy]
-    # As `BundleRecommender` ranks: those with a history by that alone, as of the snapshot.
-    visitors = _visitors(snapshot, request, with_visit=ranking.strategy != "one_to_one")
+    ((name, _, visitors),) = recommender.routed([request])
+    two_stage = None if ranking.strategy == "popular" else recommender.bundle.recommenders[name]
     return Explanation(
         customer_id=request.customer_id,
         as_of=snapshot.as_of,
@@ -95,6 +99,7 @@ def explain(
         segment=ranking.segment,
         visit=bool((visitors.item >= 0).any()),
         items=_Answer(recommender.bundle, two_stage, visitors, ranking).items(item_ids, most),
+        profile=recommender.bundle.profile(request.customer_id) if request.customer_id else None,
     )
 
 
@@ -105,20 +110,13 @@ def _check(snapshot: Snapshot, request: Request, item_ids: Sequence[str]) -> Non
             f"the model does not know the customer {request.customer_id!r}: there was no event of theirs {when}. "
             "Check the id, train on a newer log, or leave the customer out to see what somebody unknown is shown"
         )
-    asked = [*item_ids, *(item for item, _ in request.recent)]
+    asked = [*item_ids, *(event[0] for event in request.recent)]
     for item_id, at in zip(asked, snapshot.items.find(asked), strict=True):
         if at < 0:
             raise InputError(
                 f"the model does not know the product {item_id!r}: there was no event with it {when}. "
                 "Check the id, or train on a newer log"
             )
-
-
-def _visitors(snapshot: Snapshot, request: Request, with_visit: bool) -> Visitors:
-    customer = snapshot.customers.find([request.customer_id or ""])
-    events = [(item, KIND[name]) for item, name in request.recent if with_visit and name in KIND]
-    item, kind = snapshot.items.find([e[0] for e in events]), np.array([e[1] for e in events], np.uint8)
-    return Visitors.of(customer, np.zeros(len(events), np.int64), item, kind)
 
 
 class _Answer:
@@ -162,13 +160,9 @@ class _Answer:
         rank[np.lexsort((found.item, -score))] = np.arange(1, len(score) + 1)
         parts = contributions(self.two_stage.ranker, matrix[row])
         return {
-            i: Explained(i, int(rank[r]), float(score[r]), _names(int(found.proposed[r])), why, of)
+            i: Explained(i, int(rank[r]), float(score[r]), proposers(int(found.proposed[r])), why, of)
             for i, r, why, of in zip(item_ids, row.tolist(), told, parts, strict=True)
         }
-
-
-def _names(proposed: int) -> tuple[str, ...]:
-    return tuple(name for bit, name in enumerate(GENERATORS) if proposed >> bit & 1)
 
 
 def scored(generators: Generators, snapshot: Snapshot, visitors: Visitors, item: np.ndarray) -> Candidates:

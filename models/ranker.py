@@ -1,5 +1,6 @@
 """LightGBM LambdaRank (Burges 2010): orders the candidates of one visitor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -8,10 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 
 from features.assemble import NAMES
 from features.threads import THREADS
+from models.compiled import Predict, compiled
 from models.space import Between
 
 if TYPE_CHECKING:
     import lightgbm
+
+
+BINS = 30  # of gains: LightGBM takes whole labels and a table of what each is worth
 
 
 class RankerConfig(BaseModel):
@@ -39,6 +44,8 @@ class RankerConfig(BaseModel):
     """Weight of the squared leaf values."""
     seed: NonNegativeInt = 7
     """Which features and candidates each tree gets."""
+    value: float = Field(0.0, ge=0, le=1)
+    """How much of what a wanted item is worth to a list is its price: 0 nothing, 1 all of it; see `Gains`."""
 
 
 class Grouped(Protocol):
@@ -82,23 +89,87 @@ def parameters(config: RankerConfig, rows: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Gains:
+    """What a wanted candidate is worth, in labels 1, 2, … of rising gain; label 0, not wanted, is worth nothing.
+
+    With the recipe's `value` v,
+
+        gain = (2^grade - 1) · ((1 - v) + v · price / mean price of what is wanted)
+
+    where 2^grade - 1 is LightGBM's own gain. At v = 1 the DCG that LambdaRank works for is what the list can be
+    expected to sell for, discounted by place: the chance that an item is wanted times its price (compare Wu et al.
+    2018, Turning Clicks into Purchases). The price is the feature `item_price`, which training and serving share; an
+    item without one counts as the mean. Gains are cut into bins of about equally many candidates, and a bin is worth
+    its mean: a few very dear items do not drown the rest.
+
+    `edges` float64[bins - 1]: where the next bin begins; `table` float64[bins + 1]: gain by label.
+    """
+
+    value: float
+    mean: float
+    edges: np.ndarray
+    table: np.ndarray
+
+    @classmethod
+    def of(cls, examples: Grouped, value: float) -> "Gains":
+        """Bins that fit the wanted among `examples`."""
+        wanted = examples.labels > 0
+        price = _price(examples.matrix[wanted])
+        known = price[~np.isnan(price)]
+        mean = float(known.mean()) if known.any() else 1.0
+        gain = _gain(examples.labels[wanted], price, value, mean)
+        edges = np.unique(np.quantile(gain, np.arange(1, BINS) / BINS, method="inverted_cdf"))
+        edges = edges[edges > gain.min()]
+        place = np.searchsorted(edges, gain, side="right")
+        return cls(value, mean, edges, np.append(0.0, np.bincount(place, gain) / np.bincount(place)))
+
+    def labels(self, examples: Grouped) -> np.ndarray:
+        """int64[n]"""
+        wanted = np.flatnonzero(examples.labels > 0)
+        gain = _gain(examples.labels[wanted], _price(examples.matrix[wanted]), self.value, self.mean)
+        out = np.zeros(len(examples.labels), np.int64)
+        out[wanted] = 1 + np.searchsorted(self.edges, gain, side="right")
+        return out
+
+
+def _price(matrix: np.ndarray) -> np.ndarray:
+    return np.maximum(matrix[:, NAMES.index("item_price")].astype(np.float64), 0)
+
+
+def _gain(grade: np.ndarray, price: np.ndarray, value: float, mean: float) -> np.ndarray:
+    worth: np.ndarray = (2.0**grade - 1) * ((1 - value) + value * np.where(np.isnan(price), 1.0, price / mean))
+    return worth
+
+
+def objective(config: RankerConfig, examples: Grouped) -> tuple[dict[str, Any], Callable[[Grouped], np.ndarray]]:
+    """LightGBM's settings to learn from `examples`, and what makes the labels they go with, also for validation."""
+    settings = parameters(config, len(examples.labels))
+    if not config.value:
+        return settings, lambda part: part.labels
+    gains = Gains.of(examples, config.value)
+    return settings | {"label_gain": gains.table.tolist()}, gains.labels
+
+
+@dataclass(frozen=True)
 class Ranker:
     """A trained booster over the columns of `features.assemble`."""
 
     booster: "lightgbm.Booster"
     history: tuple[float, ...] = field(default=(), compare=False, repr=False)
-    """NDCG@10 on the validation window after each tree, where there was one; not saved."""
+    """NDCG@10 on the validation window after each tree, where there was one; not saved. By `Gains` with a value."""
+    native: Predict | None = field(default=None, compare=False, repr=False)
+    """The booster as machine code, where there is one; see `models.compiled`."""
 
     @classmethod
     def fit(cls, examples: Grouped, config: RankerConfig, validation: Grouped | None = None) -> "Ranker":
         """As many trees as `config.rounds`, or as few as do best on `validation`."""
         import lightgbm
 
-        data = lightgbm.Dataset(examples.matrix, examples.labels, group=examples.groups, feature_name=NAMES)
-        settings = parameters(config, len(examples.labels))
+        settings, labels = objective(config, examples)
+        data = lightgbm.Dataset(examples.matrix, labels(examples), group=examples.groups, feature_name=NAMES)
         if validation is None or not len(validation.groups):
             return cls(lightgbm.train(settings, data, num_boost_round=config.rounds))
-        unseen = data.create_valid(validation.matrix, validation.labels, group=validation.groups)
+        unseen = data.create_valid(validation.matrix, labels(validation), group=validation.groups)
         stop = lightgbm.early_stopping(config.patience, verbose=False)
         told: dict[str, dict[str, list[float]]] = {}
         after_each: list[Any] = [stop, lightgbm.record_evaluation(told)]
@@ -112,6 +183,8 @@ class Ranker:
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """float64[n]; only the order within one visitor means anything."""
+        if self.native:
+            return self.native(matrix)
         scores: np.ndarray = np.asarray(self.booster.predict(matrix, num_threads=THREADS))
         return scores
 
@@ -129,4 +202,5 @@ class Ranker:
     def from_text(cls, text: str) -> "Ranker":
         import lightgbm
 
-        return cls(lightgbm.Booster(model_str=text))
+        booster = lightgbm.Booster(model_str=text)
+        return cls(booster, native=compiled(booster, text))

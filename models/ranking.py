@@ -1,7 +1,7 @@
 """What a recommender is asked and what it answers. Serving, batch inference and tests share these."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from features.events import EventName
 
@@ -12,17 +12,26 @@ Strategy = Literal["one_to_one", "predictive", "popular"]
 Fallback = Literal["unknown_visitor", "no_ranker", "ranker_error"]
 
 
+class Seen(NamedTuple):
+    """An event of the visit: `age` in seconds before the request, `price` of a unit as seen or paid, where known."""
+
+    item_id: str
+    name: EventName
+    age: float | None = None
+    price: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One visitor who wants `limit` products.
 
-    `recent` is what this visit has touched, oldest first, as (item_id, event name); items the catalog
+    `recent` is what this visit has touched, oldest first, as `Seen` or its first two; items the catalog
     does not know are passed over. `exclude` never appears in the answer.
     """
 
     limit: int
     customer_id: str | None = None
-    recent: tuple[tuple[str, EventName], ...] = ()
+    recent: tuple[Seen | tuple[str, EventName], ...] = ()
     exclude: frozenset[str] = field(default_factory=frozenset)
 
 

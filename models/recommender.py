@@ -1,17 +1,18 @@
 """A bundle that answers: each visitor goes to the recommender that knows most of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
-from models.candidates.generators import GENERATORS
 from models.candidates.popular import popularity
-from models.ranking import Fallback, Ranking, Request
+from models.ranking import Fallback, Ranking, Request, Seen
+from models.two_stage import proposers
 
 
 def load(path: Path) -> "BundleRecommender":
@@ -35,43 +36,36 @@ class BundleRecommender:
         Customers with history go to one_to_one, everyone else to predictive. Where the candidates are
         fewer than the limit, popular items follow; an answer is shorter only if the catalog is.
         """
-        snapshot = self.bundle.snapshot
-        customers = snapshot.customers.find([r.customer_id or "" for r in requests])
-        personal = snapshot.has_history(customers)
         answers: dict[int, Ranking] = {}
+        for name, rows, visitors in self.routed(requests):
+            part = [requests[i] for i in rows]
+            if name in self.bundle.recommenders:
+                answers |= dict(zip(rows, self._ranked(name, part, visitors), strict=True))
+            else:
+                answers |= {i: self.popular(request, "no_ranker") for i, request in zip(rows, part, strict=True)}
+        return [answers[i] for i in range(len(requests))]
+
+    def routed(self, requests: Sequence[Request]) -> Iterator[tuple[RecommenderName, list[int], Visitors]]:
+        """Which recommender answers which requests, and what it is to know of their visitors."""
+        visitors = visitors_of(self.bundle.snapshot, requests)
+        personal, active = visitors.customers >= 0, visitors.active
+        if "one_to_one_visit" not in self.bundle.recommenders:
+            active = active & ~personal  # a ranker that has not seen visits in training is not told of any
         routes: tuple[tuple[RecommenderName, np.ndarray], ...] = (
-            ("one_to_one", np.flatnonzero(personal)),
+            ("one_to_one", np.flatnonzero(personal & ~active)),
+            ("one_to_one_visit", np.flatnonzero(personal & active)),
             ("predictive", np.flatnonzero(~personal)),
         )
         for name, rows in routes:
-            if len(rows) and name in self.bundle.recommenders:
-                part = [requests[i] for i in rows]
-                # one_to_one ranks as of the snapshot: its ranker has not seen the visit's events in training.
-                visitors = self._visitors(part, customers[rows], with_visit=name == "predictive")
-                answers |= dict(zip(rows.tolist(), self._ranked(name, part, visitors), strict=True))
-            else:
-                answers |= {int(i): self.popular(requests[i], "no_ranker") for i in rows}
-        return [answers[i] for i in range(len(requests))]
+            if len(rows):
+                told = visitors.only(rows)
+                yield name, rows.tolist(), Visitors.of_customers(told.customers) if name == "one_to_one" else told
 
     def popular(self, request: Request, fallback: Fallback) -> Ranking:
         """The last resort: what sells now, without a ranker."""
         customer = int(self.bundle.snapshot.customers.find([request.customer_id or ""])[0])
         empty = Ranking([], [], [], "popular", fallback, self.bundle.snapshot.segment(customer))
         return self._topped_up(request, empty)
-
-    def _visitors(self, requests: Sequence[Request], customers: np.ndarray, with_visit: bool) -> Visitors:
-        if not with_visit:
-            return Visitors.of_customers(customers)
-        events = [
-            (row, item, KIND[name])
-            for row, request in enumerate(requests)
-            for item, name in request.recent
-            if name in KIND
-        ]
-        query = np.array([e[0] for e in events], np.int64)
-        item = self.bundle.snapshot.items.find([e[1] for e in events])
-        kind = np.array([e[2] for e in events], np.uint8)
-        return Visitors.of(customers, query, item, kind)
 
     def _ranked(self, name: RecommenderName, requests: Sequence[Request], visitors: Visitors) -> list[Ranking]:
         snapshot = self.bundle.snapshot
@@ -86,8 +80,8 @@ class BundleRecommender:
                 ranking = Ranking(
                     item_ids=snapshot.items.at(found.item[first:last]),
                     scores=score[first:last].tolist(),
-                    generators=[_proposers(p) for p in found.proposed[first:last].tolist()],
-                    strategy=name,
+                    generators=[proposers(p) for p in found.proposed[first:last].tolist()],
+                    strategy="predictive" if name == "predictive" else "one_to_one",
                     fallback="unknown_visitor" if unknown else None,
                     segment=snapshot.segment(int(visitors.customers[i])),
                 )
@@ -115,6 +109,16 @@ class BundleRecommender:
         return np.argsort(-popularity(self.bundle.snapshot), kind="stable")
 
 
-@cache
-def _proposers(mask: int) -> tuple[str, ...]:
-    return tuple(name for bit, name in enumerate(GENERATORS) if mask >> bit & 1)
+def visitors_of(snapshot: Snapshot, requests: Sequence[Request]) -> Visitors:
+    """The visitors as training sees them: a customer without history is one whom the snapshot does not know."""
+    customers = snapshot.customers.find([r.customer_id or "" for r in requests])
+    events = [(row, Seen(*event)) for row, request in enumerate(requests) for event in request.recent]
+    events = [(row, event) for row, event in events if event.name in KIND]
+    return Visitors.of(
+        np.where(snapshot.has_history(customers), customers, -1),
+        np.array([row for row, _ in events], np.int64),
+        snapshot.items.find([event.item_id for _, event in events]),
+        np.array([KIND[event.name] for _, event in events], np.uint8),
+        np.array([event.age for _, event in events], np.float32),  # None becomes NaN
+        np.array([event.price for _, event in events], np.float32),
+    )

@@ -11,7 +11,7 @@ from typing import Literal
 class Between:
     """From `low` to `high`, both included; `log`: as likely between 1 and 10 as between 10 and 100.
 
-    `only`: the recommender that the setting matters to, where it is one of the two.
+    `only`: the setting matters to one_to_one or predictive alone; to one_to_one_visit all do.
     """
 
     low: float

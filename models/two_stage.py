@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -43,6 +44,12 @@ class Candidates:
 
     def only(self, rows: np.ndarray) -> "Candidates":
         return Candidates(self.query[rows], self.item[rows], self.ranks[rows], self.scores[rows], self.proposed[rows])
+
+
+@cache
+def proposers(mask: int) -> tuple[GeneratorName, ...]:
+    """The generators whose bits are set in an entry of `Candidates.proposed`."""
+    return tuple(name for bit, name in enumerate(GENERATORS) if mask >> bit & 1)
 
 
 def propose(

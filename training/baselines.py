@@ -18,6 +18,7 @@ import numpy as np
 from features.snapshot import Snapshot
 from features.visitors import MOST_RECENT, Visitors
 from models.candidates.generators import GeneratorName, Generators
+from training.met import met, purchases
 
 Baseline = Literal[
     "popular", "own_purchases", "als", "item_knn", "tifu_knn", "visit_items", "item_knn_visit", "covisit_visit"
@@ -25,17 +26,20 @@ Baseline = Literal[
 OF_CUSTOMERS: tuple[Baseline, ...] = ("popular", "own_purchases", "als", "item_knn", "tifu_knn")
 OF_VISITS: tuple[Baseline, ...] = ("popular", "visit_items", "item_knn_visit", "covisit_visit")
 TIFU_OWN = np.float32(0.7)
+_TIFU: tuple[GeneratorName, GeneratorName] = ("history", "neighbours")
 
 
 def suited(visitors: Visitors) -> tuple[Baseline, ...]:
-    """The baselines that have something to go by: histories of customers, or visits of people nobody knows."""
-    return OF_CUSTOMERS if (visitors.customers >= 0).any() else OF_VISITS
+    """The baselines that have something to go by: the histories of customers, their visits, or both."""
+    if not (visitors.customers >= 0).any():
+        return OF_VISITS
+    return (*OF_CUSTOMERS, *(name for name in OF_VISITS[1:] if len(visitors.query)))
 
 
 def lists(
     name: Baseline, generators: Generators, snapshot: Snapshot, visitors: Visitors, depth: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two int64[visitors × depth], best first: of all items, and without those of `met`.
+    """Two int64[visitors × depth], best first: of all items, and without what is no discovery.
 
     -1 where the shop has no more items.
     """
@@ -44,15 +48,6 @@ def lists(
     top = best(score, by_sales, depth)
     score[met(snapshot, visitors)] = -1
     return top, best(score, by_sales, depth)
-
-
-def met(snapshot: Snapshot, visitors: Visitors) -> tuple[np.ndarray, np.ndarray]:
-    """(query, item) of what is no discovery: what customers have bought, or what the visits have touched so far."""
-    if (visitors.customers >= 0).any():
-        query, position, _ = _bought(snapshot, visitors)
-        return query, snapshot.history.items[position].astype(np.int64)
-    seen = visitors.item >= 0
-    return visitors.query[seen], visitors.item[seen]
 
 
 def best(score: np.ndarray, order: np.ndarray, depth: int) -> np.ndarray:
@@ -83,15 +78,14 @@ def _scores(name: Baseline, generators: Generators, snapshot: Snapshot, visitors
     if name == "visit_items":
         return _visit_items(generators, snapshot, visitors)
     if name == "tifu_knn":
-        own, alike = (_generator(g, generators, snapshot, visitors) for g in ("history", "neighbours"))
+        own, alike = (_generator(g, generators, snapshot, visitors) for g in _TIFU)
         mixed: np.ndarray = TIFU_OWN * own + (1 - TIFU_OWN) * alike
         return mixed
     return _generator(name, generators, snapshot, visitors)
 
 
-def _generator(name: str, generators: Generators, snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
-    one: GeneratorName = name  # type: ignore[assignment]
-    said = generators.scores(one, snapshot, visitors)
+def _generator(name: GeneratorName, generators: Generators, snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
+    said = generators.scores(name, snapshot, visitors)
     query, item = said.top(len(snapshot.items))
     out = np.zeros((len(visitors), len(snapshot.items)), np.float32)
     out[query, item] = said.at(query, item)
@@ -99,7 +93,7 @@ def _generator(name: str, generators: Generators, snapshot: Snapshot, visitors: 
 
 
 def _own_purchases(snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
-    query, position, orders = _bought(snapshot, visitors)
+    query, position, orders = purchases(snapshot, visitors)
     days_ago = snapshot.history.column("bought_last_days")[position]
     order = np.lexsort((days_ago, -orders, query))
     query, position = query[order], position[order]
@@ -114,13 +108,3 @@ def _visit_items(generators: Generators, snapshot: Snapshot, visitors: Visitors)
     seen = np.flatnonzero(visitors.item >= 0)  # oldest first: the latest touch of an item is what stays
     out[visitors.query[seen], visitors.item[seen]] = 2.0 + MOST_RECENT - visitors.back[seen]
     return out
-
-
-def _bought(snapshot: Snapshot, visitors: Visitors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(query, position in the history, orders) of what the visitors have bought."""
-    if not len(snapshot.history.items):
-        none = np.zeros(0, np.int64)
-        return none, none, none
-    query, position = snapshot.history.gather(visitors.customers)
-    orders = snapshot.history.column("orders")[position]
-    return query[orders > 0], position[orders > 0], orders[orders > 0]

@@ -20,19 +20,18 @@ from features.clock import DAY, iso, micros, parse
 from features.errors import InputError
 from features.log import EventLog
 from features.snapshot import Snapshot
-from models.bundle import Bundle, RecommenderName
+from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.recommender import BundleRecommender
-from training import gate, recipe
+from training import gate, recipe, registry
 from training.config import Gate, MlflowConfig
 from training.evaluate import Evaluation
 from training.gate import Comparison, Latency
 from training.recipe import Recipe
 from training.replay import measure
-from training.tracking import bundle_path
+from training.run_metrics import recommender_of
 
 HOLDOUT = ("holdout_from", "holdout_to", "log_fingerprint")  # tags of a version
 SAMPLING = ("visit_days", "visits_per_boundary", "seed")  # keys of a recipe that say which visits are queries
-NAMES: tuple[RecommenderName, ...] = ("one_to_one", "predictive")
 
 
 class NotComparableError(InputError):
@@ -122,13 +121,13 @@ def _logged(client: MlflowClient, version: ModelVersion) -> dict[RecommenderName
     measured = client.get_run(version.run_id).data.metrics
     there = {file.path for file in client.list_artifacts(version.run_id, "evaluation")}
     found: dict[RecommenderName, Evaluation] = {}
-    for name in NAMES:
+    for name in RECOMMENDERS:
         if (path := f"evaluation/{name}.json") in there:
             table = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{path}")
             per_query = pl.DataFrame(table["data"], schema=table["columns"], orient="row", infer_schema_length=None)
             # JSON has no NaN: a metric that no query has is a column of nulls.
             known = pl.selectors.numeric() | pl.selectors.by_dtype(pl.Null)
-            summary = {k.removeprefix(f"{name}_"): v for k, v in measured.items() if k.startswith(f"{name}_")}
+            summary = {metric: v for k, v in measured.items() for whose, metric in [recommender_of(k)] if whose == name}
             found[name] = Evaluation(summary, per_query.with_columns(known.cast(pl.Float64)))
     return found
 
@@ -144,7 +143,7 @@ def _latency(old: Bundle, new: Bundle, customers: list[str], batch: int) -> Late
 
 
 def _bundle(config: MlflowConfig, version: ModelVersion) -> Bundle:
-    return Bundle.load(bundle_path(f"models:/{config.registered_model}/{version.version}", config))
+    return registry.bundle(f"models:/{config.registered_model}/{version.version}", config)
 
 
 def _customers(results: gate.Results) -> list[str]:
@@ -153,7 +152,7 @@ def _customers(results: gate.Results) -> list[str]:
 
 
 def _queries(compared: Comparison, settings: Gate) -> int:
-    sides = [side.get(gate.recommender_of(settings.metric)[0]) for side in (compared.champion, compared.challenger)]
+    sides = [side.get(gate.judged(settings)[0]) for side in (compared.champion, compared.challenger)]
     return max(e.per_query.height if e else 0 for e in sides)
 
 

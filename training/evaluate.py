@@ -6,13 +6,11 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from scipy import sparse
 
 from features.snapshot import SEGMENT_NAMES, Snapshot
-from features.visitors import Visitors
 from models.bundle import RecommenderName
 from models.candidates.generators import GENERATORS
-from models.two_stage import Candidates, TwoStage
+from models.two_stage import TwoStage
 from training import baselines, metrics
 from training.baselines import Baseline
 from training.breakdown import (
@@ -24,6 +22,7 @@ from training.breakdown import (
     over_best_baseline,
     visit_groups,
 )
+from training.met import among, met
 from training.metrics import DEPTH
 from training.oracle import Oracle
 from training.queries import Queries
@@ -81,7 +80,7 @@ def evaluate(
     names = baselines.suited(asked.visitors)
     top, top_new, recalled = _lists(recommender, snapshot, asked, names, oracle)
     relevant = np.bincount(asked.query, minlength=n)
-    discovered = ~_met(snapshot, asked.visitors, asked.query, asked.item)
+    discovered = ~among(met(snapshot, asked.visitors), asked.query, asked.item, n_items)
     relevant_new = np.bincount(asked.query, discovered, minlength=n).astype(np.int64)
     scores = {method: _measure(asked, items, relevant, n_items) for method, items in top.items()}
     new = {}
@@ -123,9 +122,9 @@ def _lists(
     by_sales = np.argsort(-recommender.generators.popular.everyone, kind="stable")
     for start, batch, found, _ in recommender.rank(snapshot, asked.visitors):
         rows = slice(start, start + len(batch))
-        discovery = ~_met(snapshot, batch, found.query, found.item)
-        top[""][rows] = _top(found, np.ones(len(discovery), bool), len(batch))
-        top_new[""][rows] = _top(found, discovery, len(batch))
+        discovery = ~among(met(snapshot, batch), found.query, found.item, n_items)
+        top[""][rows] = metrics.lists(found.query, found.item, len(batch), -1)
+        top_new[""][rows] = metrics.lists(found.query[discovery], found.item[discovery], len(batch), -1)
         for name in names:
             both = baselines.lists(name, recommender.generators, snapshot, batch, DEPTH)
             top[f"baseline_{name}_"][rows], top_new[f"baseline_{name}_"][rows] = both
@@ -194,10 +193,8 @@ def _beyond_accuracy(recommender: TwoStage, snapshot: Snapshot, asked: Queries, 
     buyers = np.nan_to_num(snapshot.item("buyers"))
     price = snapshot.item("price").astype(np.float64)
     log_price = np.log(price, out=np.full(len(price), np.nan), where=price > 0)
-    similar = recommender.generators.content.similar
-    alike = sparse.csr_matrix((similar.data, similar.indices, similar.indptr), shape=(similar.size, similar.size))
     return metrics.beyond_accuracy(top, buyers) | {
-        "diversity": metrics.diversity(top, alike),
+        "diversity": metrics.diversity(top, recommender.generators.content.similar.matrix),
         "price_bias": metrics.leaning(top, asked.query, asked.item, log_price),
         "popularity_bias": metrics.leaning(top, asked.query, asked.item, metrics.percentile(buyers)),
     }
@@ -217,7 +214,8 @@ def _traffic(snapshot: Snapshot, asked: Queries, customers: pl.DataFrame | None)
     """Source, device and country of each query, and of visits how many events were known."""
     known = asked.visitors.customers
     said = pl.DataFrame(schema=dict.fromkeys(TRAFFIC, pl.String)).clear(len(asked))
-    if (known >= 0).all():
+    visits = len(asked.visitors.query) > 0 or not (known >= 0).all()
+    if not visits:
         if customers is None:
             return said
         ids = pl.DataFrame({"customer_id": snapshot.customers.at(known)}, schema={"customer_id": pl.String})
@@ -225,24 +223,10 @@ def _traffic(snapshot: Snapshot, asked: Queries, customers: pl.DataFrame | None)
         return ids.join(told, on="customer_id", how="left", maintain_order="left").select(TRAFFIC)
     if asked.about is not None:
         said = asked.about.select(TRAFFIC)
-    return said.with_columns(visit_events=visit_groups(np.bincount(asked.visitors.query, minlength=len(asked))))
-
-
-def _met(snapshot: Snapshot, visitors: Visitors, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """bool: whether each pair is one of `baselines.met`."""
-    whose, what = baselines.met(snapshot, visitors)
-    n = len(snapshot.items)
-    return np.isin(query.astype(np.int64) * n + item, whose.astype(np.int64) * n + what)
-
-
-def _top(found: Candidates, keep: np.ndarray, size: int) -> np.ndarray:
-    """int64[size × DEPTH]: the first items of each query that are to be kept, -1 beyond its last."""
-    query, item = found.query[keep], found.item[keep]
-    within = np.arange(len(query)) - np.searchsorted(query, query)
-    shown = within < DEPTH
-    out = np.full((size, DEPTH), -1, np.int64)
-    out[query[shown], within[shown]] = item[shown]
-    return out
+        events = asked.about["visit_events"].to_numpy()
+    else:
+        events = np.bincount(asked.visitors.query, minlength=len(asked))
+    return said.with_columns(visit_events=visit_groups(events))
 
 
 def _measure(asked: Queries, top: np.ndarray, relevant: np.ndarray, n_items: int) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from features import tables
 from features.assemble import COLUMNS, assemble
 from features.clock import DAY
 from features.snapshot import Snapshot
+from models.bundle import RecommenderName
 from models.candidates.generators import Generators
 from models.two_stage import TwoStageConfig, chunks, propose
 from training import queries
@@ -27,8 +28,7 @@ class Boundary:
     snapshot: Snapshot
     generators: Generators
     traffic: pl.DataFrame
-    one_to_one: Queries
-    predictive: Queries
+    asked: dict[RecommenderName, Queries]
 
 
 def boundary(
@@ -37,15 +37,12 @@ def boundary(
     """Fit on events before `at`; queries from the `horizon_days` from there."""
     made = tables.build(events, catalog, at, links)
     snapshot = Snapshot.of(made)
-    future = queries.window(events, at, at + recipe.horizon_days * DAY)
-    visits = future.filter(pl.col("t") < at + recipe.visit_days * DAY)
     return Boundary(
         at=at,
         snapshot=snapshot,
         generators=Generators.fit(snapshot, recipe.generators),
         traffic=made.customers.select("customer_id", "source", "device", "country"),
-        one_to_one=queries.one_to_one(future, snapshot),
-        predictive=queries.predictive(visits, snapshot, recipe.visits_per_boundary, recipe.seed),
+        asked=queries.after(events, snapshot, at + recipe.horizon_days * DAY, recipe),
     )
 
 

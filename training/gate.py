@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 
 from features.clock import iso
-from models.bundle import RecommenderName
+from models.bundle import RECOMMENDERS, RecommenderName
 from models.ranking import Recommender, Request
-from training import metrics
 from training.config import Gate
 from training.evaluate import Evaluation
+from training.paired import difference
+from training.run_metrics import recommender_of
 
 ROUNDS = 15  # timings of each model; the median of their ratios is what counts
 LIMIT = 10  # products per timed request
@@ -81,7 +82,7 @@ class Difference:
         old, new = both.drop_nulls().to_numpy().T
         if not len(old):
             return cls(0.0, 0.0, 0.0, 0.0, 0)
-        return cls(float(old.mean()), float(new.mean()), *metrics.interval(new - old), len(old))
+        return cls(float(old.mean()), float(new.mean()), *difference(new, old)[1:], len(old))
 
     @property
     def mean(self) -> float:
@@ -100,7 +101,7 @@ class Difference:
 
 def judge(gate: Gate, compared: Comparison) -> Judgement:
     """Every rule of the gate, on what was measured."""
-    name, metric = recommender_of(gate.metric)
+    name, metric = judged(gate)
     ours, theirs = compared.challenger.get(name), compared.champion.get(name)
     if ours is None or metric not in ours.per_query.columns:
         told = f"the challenger has no {gate.metric} on the hold-out"
@@ -124,18 +125,17 @@ def judge(gate: Gate, compared: Comparison) -> Judgement:
         *_metric(gate, main),
         *_segments(gate, pairs, metric),
         *_new_items(gate, pairs, f"new_{metric}", measured),
-        *_other(gate, compared, name, measured),
+        *_others(gate, compared, name, measured),
         *_coverage(gate, compared, measured),
         *_no_worse_speed(gate, compared, measured),
     ]
     return Judgement(f"{gate.metric} {main}, {compared.window}", refusals, measured)
 
 
-def recommender_of(metric: str) -> tuple[RecommenderName, str]:
-    """one_to_one_ndcg_at_10 → one_to_one, ndcg_at_10."""
-    if metric.startswith("predictive_"):
-        return "predictive", metric.removeprefix("predictive_")
-    return "one_to_one", metric.removeprefix("one_to_one_")
+def judged(gate: Gate) -> tuple[RecommenderName, str]:
+    """The recommender that the gate's metric is about, and the metric."""
+    name, metric = recommender_of(gate.metric)
+    return name or "one_to_one", metric
 
 
 def paired(champion: Evaluation, challenger: Evaluation) -> pl.DataFrame | None:
@@ -148,7 +148,7 @@ def paired(champion: Evaluation, challenger: Evaluation) -> pl.DataFrame | None:
     named = all("customer_id" in t.columns and not t["customer_id"].has_nulls() for t in (old, new))
     keys = ["customer_id", "segment", "relevant"] if named else ["segment", "relevant"]
     if named:
-        old, new = old.sort("customer_id"), new.sort("customer_id")
+        old, new = (t.sort("customer_id", maintain_order=True) for t in (old, new))
     if old.height != new.height or not old.select(keys).equals(new.select(keys)):
         return None
     shared = [c for c in new.columns if c in old.columns and new[c].dtype.is_float()]
@@ -215,9 +215,12 @@ def _new_items(gate: Gate, pairs: pl.DataFrame, metric: str, measured: dict[str,
     return [f"new_items_drop: {metric} {d}, allowed {allowed:g}"]
 
 
-def _other(gate: Gate, compared: Comparison, judged: RecommenderName, measured: dict[str, float]) -> list[str]:
-    """Both recommenders are swapped together: the one that the metric is not about must not be ruined."""
-    name: RecommenderName = "predictive" if judged == "one_to_one" else "one_to_one"
+def _others(gate: Gate, compared: Comparison, about: RecommenderName, measured: dict[str, float]) -> list[str]:
+    """All recommenders are swapped together: those that the metric is not about must not be ruined."""
+    return [line for name in RECOMMENDERS if name != about for line in _other(gate, compared, name, measured)]
+
+
+def _other(gate: Gate, compared: Comparison, name: RecommenderName, measured: dict[str, float]) -> list[str]:
     old, new = compared.champion.get(name), compared.challenger.get(name)
     allowed = gate.rails.other_recommender_drop
     if old is None or allowed is None:

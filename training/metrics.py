@@ -13,6 +13,18 @@ from scipy import sparse
 DEPTH = 20  # the deepest cut-off used below
 
 
+def lists(query: np.ndarray, values: np.ndarray, queries: int, empty: int | bool) -> np.ndarray:
+    """[queries × DEPTH] of the type of `values`: the first of each query in its row, `empty` beyond its last.
+
+    `query` rises; `values` has one for each of it, best first.
+    """
+    place = np.arange(len(query)) - np.searchsorted(query, query)
+    shown = place < DEPTH
+    out = np.full((queries, DEPTH), empty, values.dtype)
+    out[query[shown], place[shown]] = values[shown]
+    return out
+
+
 def ndcg_at_10(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Järvelin and Kekäläinen 2002, binary gain; the ideal list is cut at min(10, relevant)."""
     gain: np.ndarray = 1 / np.log2(np.arange(2, 12))

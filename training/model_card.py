@@ -28,15 +28,16 @@ what sells.
 - Numbers of small segments are uncertain: look at the intervals."""
 
 
-def markdown(result: Result, event_log: EventLog, libraries: Mapping[str, str]) -> str:
-    """The card; `libraries`: name → version."""
+def markdown(result: Result, event_log: EventLog, libraries: Mapping[str, str], brief: bool = False) -> str:
+    """The card; `libraries`: name → version. A `brief` one leaves out most of the comparisons."""
     start, end = (iso(at)[:10] for at in result.holdout)
     until = iso(result.until)
     snapshot = result.bundle.snapshot
     parts = [
         f"# The Usual, trained until {until[:10]}",
         "Ranks a shop's products for a visitor. Two recommenders in one bundle: **one-to-one** for customers with "
-        "history, **predictive** for everyone else.",
+        "history, with a ranker for when they come back and one for inside their visits, and **predictive** for "
+        "everyone else.",
         headline(result),
         "## Intended use",
         "Product recommendations in the shop whose events it was trained on: home page, product page, cart, e-mail. "
@@ -54,8 +55,14 @@ def markdown(result: Result, event_log: EventLog, libraries: Mapping[str, str]) 
         "Measured on the same recipe trained before the hold-out. Intervals: 95%, bootstrap over queries.",
     ]
     for name, evaluation in result.evaluations.items():
-        parts += [f"### {words(name).capitalize()}", _methods(name, evaluation), _segments(evaluation)]
+        most = 2 if brief else None
+        segments = "" if brief and name != "one_to_one" else _segments(evaluation)
+        parts += [f"### {words(name).capitalize()}", _methods(name, evaluation, most), segments]
     parts += [
+        "## What customers do next",
+        "Predictions for each customer, that come with the bundle: probability to order within 7 and 28 days, churn "
+        "risk, expected value, next category. Each measured at the latest boundary whose outcome is known:",
+        "\n".join(f"- {line}" for line in result.customers.lines()),
         "## Limits",
         _LIMITS,
         "## How to make it again",
@@ -84,11 +91,12 @@ def _line(name: RecommenderName, s: Mapping[str, float]) -> str:
     return f"{told}, {int(s['queries']):,} queries"
 
 
-def _methods(name: RecommenderName, evaluation: Evaluation) -> str:
+def _methods(name: RecommenderName, evaluation: Evaluation, most: int | None) -> str:
+    """Ours and the `most` best baselines."""
     s = evaluation.summary
     baselines = baseline_columns(evaluation.queries, "ndcg_at_10")
     rows = [(f"**{words(name)}**", s["ndcg_at_10"], s["recall_at_20"])]
-    for baseline, column in sorted(baselines.items(), key=lambda pair: -s[pair[1]]):
+    for baseline, column in sorted(baselines.items(), key=lambda pair: -s[pair[1]])[:most]:
         rows.append((words(baseline), s[column], s.get(f"baseline_{baseline}_recall_at_20", 0.0)))
     lines = [f"| {label} | {ndcg:.4f} | {recall:.4f} |" for label, ndcg, recall in rows]
     return "\n".join(["| method | NDCG@10 | recall@20 |", "| --- | --: | --: |", *lines])

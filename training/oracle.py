@@ -49,7 +49,7 @@ def oracle(truth: Truth, snapshot: Snapshot, asked: Queries, start: int, end: in
         if not len(rows):
             return out
         names = [str(who[first + n]) for n in rows]
-        if (batch.customers[rows] >= 0).all():
+        if (batch.customers[rows] >= 0).all() and not len(batch.query):
             known = truth.bought_within(names, start, end)
         else:
             known = _inside_visits(truth, names, at[first + rows], *_touched(batch, rows, column))
@@ -96,8 +96,8 @@ def _inside_visits(truth: Truth, names: list[str], at: np.ndarray, query: np.nda
 
 def _on_a_day(truth: Truth, day: int, names: list[str], query: np.ndarray, item: np.ndarray) -> np.ndarray:
     items, config = truth.choice.items, truth.config
-    who = np.array([truth._number(name) for name in names], np.int64)
-    wish = truth._wish(truth.choice.today(day)[0], day, who)
+    who = np.array([truth.number(name) for name in names], np.int64)
+    wish = truth.wish(truth.choice.today(day)[0], day, who)
     styles = np.stack(wish.styles, axis=1)  # [visits × styles × items]
     general = wish.category * (wish.mixture[:, :, None] * styles).sum(axis=1)
     free = 1 - wish.fond.sum(axis=1, keepdims=True)

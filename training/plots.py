@@ -21,7 +21,13 @@ from training.metrics import interval
 from training.paired import difference
 
 SHOWN = 15  # features
-_WORDS = {"one_to_one": "one-to-one", "cant_lose": "can't lose", "als": "ALS", "tifu_knn": "TIFU-KNN"}
+_WORDS = {
+    "one_to_one": "one-to-one",
+    "one_to_one_visit": "one-to-one in visits",
+    "cant_lose": "can't lose",
+    "als": "ALS",
+    "tifu_knn": "TIFU-KNN",
+}
 
 
 @dataclass(frozen=True)
@@ -161,10 +167,10 @@ def learning_curve(curve: Sequence[float], name: RecommenderName) -> Plot:
     return Plot(title, f"NDCG@10 from {curve[0]:.3f} to {curve[best]:.3f}", draw, 3.0)
 
 
-def calibration(tenths: pl.DataFrame, days: int) -> Plot:
-    """Predicted probability to order within `days` against the share who did.
+def calibration(tenths: pl.DataFrame, days: int, day: str) -> Plot:
+    """Predicted probability to order within `days` of `day` against the share who did.
 
-    `tenths`: predicted, ordered (means) and customers, as `training.propensity.Evaluation.calibration`.
+    `tenths`: predicted, ordered (means) and customers, as `training.propensity.Evaluation.tenths` with other words.
     """
     predicted, ordered = (tenths[c].to_numpy() for c in ("predicted", "ordered"))
     top = 105 * max(1e-3, float(np.max([predicted, ordered])))
@@ -178,7 +184,9 @@ def calibration(tenths: pl.DataFrame, days: int) -> Plot:
         axes.legend(loc="upper left")
 
     told = ", ".join(f"{p:.0%} predicted, {o:.0%} ordered" for p, o in zip(predicted, ordered, strict=True))
-    return Plot(f"order within {days} days: on the line, predictions can be taken at their word", told, draw, 4.0)
+    return Plot(
+        f"order within {days} days of {day}:\non the line, predictions can be taken at their word", told, draw, 4.0
+    )
 
 
 def words(name: str) -> str:

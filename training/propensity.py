@@ -1,4 +1,4 @@
-"""Fits purchase propensity on past boundaries: the table as of one, and who ordered after it.
+"""Fits purchase propensity on past boundaries: what was known of customers at one, and who ordered after it.
 
 Time decides what learns from what. With folds in time order, the last one is the test; the latest fold whose
 labels were known by then calibrates; folds whose labels were known by that one's boundary grow the trees.
@@ -11,21 +11,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from features import tables
-from features.clock import DAY, iso, micros
-from features.errors import InputError
-from features.log import EventLog
+from features.clock import DAY
+from features.columns import names
 from features.threads import THREADS
-from models.propensity import HORIZONS_DAYS, Classifier, Propensity, matrix
+from models.propensity import HORIZONS_DAYS, INPUTS, Classifier, Propensity
 
-_PROFILES = {"client_id": pl.String, "customer_id": pl.String}
-BOUNDARIES = 4
 FEWEST = 20  # customers who order, and who do not, in training and in calibration: with fewer it is noise
 
 
@@ -34,11 +29,11 @@ class PropensityConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rounds: PositiveInt = 300
+    rounds: PositiveInt = 200
     """Most trees."""
-    patience: PositiveInt = 25
+    patience: PositiveInt = 15
     """Trees without a better log loss on the calibration fold after which no more are grown."""
-    learning_rate: PositiveFloat = 0.05
+    learning_rate: PositiveFloat = 0.1
     """How much of each tree's advice is taken."""
     leaves: int = Field(15, ge=2)
     """Leaves a tree."""
@@ -54,14 +49,14 @@ class PropensityConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Fold:
-    """The customer table as of `at`, and what came after.
+    """Customers as they were known at `at`, and what came after.
 
-    `next_order_days` float64[customers]: days from `at` to the customer's next order, infinite where none came
-    before `until` (microseconds).
+    `matrix` float32[customers × len(INPUTS)]. `next_order_days` float64[customers]: days from `at` to the customer's
+    next order, infinite where none came before `until` (microseconds).
     """
 
     at: int
-    customers: pl.DataFrame
+    matrix: np.ndarray
     next_order_days: np.ndarray
     until: int
 
@@ -76,9 +71,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One horizon on the last fold, which neither trees nor calibration have seen.
+    """How well probabilities told what came true, on customers that nothing was learnt from.
 
-    `calibration`: predicted, ordered (means) and customers, per tenth of the customers by prediction.
+    `tenths`: predicted, came_true (means) and customers, per tenth of the customers by prediction.
     """
 
     at: int
@@ -86,12 +81,20 @@ class Evaluation:
     base_rate: float
     auc: float
     log_loss: float
-    base_log_loss: float  # of telling everyone the share of the folds it was trained on
+    base_log_loss: float  # of telling everyone one and the same share
     brier: float
-    calibration: pl.DataFrame
+    tenths: pl.DataFrame
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean distance of predicted and true share over the tenths, each by its customers."""
+        t = self.tenths
+        apart = np.abs(t["predicted"].to_numpy() - t["came_true"].to_numpy())
+        return float(np.average(apart, weights=t["customers"].to_numpy()))
 
     def metrics(self) -> dict[str, float]:
-        return {k: float(getattr(self, k)) for k in ("base_rate", "auc", "log_loss", "base_log_loss", "brier")}
+        measured = ("auc", "log_loss", "base_log_loss", "brier", "base_rate", "calibration_error")
+        return {name: float(getattr(self, name)) for name in measured}
 
 
 @dataclass(frozen=True)
@@ -101,59 +104,15 @@ class Fitted:
     model: Propensity
     evaluations: dict[int, Evaluation]
 
-    def lines(self) -> list[str]:
-        """How well each horizon was told on the test fold, in words."""
-        return [
-            f"propensity to order within {days} days: AUC {e.auc:.3f} as of {iso(e.at)[:10]}"
-            for days, e in self.evaluations.items()
-        ]
-
-
-def fold(
-    events: pl.LazyFrame, customers: pl.DataFrame, at: int, until: int, profiles: pl.DataFrame | None = None
-) -> Fold:
-    """Label the table `customers`, built as of `at`, from the events in [at, until).
-
-    `profiles` (client_id, customer_id as of `at`): whose an order without a customer_id is. Without it nobody's.
-    """
-    clients = pl.DataFrame(schema=_PROFILES) if profiles is None else profiles.select(_PROFILES.keys())
-    t = pl.col("timestamp").dt.timestamp("us")
-    bought = (
-        events.filter(
-            pl.col("name").cast(pl.String) == "purchase",
-            pl.col("consent").fill_null(True),
-            t >= at,
-            t < until,
-        )
-        .join(clients.lazy().rename({"customer_id": "owner"}), on="client_id", how="left")
-        .with_columns(pl.coalesce("customer_id", "owner"))
-        .group_by("customer_id")
-        .agg(next_order_days=(t.min() - at) / DAY)
-        .collect()
-    )
-    joined = customers.select("customer_id").join(bought, on="customer_id", how="left", maintain_order="left")
-    return Fold(at, customers, joined["next_order_days"].fill_null(float("inf")).to_numpy(), until)
-
-
-def learn(event_log: EventLog, now: tables.Tables) -> Fitted:
-    """Fit on the tables as of each of the `BOUNDARIES` before `now`, four weeks apart, as far as the log goes back."""
-    folds = []
-    for at in (now.as_of - n * 28 * DAY for n in range(1, BOUNDARIES + 1)):
-        if at > micros(event_log.first):
-            past = tables.at(event_log, at)
-            folds.append(fold(event_log.scan(), past.customers, at, now.as_of, past.profiles))
-    return fit(folds)
-
 
 def fit(folds: Sequence[Fold], config: PropensityConfig | None = None) -> Fitted:
-    """Classifiers for `HORIZONS_DAYS` on the float columns of the folds' tables.
+    """Classifiers for `HORIZONS_DAYS`.
 
-    A horizon without a fold to learn from and a later one to calibrate on is left out. Raises `InputError`
-    where that leaves none, or the folds' columns differ.
+    A horizon is left out without a fold to learn from and a later one to calibrate on, each with `FEWEST` customers
+    who ordered within it and as many who did not.
     """
     config = config or PropensityConfig()
     folds = sorted(folds, key=lambda f: f.at)
-    columns = _columns(folds)
     classifiers: dict[int, Classifier] = {}
     evaluations: dict[int, Evaluation] = {}
     for days in HORIZONS_DAYS:
@@ -162,60 +121,42 @@ def fit(folds: Sequence[Fold], config: PropensityConfig | None = None) -> Fitted
             continue
         last = known[-1]
         before = [f for f in known if f.known_by(days) <= last.at]
-        trial = _fit(before[:-1], before[-1], days, columns, config) if before else None
-        if trial is not None:
-            evaluations[days] = evaluate(trial, last, days, columns, _share(before, days))
-        shipped = _fit(before, last, days, columns, config)
+        trial = _fit(before[:-1], before[-1], days, config) if before else None
+        labels = last.labels(days)
+        if trial is not None and 0 < labels.sum() < len(labels):
+            share = float(np.concatenate([f.labels(days) for f in before]).mean())
+            evaluations[days] = evaluate(last.at, labels, trial.predict(last.matrix), share)
+        shipped = _fit(before, last, days, config)
         if shipped is not None:
             classifiers[days] = shipped
-    if not classifiers:
-        raise InputError(
-            f"purchase propensity cannot be trained on {len(folds)} boundaries: it takes one to learn from and one "
-            f"at least {min(HORIZONS_DAYS)} days later to calibrate on, each with at least {FEWEST} customers who "
-            f"order in the {min(HORIZONS_DAYS)} days after it and {FEWEST} who do not; bring more history"
-        )
-    return Fitted(Propensity(columns, classifiers), evaluations)
+    return Fitted(Propensity(classifiers), evaluations)
 
 
-def evaluate(classifier: Classifier, test: Fold, days: int, columns: tuple[str, ...], share: float) -> Evaluation:
-    """AUC, log loss, Brier score and calibration of `classifier` on `test`; `share` is what a constant would say."""
-    ordered, p = test.labels(days), classifier.predict(matrix(test.customers, columns))
-    positives, negatives = int(ordered.sum()), int((1 - ordered).sum())
-    ranks = rankdata(p)[ordered == 1].sum() - positives * (positives + 1) / 2
-    tenth = (10 * (rankdata(p, method="ordinal") - 1) // max(1, len(p))).astype(np.int64)
-    table = pl.DataFrame({"tenth": tenth, "predicted": p, "ordered": ordered.astype(np.float64)})
+def evaluate(at: int, came_true: np.ndarray, p: np.ndarray, share: float) -> Evaluation:
+    """Of probabilities `p` float[n] for what came true (0 or 1, both at least once); a constant would say `share`."""
+    positives, negatives = int(came_true.sum()), int((1 - came_true).sum())
+    ranks = rankdata(p)[came_true == 1].sum() - positives * (positives + 1) / 2
     return Evaluation(
-        at=test.at,
+        at=at,
         customers=len(p),
-        base_rate=float(ordered.mean()),
-        auc=float(ranks / (positives * negatives)) if positives and negatives else float("nan"),
-        log_loss=_log_loss(ordered, p),
-        base_log_loss=_log_loss(ordered, np.full(len(p), share)),
-        brier=float(np.mean((p - ordered) ** 2)),
-        calibration=table.group_by("tenth").agg(pl.all().mean(), customers=pl.len()).sort("tenth").drop("tenth"),
+        base_rate=float(came_true.mean()),
+        auc=float(ranks / (positives * negatives)),
+        log_loss=_log_loss(came_true, p),
+        base_log_loss=_log_loss(came_true, np.full(len(p), share)),
+        brier=float(np.mean((p - came_true) ** 2)),
+        tenths=tenths(p, came_true),
     )
 
 
-def plot(evaluation: Evaluation, days: int) -> Figure:
-    """Share of customers who ordered against the predicted probability, per tenth of the customers."""
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.subplots()
-    table = evaluation.calibration
-    top = 1.05 * max(1e-3, float(np.max(table.select("predicted", "ordered").to_numpy())))
-    axes.plot([0, top], [0, top], color="#999999", linewidth=1)
-    axes.plot(table["predicted"].to_numpy(), table["ordered"].to_numpy(), "o-", color="#4477aa")
-    axes.set_xlim(0, top)
-    axes.set_ylim(0, top)
-    axes.set_xlabel("predicted probability")
-    axes.set_ylabel("share who ordered")
-    axes.set_title(f"order within {days} days of {iso(evaluation.at)[:10]}: calibration")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+def tenths(predicted: np.ndarray, came_true: np.ndarray) -> pl.DataFrame:
+    """predicted, came_true (means) and customers, per tenth of the customers by prediction."""
+    tenth = (10 * (rankdata(predicted, method="ordinal") - 1) // max(1, len(predicted))).astype(np.int64)
+    both = {"predicted": predicted.astype(np.float64), "came_true": came_true.astype(np.float64)}
+    table = pl.DataFrame({"tenth": tenth, **both})
+    return table.group_by("tenth").agg(pl.all().mean(), customers=pl.len()).sort("tenth").drop("tenth")
 
 
-def _fit(
-    learned: Sequence[Fold], calibrating: Fold, days: int, columns: tuple[str, ...], config: PropensityConfig
-) -> Classifier | None:
+def _fit(learned: Sequence[Fold], calibrating: Fold, days: int, config: PropensityConfig) -> Classifier | None:
     """Trees from the folds whose labels were known at `calibrating.at`, the line from that; None if it is too few."""
     learned = [f for f in learned if f.known_by(days) <= calibrating.at]
     labels = np.concatenate([np.zeros(0, np.int64), *(f.labels(days) for f in learned)])
@@ -224,8 +165,6 @@ def _fit(
         return None
     import lightgbm
 
-    rows = np.concatenate([matrix(f.customers, columns) for f in learned])
-    unseen = matrix(calibrating.customers, columns)
     parameters = {
         "objective": "binary",
         "metric": "binary_logloss",
@@ -240,14 +179,15 @@ def _fit(
         "num_threads": THREADS,
         "verbosity": -1,
     }
-    data = lightgbm.Dataset(rows, labels, feature_name=list(columns))
-    check = data.create_valid(unseen, later)
+    rows = np.concatenate([f.matrix for f in learned])
+    data = lightgbm.Dataset(rows, labels, feature_name=names(INPUTS))
+    check = data.create_valid(calibrating.matrix, later)
     stop = lightgbm.early_stopping(config.patience, verbose=False)
     booster = lightgbm.train(parameters, data, config.rounds, valid_sets=[check], callbacks=[stop])
     # Only the trees that are used: the text that is shipped says nothing of the others.
     booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
-    slope, intercept = _line(np.asarray(booster.predict(unseen, raw_score=True, num_threads=THREADS)), later)
-    return Classifier(booster, slope, intercept)
+    odds = np.asarray(booster.predict(calibrating.matrix, raw_score=True, num_threads=THREADS))
+    return Classifier(booster, *_line(odds, later))
 
 
 def _line(odds: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -267,16 +207,3 @@ def _line(odds: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 def _log_loss(labels: np.ndarray, p: np.ndarray) -> float:
     p = np.clip(p, 1e-15, 1 - 1e-15)
     return float(-np.mean(labels * np.log(p) + (1 - labels) * np.log1p(-p)))
-
-
-def _share(folds: Sequence[Fold], days: int) -> float:
-    return float(np.concatenate([f.labels(days) for f in folds]).mean())
-
-
-def _columns(folds: Sequence[Fold]) -> tuple[str, ...]:
-    made = {tuple(c for c, dtype in f.customers.schema.items() if dtype.is_float()) for f in folds}
-    if len(made) > 1:
-        one, other, *_ = sorted(made)
-        apart = ", ".join(sorted(set(one) ^ set(other))) or "their order"
-        raise InputError(f"the customer tables differ in their columns: {apart}; build them with one version")
-    return next(iter(made), ())

@@ -7,14 +7,20 @@ import numpy as np
 import polars as pl
 
 from features import bots
-from features.clock import SECOND, moment
+from features.clock import DAY, SECOND, moment
 from features.events import ITEM_EVENTS, conform
 from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors, age_seconds
+from models.bundle import RecommenderName
+from training.recipe import Recipe
 
 GRADE = {"select_item": 1, "view_item": 1, "add_to_cart": 2, "purchase": 3}
 _SAID = ("customer_id", "client_id", "source", "device", "country")
-ABOUT: dict[str, pl.DataType] = {"at": pl.Int64(), **{name: pl.String() for name in _SAID}}
+ABOUT: dict[str, pl.DataType] = {
+    "at": pl.Int64(),
+    "visit_events": pl.Int64(),
+    **{name: pl.String() for name in _SAID},
+}
 VISIT_GAP = 30 * 60 * SECOND  # a visitor silent for longer starts a new visit, where the log has no session_id
 
 
@@ -24,7 +30,8 @@ class Queries:
 
     `query`, `item`, `grade` (1 click or view, 2 cart, 3 purchase): one entry per relevant pair, sorted by query,
     then item. Every query has at least one. `about`, one row per query, only evaluation reads: `at` (microseconds)
-    when it was asked, customer_id and client_id, and source, device and country as the visit says, null where unknown.
+    when it was asked, how many events of the visit came before, customer_id and client_id, and source, device and
+    country as the visit says, null where unknown.
     """
 
     visitors: Visitors
@@ -66,6 +73,19 @@ def window(events: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
     return bots.without(rows.lazy(), machines).to_native().collect()
 
 
+def after(events: pl.LazyFrame, snapshot: Snapshot, end: int, recipe: Recipe) -> dict[RecommenderName, Queries]:
+    """Each recommender's queries from the snapshot's instant up to `end` (microseconds); visits of the first
+    `visit_days` only."""
+    future = window(events, snapshot.as_of, end)
+    visits = future.filter(pl.col("t") < snapshot.as_of + recipe.visit_days * DAY)
+    sampled = visits, snapshot, recipe.visits_per_boundary, recipe.seed
+    return {
+        "one_to_one": one_to_one(future, snapshot),
+        "one_to_one_visit": one_to_one_visit(*sampled),
+        "predictive": predictive(*sampled),
+    }
+
+
 def one_to_one(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
     """Customers with history before the snapshot who buy in `future`; relevant: the items they buy."""
     bought = future.filter(pl.col("name") == "purchase", pl.col("customer_id").is_not_null())
@@ -83,23 +103,33 @@ def one_to_one(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
     return Queries(Visitors.of_customers(asked), query[order], item[order], grade, conform(about, ABOUT))
 
 
-def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> Queries:
-    """Moments inside visits of people the snapshot does not know.
+def one_to_one_visit(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> Queries:
+    """Moments inside visits of customers with history, of whom the visit or an earlier one has said something."""
+    return _moments(future, snapshot, limit, seed, known=True)
 
-    Each visit is cut at an instant at which an item is touched, chosen by a hash of the visit. That instant is
-    when the visitor asks: what came before is known (`Visitors`), what they touch from then on is relevant.
+
+def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> Queries:
+    """Moments inside visits of people the snapshot does not know."""
+    return _moments(future, snapshot, limit, seed, known=False)
+
+
+def _moments(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int, known: bool) -> Queries:
+    """Each visit is cut at an instant at which an item is touched, chosen by a hash of the visit.
+
+    That instant is when the visitor asks: what they did in `future` before it is known (`Visitors`), what they touch
+    in the visit from then on is relevant.
     """
-    visits = _visits(future)
-    customers = snapshot.customers.find(visits["customer_id"].fill_null("").to_list())
-    visits = visits.filter(~pl.Series(snapshot.has_history(customers), dtype=pl.Boolean))
-    visits = visits.with_columns(item=pl.Series(snapshot.items.find(visits["item_id"].fill_null("").to_list())))
-    visits = visits.with_columns(wanted=(pl.col("item") >= 0) & pl.col("name").is_in(list(GRADE)))
-    visits = visits.filter(pl.col("wanted").any().over("visit"))
+    visits = _cut(_described(_visits(future), snapshot), limit, seed, known)
+    before = _before(future, visits)
+    if known:
+        told = before["query"].unique().sort()
+        number = pl.DataFrame({"query": told, "_n": np.arange(len(told))})
+        visits, before = (
+            t.join(number, on="query", maintain_order="left").with_columns(query="_n") for t in (visits, before)
+        )
     if visits.is_empty():
         none = np.zeros(0, np.int64)
         return Queries(Visitors.of_customers(none), none, none, none)
-    visits = _cut(visits, limit, seed)
-    before = visits.filter(pl.col("t") < pl.col("asked"))
     after = (
         visits.filter(pl.col("t") >= pl.col("asked"), "wanted")
         .with_columns(grade=pl.col("name").replace_strict(GRADE, return_dtype=pl.Int64))
@@ -107,39 +137,73 @@ def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) 
         .agg(pl.col("grade").max())
         .sort("query", "item")
     )
-    n = visits["query"].n_unique()
+    said = [pl.col(c).cast(pl.String).drop_nulls().first() for c in _SAID[1:]]
+    so_far = (pl.col("t") < pl.col("asked")).sum().alias("visit_events")
+    who = [pl.col("whose").first(), pl.col("here").first().alias("customer_id")]
+    told_of = [pl.col("asked").first().alias("at"), so_far, *who, *said]
+    about = visits.group_by("query").agg(told_of).sort("query")
     visitors = Visitors.of(
-        np.full(n, -1, np.int64),
+        about["whose"].to_numpy(),
         before["query"].to_numpy(),
-        before["item"].to_numpy(),
+        snapshot.items.find(before["item_id"].fill_null("").to_list()),
         before["name"].replace_strict(KIND, return_dtype=pl.UInt8).to_numpy(),
         age_seconds(before["asked"].to_numpy(), before["t"].to_numpy()),
         before["price"].cast(pl.Float32).fill_null(np.nan).to_numpy(),
     )
-    said = [pl.col(c).cast(pl.String).drop_nulls().first() for c in _SAID]
-    about = conform(visits.group_by("query").agg(pl.col("asked").first().alias("at"), *said).sort("query"), ABOUT)
-    return Queries(visitors, after["query"].to_numpy(), after["item"].to_numpy(), after["grade"].to_numpy(), about)
+    wanted = after["query"].to_numpy(), after["item"].to_numpy(), after["grade"].to_numpy()
+    return Queries(visitors, *wanted, conform(about, ABOUT))
 
 
-def _cut(visits: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
-    """`limit` of the visits, in order, with `query` (0…) and `asked`: an instant at which a wanted item is touched."""
+def _described(visits: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
+    """Adds `item`, its position; `wanted`; `here`, who was last said to be there; `whose`, their position if they have
+    a history, else -1."""
+    visits = visits.with_columns(here=pl.col("customer_id").forward_fill().over("visit"))
+    item = snapshot.items.find(visits["item_id"].fill_null("").to_list())
+    customer = snapshot.customers.find(visits["here"].fill_null("").to_list())
+    return visits.with_columns(
+        item=pl.Series(item, dtype=pl.Int64),
+        whose=pl.Series(np.where(snapshot.has_history(customer), customer, -1), dtype=pl.Int64),
+    ).with_columns(wanted=(pl.col("item") >= 0) & pl.col("name").is_in(list(GRADE)))
+
+
+def _cut(visits: pl.DataFrame, limit: int, seed: int, known: bool) -> pl.DataFrame:
+    """`limit` of the visits, in order, with `query` (0…) and `asked`: an instant at which a wanted item is touched.
+
+    `here` and `whose` are then those of that instant, at which they have a history or not, as `known` says.
+    """
     # The view that a click opens is no wish of its own: asked between the two, a ranker would learn to name the click.
     opened = (pl.col("name") == "view_item") & (pl.col("name").shift() == "select_item")
     opened &= pl.col("item_id") == pl.col("item_id").shift()
+    mine = pl.col("wanted") & ((pl.col("whose") >= 0) == known)
     draw = pl.col("visit").hash(seed)
-    chosen = visits.select("visit", _draw=draw).unique().sort("_draw", "visit").head(limit)
+    chosen = visits.filter(mine).select("visit", _draw=draw).unique().sort("_draw", "visit").head(limit)
     instant = pl.when("free").then("t").rank("dense").over("visit")
     place = 1 + (draw // 2**20) % instant.max().over("visit").cast(pl.UInt64)
     return (
         visits.join(chosen.select("visit"), on="visit")
         .sort("visit", "t", "event_id", "item_id")
-        .with_columns(
-            query=pl.col("visit").rank("dense").cast(pl.Int64) - 1,
-            free=pl.col("wanted") & ~opened.over("visit").fill_null(False),
-        )
+        .with_columns(free=mine & ~opened.over("visit").fill_null(False))
+        .filter(pl.col("free").any().over("visit"))
+        .with_columns(query=pl.col("visit").rank("dense").cast(pl.Int64) - 1)
         .with_columns(_asked=instant.cast(pl.UInt64) == place)
-        .with_columns(asked=pl.col("t").filter("_asked").first().over("visit"))
+        .with_columns(
+            pl.col(column).filter("_asked").first().over("visit").alias(name)
+            for name, column in (("asked", "t"), ("here", "here"), ("whose", "whose"), ("client", "client_id"))
+        )
     )
+
+
+def _before(future: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
+    """What each query's visitor did in `future` before `asked`, oldest first: under the customer's id, or under the
+    client's without any customer's."""
+    asked = visits.select("query", "asked", "here", "client").unique()
+    said = future.select("customer_id", "client_id", "t", "event_id", "item_id", "name", "price")
+    named = pl.col("customer_id").is_not_null()
+    theirs = said.filter(named).join(asked.drop("client"), left_on="customer_id", right_on="here")
+    nobodys = said.filter(~named).join(asked.drop("here"), left_on="client_id", right_on="client")
+    columns = ["query", "asked", "t", "event_id", "item_id", "name", "price"]
+    before = pl.concat([theirs.select(columns), nobodys.select(columns)]).filter(pl.col("t") < pl.col("asked"))
+    return before.sort("query", "t", "event_id", "item_id")
 
 
 def _visits(future: pl.DataFrame) -> pl.DataFrame:

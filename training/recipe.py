@@ -1,10 +1,13 @@
 """What `usual train --recipe` reads: every setting of a training run."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from features import yaml_file
+from models.bundle import RecommenderName
 from models.candidates.generators import GeneratorsConfig
 from models.two_stage import TwoStageConfig
 
@@ -33,11 +36,26 @@ class Recipe(BaseModel):
     generators: GeneratorsConfig
     """Settings of the candidate generators."""
     one_to_one: TwoStageConfig
-    """The recommender for customers with history."""
+    """The recommender for customers with history who come back."""
+    one_to_one_visit: TwoStageConfig
+    """The one for customers with history inside a visit that has said something already."""
     predictive: TwoStageConfig
     """The recommender for everyone else."""
+
+    def of(self, name: RecommenderName) -> TwoStageConfig:
+        """The settings of one recommender."""
+        config: TwoStageConfig = getattr(self, name)
+        return config
 
 
 def load(path: Path | None = None) -> Recipe:
     """The recipe at `path`, or the default one. Raises `InputError` naming the wrong keys."""
     return yaml_file.read(path or DEFAULT, Recipe, "the recipe")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every leaf of a nested mapping under its flat name, as in MLflow: `one_to_one.ranker.leaves` and so on."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
-import mlflow
+from training.store import connect, quiet  # first: it fixes what mlflow reads when it is imported
+
+import mlflow  # isort: skip
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.errors import InputError
+from models.bundle import Bundle
 from training.config import MlflowConfig
-from training.store import connect, quiet
 
-_ABOUT = """Bundles of The Usual: two recommenders, their features and the catalog they rank, as one directory.
+_DESCRIPTION = 5000  # characters of a version's description that MLflow's tables hold; PostgreSQL refuses more
+_ABOUT = """Bundles of The Usual: the recommenders, their features and the catalog they rank, as one directory.
 
 - **champion**: what is served. `usual promote` gives it to the challenger, `usual rollback` takes it back.
 - **challenger**: what was trained last. It waits for the promotion gate in `mlflow.yml`.
@@ -27,9 +30,20 @@ def register(
         if not client.search_registered_models(filter_string=f"name = '{name}'"):
             client.create_registered_model(name, description=_ABOUT)
         model_id = uri.removeprefix("models:/")
+        fitting = card if len(card) <= _DESCRIPTION else card[: card.rindex("\n", 0, _DESCRIPTION)]
         return client.create_model_version(
-            name, source=uri, run_id=run_id, tags=tags, description=card, model_id=model_id
+            name, source=uri, run_id=run_id, tags=tags, description=fitting, model_id=model_id
         )
+
+
+def champion(config: MlflowConfig) -> str:
+    """The URI of the version that is served."""
+    return f"models:/{config.registered_model}@champion"
+
+
+def bundle(uri: str | None, config: MlflowConfig) -> Bundle:
+    """The bundle behind a model (see `bundle_path`), None for the champion."""
+    return Bundle.load(bundle_path(uri or champion(config), config))
 
 
 def bundle_path(uri: str, config: MlflowConfig) -> Path:
@@ -37,9 +51,7 @@ def bundle_path(uri: str, config: MlflowConfig) -> Path:
     if (Path(uri) / "manifest.json").is_file():
         return Path(uri)
     if not uri.startswith(("models:/", "runs:/")):
-        raise InputError(
-            f"{uri} is neither a bundle directory nor a model URI; try models:/{config.registered_model}@champion"
-        )
+        raise InputError(f"{uri} is neither a bundle directory nor a model URI; try {champion(config)}")
     connect(config)
     try:
         with quiet():

@@ -3,12 +3,13 @@
 import polars as pl
 
 from features import tables
-from features.clock import DAY, iso
+from features.clock import iso
 from features.errors import InputError
 from features.log import EventLog
 from features.snapshot import Snapshot
 from features.sources.simulated_truth import Truth
 from models.bundle import Bundle, RecommenderName
+from models.customer_predictions import Predictions
 from training import queries
 from training.evaluate import Evaluation, evaluate
 from training.oracle import oracle
@@ -20,12 +21,24 @@ def refreshed(bundle: Bundle, event_log: EventLog, as_of: int) -> Bundle:
     return bundle.refreshed(Snapshot.of(_tables(bundle, event_log, as_of)))
 
 
-def _tables(bundle: Bundle, event_log: EventLog, as_of: int) -> tables.Tables:
+def predicted(bundle: Bundle, now: tables.Tables) -> pl.DataFrame:
+    """What the bundle's models expect of the customers of `now`: `Predictions.table`."""
+    _check(bundle, now.as_of)
+    snapshot = Snapshot.of(now)
+    return Predictions.of(bundle.propensity, snapshot).table(snapshot)
+
+
+def _check(bundle: Bundle, as_of: int) -> None:
+    """Raises `InputError` where the bundle knows what came after `as_of`."""
     if as_of < bundle.snapshot.as_of:
         raise InputError(
             f"the model was trained on events up to {iso(bundle.snapshot.as_of)}; as of {iso(as_of)} it would know "
             "its future. Choose a later time, or train with an earlier --until"
         )
+
+
+def _tables(bundle: Bundle, event_log: EventLog, as_of: int) -> tables.Tables:
+    _check(bundle, as_of)
     return tables.at(event_log, as_of)
 
 
@@ -61,12 +74,7 @@ def measure(
     `customers`, `truth`: as `evaluate` and `replay` take them.
     """
     snapshot = current.snapshot
-    future = queries.window(event_log.scan(), start, end)
-    visits = future.filter(future["t"] < start + recipe.visit_days * DAY)
-    asked = {
-        "one_to_one": queries.one_to_one(future, snapshot),
-        "predictive": queries.predictive(visits, snapshot, recipe.visits_per_boundary, recipe.seed),
-    }
+    asked = queries.after(event_log.scan(), snapshot, end, recipe)
     return {
         name: evaluate(
             recommender,

@@ -91,6 +91,12 @@ def _group(row: dict[str, Any]) -> str:
     return line + (f"{row['oracle_share']:>9.0%}" if "oracle_share" in row else "")
 
 
+def evaluations_text(evaluations: Mapping[RecommenderName, Evaluation], out: Path | None = None) -> str:
+    """Both tables, and the file the queries were written to."""
+    tables = f"{metrics_table(evaluations)}\n{breakdown_table(evaluations)}"
+    return tables + (f"\n\nwritten to {out}" if out else "")
+
+
 def evaluations_as_dict(evaluations: Mapping[RecommenderName, Evaluation]) -> dict[str, Any]:
     """Every metric by its prefixed name, and `groups`: recommender → rows of its breakdown."""
     groups = {name: evaluation.groups.to_dicts() for name, evaluation in evaluations.items()}
@@ -120,6 +126,9 @@ def text(result: Result, logged: Logged) -> str:
         [
             f"hold-out {start} to {end}, ranked by the same recipe trained before it:",
             metrics_table(result.evaluations),
+            "",
+            "what customers do next:",
+            *(f"  {line}" for line in result.customers.lines()),
             "",
             f"registered {logged.model_uri} as challenger",
             f"MLflow run {logged.run_id} in experiment {logged.experiment} at {logged.tracking_uri}",

@@ -9,16 +9,20 @@ tells most is there a second time, in the section headline, which comes first.
 import re
 from collections.abc import Mapping, Sequence
 
-from models.bundle import RecommenderName
+from models.bundle import RECOMMENDERS, RecommenderName
 from training.metrics import PER_QUERY
 
-RECOMMENDERS: tuple[RecommenderName, ...] = ("one_to_one", "predictive")
-PLAIN = frozenset([*PER_QUERY, *(f"new_{m}" for m in PER_QUERY), "unseen_ndcg_at_10", "coverage", "over_best_baseline"])
+_CUSTOMERS = ("propensity_7d_auc", "propensity_28d_auc", "churn_90d_auc", "next_category_hit_at_1")
+PLAIN = frozenset(
+    [*PER_QUERY, *(f"new_{m}" for m in PER_QUERY), "unseen_ndcg_at_10", "coverage", "over_best_baseline", *_CUSTOMERS]
+)
 """Kept under their plain names: what the gate can decide by, and what its guard rails read."""
 
 HEADLINE = ("ndcg_at_10", "over_best_baseline", "new_ndcg_at_10", "recall_at_20", "coverage")
 POINTS = 200  # of a learning curve at most: MLflow's charts draw no more
 _SECTIONS = (
+    (r"(propensity_\d+d|churn_\d+d|expected_value_\d+d|next_category)_(.+)", r"\1/\2"),
+    (r"by_value_(.+)_((?:ndcg|revenue)_at_10)", r"\2_by_value/\1"),
     (r"candidate_recall_(.+)", r"candidate_recall/\1"),
     (r"segment_(.+)_(queries|ndcg_at_10)", r"\2_by_segment/\1"),
     (r"visit_events_([^_]+(?:_plus)?)_(queries|ndcg_at_10)", r"\2_by_visit_events/\1"),
@@ -31,19 +35,23 @@ _SECTIONS = (
 )
 
 
+def recommender_of(name: str) -> tuple[RecommenderName | None, str]:
+    """one_to_one_visit_ndcg_at_10 → one_to_one_visit, ndcg_at_10; None and the name itself where none is named."""
+    for recommender in sorted(RECOMMENDERS, key=len, reverse=True):
+        if name.startswith(f"{recommender}_"):
+            return recommender, name.removeprefix(f"{recommender}_")
+    return None, name
+
+
 def logged_name(name: str) -> str:
     """one_to_one_candidate_recall_als → one_to_one/candidate_recall/als; a metric to compare runs by stays as it is."""
-    for recommender in RECOMMENDERS:
-        if not name.startswith(f"{recommender}_"):
-            continue
-        metric = name.removeprefix(f"{recommender}_")
-        if metric in PLAIN:
-            return name
-        for pattern, section in _SECTIONS:
-            if re.fullmatch(pattern, metric):
-                return f"{recommender}/{re.sub(pattern, section, metric)}"
-        return f"{recommender}/more/{metric}"
-    return name
+    recommender, metric = recommender_of(name)
+    if recommender is None or metric in PLAIN:
+        return name
+    for pattern, section in _SECTIONS:
+        if re.fullmatch(pattern, metric):
+            return f"{recommender}/{re.sub(pattern, section, metric)}"
+    return f"{recommender}/more/{metric}"
 
 
 def logged(metrics: Mapping[str, float]) -> dict[str, float]:

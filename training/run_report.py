@@ -13,6 +13,7 @@ from features.clock import iso
 from features.log import EventLog
 from features.page import details, document, table_of, tiles
 from models.bundle import RecommenderName
+from training import value
 from training.breakdown import baseline_columns, breakdown
 from training.evaluate import Evaluation
 from training.paired import difference
@@ -35,7 +36,9 @@ def html(
     """The page. `plots` as `training.plots.of_run` makes them, `seconds` as a `Stopwatch` tells them."""
     start, end = (iso(at)[:10] for at in result.holdout)
     sections = [_recommender(name, evaluation, plots) for name, evaluation in result.evaluations.items()]
-    sections += [_examples(samples), _made_from(result, event_log, seconds), _recipe(result)]
+    sections += [value.section(t, result.recipe.of(n).ranker.value, n) for n, t in result.trade_offs.items()]
+    sections += [_customers(result, plots), _examples(samples), _made_from(result, event_log, seconds)]
+    sections.append(_recipe(result))
     body = (
         f"<header><h1>Training run until {iso(result.until)[:10]}</h1>"
         f"<p>Measured on {start} to {end}, which the measured model has not seen: the same recipe, trained on what "
@@ -68,6 +71,7 @@ def _recommender(name: RecommenderName, evaluation: Evaluation, plots: Mapping[s
     low, high = s["ndcg_at_10_low"], s["ndcg_at_10_high"]
     what = {
         "one_to_one": "For customers with history: what they buy in the weeks after.",
+        "one_to_one_visit": "For customers with history, inside a visit: what they go on to look at and buy in it.",
         "predictive": "For visits of anyone: what they go on to buy, from what the visit has touched so far.",
     }[name]
     both = "".join(
@@ -123,6 +127,17 @@ def _segments(name: RecommenderName, evaluation: Evaluation) -> str:
     ]
     header = ("segment", "queries", "NDCG@10 (interval)", "ahead by", "best simple method")
     return table_of(f"{name}_segments", header, rows)
+
+
+def _customers(result: Result, plots: Mapping[str, Plot]) -> str:
+    """How what was expected of customers came true."""
+    told = "".join(f"<li>{escape(line)}</li>" for line in result.customers.lines())
+    shown = "".join(
+        f"<section><h2>{escape(plot.title)}</h2><figure>{plot.svg()}</figure></section>"
+        for name, plot in plots.items()
+        if name.startswith(("propensity_", "churn_", "expected_value_"))
+    )
+    return f'<section><h2>What customers do next</h2><ul>{told}</ul></section><div class="two">{shown}</div>'
 
 
 def _examples(samples: Sequence[Sample]) -> str:

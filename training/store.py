@@ -24,6 +24,7 @@ _COLUMNS = (
     "metrics.`one_to_one_ndcg_at_10`",
     "metrics.`one_to_one_over_best_baseline`",
     "metrics.`one_to_one_new_ndcg_at_10`",
+    "metrics.`one_to_one_visit_ndcg_at_10`",
     "metrics.`predictive_ndcg_at_10`",
     "metrics.`predictive_over_best_baseline`",
     "attributes.`Dataset`",
@@ -32,8 +33,9 @@ _COLUMNS = (
 _ABOUT = """Training runs of The Usual: one row per `usual train`, and per study of `usual tune` with its trials nested.
 
 Open the view **Headline** (button Views) for the numbers that matter. `one_to_one` ranks for customers with history,
-`predictive` for everyone else; `over_best_baseline` is what a recommender is ahead of the best simple method in
-NDCG@10. In the charts, what comes before a slash is a section: candidate recall, quality by segment, learning curves.
+`one_to_one_visit` for them inside a visit, `predictive` for everyone else; `over_best_baseline` is what a recommender
+is ahead of the best simple method in NDCG@10. In the charts, what comes before a slash is a section: candidate recall,
+quality by segment, learning curves.
 `report.html` among a run's artifacts tells it as a page."""
 
 

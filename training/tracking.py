@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ import models
 from features.clock import iso
 from features.log import EventLog
 from models import pyfunc
-from training import model_card, plots, recipe, run_metrics, run_report, samples
+from training import customer_plots, model_card, plots, recipe, run_metrics, run_report, samples, value
 from training.config import MlflowConfig
 from training.dataset import EventLogDataset
 from training.registry import bundle_path, register, version_label
@@ -82,6 +82,10 @@ def log_run(
         mlflow.log_table(samples.table(lists), "sample_recommendations.json")
         for name, evaluation in result.evaluations.items():
             mlflow.log_table(evaluation.per_query.drop("customer_id").to_pandas(), f"evaluation/{name}.json")
+        if (tenths := result.customers.tenths()).height:
+            mlflow.log_table(tenths.to_pandas(), "customer_predictions.json")
+        for name, table in result.trade_offs.items():
+            mlflow.log_table(table.to_pandas(), f"value/{name}.json")
         # Relative names from a scratch directory: MLmodel records the paths it is given, and the trainer's
         # are nobody's business.
         with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch), quiet():
@@ -100,7 +104,8 @@ def log_run(
                 input_example=pd.DataFrame({"customer_id": ["somebody-new"], "k": [3]}),
             )
         _log_metrics(client, run_id, info.model_id, result)
-        about = f"{model_card.summary(result)}\n\n{card}"  # the table of versions shows how it begins
+        brief = model_card.markdown(result, event_log, result.bundle.libraries, brief=True)
+        about = f"{model_card.summary(result)}\n\n{brief}"  # the table of versions shows how it begins
         registered = register(client, config.registered_model, info.model_uri, run_id, tags, about)
         client.set_registered_model_alias(config.registered_model, CHALLENGER, registered.version)
         return Logged(
@@ -131,7 +136,11 @@ def _files(
 ) -> Path:
     """What goes beside the run, in one directory: MLflow takes it with one call."""
     gains = {name: two_stage.ranker.importance() for name, two_stage in result.bundle.recommenders.items()}
-    made = plots.of_run(result.evaluations, gains, result.curves)
+    made = plots.of_run(result.evaluations, gains, result.curves) | customer_plots.of_customers(result.customers)
+    made |= {
+        f"{name}_value": value.plot(table, result.recipe.of(name).ranker.value, name)
+        for name, table in result.trade_offs.items()
+    }
     (folder / "plots").mkdir()
     for name, plot in made.items():
         plot.figure().savefig(folder / "plots" / f"{name}.png")
@@ -159,21 +168,13 @@ _SIGNATURE = ModelSignature(
 
 def _parameters(result: Result) -> dict[str, Any]:
     """The recipe, flat: `one_to_one.ranker.leaves` and so on, the same names in every run."""
-    return dict(_flat(result.recipe.model_dump())) | {"until": iso(result.until)}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return recipe.flat(result.recipe.model_dump()) | {"until": iso(result.until)}
 
 
 def _changes(result: Result) -> list[str]:
     """What the recipe says other than the default one: `one_to_one.ranker.leaves=7` and so on."""
-    usual = dict(_flat(recipe.load().model_dump()))
-    return [f"{k}={v}" for k, v in _flat(result.recipe.model_dump()) if usual.get(k) != v]
+    usual = recipe.flat(recipe.load().model_dump())
+    return [f"{k}={v}" for k, v in recipe.flat(result.recipe.model_dump()).items() if usual.get(k) != v]
 
 
 def _name(result: Result, changes: list[str]) -> str:

@@ -15,14 +15,15 @@ from features.clock import DAY, iso, micros, next_midnight
 from features.errors import InputError
 from features.log import EventLog
 from features.snapshot import Snapshot
-from models.bundle import Bundle, RecommenderName
+from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.ranker import Ranker
-from models.two_stage import TwoStage, TwoStageConfig
+from models.two_stage import TwoStage
+from training import value
+from training.customers import Measured, Past, learn_customers
 from training.evaluate import Evaluation, evaluate, prefixed
 from training.examples import Boundary, Examples, boundary, examples
 from training.progress import Step, silent
-from training.queries import Queries
 from training.recipe import Recipe
 
 FEWEST_QUERIES = 20  # with fewer a ranker would learn by heart
@@ -42,6 +43,10 @@ class Result:
     until: int
     curves: dict[RecommenderName, tuple[float, ...]] = field(default_factory=dict)
     """NDCG@10 on the hold-out after each tree of the measured rankers."""
+    customers: Measured = field(default_factory=Measured)
+    """What customers were expected to do next, and did."""
+    trade_offs: dict[RecommenderName, pl.DataFrame] = field(default_factory=dict)
+    """Quality against revenue, of recommenders that let prices count (`training.value`)."""
 
 
 def boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
@@ -75,15 +80,17 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
     events, catalog, links = event_log.scan(), event_log.catalog(), event_log.links()
     horizon = recipe.horizon_days * DAY
 
-    parts: dict[RecommenderName, list[Examples]] = {"one_to_one": [], "predictive": []}
+    parts: dict[RecommenderName, list[Examples]] = {name: [] for name in RECOMMENDERS}
+    pasts: list[Past] = []
     holdout: Boundary | None = None
-    total = len(points) + 3
+    total = len(points) + len(RECOMMENDERS) + 2
     for n, at in enumerate(points, start=1):
         step(f"refit as of {iso(at)[:10]}", n, total)
         point = boundary(events, catalog, at, recipe, links)
         holdout = holdout or point
+        pasts.append(Past.of(point.snapshot, recipe.seed))
         for name, made in parts.items():
-            made.append(examples(point, _asked(point, name), _config(recipe, name), recipe))
+            made.append(examples(point, point.asked[name], recipe.of(name), recipe))
     assert holdout is not None  # noqa: S101  points is never empty
 
     before_holdout = [at <= holdout.at - horizon for at in points]
@@ -91,8 +98,9 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
     evaluations: dict[RecommenderName, Evaluation] = {}
     rows: dict[str, int] = {}
     curves: dict[RecommenderName, tuple[float, ...]] = {}
+    trade_offs: dict[RecommenderName, pl.DataFrame] = {}
     for name, made in parts.items():
-        config = _config(recipe, name)
+        config = recipe.of(name)
         seen = Examples.concat([part for part, early in zip(made, before_holdout, strict=True) if early])
         everything = Examples.concat(made)
         rows[name] = len(everything.labels)
@@ -101,10 +109,12 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
             continue
         first = Ranker.fit(seen, config.ranker, validation=made[0])
         curves[name] = first.history
-        asked = _asked(holdout, name)
-        if len(asked):
-            two_stage = TwoStage(holdout.generators, dict(config.budgets), first)
+        two_stage = TwoStage(holdout.generators, dict(config.budgets), first)
+        if len(asked := holdout.asked[name]):
             evaluations[name] = evaluate(two_stage, holdout.snapshot, asked, holdout.traffic)
+            if config.ranker.value:
+                others = value.rankers(seen, made[0], config.ranker, first)
+                trade_offs[name] = value.trade_off(two_stage, others, holdout.snapshot, asked)
         # As many trees as did best on the hold-out, now from its examples too.
         rankers[name] = Ranker.fit(everything, config.ranker.model_copy(update={"rounds": first.trees}))
     if not rankers:
@@ -113,18 +123,26 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
             "bring more history or a recipe with a shorter horizon"
         )
 
-    step(f"refit as of {iso(end)[:10]}", total, total)
-    snapshot = Snapshot.of(tables.at(event_log, end))
+    step(f"refit as of {iso(end)[:10]}", total - 1, total)
+    now = tables.at(event_log, end)
+    snapshot = Snapshot.of(now)
     generators = Generators.fit(snapshot, recipe.generators)
+    step("what customers do next", total, total)
+    likely, measured = learn_customers(pasts, holdout.snapshot, events, now.profiles, end)
     return Result(
         bundle=Bundle(
             snapshot=snapshot,
             generators=generators,
             recommenders={
-                name: TwoStage(generators, dict(_config(recipe, name).budgets), ranker)
-                for name, ranker in rankers.items()
+                name: TwoStage(generators, dict(recipe.of(name).budgets), ranker) for name, ranker in rankers.items()
             },
-            metrics=prefixed(evaluations) | {f"{name}_trees": ranker.trees for name, ranker in rankers.items()},
+            metrics={
+                **prefixed(evaluations),
+                **value.prefixed(trade_offs),
+                **{f"{name}_trees": ranker.trees for name, ranker in rankers.items()},
+                **measured.metrics(),
+            },
+            propensity=likely.model,
         ),
         evaluations=evaluations,
         holdout=(holdout.at, end),
@@ -134,15 +152,9 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         recipe=recipe,
         until=end,
         curves=curves,
+        customers=measured,
+        trade_offs=trade_offs,
     )
-
-
-def _config(recipe: Recipe, name: RecommenderName) -> TwoStageConfig:
-    return recipe.one_to_one if name == "one_to_one" else recipe.predictive
-
-
-def _asked(point: Boundary, name: RecommenderName) -> Queries:
-    return point.one_to_one if name == "one_to_one" else point.predictive
 
 
 def _count(events: pl.LazyFrame, end: int) -> int:

@@ -6,10 +6,12 @@ from typing import Literal, get_args
 
 from features.errors import InputError
 from features.ingest import Parsed
-from features.sources import events_file, ga4, online_retail, postgres, rees46, retailrocket, segment, simulated
+from features.sources import events_file, ga4, online_retail, postgres, rees46, retailrocket, segment, simulated, store
 from features.sources.simulated import SimulatorConfig
 
-SourceName = Literal["events", "postgres", "ga4", "segment", "rees46", "retailrocket", "online-retail", "simulated"]
+SourceName = Literal[
+    "events", "postgres", "ga4", "segment", "rees46", "retailrocket", "online-retail", "simulated", "store"
+]
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 
 _FILES = {
@@ -32,7 +34,7 @@ def read(
     """What the source `name` makes of `paths`, one `Parsed` per batch of rows, read as they are asked for.
 
     `mapping` is for `events` and `postgres`, `table` or `query_file` for `postgres`, `config` for
-    `simulated`; these two read no files. Raises `InputError` at once for an unknown name or arguments
+    `simulated`; these two and `store` read no files. Raises `InputError` at once for an unknown name or arguments
     that do not go with it.
     """
     if name not in SOURCES:
@@ -43,11 +45,13 @@ def read(
         raise InputError(f"simulator settings go with the source `simulated`, not {name!r}; leave them out")
     if (table or query_file) and name != "postgres":
         raise InputError(f"a table or query goes with the source `postgres`, not {name!r}; leave it out")
-    if name in ("simulated", "postgres"):
+    if name in ("simulated", "postgres", "store"):
         if paths:
             raise InputError(f"the source `{name}` reads no files; leave out {paths[0]}")
         if name == "simulated":
             return simulated.read(config or SimulatorConfig())
+        if name == "store":
+            return store.read()
         return postgres.read(table, query_file, mapping)
     if not paths:
         raise InputError(f"the source {name!r} reads files; name at least one")

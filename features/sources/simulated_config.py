@@ -1,9 +1,13 @@
 """What a simulated shop is like: every setting, and presets for kinds of shop."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.errors import InputError
+from features.yaml_file import faults
 
 
 class SimulatorConfig(BaseModel):
@@ -158,3 +162,11 @@ class SimulatorConfig(BaseModel):
             "price_spread": 0.8, "logged_in": 1.0,
         }  # fmt: skip
         return cls(**{**preset, **changes})
+
+
+def configured(shop: str, changes: Mapping[str, Any]) -> SimulatorConfig:
+    """A kind of shop, `general` or the name of a preset, with some settings changed. Raises `InputError`."""
+    try:
+        return SimulatorConfig(**changes) if shop == "general" else getattr(SimulatorConfig, shop)(**changes)
+    except ValidationError as error:
+        raise InputError(f"the simulator's settings: {faults(error)}") from error

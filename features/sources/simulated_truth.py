@@ -123,7 +123,7 @@ class Truth:
         `at`: microseconds since the epoch, one for all or one each. Raises `InputError` for a customer the
         shop does not have or an instant outside its log.
         """
-        who = np.array([self._number(c) for c in customers], np.int64)
+        who = np.array([self.number(c) for c in customers], np.int64)
         since = np.broadcast_to(np.asarray(at, np.int64), len(who)) - midnight(self.config)
         if len(who) and not (since.min() >= 0 and since.max() <= self.config.days * DAY):
             raise InputError(f"the simulated log has {self.config.days} days from {self.config.start}; ask inside them")
@@ -141,7 +141,7 @@ class Truth:
         doing. Customers are taken to stay; a habit is counted for its first purchase. Ranking by this is the
         best that can be done where relevant is what is bought in a window. Raises `InputError` as above.
         """
-        who = np.array([self._number(c) for c in customers], np.int64)
+        who = np.array([self.number(c) for c in customers], np.int64)
         first, last = ((at - midnight(self.config)) // DAY for at in (start, end - 1))
         if not 0 <= first <= last < self.config.days:
             raise InputError(f"the simulated log has {self.config.days} days from {self.config.start}; ask inside them")
@@ -149,13 +149,14 @@ class Truth:
         for day in range(first, last + 1):
             rate = self.people.rate[who] * self.choice.calendar.visits[day] * self.rates.orders[who]
             buy = self.choice.today(day)[1]
-            orders += rate[:, None] * self._wish(buy, day, who).lines(self.rates.basket, self.config.wander)
+            orders += rate[:, None] * self.wish(buy, day, who).lines(self.rates.basket, self.config.wander)
         row, item, chance = self._due(first, last, who)
         never = np.exp(-orders)  # visits come at random, independent of each other
         never[row, item] *= 1 - chance
         return 1 - never
 
-    def _number(self, customer: str) -> int:
+    def number(self, customer: str) -> int:
+        """The row of a customer in `people`. Raises `InputError` for one the shop does not have."""
         number = int(customer[1:]) if customer[:1] == "c" and customer[1:].isdecimal() else -1
         if not 0 <= number < self.config.customers:
             raise InputError(f"the simulated shop has no customer {customer!r}; they are c000000 and on")
@@ -164,10 +165,10 @@ class Truth:
     def _on(self, day: int, who: NDArray[np.int64], event: TruthEvent) -> Floats:
         look, buy = self.choice.today(day)
         visits = (self.people.rate[who] * self.choice.calendar.visits[day])[:, None]
-        lines = self._wish(buy, day, who).lines(self.rates.basket, self.config.wander)
+        lines = self.wish(buy, day, who).lines(self.rates.basket, self.config.wander)
         intensity = visits * self.rates.orders[who, None] * lines
         if event == "view_item":
-            intensity += visits * self.rates.looks * self._wish(look, day, who).any()
+            intensity += visits * self.rates.looks * self.wish(look, day, who).any()
         row, item, chance = self._due(day, day, who)
         np.add.at(intensity, (row, item), chance)
         total = intensity.sum(axis=1, keepdims=True)
@@ -175,7 +176,8 @@ class Truth:
         lines /= lines.sum(axis=1, keepdims=True)
         return np.where(total > 0, intensity / np.where(total > 0, total, 1), lines)
 
-    def _wish(self, table: Floats, day: int, who: NDArray[np.int64]) -> "_Wish":
+    def wish(self, table: Floats, day: int, who: NDArray[np.int64]) -> "Wish":
+        """What the customers (by `number`) are after on a day, by one of the day's two tables (`Choice.today`)."""
         p, items = self.people, self.choice.items
         block = items.category * len(BRANDS) + items.brand
         first = np.flatnonzero(np.diff(block, prepend=-1))
@@ -198,7 +200,7 @@ class Truth:
         share = self.config.favourites * FAVOURITE_SHARE * self.choice.available(np.full_like(wanted, day), wanted)
         fond = np.zeros((len(who), self.config.items))
         np.add.at(fond, (np.arange(len(who))[:, None], wanted), share)
-        return _Wish(season[:, items.category], p.mixture[who], styles, fond)
+        return Wish(season[:, items.category], p.mixture[who], styles, fond)
 
     def _due(
         self, first: int, last: int, who: NDArray[np.int64]
@@ -234,7 +236,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class _Wish:
+class Wish:
     """What some customers are after on a day: each matrix is (customers, items)."""
 
     category: Floats  # the chance of each item's category

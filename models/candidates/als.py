@@ -14,7 +14,7 @@ from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.scores import Dense
-from models.candidates.taste import taste
+from models.candidates.taste import taste, visit_taste
 from models.space import Between
 
 
@@ -37,14 +37,17 @@ class AlsConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Als:
-    """`items` float32[items × factors] is learnt; `customers` float32[customers × factors] follows from it.
+    """`items` float32[items × factors] is learnt; `customers` float32[customers × factors] and `gram`
+    float64[factors × factors] follow from it.
 
     A customer's vector is always folded in from the snapshot's history, so a refresh with unchanged history
-    gives the same vectors, and training and serving see one definition.
+    gives the same vectors, and training and serving see one definition. A visitor of whose visit something is known
+    gets a vector of their own at each request, from history and visit together.
     """
 
     customers: np.ndarray
     items: np.ndarray
+    gram: np.ndarray
     alpha: float
     regularization: float
 
@@ -62,56 +65,70 @@ class Als:
             random_state=config.seed,
             num_threads=THREADS,
         )
-        confidence = _confidence(h, config.alpha)
+        confidence = _confidence(taste(h), config.alpha)
         model.fit(sparse.csr_matrix((confidence, h.items, h.indptr), shape=shape), show_progress=False)
-        items = np.asarray(model.item_factors)
-        return cls(
-            _fold_in(h, items, config.alpha, config.regularization),
-            items,
-            config.alpha,
-            config.regularization,
-        )
+        return cls._of(h, np.asarray(model.item_factors), config.alpha, config.regularization)
+
+    @classmethod
+    def _of(cls, history: Histories, items: np.ndarray, alpha: float, regularization: float) -> "Als":
+        gram = (items.T @ items).astype(np.float64) + regularization * np.eye(items.shape[1])
+        confidence = _confidence(taste(history), alpha)
+        customers = np.zeros((len(history.indptr) - 1, items.shape[1]), np.float32)
+        for customer in np.flatnonzero(np.diff(history.indptr)):
+            row = slice(history.indptr[customer], history.indptr[customer + 1])
+            customers[customer] = _fold_in(gram, items[history.items[row]], confidence[row])
+        return cls(customers, items, gram, alpha, regularization)
 
     def onto(self, snapshot: Snapshot, items: np.ndarray) -> "Als":
         """For another snapshot; `items` says where each of its items was, -1 for those that are new."""
         moved = np.where(items[:, None] >= 0, self.items[np.maximum(items, 0)], np.float32(0))
-        customers = _fold_in(snapshot.history, moved, self.alpha, self.regularization)
-        return Als(customers, moved, self.alpha, self.regularization)
+        return Als._of(snapshot.history, moved, self.alpha, self.regularization)
 
-    def scores(self, visitors: Visitors) -> Dense:
+    def scores(self, snapshot: Snapshot, visitors: Visitors) -> Dense:
         out = np.zeros((len(visitors), len(self.items)), np.float32)
-        for i, customer in enumerate(visitors.customers):
-            if customer >= 0:
+        live = self._live(snapshot, visitors)
+        for i, customer in enumerate(visitors.customers.tolist()):
+            vector = live.get(i, self.customers[customer] if customer >= 0 else None)
+            if vector is not None:
                 # One product a visitor: a product over the whole batch would round differently with its size.
-                np.dot(self.items, self.customers[customer], out=out[i])
+                np.dot(self.items, vector, out=out[i])
         return Dense(out)
+
+    def _live(self, snapshot: Snapshot, visitors: Visitors) -> dict[int, np.ndarray]:
+        """Visitor → vector float32[factors], of those whose visit says what they want."""
+        query, item, wanted = visit_taste(visitors)
+        found: dict[int, np.ndarray] = {}
+        for visitor in np.unique(query).tolist():
+            mine = slice(*np.searchsorted(query, [visitor, visitor + 1]))
+            _, past = snapshot.history.gather(visitors.customers[visitor : visitor + 1])
+            items = np.concatenate([snapshot.history.items[past], item[mine]])
+            own, place = np.unique(items, return_inverse=True)
+            together = np.bincount(place, np.concatenate([taste(snapshot.history, past), wanted[mine]]), len(own))
+            found[visitor] = _fold_in(self.gram, self.items[own], _confidence(together, self.alpha))
+        return found
 
     def arrays(self) -> Arrays:
         settings = np.array([self.alpha, self.regularization])
-        return {"customers": self.customers, "items": self.items, "settings": settings}
+        return {"customers": self.customers, "items": self.items, "gram": self.gram, "settings": settings}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Als":
         alpha, regularization = (float(v) for v in arrays["settings"])
-        return cls(arrays["customers"], arrays["items"], alpha, regularization)
+        return cls(arrays["customers"], arrays["items"], arrays["gram"], alpha, regularization)
 
 
-def _confidence(history: Histories, alpha: float, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
+def _confidence(purchases: np.ndarray, alpha: float) -> np.ndarray:
     # c = 1 + alpha·log(1 + r), r in decayed purchases. implicit takes an entry as c itself and an item never
     # seen as 1, so without the 1 a weak sign of interest would count for less than none.
-    confidence: np.ndarray = (1 + alpha * np.log1p(taste(history, pairs))).astype(np.float32)
+    confidence: np.ndarray = (1 + alpha * np.log1p(purchases)).astype(np.float32)
     return confidence
 
 
-def _fold_in(history: Histories, items: np.ndarray, alpha: float, regularization: float) -> np.ndarray:
-    """float32[customers × factors]: x = (YᵀY + Yᵀ(C - I)Y + λI)⁻¹ YᵀCp, Hu, Koren, Volinsky 2008, eq. 4."""
-    factors = items.shape[1]
-    gram = (items.T @ items).astype(np.float64) + regularization * np.eye(factors)
-    weights = _confidence(history, alpha)
-    out = np.zeros((len(history.indptr) - 1, factors), np.float32)
-    for customer in np.flatnonzero(np.diff(history.indptr)):
-        row = slice(history.indptr[customer], history.indptr[customer + 1])
-        own, c = items[history.items[row]], weights[row]
-        left = gram + own.T @ (own * (c - 1)[:, None])
-        out[customer] = np.linalg.solve(left, own.T @ c)
-    return out
+def _fold_in(gram: np.ndarray, own: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """float32[factors]: x = (YᵀY + Yᵀ(C - I)Y + λI)⁻¹ YᵀCp, Hu, Koren, Volinsky 2008, eq. 4.
+
+    `gram` is YᵀY + λI, `own` float32[n × factors] the vectors of the items that were touched.
+    """
+    left = gram + own.T @ (own * (confidence - 1)[:, None])
+    vector: np.ndarray = np.linalg.solve(left, own.T @ confidence).astype(np.float32)
+    return vector

@@ -14,11 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from scipy import sparse
 
 from features.snapshot import Snapshot
-from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.scores import Sparse
-from models.candidates.similar import Similar
+from models.candidates.similar import Similar, unit_rows
 from models.candidates.taste import Basis, asked
 from models.space import Between
 
@@ -45,15 +44,12 @@ class Content:
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: ContentConfig) -> "Content":
-        from implicit.nearest_neighbours import all_pairs_knn
-
         described = snapshot.material.descriptions if snapshot.material else [(None, None, None)] * len(snapshot.items)
         vectors = _tf_idf([words(*d) for d in described], config.common)
         if not vectors.nnz:
             n = len(snapshot.items)
             return cls(Similar.of(sparse.csr_matrix((n, n), dtype=np.float32)), config)
-        k = min(config.neighbours + 1, vectors.shape[0])
-        return cls(Similar.of(all_pairs_knn(vectors.T.tocsr(), k, num_threads=THREADS, show_progress=False)), config)
+        return cls(Similar.nearest(vectors.T, config.neighbours), config)
 
     def onto(self, snapshot: Snapshot) -> "Content":
         return Content.fit(snapshot, self.config)
@@ -92,5 +88,4 @@ def _tf_idf(descriptions: Sequence[Sequence[str]], common: float) -> sparse.csr_
     weight = np.where((seen > 1) & (seen <= max(2, common * n)), np.log(n / np.maximum(seen, 1)), 0.0)
     matrix = sparse.csr_matrix((weight[indices], indices, indptr), shape=(n, len(index)))
     matrix.eliminate_zeros()
-    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    return (sparse.diags(1 / np.maximum(norms, 1e-9)) @ matrix).tocsr()
+    return unit_rows(matrix)

@@ -38,8 +38,6 @@ class CovisitConfig(BaseModel):
     """Most items kept for each item."""
     half_life_days: Annotated[PositiveFloat, Between(7.0, 90.0, log=True)] = 28.0
     """How soon a pair counts half."""
-    order_gap_days: Annotated[PositiveFloat, Between(20.0, 180.0, log=True, only="one_to_one")] = 90.0
-    """A next order later than this is no answer to the one before."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Covisit:
         fresh = (0.5 ** ((snapshot.as_of - t) / DAY / config.half_life_days)).astype(np.float32)
         return cls(
             _strongest(_touches(visitor, item, kind, t, fresh, n), config.neighbours),
-            _strongest(_orders(visitor, item, kind, t, fresh, n, config.order_gap_days), config.neighbours),
+            _strongest(_orders(visitor, item, kind, t, fresh, n), config.neighbours),
         )
 
     def onto(self, items: np.ndarray) -> "Covisit":
@@ -100,7 +98,7 @@ def _touches(
 
 
 def _orders(
-    visitor: np.ndarray, item: np.ndarray, kind: np.ndarray, t: np.ndarray, fresh: np.ndarray, n: int, gap: float
+    visitor: np.ndarray, item: np.ndarray, kind: np.ndarray, t: np.ndarray, fresh: np.ndarray, n: int
 ) -> sparse.csr_matrix:
     bought = np.flatnonzero(kind == TOUCHES.index("purchase"))
     who, what, when = visitor[bought], item[bought], t[bought]
@@ -108,8 +106,8 @@ def _orders(
     new = np.append(True, (who[1:] != who[:-1]) | (when[1:] != when[:-1]))[: len(who)]
     order, starts = np.cumsum(new) - 1, np.flatnonzero(new)
     lines = sparse.csr_matrix((np.ones(len(what), np.float32), (order, what)), shape=(len(starts), n))
-    owner, placed = who[starts], when[starts]
-    first = np.flatnonzero((owner[1:] == owner[:-1]) & (placed[1:] - placed[:-1] <= gap * DAY))
+    owner = who[starts]
+    first = np.flatnonzero(owner[1:] == owner[:-1])
     size = np.diff(lines.indptr)[first]
     weight = fresh[bought][starts][first] / np.sqrt(np.maximum(size, 1))
     return (lines[first].T @ sparse.diags(weight.astype(np.float32)) @ lines[first + 1]).tocsr()

@@ -105,7 +105,7 @@ class Generators:
             "history": lambda: history.scores(snapshot, visitors),
             "visit": lambda: history.visited(snapshot, visitors),
             "neighbours": lambda: self.neighbours.scores(snapshot, visitors),
-            "als": lambda: self.als.scores(visitors),
+            "als": lambda: self.als.scores(snapshot, visitors),
             "item_knn": lambda: self.item_knn.scores(snapshot, visitors, "history"),
             "item_knn_last": lambda: self.item_knn.scores(snapshot, visitors, "last_baskets"),
             "item_knn_visit": lambda: self.item_knn.scores(snapshot, visitors, "visit"),
@@ -119,16 +119,6 @@ class Generators:
             "arrivals": lambda: self.popular.of_arrivals(visitors),
         }
         return of[name]()
-
-    def best(self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors, k: int) -> np.ndarray:
-        """int64[visitors × k]: one generator's own list, best first, equal scores by item; -1 beyond its end."""
-        said = self.scores(name, snapshot, visitors)
-        query, item = said.top(k)
-        order = np.lexsort((item, -said.at(query, item), query))
-        query, item = query[order], item[order]
-        out = np.full((len(visitors), k), -1, np.int64)
-        out[query, np.arange(len(query)) - np.searchsorted(query, query)] = item
-        return out
 
     def arrays(self) -> Arrays:
         parts = {name: getattr(self, name).arrays() for name in self.__dataclass_fields__}

@@ -1,23 +1,20 @@
 """Buy it again: what the customer has bought, carted or viewed, recent and frequent first."""
 
-import numpy as np
-
 from features.snapshot import Snapshot
 from features.visitors import Visitors
-from models.candidates.scores import Sparse, summed
+from models.candidates.scores import Sparse
 from models.candidates.taste import asked, taste
 
 
 def visited(snapshot: Snapshot, visitors: Visitors) -> Sparse:
     """What this visit has touched, the strongest and latest touches first."""
     query, item, weight = asked(snapshot, visitors, "visit")
-    return Sparse.of(summed(query, item, weight, (len(visitors), len(snapshot.items))))
+    return Sparse.summed(query, item, weight, len(visitors), len(snapshot.items))
 
 
 def scores(snapshot: Snapshot, visitors: Visitors) -> Sparse:
     """Decayed by orders since and by time since: the first is right for frequent buyers, the second for others."""
     h = snapshot.history
     query, position = h.gather(visitors.customers)
-    starts = np.searchsorted(query, np.arange(len(visitors) + 1))
     value = h.column("bought_by_basket")[position] + taste(h, position)
-    return Sparse(starts, h.items[position].astype(np.int64), value, len(snapshot.items))
+    return Sparse(query * len(snapshot.items) + h.items[position], value, len(visitors), len(snapshot.items))

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from scipy import sparse
 
 from features.snapshot import Snapshot
-from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.scores import Sparse
@@ -47,14 +46,13 @@ class ItemKnn:
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: ItemKnnConfig) -> "ItemKnn":
-        from implicit.nearest_neighbours import all_pairs_knn, bm25_weight
+        from implicit.nearest_neighbours import bm25_weight
 
         matrix = _touched(snapshot)
         weighted = bm25_weight(matrix, K1=config.k1, B=config.b).tocsr()
         norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=0)).ravel())
         damped = (weighted @ sparse.diags(np.maximum(norms, 1e-9) ** -config.damping)).tocsr()
-        similar = all_pairs_knn(damped, config.neighbours + 1, num_threads=THREADS, show_progress=False)
-        return cls(Similar.of(similar), config.last_baskets, config.visit_decay)
+        return cls(Similar.nearest(damped, config.neighbours), config.last_baskets, config.visit_decay)
 
     def onto(self, items: np.ndarray) -> "ItemKnn":
         return ItemKnn(self.similar.onto(items), self.last_baskets, self.visit_decay)

@@ -14,10 +14,10 @@ from scipy import sparse
 
 from features.history import Histories
 from features.snapshot import Snapshot
-from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Sparse
+from models.candidates.scores import Sparse, ranges
+from models.candidates.similar import nearest, others, unit_rows
 from models.candidates.taste import taste
 from models.space import Between
 
@@ -45,19 +45,8 @@ class Neighbours:
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: NeighboursConfig) -> "Neighbours":
-        from implicit.nearest_neighbours import all_pairs_knn
-
-        customers = _vectors(snapshot)
-        norms = np.sqrt(np.asarray(customers.multiply(customers).sum(axis=1)).ravel())
-        alike = all_pairs_knn(
-            (sparse.diags(1 / np.maximum(norms, 1e-9)) @ customers).T.tocsr().astype(np.float64),
-            min(config.neighbours + 1, len(snapshot.customers)),
-            num_threads=THREADS,
-            show_progress=False,
-        ).tocsr()
-        alike.setdiag(0)
-        alike.eliminate_zeros()
-        alike.sort_indices()
+        customers = unit_rows(_vectors(snapshot)).astype(np.float64)
+        alike = others(nearest(customers.T, config.neighbours))
         total = np.asarray(alike.sum(axis=1)).ravel()
         alike = (sparse.diags(1 / np.maximum(total, 1e-9)) @ alike).tocsr()
         indptr, indices = alike.indptr.astype(np.int64), alike.indices.astype(np.int32)
@@ -68,15 +57,15 @@ class Neighbours:
 
     def scores(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
         """The neighbours' weighted mean vector. Only their rows are read: a request must not cost a pass over all."""
-        none = np.zeros(0, np.int64)
-        spans = [np.arange(self.indptr[c], self.indptr[c + 1]) if c >= 0 else none for c in visitors.customers]
-        place = np.concatenate([none, *spans])
-        query = np.repeat(np.arange(len(visitors)), np.array([len(s) for s in spans], np.int64))
-        others, other = np.unique(self.indices[place], return_inverse=True)
-        row, position = snapshot.history.gather(others)
-        taken = (_strength(snapshot.history, position), (row, snapshot.history.items[position]))
-        alike = sparse.csr_matrix((self.data[place], (query, other)), shape=(len(visitors), len(others)))
-        return Sparse.of(alike @ sparse.csr_matrix(taken, shape=(len(others), len(snapshot.items))))
+        h, known = snapshot.history, visitors.customers >= 0
+        own = np.where(known, visitors.customers, 0)
+        sizes = self.indptr[own + known] - self.indptr[own]
+        place = ranges(self.indptr[own], sizes)
+        alike, row = np.unique(self.indices[place], return_inverse=True)  # whom several have in common is read once
+        of, position = h.gather(alike)
+        taken = np.searchsorted(of, np.arange(len(alike) + 1)), h.items[position], _strength(h, position)
+        query = np.repeat(np.arange(len(visitors)), sizes)
+        return Sparse.product(query, row, self.data[place], taken, len(visitors), len(snapshot.items))
 
     def arrays(self) -> Arrays:
         settings = np.array([self.neighbours])

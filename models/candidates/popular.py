@@ -9,12 +9,12 @@ from scipy import sparse
 from features.snapshot import SEGMENT_NAMES, Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Grouped, Shared, Sparse, summed
-from models.candidates.taste import asked, taste
+from models.candidates.scores import Grouped, Shared, Sparse
+from models.candidates.taste import Basis, asked, taste
 
 ARRIVAL_DAYS = 28.0
 _PER_CATEGORY = 100
-_VISIT_WEIGHT = 3.0  # of the categories of this visit, against those of the history
+_BASES: tuple[tuple[Basis, float], ...] = (("history", 1.0), ("visit", 3.0))  # whose categories, and what they weigh
 
 
 def popularity(snapshot: Snapshot) -> np.ndarray:
@@ -58,15 +58,17 @@ class Popular:
 
     def of_categories(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
         """Best sellers of a category × the visitor's share of it, in the history and in this visit."""
-        shape = (len(visitors), self.categories.shape[0])
-        wanted = sparse.csr_matrix(shape, dtype=np.float32)
-        for basis, worth in (("history", 1.0), ("visit", _VISIT_WEIGHT)):
-            query, item, weight = asked(snapshot, visitors, basis)  # type: ignore[arg-type]
+        parts = []
+        for basis, worth in _BASES:
+            query, item, weight = asked(snapshot, visitors, basis)
             code = snapshot.categories[item]
             query, code, weight = query[code >= 0], code[code >= 0], weight[code >= 0]
             whole = np.bincount(query, weight, minlength=len(visitors))
-            wanted = wanted + summed(query, code, worth * weight / np.maximum(whole[query], 1e-9), shape)
-        return Sparse.of(wanted @ self.categories)
+            parts.append((query, code, worth * weight / np.maximum(whole[query], 1e-9)))
+        query, code, weight = (np.concatenate(of_both) for of_both in zip(*parts, strict=True))
+        best = self.categories
+        matrix = best.indptr, best.indices, best.data
+        return Sparse.product(query, code, weight, matrix, len(visitors), best.shape[1])
 
     def arrays(self) -> Arrays:
         best = self.categories

@@ -9,7 +9,11 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from scipy import sparse
+
+Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""indptr, indices and data of a matrix held by rows."""
+
+_CELLS = 16  # so many cells are gone through as fast as one entry is sorted
 
 
 class Scores(Protocol):
@@ -88,51 +92,65 @@ class Grouped:
 
 @dataclass(frozen=True)
 class Sparse:
-    """Scores of few items: row i from `starts[i]` to `starts[i + 1]`, its `items` (int64) rising."""
+    """Scores of few items: `keys` int64, visitor × `size` + item, rising; `values` float32."""
 
-    starts: np.ndarray
-    items: np.ndarray
+    keys: np.ndarray
     values: np.ndarray
+    visitors: int
     size: int  # how many items there are
 
     @classmethod
-    def of(cls, rows: sparse.csr_matrix) -> "Sparse":
-        rows.sort_indices()
-        return cls(rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data, rows.shape[1])
+    def summed(cls, query: np.ndarray, item: np.ndarray, weight: np.ndarray, visitors: int, size: int) -> "Sparse":
+        """The weights of each (query, item) added up, in double precision and in their order.
+
+        scipy's own sum sorts a row, not stably, only if some row of the batch needs it: a last bit would depend on
+        others.
+        """
+        key = query * size + item
+        if visitors * size <= _CELLS * len(key):
+            total = np.bincount(key, weight, visitors * size)
+            keys = np.flatnonzero(total)
+            return cls(keys, total[keys].astype(np.float32), visitors, size)
+        keys, place = np.unique(key, return_inverse=True)
+        return cls(keys, np.bincount(place, weight, len(keys)).astype(np.float32), visitors, size)
+
+    @classmethod
+    def product(
+        cls, query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr, visitors: int, size: int
+    ) -> "Sparse":
+        """Sum over each visitor's rows of weight × `matrix[row]`."""
+        indptr, indices, data = matrix
+        sizes = indptr[row + 1] - indptr[row]
+        at = ranges(indptr[row], sizes)
+        return cls.summed(np.repeat(query, sizes), indices[at], np.repeat(weight, sizes) * data[at], visitors, size)
 
     @cached_property
-    def _query(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-
-    @cached_property
-    def _keys(self) -> np.ndarray:
-        return self._query * self.size + self.items
+    def _starts(self) -> np.ndarray:
+        return np.searchsorted(self.keys, np.arange(self.visitors + 1) * self.size)
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
         keep = self.values > 0
-        for row in np.flatnonzero(np.diff(self.starts) > budget):
-            a, b = self.starts[row], self.starts[row + 1]
+        sizes = np.diff(self._starts)
+        for row in np.flatnonzero(sizes > budget):
+            a, b = self._starts[row], self._starts[row + 1]
             best = np.argpartition(-self.values[a:b], budget - 1)[:budget]
             chosen = np.zeros(b - a, bool)
             chosen[best] = True
             keep[a:b] &= chosen
-        return self._query[keep], self.items[keep]
+        kept = np.flatnonzero(keep)
+        query = np.repeat(np.arange(self.visitors), sizes)[kept]
+        return query, self.keys[kept] - query * self.size
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        if not len(self.items):
+        if not len(self.keys):
             return np.zeros(len(query), np.float32)
         wanted = query * self.size + item
-        place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        return np.where(self._keys[place] == wanted, self.values[place], np.float32(0))
+        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return np.where(self.keys[place] == wanted, self.values[place], np.float32(0))
 
 
-def summed(query: np.ndarray, column: np.ndarray, weight: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """float32[shape], rows and columns rising: the weights of each (query, column) added up in their order.
-
-    scipy's own sum sorts a row, not stably, only if some row of the batch needs it: a last bit would depend on others.
-    """
-    key, place = np.unique(query * shape[1] + column, return_inverse=True)
-    starts = np.searchsorted(key, np.arange(shape[0] + 1) * shape[1])
-    columns = key - np.repeat(np.arange(shape[0]), np.diff(starts)) * shape[1]
-    total = np.bincount(place, weight, len(key)).astype(np.float32)
-    return sparse.csr_matrix((total, columns, starts), shape=shape)
+def ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """start[0], start[0] + 1, …, `sizes[0]` of them, and so on for each."""
+    out = np.repeat(start - (np.cumsum(sizes) - sizes), sizes)
+    out += np.arange(len(out))
+    return out

@@ -21,6 +21,18 @@ def taste(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.nda
     return weight
 
 
+# Decayed purchases that an event of the visit is worth, by its weight (`features.visitors.VISIT_EVENTS`): a view and a
+# cart as in `taste`, a purchase of now is one.
+_WEIGHTS, _WORTH = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), (0.0, 0.05, 0.1, 0.25, 0.4, 1.0)
+
+
+def visit_taste(visitors: Visitors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(query, item, float32 decayed purchases) of each event of the visits that says that its item is wanted."""
+    wanted = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
+    worth = np.interp(visitors.weight[wanted], _WEIGHTS, _WORTH).astype(np.float32)
+    return visitors.query[wanted], visitors.item[wanted], worth
+
+
 def asked(
     snapshot: Snapshot, visitors: Visitors, basis: Basis, last_baskets: float = 2, visit_decay: float = 0.8
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

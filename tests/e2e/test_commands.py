@@ -50,6 +50,23 @@ def test_features_writes_the_tables(shop: Shop, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "t" / "snapshot.json").read_text())["as_of"] == "2026-04-01T00:00:00Z"
 
 
+def test_what_customers_do_next_is_in_the_segments_and_in_an_explanation(shop: Shop, tmp_path: Path) -> None:
+    metrics = shop.trained["metrics"]
+    assert metrics["predictive_propensity_7d_auc"] > 0.55
+    assert metrics["predictive_next_category_hit_at_3"] > metrics["predictive_next_category_best_selling_hit_at_3"]
+    out, model = tmp_path / "segments.parquet", ("--model", "models:/usual@champion")
+    shop.run("segments", "--log", shop.log, "--as-of", shop.trained["until"], "--out", out, *model)
+    table = pl.read_parquet(out).filter(pl.col("next_category").is_not_null())
+    assert table["propensity_7d"].is_between(0, 1).all()
+    expected = table.sort("propensity_7d").row(-1, named=True)
+    explained = shop.run("explain", "--customer", expected["customer_id"], *model, "--json")
+    told = json.loads(explained.stdout)["profile"]
+    for name in ("segment", "propensity_7d", "churn_risk_90d", "expected_value_365d", "next_category"):
+        assert told[name] == pytest.approx(expected[name])
+    refused = shop.run("segments", "--log", shop.log, "--as-of", "2026-04-01", "--out", out, *model, code=2)
+    assert "would know its future" in refused.stderr
+
+
 def test_evaluate_replays_the_model_on_what_it_has_not_seen(shop: Shop, tmp_path: Path) -> None:
     until = "2026-04-20"
     settings = shop.log.parent / "recipe.yml"

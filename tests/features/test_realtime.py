@@ -3,6 +3,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from features.events import EventName
 from features.history import COLUMNS as HISTORY_COLUMNS
 from features.history import Histories
 from features.ids import Ids
+from features.lifetime import COLUMNS as LIFETIME_COLUMNS
 from features.realtime import COLUMNS, realtime
 from features.rfm import CutPoints
 from features.snapshot import CUSTOMER_COLUMNS, ITEM, Snapshot
@@ -41,8 +43,10 @@ def shop(categories: list[int], departments: list[int], brands: list[int], price
         customers=Ids.of([]),
         segments=np.zeros(0, np.uint8),
         customer_features=np.zeros((0, len(CUSTOMER_COLUMNS)), np.float32),
+        lifetime=np.zeros((0, len(LIFETIME_COLUMNS)), np.float32),
         items=Ids.of([f"i{n}" for n in range(ITEMS)]),
         categories=np.array(categories, np.int32),
+        category_names=pa.array([f"shelf {n}" for n in range(max(categories, default=-1) + 1)], pa.string()),
         departments=np.array(departments, np.int32),
         brands=np.array(brands, np.int32),
         item_features=features,

@@ -138,11 +138,11 @@ def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
         segments_page.write(made(), tmp_path / "page.pdf")
 
 
-def test_propensity_and_lookalikes_come_beside_the_rest() -> None:
+def test_predictions_and_lookalikes_come_beside_the_rest() -> None:
     rows = [*ROWS, *(row("view_item", -n, f"cust-{n:02}", "i1") for n in range(1, 31))]
     scores = pl.DataFrame({"customer_id": ["cust-often"], "propensity_7d": pl.Series([0.25], dtype=pl.Float32)})
     seeds = [f"cust-{n:02}" for n in range(1, 13)]
-    table = segments.build(build(rows), seeds=seeds, n_lookalikes=3, propensity=scores).table
+    table = segments.build(build(rows), seeds=seeds, n_lookalikes=3, predictions=scores).table
     assert table.columns[-4:] == ["propensity_7d", "seed", "lookalike_score", "lookalike_rank"]
     assert one(table, customer_id="cust-often")["propensity_7d"] == 0.25
     assert table["seed"].sum() == 12

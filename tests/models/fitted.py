@@ -1,10 +1,11 @@
 """Generators and rankers fitted in a second, to see what becomes of them."""
 
+import lightgbm
 import numpy as np
 
 from features.assemble import NAMES, assemble
 from features.events import EventName
-from features.snapshot import Snapshot
+from features.snapshot import CUSTOMER, Snapshot
 from features.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.als import AlsConfig
@@ -15,6 +16,7 @@ from models.candidates.item_knn import ItemKnnConfig
 from models.candidates.neighbours import NeighboursConfig
 from models.candidates.scores import Scores
 from models.candidates.similar import Similar
+from models.propensity import HORIZONS_DAYS, Classifier, Propensity, inputs
 from models.ranker import Ranker, RankerConfig
 from models.two_stage import TwoStage, propose
 from training.examples import Examples
@@ -36,6 +38,17 @@ BUDGETS: dict[RecommenderName, dict[GeneratorName, int]] = {
     },
 }  # fmt: skip
 _VISIT: tuple[EventName, ...] = ("view_item", "view_item", "add_to_cart", "remove_from_cart", "purchase", "search")
+
+
+def best(generators: Generators, name: GeneratorName, snapshot: Snapshot, visitors: Visitors, k: int) -> np.ndarray:
+    """int64[visitors × k]: one generator's own list, best first, equal scores by item; -1 beyond its end."""
+    said = generators.scores(name, snapshot, visitors)
+    query, item = said.top(k)
+    order = np.lexsort((item, -said.at(query, item), query))
+    query, item = query[order], item[order]
+    out = np.full((len(visitors), k), -1, np.int64)
+    out[query, np.arange(len(query)) - np.searchsorted(query, query)] = item
+    return out
 
 
 def dense(scores: Scores, visitors: int, items: int) -> np.ndarray:
@@ -85,6 +98,17 @@ def ranker(snapshot: Snapshot, generators: Generators, visitors: Visitors, budge
     return Ranker.fit(Examples(matrix, taken, groups[groups > 0]), config)
 
 
+def propensity(snapshot: Snapshot) -> Propensity:
+    """It learns that those who ordered of late order again."""
+    rows = inputs(snapshot)
+    if not len(rows):
+        return Propensity()
+    labels = np.nan_to_num(snapshot.customer_features[:, CUSTOMER["orders_30d"]]) > 0
+    settings = {"objective": "binary", "num_leaves": 4, "min_data_in_leaf": 5, "num_threads": 1, "verbosity": -1}
+    booster = lightgbm.train(settings, lightgbm.Dataset(rows, labels), 5)
+    return Propensity({days: Classifier(booster, 1.0, 0.1 * days) for days in HORIZONS_DAYS})
+
+
 def bundle(snapshot: Snapshot) -> Bundle:
     generators = Generators.fit(snapshot, CONFIG)
     known = min(60, len(snapshot.customers))
@@ -98,4 +122,5 @@ def bundle(snapshot: Snapshot) -> Bundle:
             if len(asked[name])
         },
         metrics={"one_to_one_ndcg_at_10": 0.25},
+        propensity=propensity(snapshot),
     )

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from features.snapshot import Snapshot
 from features.tables import build
 from models import bundle as module
 from models.bundle import Bundle, read_manifest
+from models.customer_predictions import Predictions
 from models.ranker import Ranker
 from models.ranking import Ranking, Request
 from models.recommender import BundleRecommender, load
@@ -72,6 +74,37 @@ def test_arrays_are_mapped_not_read(saved: Path):
         assert not array.flags.writeable
 
 
+def test_predictions_come_with_it(bundle: Bundle, simulated: Parsed, saved: Path, tmp_path: Path):
+    """Loaded ones are mapped and as they were; a refresh makes them of the newer snapshot, and needs nothing else."""
+    loaded = Bundle.load(saved)
+    for name, array in vars(bundle.predictions).items():
+        found = getattr(loaded.predictions, name)
+        assert same_arrays(found, array)
+        assert isinstance(found, np.memmap)
+    later = Snapshot.of(build(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of + 9 * DAY))
+    refreshed = loaded.refreshed(later)
+    expected = Predictions.of(bundle.propensity, later)
+    for name, array in vars(expected).items():
+        assert same_arrays(getattr(refreshed.predictions, name), array)
+    again = Bundle.load(refreshed.save(tmp_path / "later"))
+    customer = later.customers.values[3].as_py()
+    told = again.profile(customer)
+    assert told == refreshed.profile(customer) != bundle.profile(customer)
+    assert json.loads(json.dumps(told)) == told
+    assert again.refreshed(again.snapshot).profile(customer) == told
+    assert again.profile("nobody") is None
+
+
+def test_a_propensity_model_of_other_columns_is_refused(copy: Path):
+    file = copy / "predictions" / "propensity.json"
+    file.write_text(file.read_text().replace('"recency_days"', '"shoe_size"'))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    rewritten(files=manifest["files"] | {"predictions/propensity.json": digest})(copy)
+    with pytest.raises(InputError, match=r"other columns of the customers \(recency_days, shoe_size\); train it again"):
+        Bundle.load(copy)
+
+
 def test_there_is_no_pickle_in_it(saved: Path):
     files = [f for f in saved.rglob("*") if f.is_file()]
     assert {f.suffix for f in files} == {".npy", ".arrow", ".txt", ".json"}
@@ -107,7 +140,7 @@ def replaced(name: str, damage: Callable[[bytes], bytes]) -> Callable[[Path], No
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (rewritten(format=1), "has format 1, this version reads format 2; train and package it again"),
+        (rewritten(format=2), "has format 2, this version reads format 3; train and package it again"),
         (rewritten(format=None), "has format None"),
         (rewritten(features="0" * 16), r"was trained on other features \(0{16}"),
         (rewritten(as_of="yesterday"), "the time is 'yesterday'"),
@@ -116,6 +149,8 @@ def replaced(name: str, damage: Callable[[bytes], bytes]) -> Callable[[Path], No
         (replaced("items/features.npy", lambda b: b[:-4]), "damaged: items/features.npy is not what was saved"),
         (replaced("items/ids.arrow", lambda b: b + b"\0"), "damaged: items/ids.arrow is not what was saved"),
         (lambda p: (p / "history/values.npy").unlink(), "damaged: history/values.npy is missing"),
+        (lambda p: (p / "predictions/propensity_7d.txt").unlink(), "damaged: predictions/propensity_7d.txt is missing"),
+        (replaced("predictions/propensity.json", lambda b: b"{}"), "predictions/propensity.json is not what was saved"),
         (replaced("manifest.json", lambda b: b[:-9]), "manifest.json is not a JSON object"),
         (replaced("manifest.json", lambda b: b"[]"), "manifest.json is not a JSON object"),
         (replaced("manifest.json", lambda b: b"\xff\xfe"), "manifest.json is not a JSON object"),

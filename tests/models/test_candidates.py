@@ -52,7 +52,7 @@ def test_a_generators_own_list_is_best_first(bundle: Bundle, name: GeneratorName
     visitors = fitted.visitors_of(s, 6, 4)
     dense = fitted.dense(generators.scores(name, s, visitors), 10, len(s.items))
     for k in (1, 7, len(s.items) + 5):
-        best = generators.best(name, s, visitors, k)
+        best = fitted.best(generators, name, s, visitors, k)
         assert best.shape == (10, k)
         for line, items in zip(dense, best, strict=True):
             own = items[: int((items >= 0).sum())]
@@ -75,16 +75,56 @@ def test_als_folds_in_by_the_closed_form(bundle: Bundle):
 
 def test_als_scores_customers_and_no_strangers(bundle: Bundle):
     als = bundle.generators.als
-    scores = als.scores(Visitors.of_customers(np.array([3, -1]))).values
+    scores = als.scores(bundle.snapshot, Visitors.of_customers(np.array([3, -1]))).values
     np.testing.assert_allclose(scores[0], als.items @ als.customers[3], rtol=1e-5)
     assert not scores[1].any()
+
+
+def visiting(customers: list[int], events: list[tuple[int, int, EventName]]) -> Visitors:
+    """Visitors with events (visitor, item, name), oldest first."""
+    query, item = (np.array([e[n] for e in events], np.int64) for n in (0, 1))
+    return Visitors.of(np.array(customers), query, item, np.array([KIND[e[2]] for e in events], np.uint8))
+
+
+def test_als_folds_the_visit_in_by_the_closed_form(bundle: Bundle):
+    s, als = bundle.snapshot, bundle.generators.als
+    known = int(s.history.items[s.history.indptr[3]])
+    other = next(n for n in range(len(s.items)) if s.history.find(np.array([3]), np.array([n]))[0] < 0)
+    wanted = fitted.dense_taste(s)[3]
+    views = [(0, known, "view_item"), (0, other, "view_item"), (0, other, "add_to_cart"), (1, other, "purchase")]
+    scores = als.scores(s, visiting([3, -1, 3], views)).values
+    y = als.items.astype(np.float64)
+
+    def expected(taste: np.ndarray) -> np.ndarray:
+        touched = ~np.isnan(taste)
+        c = np.where(touched, 1 + als.alpha * np.log1p(np.nan_to_num(taste)), 1.0)
+        left = y.T @ np.diag(c) @ y + als.regularization * np.eye(y.shape[1])
+        return y @ np.linalg.solve(left, y.T @ np.where(touched, c, 0.0))
+
+    visit = wanted.copy()
+    visit[known] += 0.1
+    visit[other] = 0.1 + 0.4
+    bought = np.full(len(s.items), np.nan)
+    bought[other] = 1.0
+    for line, taste in zip(scores, (visit, bought, wanted), strict=True):
+        np.testing.assert_allclose(line, expected(taste), rtol=1e-3, atol=1e-5)
+
+
+def test_als_of_a_visitor_does_not_depend_on_the_others(bundle: Bundle):
+    s, als = bundle.snapshot, bundle.generators.als
+    rng = np.random.default_rng(3)
+    events = [(q, int(rng.integers(len(s.items))), "view_item") for q in range(6) for _ in range(q)]
+    whole = visiting([-1, 2, 3, -1, 4, 0], events)
+    together = als.scores(s, whole).values
+    for n in range(6):
+        assert same_arrays(als.scores(s, whole.slice(n, n + 1)).values[0], together[n])
 
 
 def test_als_puts_what_was_bought_before_what_was_not(bundle: Bundle):
     s, als = bundle.snapshot, bundle.generators.als
     at = s.history.column("orders") > 0
     customers = np.repeat(np.arange(len(s.customers)), np.diff(s.history.indptr))[at]
-    scores = als.scores(Visitors.of_customers(np.arange(len(s.customers)))).values
+    scores = als.scores(s, Visitors.of_customers(np.arange(len(s.customers)))).values
     assert scores[customers, s.history.items[at]].mean() > 3 * scores.mean()
 
 

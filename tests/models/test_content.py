@@ -2,12 +2,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.clock import DAY, moment
 from features.events import CATALOG_SCHEMA, conform
 from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors
 from models.candidates.content import Content, ContentConfig, words
+from models.candidates.generators import Generators
 from models.candidates.item_knn import ItemKnn, ItemKnnConfig
-from tests.features.shop import row, same_arrays, snapshot
+from tests.features.shop import AS_OF, row, same_arrays, snapshot
+from tests.models import fitted
 from tests.models.fitted import dense, matrix
 
 CONFIG = ContentConfig()
@@ -121,3 +124,14 @@ def test_for_another_catalog_it_is_found_anew_with_its_settings():
         assert again.config == config
         fresh = Content.fit(new, config).arrays()
         assert all(same_arrays(array, fresh[name]) for name, array in again.onto(new).arrays().items())
+
+
+def test_an_item_that_nobody_has_touched_is_proposed_by_its_words():
+    listed = {"item_id": ["i0", "i1", "i2"], "title": ["green tea", "lamp", "green tea pot"]}
+    since = pl.lit(moment(AS_OF - 2 * DAY))
+    catalog = conform(pl.DataFrame(listed).with_columns(first_seen=since), CATALOG_SCHEMA)
+    s = snapshot([row("view_item", -1, "d1", "i0"), row("view_item", -1, "d1", "i1")], catalog=catalog)
+    query, item, kind = np.array([0]), s.items.find(["i0"]), np.array([KIND["view_item"]])
+    visitor = Visitors.of(np.array([-1]), query, item, kind)
+    _, proposed = Generators.fit(s, fitted.CONFIG).scores("content_visit", s, visitor).top(5)
+    assert s.items.at(proposed) == ["i2"]

@@ -128,12 +128,6 @@ def test_the_weight_of_a_next_order_by_hand():
     assert undone(orders[0, 2]) == pytest.approx(0.5 / np.sqrt(2), rel=1e-4)
 
 
-@pytest.mark.parametrize(("gap", "together"), [(10.0, True), (10.0 + TICK, False)])
-def test_a_late_order_is_no_answer(gap: float, together: bool):
-    rows = [*order(10 + gap, "c1", "i0"), *order(10, "c1", "i1")]
-    assert pairs(fit(rows, CovisitConfig(order_gap_days=10))[1]) == ({(0, 1)} if together else set())
-
-
 def test_the_strongest_are_kept():
     visits = [r for n in range(6) for r in visit(f"d{n}", "i0", f"i{(1, 1, 1, 2, 2, 3)[n]}")]
     assert pairs(fit(visits, CovisitConfig(neighbours=2))[0]) == {(0, 1), (0, 2)}

@@ -146,3 +146,18 @@ def test_a_shop_without_customers_explains_too():
     shop = BundleRecommender(fitted.bundle(Snapshot.of(build(rows, AS_OF))))
     same_answer(shop, Request(9))
     same_answer(shop, Request(9, None, (("i1", "view_item"), ("i2", "add_to_cart"))))
+
+
+def test_a_customers_profile_heads_the_answer(recommender: BundleRecommender) -> None:
+    customer = recommender.bundle.snapshot.customers.values[
+        int(np.argmax(recommender.bundle.snapshot.segments))
+    ].as_py()
+    made, profile = explain(recommender, Request(2, customer)), recommender.bundle.profile(customer)
+    assert profile is not None
+    assert made.as_dict()["profile"] == profile
+    head = made.text().split("\n\n")[0]
+    assert f"{profile['propensity_7d']:.0%} to order within 7 days" in head
+    assert f"next from {profile['next_category']}, then " in head
+    stranger = explain(recommender, Request(2))
+    assert stranger.as_dict()["profile"] is None
+    assert "\n" not in stranger.text().split("\n\n")[0]

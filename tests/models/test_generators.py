@@ -44,7 +44,7 @@ def check(s: Snapshot) -> None:
     matrix = assemble(s, visitors, found.query, found.item, found.ranks, found.scores)
     assert len(matrix) == len(found.query)
     for name in GENERATORS:
-        generators.best(name, s, visitors, 2)
+        fitted.best(generators, name, s, visitors, 2)
     for other in (Generators.from_arrays(generators.arrays()), generators.onto(s, s)):
         again = propose(other, s, visitors, BUDGETS)
         for part in ("query", "item", "ranks", "scores", "proposed"):

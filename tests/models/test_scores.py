@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
-from models.candidates.scores import Dense, Grouped, Scores, Shared, Sparse, summed
+from models.candidates.scores import Dense, Grouped, Scores, Shared, Sparse
 from tests.features.shop import examples, same_arrays
 from tests.models.fitted import dense
 
@@ -25,7 +25,12 @@ def scores_of(form: str, values: np.ndarray, groups: list[int]) -> tuple[Scores,
     if form == "grouped":
         group = np.array([g if g < len(values) else -1 for g in groups], np.int64)
         return Grouped(values, group), np.where(group[:, None] >= 0, values[group], np.float32(0))
-    return Sparse.of(sparse.csr_matrix(values)), values
+    return held(values), values
+
+
+def held(values: np.ndarray) -> Sparse:
+    keys = np.flatnonzero(values)
+    return Sparse(keys, values.ravel()[keys], *values.shape)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -78,7 +83,7 @@ def test_of_no_visitors_nothing_is_said(form: str):
 
 
 def test_sparse_scores_that_say_nothing():
-    scores = Sparse.of(sparse.csr_matrix((3, 4), dtype=np.float32))
+    scores = held(np.zeros((3, 4), np.float32))
     assert [len(part) for part in scores.top(2)] == [0, 0]
     assert same_arrays(scores.at(np.array([0, 2]), np.array([3, 0])), np.zeros(2, np.float32))
 
@@ -91,20 +96,32 @@ def test_what_is_said_of_an_item_twice_adds_up(rows: list[list[tuple[int, float]
     query = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
     column = np.array([c for r in rows for c, _ in r], np.int64)
     weight = np.array([w for r in rows for _, w in r], np.float32)
-    whole = summed(query, column, weight, (len(rows), 4))
+    whole = Sparse.summed(query, column, weight, len(rows), 4)
     expected = np.zeros((len(rows), 4))
     np.add.at(expected, (query, column), weight.astype(np.float64))
-    np.testing.assert_allclose(whole.toarray(), expected, rtol=1e-6)
-    assert whole.dtype == np.float32
-    assert (np.diff(whole.indices.astype(int) + 4 * np.repeat(np.arange(len(rows)), np.diff(whole.indptr))) > 0).all()
+    assert same_arrays(dense(whole, len(rows), 4), expected.astype(np.float32))
+    assert (np.diff(whole.keys) > 0).all()
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_rows_sums_do_not_depend_on_the_order_in_other_rows(seed: int):
+@pytest.mark.parametrize("size", [4, 4000])
+def test_a_rows_sums_depend_on_no_other_rows(seed: int, size: int):
+    """Nor on the way they are summed, which is another one where few of many items are touched."""
     rng = np.random.default_rng(seed)
-    query, weight = np.repeat([0, 1], 40), rng.random(80, np.float32)
-    column = rng.integers(0, 4, 80)
-    column[:40].sort()
-    both = summed(query, column, weight, (2, 4))
-    alone = summed(query[:40], column[:40], weight[:40], (1, 4))
-    assert same_arrays(both.toarray()[:1], alone.toarray())
+    query, weight, column = np.repeat([0, 1], 40), rng.random(80, np.float32), rng.integers(0, 4, 80)
+    both = Sparse.summed(query, column, weight, 2, 4)
+    alone = Sparse.summed(query[:40], column[:40], weight[:40], 1, size)
+    assert same_arrays(both.values[both.keys < 4], alone.values)
+    assert same_arrays(both.keys[both.keys < 4], alone.keys)
+
+
+@examples(40)
+@given(seed=st.integers(0, 999), visitors=st.integers(0, 4), rows=st.integers(1, 6), size=st.integers(1, 5))
+def test_a_product_is_that_of_the_matrices(seed: int, visitors: int, rows: int, size: int):
+    rng = np.random.default_rng(seed)
+    matrix = sparse.random(rows, size, 0.5, "csr", np.float32, rng)
+    asked = sparse.random(visitors, rows, 0.6, "coo", np.float32, rng) if visitors else sparse.coo_matrix((0, rows))
+    order = np.argsort(asked.row, kind="stable")
+    of = asked.row[order].astype(np.int64), asked.col[order].astype(np.int64), asked.data[order].astype(np.float32)
+    found = Sparse.product(*of, (matrix.indptr, matrix.indices, matrix.data), visitors, size)
+    np.testing.assert_allclose(dense(found, visitors, size), (asked @ matrix).toarray(), rtol=1e-6)

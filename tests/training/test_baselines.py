@@ -115,8 +115,8 @@ def test_lists_are_full_without_repeats_and_the_new_ones_hold_nothing_bought(nam
 def test_a_generator_alone_is_its_own_list_and_then_best_sellers(name: Baseline, bundle: Bundle):
     s, visitors = bundle.snapshot, Visitors.of_customers(np.arange(40))
     found, _ = baselines.lists(name, bundle.generators, s, visitors, 20)
-    alone = bundle.generators.best(name, s, visitors, len(s.items))  # type: ignore[arg-type]
-    popular = bundle.generators.best("popular", s, visitors, len(s.items))
+    alone = fitted.best(bundle.generators, name, s, visitors, len(s.items))  # type: ignore[arg-type]
+    popular = fitted.best(bundle.generators, "popular", s, visitors, len(s.items))
     for items, own, best in zip(found, alone, popular, strict=True):
         head = [i for i in own.tolist() if i >= 0]
         assert items.tolist() == [*head, *(i for i in best.tolist() if i not in head)][:20]

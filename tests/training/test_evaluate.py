@@ -14,6 +14,7 @@ from features.snapshot import SEGMENT_NAMES, Snapshot
 from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import GENERATORS
 from tests.conftest import SHOP_ENDS
+from tests.models import fitted
 from training import metrics, queries
 from training.baselines import OF_CUSTOMERS, OF_VISITS
 from training.breakdown import over_best_baseline
@@ -160,7 +161,8 @@ def ndcg(items: list[int], wanted: set[int]) -> float:
 def test_baselines_answer_the_same_queries(bundle: Bundle, asked: Queries):
     """As the definitions say, one query at a time: `als` and `popular` by the generators' own lists."""
     s, evaluation = bundle.snapshot, evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked)
-    best = {g: bundle.generators.best(g, s, asked.visitors, len(s.items)).tolist() for g in ("popular", "als")}
+    whole = {g: fitted.best(bundle.generators, g, s, asked.visitors, len(s.items)) for g in ("popular", "als")}
+    best = {g: lists.tolist() for g, lists in whole.items()}
     wanted = wanted_of(asked)
     for name in ("popular", "als"):
         found, found_new, recalled = [], [], []
@@ -217,7 +219,9 @@ def test_customers_are_broken_down_by_their_traffic(bundle: Bundle, asked: Queri
 
 def test_visits_are_broken_down_by_the_events_that_were_known(bundle: Bundle, visits: Queries):
     evaluation = evaluate(bundle.recommenders["predictive"], bundle.snapshot, visits)
-    events = np.bincount(visits.visitors.query, minlength=len(visits))
+    assert visits.about is not None
+    events = visits.about["visit_events"].to_numpy()
+    assert (events <= np.bincount(visits.visitors.query, minlength=len(visits))).all()
     ours, summary = evaluation.per_query["ndcg_at_10"].to_numpy(), evaluation.summary
     for group, mine in (("0", events == 0), ("1", events == 1), ("2", events == 2), ("3_plus", events >= 3)):
         assert summary[f"visit_events_{group}_queries"] == mine.sum() > 0
@@ -242,7 +246,7 @@ def test_what_a_visit_has_touched_is_no_discovery(bundle: Bundle, visits: Querie
     left = [wanted[q] - touched[q] for q in range(len(visits))]
     found = evaluation.details["unseen_ndcg_at_10"]
     assert found.is_nan().to_list() == [not items for items in left]
-    popular = bundle.generators.best("popular", s, visits.visitors, len(s.items)).tolist()
+    popular = fitted.best(bundle.generators, "popular", s, visits.visitors, len(s.items)).tolist()
     ours = lists_of(bundle, visits, "predictive")
     for name, lists in (("baseline_popular_unseen_ndcg_at_10", popular), ("unseen_ndcg_at_10", ours)):
         each = [ndcg([i for i in lists[q] if i not in touched[q]], items) for q, items in enumerate(left) if items]

@@ -1,5 +1,3 @@
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +12,6 @@ from tests.features.shop import same_arrays
 from tests.training.recipes import small
 from training import examples as module
 from training.examples import Boundary, Examples, _sample, boundary, examples
-from training.queries import Queries
 
 TEN_DAYS = 10 * 86_400_000_000
 GENEROUS = {"negatives_per_query": 1000}
@@ -23,10 +20,6 @@ GENEROUS = {"negatives_per_query": 1000}
 @pytest.fixture(scope="module")
 def point(simulated: Parsed) -> Boundary:
     return boundary(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - TEN_DAYS, small())
-
-
-def asked_of(point: Boundary) -> Mapping[str, Queries]:
-    return {"one_to_one": point.one_to_one, "predictive": point.predictive}
 
 
 @so_many(60)
@@ -59,7 +52,7 @@ def test_negatives_are_drawn_from_all_of_a_query():
 @pytest.mark.parametrize("name", ["one_to_one", "predictive"])
 def test_examples_are_the_candidates_of_the_queries_with_a_positive(point: Boundary, name: str):
     recipe = small(**GENEROUS)
-    config, asked = getattr(recipe, name), asked_of(point)[name]
+    config, asked = getattr(recipe, name), point.asked[name]
     made = examples(point, asked, config, recipe)
     s = point.snapshot
     found = propose(point.generators, s, asked.visitors, config.budgets)
@@ -76,7 +69,7 @@ def test_examples_are_the_candidates_of_the_queries_with_a_positive(point: Bound
 @pytest.mark.parametrize("name", ["one_to_one", "predictive"])
 def test_sampling_leaves_rows_out_and_changes_none(point: Boundary, name: str):
     tight, whole = small(negatives_per_query=5), small(**GENEROUS)
-    config, asked = getattr(tight, name), asked_of(point)[name]
+    config, asked = getattr(tight, name), point.asked[name]
     few, all_ = examples(point, asked, config, tight), examples(point, asked, config, whole)
     assert len(few.labels) < len(all_.labels)
     assert few.labels[few.labels > 0].tolist() == all_.labels[all_.labels > 0].tolist()
@@ -88,7 +81,7 @@ def test_sampling_leaves_rows_out_and_changes_none(point: Boundary, name: str):
 
 def test_examples_do_not_depend_on_how_visitors_are_chunked(point: Boundary, monkeypatch: pytest.MonkeyPatch):
     recipe = small(**GENEROUS)
-    asked = point.predictive
+    asked = point.asked["predictive"]
     whole = examples(point, asked, recipe.predictive, recipe)
     pairs = [(n, asked.visitors.slice(n, n + 3)) for n in range(0, len(asked), 3)]
     monkeypatch.setattr(module, "chunks", lambda snapshot, visitors: iter(pairs))

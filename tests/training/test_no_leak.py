@@ -142,9 +142,9 @@ def test_what_happens_later_makes_the_labels():
     ]
     point = boundary(frame([*START, *later]).lazy(), CATALOG, AS_OF, small(horizon_days=10, visit_days=5))
     s = point.snapshot
-    assert s.customers.at(point.one_to_one.visitors.customers) == ["c0"]
-    assert s.items.at(point.one_to_one.item) == ["i2"]
-    assert s.items.at(point.predictive.item) == ["i0"]
-    assert len(point.predictive) == 1
+    assert s.customers.at(point.asked["one_to_one"].visitors.customers) == ["c0"]
+    assert s.items.at(point.asked["one_to_one"].item) == ["i2"]
+    assert s.items.at(point.asked["predictive"].item) == ["i0"]
+    assert len(point.asked["predictive"]) == 1
     unlabelled = boundary(frame(START).lazy(), CATALOG, AS_OF, small())
-    assert (len(unlabelled.one_to_one), len(unlabelled.predictive)) == (0, 0)
+    assert (len(unlabelled.asked["one_to_one"]), len(unlabelled.asked["predictive"])) == (0, 0)

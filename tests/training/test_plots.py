@@ -118,7 +118,7 @@ def test_every_plot_of_a_run_is_a_picture_and_an_element_in_words(result: Result
 
 def test_calibration_shows_each_tenth() -> None:
     tenths = pl.DataFrame({"predicted": [0.1, 0.4], "ordered": [0.15, 0.38], "customers": [50, 50]})
-    plot = plots.calibration(tenths, 7)
+    plot = plots.calibration(tenths, 7, "2026-03-01")
     (axes,) = plot.figure().axes
     assert axes.lines[1].get_ydata().tolist() == pytest.approx([15, 38])
     assert "10% predicted, 15% ordered" in plot.told

@@ -250,8 +250,61 @@ def test_without_sessions_half_an_hour_of_silence_ends_a_visit(shop: Snapshot):
     at = [0, 30, 60 + 1 / 60_000_000, 61]  # the second pause is a microsecond too long
     rows = [row("view_item", 1 + m * MINUTE, "d1", f"i{n}") for n, m in enumerate(at)]
     rows += [row("view_item", 1 + MINUTE, "d2", "i5")]
-    items = [sorted({i for i, _ in known} | set(wanted)) for known, wanted in visits(shop, rows)]
-    assert sorted(items) == [["i0", "i1"], ["i2", "i3"], ["i5"]]
+    for seed in range(8):
+        wanted = sorted(sorted(w) for _, w in visits(shop, rows, seed=seed))
+        assert all(w in (["i0", "i1"], ["i1"], ["i2", "i3"], ["i3"], ["i5"]) for w in wanted)
+        assert [w[-1] for w in wanted] == ["i1", "i3", "i5"]
+
+
+def test_what_the_visitor_did_in_earlier_visits_since_the_boundary_is_known_too(shop: Snapshot):
+    rows = [row("view_item", 1, "d1", "i0"), row("view_item", 2, "d1", "i1"), row("view_item", 2, "d2", "i5")]
+    found = sorted(visits(shop, rows), key=str)
+    assert found == sorted([([], {"i0": 1}), ([], {"i5": 1}), ([("i0", 1.0)], {"i1": 1})], key=str)
+
+
+def known_visits(s: Snapshot, rows: list[Row], seed: int = 7) -> list[tuple[str, list[str], dict[str, int]]]:
+    """Customer, items known and relevant, of each query inside a visit of a customer with history."""
+    asked = queries.one_to_one_visit(future(rows), s, 100, seed)
+    known: list[list[str]] = [[] for _ in range(len(asked))]
+    for q, item in zip(asked.visitors.query.tolist(), s.items.at(asked.visitors.item), strict=True):
+        known[q].append(item)
+    wanted = relevant(s, asked)
+    return sorted((who, known[n], wanted[n]) for n, who in enumerate(s.customers.at(asked.visitors.customers)))
+
+
+def test_customers_with_history_are_asked_about_inside_their_visits(shop: Snapshot):
+    """From the second instant on: before it, nothing of the visit is known."""
+    visit = [row("view_item", 1 + n * MINUTE, "c1", f"i{n}") for n in range(3)]
+    others = [row("view_item", 1 + n * MINUTE, who, f"i{n}") for n in range(3) for who in ("c3", "c7", "d1")]
+    found = [known_visits(shop, [*visit, *others], seed) for seed in range(20)]
+    assert sorted({tuple(map(str, f)) for f in found if f}) == [
+        (str(("c1", ["i0", "i1"], {"i2": 1})),),
+        (str(("c1", ["i0"], {"i1": 1, "i2": 1})),),
+    ]
+    assert [] in found
+
+
+def test_a_login_joins_what_the_visitor_did_before_it_to_the_profile(shop: Snapshot):
+    def seen(minute: int, item: str, customer: str | None) -> Row:
+        return row("view_item", 1 + minute * MINUTE, "d1", item, session_id="s") | {"customer_id": customer}
+
+    rows = [seen(0, "i0", None), seen(1, "i1", None), seen(2, "i2", "c1"), seen(3, "i3", "c1"), seen(4, "i4", None)]
+    found = [known_visits(shop, rows, seed) for seed in range(30)]
+    cuts = {len(known) for ((_, known, _),) in found}
+    assert cuts == {2, 3, 4}  # asked before the login, the visitor is nobody known
+    assert all(who == "c1" and known == [f"i{n}" for n in range(len(known))] for ((who, known, _),) in found)
+    anonymous = [visits(shop, rows, seed=seed) for seed in range(30)]
+    assert {len(known) for ((known, _),) in anonymous} == {0, 1}
+
+
+def test_what_another_customer_did_on_the_same_device_is_not_known(shop: Snapshot):
+    def seen(day: float, item: str, customer: str) -> Row:
+        return row("view_item", day, "d1", item, session_id=f"s{day:.0f}") | {"customer_id": customer}
+
+    rows = [seen(1, "i0", "c1"), seen(2, "i1", "c2"), seen(2 + MINUTE, "i2", "c2"), seen(3, "i3", "c1")]
+    for seed in range(10):
+        for who, known, _ in known_visits(shop, rows, seed):
+            assert set(known) <= ({"i0"} if who == "c1" else {"i1"})
 
 
 def test_visits_of_customers_with_history_are_left_out(shop: Snapshot):

@@ -126,7 +126,7 @@ def test_customers_usual_products_are_what_they_ordered(
 def test_the_page_needs_and_runs_nothing(text: str, page: Page) -> None:
     assert page.loads == []
     assert "default-src 'none'" in text
-    assert text.count("<svg") == 8  # segments and a learning curve of one recommender, three others of each
+    assert text.count("<svg") == 12  # of recommenders, and two of what customers do next
 
 
 def test_what_the_shop_calls_its_products_is_text(result: Result, event_log: EventLog) -> None:

@@ -27,13 +27,16 @@ def test_each_name_finds_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "online-retail": read("online-retail", [retail]),
         "simulated": read("simulated", config=TINY),
     }
-    assert {*found, "postgres"} == set(SOURCES)
+    assert {*found, "postgres", "store"} == set(SOURCES)
     firsts = {n: next(p).events.row(0, named=True) for n, p in found.items()}
     assert {n: e["name"] for n, e in firsts.items() if n != "simulated"} == {
         "events": "view_item", "ga4": "view_item", "segment": "search", "rees46": "view_item",
         "retailrocket": "view_item", "online-retail": "purchase",
     }  # fmt: skip
     assert (firsts["online-retail"]["currency"], firsts["simulated"]["currency"]) == ("GBP", "EUR")
+    monkeypatch.setenv("USUAL_EVENT_STORE", str(tmp_path / "none.sqlite"))
+    with pytest.raises(InputError, match="no event store"):
+        next(read("store"))
     with pytest.raises(InputError, match="USUAL_SOURCE_DSN"):
         next(read("postgres", table="t"))
 
@@ -48,6 +51,8 @@ def test_each_name_finds_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"name": "rees46", "paths": [Path("a")], "mapping": Path("m")}, "a mapping goes with"),
         ({"name": "events", "paths": [Path("a")], "table": "t"}, "a table or query goes with"),
         ({"name": "postgres", "paths": [Path("a.csv")]}, r"reads no files; leave out a\.csv"),
+        ({"name": "store", "paths": [Path("a.sqlite")]}, r"reads no files; leave out a\.sqlite"),
+        ({"name": "store", "table": "t"}, "goes with the source `postgres`"),
         ({"name": "simulated", "paths": [Path("a.csv")]}, r"reads no files; leave out a\.csv"),
     ],
 )

@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import logging
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -29,8 +28,9 @@ from features.clock import iso
 from features.errors import InputError
 from features.home import home
 from features.log import EventLog
-from training import space
-from training.recipe import Recipe
+from training.recipe import Recipe, flat
+from training.store import quiet
+from training.tuning import space
 
 GENERATORS_EVERY = 3  # one trial in so many changes a generator or the budgets, the others the ranker
 STARTUP = 6  # trials before Optuna models what it has seen
@@ -69,7 +69,7 @@ class Study:
         need no refit, and each answers a question of its own.
         """
         n = len(self.finished())
-        values = space.flat(self.recipe.model_dump())
+        values = flat(self.recipe.model_dump())
         ranker, *others = space.blocks(self.ranges)
         if not self.complete():
             changed, base = [], {name: values[name] for name in self.ranges}
@@ -126,7 +126,7 @@ def opened(name: str | None, about: dict[str, str], ranges: dict[str, space.Rang
         except BlockingIOError:
             told = f"the study {name!r} is being tuned by another process; wait, or give another --name"
             raise InputError(told) from None
-        with _quiet():
+        with quiet():  # Alembic says line by line that it makes the tables
             made = optuna.create_study(
                 storage=_storage(home() / "tuning" / "optuna.db"),
                 study_name=name,
@@ -178,15 +178,3 @@ def _rounds(recipe: Recipe, metric: str) -> int:
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Alembic says line by line that it makes the tables."""
-    logger = logging.getLogger("alembic")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

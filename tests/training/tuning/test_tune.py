@@ -22,15 +22,15 @@ from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
 from training import recipe as recipes
-from training import space, tracking, tune, tune_plots, tune_report
-from training.best_recipe import written
+from training import tracking
 from training.config import MlflowConfig
-from training.outcome import Outcome
-from training.prepared import Report
-from training.recipe import Recipe
-from training.train import Result, train
-from training.tune import Task
-from training.tune_tracking import PARENT, Logged
+from training.recipe import Recipe, flat
+from training.train import Result
+from training.tuning import plots, report, space, tune
+from training.tuning.outcome import Outcome
+from training.tuning.prepared import Report
+from training.tuning.tracking import PARENT, Logged
+from training.tuning.tune import Task
 
 TEXT = yaml.safe_dump(small().model_dump(mode="json"), sort_keys=False)
 
@@ -65,7 +65,7 @@ class Shop:
 def stood_in() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune, "Workshop", Shop)
-        patch.setattr(tune_plots, "figures", lambda *_: {})  # drawing takes longer than the rest
+        patch.setattr(plots, "figures", lambda *_: {})  # drawing takes longer than the rest
         yield
 
 
@@ -131,7 +131,7 @@ def test_the_best_is_no_worse_than_the_recipe_and_is_taken_only_beyond_chance(tu
     assert low <= mean <= high
     kept = recipes.load(task.out)
     assert kept == (space.applied(task.recipe, outcome.settings) if low > 0 else task.recipe)
-    said = tune_report.text(outcome, logged, task.out)
+    said = report.text(outcome, logged, task.out)
     assert ("stands" in said) is (not outcome.better)
 
 
@@ -145,7 +145,7 @@ def test_mlflow_has_a_nested_run_per_trial(tuned: Tuned, store: MlflowConfig):
         assert run.info.status == "FINISHED"
         assert run.data.tags["state"] == trial.state.name.lower()
         assert run.data.params["one_to_one.ranker.leaves"] == str(trial.params["one_to_one.ranker.leaves"])
-        assert set(space.flat(task.recipe.model_dump())) == set(run.data.params)
+        assert set(flat(task.recipe.model_dump())) == set(run.data.params)
         assert run.data.metrics[outcome.metric] == pytest.approx(trial.value)
         assert run.data.metrics["seconds"] > 0
     assert runs["3"].data.tags["changed"] == "generators.als"
@@ -240,9 +240,9 @@ def test_one_trial_in_three_changes_one_generator_the_others_the_ranker(whole: t
 
 def test_a_better_recipe_is_written_and_said_to_be_chosen_there(whole: tuple[Task, Outcome, Logged]):
     task, outcome, logged = whole
-    said = tune_report.text(outcome, logged, task.out)
+    said = report.text(outcome, logged, task.out)
     assert outcome.better
-    assert tune_report.as_dict(outcome, logged, task.out)["better"] is True
+    assert report.as_dict(outcome, logged, task.out)["better"] is True
     assert "optimistic" in said
     assert "one_to_one.ranker.learning_rate: 0.1 -> " in said
     assert task.out.read_text().startswith("# Made by `usual tune`: the best of 10 trials")
@@ -254,7 +254,7 @@ def test_the_recipe_stands_where_none_is_better(task: Task, store: MlflowConfig,
         patch.setattr(quick, "gain", 0.0)
         outcome, logged = tune.tune(changed(task, trials=2), store)
     assert not outcome.better
-    assert "stands: no trial did better" in tune_report.text(outcome, logged, task.out)
+    assert "stands: no trial did better" in report.text(outcome, logged, task.out)
     assert task.out.read_text().startswith("# Left as it was by `usual tune`")
     assert recipes.load(task.out) == task.recipe
 
@@ -302,25 +302,3 @@ def test_what_cannot_be_tuned_is_said(task: Task, store: MlflowConfig, event_log
     tiny = log.write(tmp_path / "few", few, event_log.catalog(), event_log.rejected(), event_log.links())
     with pytest.raises(InputError, match=r"one_to_one cannot be tuned: the log has \d+ queries to learn from"):
         tune.tune(changed(task, event_log=tiny, until=SHOP_ENDS), store)
-
-
-def test_a_tuned_recipe_keeps_its_comments_and_trains(event_log: EventLog, tmp_path: Path):
-    text = recipes.DEFAULT.read_text()
-    settings: space.Settings = {
-        "one_to_one.ranker.leaves": 21,
-        "generators.als.alpha": 7.35,
-        "predictive.budgets.popular": 9,
-    }
-    made = written(text, recipes.load(), settings, ["Tuned."])
-    assert made.startswith("# Tuned.\n\n# The default recipe")
-    assert len(made.splitlines()) == len(text.splitlines()) + 2
-    assert sum(a != b for a, b in zip(made.splitlines()[2:], text.splitlines(), strict=True)) == 3
-    (tmp_path / "recipe.yml").write_text(made)
-    assert recipes.load(tmp_path / "recipe.yml") == space.applied(recipes.load(), settings)
-    # A file that leaves a setting to its default cannot be edited in place.
-    base = small(boundaries=3)
-    text = TEXT.replace("    alpha: 5.0\n", "").replace("boundaries: 4", "boundaries: 3")
-    (tmp_path / "small.yml").write_text(written(text, base, settings, ["Tuned."]))
-    loaded = recipes.load(tmp_path / "small.yml")
-    assert loaded == space.applied(base, settings)
-    assert train(event_log, loaded).recipe.generators.als.alpha == 7.35

@@ -7,7 +7,7 @@ import numpy as np
 from features.snapshot import Snapshot
 from models.two_stage import Candidates
 from training import metrics
-from training.metrics import DEPTH
+from training.met import among, bought
 from training.queries import Queries
 
 NEW = "new_"  # items the customer had not bought before, only
@@ -35,8 +35,9 @@ class Judge:
         hit = asked.labels(query, item, len(snapshot.items)) > 0
         counted, wanted = np.ones(len(query), bool), np.ones(len(asked.query), bool)
         if metric.startswith(NEW):
-            counted = ~_bought(snapshot, asked.visitors.customers[query], item)
-            wanted = ~_bought(snapshot, asked.visitors.customers[asked.query], asked.item)
+            before = bought(snapshot, asked.visitors)
+            counted = ~among(before, query, item, len(snapshot.items))
+            wanted = ~among(before, asked.query, asked.item, len(snapshot.items))
         relevant = np.bincount(asked.query[wanted], minlength=len(asked))
         return cls(metric, query, counted, hit, relevant)
 
@@ -44,17 +45,6 @@ class Judge:
         """float64[queries]: the metric of lists by falling `score` float64[n]; NaN where nothing is relevant."""
         order = np.lexsort((-score, self.query))  # stable: equal scores stay in the order of the items
         order = order[self.counted[order]]
-        query = self.query[order]
-        place = np.arange(len(query)) - np.searchsorted(query, query)
-        top = place < DEPTH
-        hits = np.zeros((len(self.relevant), DEPTH), bool)
-        hits[query[top], place[top]] = self.hit[order[top]]
+        hits = metrics.lists(self.query[order], self.hit[order], len(self.relevant), False)
         values = metrics.PER_QUERY[self.metric.removeprefix(NEW)](hits, self.relevant)
         return np.where(self.relevant > 0, values, np.nan)
-
-
-def _bought(snapshot: Snapshot, customers: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """bool: whether each customer had bought each item before the snapshot."""
-    orders = np.append(snapshot.history.column("orders"), 0)  # -1, no such pair, is the 0 at the end
-    bought: np.ndarray = orders[snapshot.history.find(customers, items)] > 0
-    return bought

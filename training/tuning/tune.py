@@ -17,20 +17,20 @@ from optuna.trial import FrozenTrial, TrialState
 from features.clock import DAY, micros, next_midnight
 from features.errors import InputError
 from features.log import EventLog
-from models.bundle import RecommenderName
+from models.bundle import RECOMMENDERS
 from models.ranker import RankerConfig
-from training import metrics, paired, space, tune_report, tune_tracking
-from training.best_recipe import written
+from training import metrics, paired
 from training.config import MlflowConfig
-from training.outcome import Outcome
-from training.prepared import Prepared, Workshop
 from training.progress import Step, silent
-from training.recipe import Recipe
-from training.study import Study, identity, opened, value
+from training.recipe import Recipe, flat
+from training.tuning import report, space, tracking
+from training.tuning.best_recipe import written
+from training.tuning.outcome import Outcome
+from training.tuning.prepared import Prepared, Workshop
+from training.tuning.study import Study, identity, opened, value
 
 METRIC = "one_to_one_ndcg_at_10"
-_NAMES: tuple[RecommenderName, ...] = ("one_to_one", "predictive")
-METRICS = {f"{who}_{new}{m}": (who, new + m) for who in _NAMES for new in ("", "new_") for m in metrics.PER_QUERY}
+METRICS = {f"{who}_{new}{m}": (who, new + m) for who in RECOMMENDERS for new in ("", "new_") for m in metrics.PER_QUERY}
 """What may be tuned for → the recommender and its metric: those that each query has a value of."""
 
 
@@ -52,7 +52,7 @@ class Task:
         return self.until if self.until is not None else next_midnight(micros(self.event_log.last) + 1)
 
 
-def tune(task: Task, config: MlflowConfig, step: Step = silent) -> tuple[Outcome, tune_tracking.Logged]:
+def tune(task: Task, config: MlflowConfig, step: Step = silent) -> tuple[Outcome, tracking.Logged]:
     """Run trials until the study has `task.trials` finished ones; write the recipe that came of it.
 
     Raises `InputError` where the log is too short, or the study of that name is about something else.
@@ -66,7 +66,7 @@ def tune(task: Task, config: MlflowConfig, step: Step = silent) -> tuple[Outcome
     about = identity(task.event_log, task.end, task.metric, task.recipe, ranges)
     with (
         opened(task.name, about, ranges, task.recipe) as study,
-        tune_tracking.recording(config, study, about) as record,
+        tracking.recording(config, study, about) as record,
     ):
         done = len(study.finished())
         said, total = count(1), refits + task.trials - done
@@ -78,7 +78,7 @@ def tune(task: Task, config: MlflowConfig, step: Step = silent) -> tuple[Outcome
             record.trial(_try_one(task, study, workshop, tell))
             done = len(study.finished())
         outcome = _outcome(task, study)
-        text = written(task.text, task.recipe, outcome.settings if outcome.better else {}, tune_report.header(outcome))
+        text = written(task.text, task.recipe, outcome.settings if outcome.better else {}, report.header(outcome))
         task.out.parent.mkdir(parents=True, exist_ok=True)
         task.out.write_text(text)
         logged = record.close(outcome.metrics(), text)
@@ -102,14 +102,14 @@ def _try_one(task: Task, study: Study, workshop: Workshop, tell: Callable[[str],
 def _measure(
     study: Study, trial: optuna.Trial, prepared: Prepared, config: RankerConfig
 ) -> tuple[TrialState, float | None]:
-    def report(values: np.ndarray, trees: int) -> None:
+    def judge(values: np.ndarray, trees: int) -> None:
         trial.report(float(np.nanmean(values)), trees)
         if trial.should_prune():
             trial.set_user_attr("trees", trees)
             raise optuna.TrialPruned
 
     try:
-        values, trees = prepared.measure(config, report)
+        values, trees = prepared.measure(config, judge)
     except optuna.TrialPruned:
         return TrialState.PRUNED, None
     trial.set_user_attr("trees", trees)
@@ -132,5 +132,5 @@ def _outcome(task: Task, study: Study) -> Outcome:
         best_trial=best.number,
         difference=paired.difference(ours, theirs, task.recipe.seed),
         settings=best.user_attrs["settings"],
-        before=space.flat(task.recipe.model_dump()),
+        before=flat(task.recipe.model_dump()),
     )

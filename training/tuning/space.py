@@ -12,19 +12,11 @@ from pydantic import BaseModel
 
 from models.bundle import RecommenderName
 from models.space import Between
-from training.recipe import Recipe
+from training.recipe import Recipe, flat
 
 Settings = dict[str, float | int]
 """Flat name → value."""
 Range = IntDistribution | FloatDistribution
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Every leaf of a nested mapping under its flat name."""
-    found: Settings = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def space(recipe: Recipe, name: RecommenderName) -> dict[str, Range]:
@@ -34,7 +26,11 @@ def space(recipe: Recipe, name: RecommenderName) -> dict[str, Range]:
     """
     ranges = {**dict(_ranges(recipe.generators, "generators.")), **dict(_ranges(getattr(recipe, name), f"{name}."))}
     values = flat(recipe.model_dump())
-    return {key: _distribution(b, values[key]) for key, b in ranges.items() if b.only in (None, name)}
+    return {
+        key: _distribution(b, values[key])
+        for key, b in ranges.items()
+        if b.only in (None, name) or name == "one_to_one_visit"
+    }
 
 
 def blocks(names: Mapping[str, Any]) -> list[list[str]]:

@@ -12,12 +12,13 @@ from features.log import EventLog
 from models.two_stage import chunks, propose
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
-from training import space, tune
 from training.evaluate import evaluate
 from training.examples import boundary
-from training.judge import Judge
-from training.prepared import Workshop, _some
+from training.recipe import flat
 from training.train import Result
+from training.tuning import space, tune
+from training.tuning.judge import Judge
+from training.tuning.prepared import Workshop, _some
 
 
 def test_events_from_the_end_on_change_nothing(event_log: EventLog, tmp_path: Path):
@@ -60,7 +61,7 @@ def test_only_what_a_trial_changes_is_made_anew(event_log: EventLog):
 def test_every_metric_is_what_evaluation_says(event_log: EventLog, result: Result, who: str):
     wanted = small()
     at = boundary(event_log.scan(), event_log.catalog(), SHOP_ENDS - 10 * DAY, wanted, event_log.links())
-    asked, recommender = getattr(at, who), result.bundle.recommenders[who]  # type: ignore[index]
+    asked, recommender = at.asked[who], result.bundle.recommenders[who]  # type: ignore[index]
     recommender = type(recommender)(at.generators, recommender.budgets, recommender.ranker)
     said = evaluate(recommender, at.snapshot, asked).per_query
     found = [
@@ -76,7 +77,7 @@ def test_every_metric_is_what_evaluation_says(event_log: EventLog, result: Resul
 
 def test_a_large_hold_out_is_thinned_evenly(event_log: EventLog):
     at = boundary(event_log.scan(), event_log.catalog(), SHOP_ENDS - 10 * DAY, small(), event_log.links())
-    for asked in (at.one_to_one, at.predictive):
+    for asked in at.asked.values():
         few = _some(asked, 9)
         assert len(few) == 9
         kept = np.linspace(0, len(asked) - 1, 9).astype(int)
@@ -92,7 +93,7 @@ def test_a_large_hold_out_is_thinned_evenly(event_log: EventLog):
 def test_the_space_holds_the_recipe_and_what_the_recommender_depends_on():
     base = space.applied(small(), {"one_to_one.ranker.l2": 0.0, "generators.als.factors": 300})
     ranges = space.space(base, "one_to_one")
-    values = space.flat(base.model_dump())
+    values = flat(base.model_dump())
     assert all(r.low <= values[name] <= r.high for name, r in ranges.items())
     assert ranges["generators.als.factors"].high == 300
     assert not ranges["one_to_one.ranker.l2"].log

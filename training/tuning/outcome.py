@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from training.space import Settings
+from training.tuning.space import Settings
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import yaml
 
-from training.recipe import Recipe
-from training.space import Settings, applied, flat
+from training.recipe import Recipe, flat
+from training.tuning.space import Settings, applied
 
 
 def written(text: str, recipe: Recipe, settings: Settings, header: list[str]) -> str:

@@ -6,7 +6,7 @@ grows trees on data that lie ready.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import lightgbm
 import numpy as np
@@ -18,13 +18,13 @@ from features.log import EventLog
 from features.threads import THREADS
 from models.bundle import RecommenderName
 from models.candidates.generators import Generators, GeneratorsConfig
-from models.ranker import Ranker, RankerConfig, parameters
+from models.ranker import Ranker, RankerConfig, objective, parameters
 from models.two_stage import TwoStageConfig, chunks, propose
 from training.examples import Boundary, Examples, boundary, examples
-from training.judge import Judge
 from training.queries import Queries
 from training.recipe import Recipe
 from training.train import FEWEST_QUERIES, boundaries
+from training.tuning.judge import Judge
 
 MOST_QUERIES = 5000  # of the hold-out that trials are judged by: about 750 MB of candidates
 REPORTS = 10  # how often the growth of the trees is judged, at most
@@ -38,7 +38,8 @@ class Prepared:
     """All a ranker needs, for one choice of generators and budgets.
 
     `points`: latest first; the first begins the hold-out. `learn`: the examples before it, `rows` of them; `stop`:
-    those of the hold-out, to decide after how many trees to stop. `matrices`: all candidates of the hold-out's
+    those of the hold-out, to decide after how many trees to stop; `gains`: LightGBM's setting that says what their
+    labels are worth, where the recipe lets prices count. `matrices`: all candidates of the hold-out's
     queries in chunks, float32[n × features]; `judge` measures scores of them.
     """
 
@@ -48,6 +49,7 @@ class Prepared:
     learn: lightgbm.Dataset
     stop: lightgbm.Dataset | None
     rows: int
+    gains: dict[str, Any]
     matrices: list[np.ndarray]
     judge: Judge
 
@@ -70,7 +72,7 @@ class Prepared:
             callbacks.append(lightgbm.early_stopping(config.patience, verbose=False))
         fitted = Ranker(
             lightgbm.train(
-                parameters(config, self.rows),
+                parameters(config, self.rows) | self.gains,
                 self.learn,
                 config.rounds,
                 valid_sets=[] if self.stop is None else [self.stop],
@@ -120,16 +122,16 @@ class Workshop:
             for at in self._points(recipe):
                 step(f"refit as of {iso(at)[:10]}")
                 points.append(boundary(events, catalog, at, recipe, links))
-        made = [examples(point, getattr(point, self._name), config, recipe) for point in points]
+        made = [examples(point, point.asked[self._name], config, recipe) for point in points]
         seen, unseen = Examples.concat(made[1:]), made[0]
-        asked = _some(getattr(points[0], self._name), MOST_QUERIES)
+        asked = _some(points[0].asked[self._name], MOST_QUERIES)
         if len(seen.groups) < FEWEST_QUERIES or not len(asked):
             raise InputError(
                 f"{self._name} cannot be tuned: the log has {len(seen.groups)} queries to learn from "
                 f"({FEWEST_QUERIES} are needed) and {len(asked)} in the hold-out; bring more history or a recipe "
                 "with a shorter horizon, or tune the other recommender with --metric"
             )
-        learn, stop = _datasets(seen, unseen, config.ranker)
+        learn, stop, gains = _datasets(seen, unseen, config.ranker)
         found, matrices = [], []
         snapshot = points[0].snapshot
         for start, batch in chunks(snapshot, asked.visitors):
@@ -138,20 +140,21 @@ class Workshop:
             if len(part.query):
                 matrices.append(assemble(snapshot, batch, part.query, part.item, part.ranks, part.scores))
         judge = Judge.of(self._metric, snapshot, asked, found)
-        return Prepared(points, recipe.generators, config, learn, stop, len(seen.labels), matrices, judge)
+        return Prepared(points, recipe.generators, config, learn, stop, len(seen.labels), gains, matrices, judge)
 
 
 def _datasets(
     seen: Examples, unseen: Examples, config: RankerConfig
-) -> tuple[lightgbm.Dataset, lightgbm.Dataset | None]:
+) -> tuple[lightgbm.Dataset, lightgbm.Dataset | None, dict[str, Any]]:
     """Binned: a quarter of the matrices' size, and the same for all trials."""
-    settings = parameters(config, len(seen.labels))
-    learn = lightgbm.Dataset(seen.matrix, seen.labels, group=seen.groups, feature_name=NAMES, params=settings)
+    settings, labels = objective(config, seen)
+    gains = {name: setting for name, setting in settings.items() if name == "label_gain"}
+    learn = lightgbm.Dataset(seen.matrix, labels(seen), group=seen.groups, feature_name=NAMES, params=settings)
     learn.construct()
     if not len(unseen.groups):
-        return learn, None
-    stop = learn.create_valid(unseen.matrix, unseen.labels, group=unseen.groups, params=settings)
-    return learn, stop.construct()
+        return learn, None, gains
+    stop = learn.create_valid(unseen.matrix, labels(unseen), group=unseen.groups, params=settings)
+    return learn, stop.construct(), gains
 
 
 def _refitted(point: Boundary, old: GeneratorsConfig, new: GeneratorsConfig) -> Boundary:
@@ -171,12 +174,5 @@ def _some(asked: Queries, most: int) -> Queries:
     keep = np.linspace(0, len(asked) - 1, most).astype(np.int64)
     place = np.full(len(asked), -1)
     place[keep] = np.arange(most)
-    visitors = asked.visitors
-    mine, rows = place[visitors.query] >= 0, place[asked.query] >= 0
-    chosen = replace(
-        visitors,
-        customers=visitors.customers[keep],
-        **{field: getattr(visitors, field)[mine] for field in ("item", "kind", "age", "price", "back", "weight")},
-        query=place[visitors.query[mine]],
-    )
-    return Queries(chosen, place[asked.query[rows]], asked.item[rows], asked.grade[rows])
+    rows = place[asked.query] >= 0
+    return Queries(asked.visitors.only(keep), place[asked.query[rows]], asked.item[rows], asked.grade[rows])

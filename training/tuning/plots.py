@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from training.study import Study, value
+from training.tuning.study import Study, value
 
 SLICES = 12  # settings shown, the most important ones
 _COMPLETE, _PRUNED, _BEST = "#4477aa", "#bbbbbb", "#ee6677"

@@ -17,10 +17,12 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
 from features.errors import InputError
-from training import tracking, tune_plots
 from training.config import MlflowConfig
-from training.space import applied, flat
-from training.study import Study
+from training.recipe import flat
+from training.store import connect
+from training.tuning import plots
+from training.tuning.space import applied
+from training.tuning.study import Study
 
 PARENT = "mlflow.parentRunId"  # what makes a run nested
 _PARENT_RUN = "mlflow_run"  # the study's attribute with the id of its run
@@ -84,7 +86,7 @@ class Record:
         tags = [RunTag("best_trial", str(int(measured["best_trial"])))]
         self.client.log_batch(self.run_id, [Metric(k, float(v), now, 0) for k, v in measured.items()], tags=tags)
         self.client.log_text(self.run_id, recipe, "best-recipe.yml")
-        for name, figure in tune_plots.figures(self.study, self.about["metric"]).items():
+        for name, figure in plots.figures(self.study, self.about["metric"]).items():
             self.client.log_figure(self.run_id, figure, f"plots/{name}.png")
         return Logged(self.run_id, self.config.experiment, self.config.uri)
 
@@ -101,7 +103,7 @@ class Record:
 @contextlib.contextmanager
 def recording(config: MlflowConfig, study: Study, about: dict[str, str]) -> Iterator[Record]:
     """The study's run, begun or taken up again; finished trials that it lacks are logged first."""
-    client = tracking.connect(config)
+    client = connect(config)
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is None:  # someone removed it just now
         raise InputError(f"MLflow at {config.uri} has no experiment {config.experiment}; run the command again")

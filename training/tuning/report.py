@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from features.clock import iso
-from training.outcome import Outcome
-from training.tune_tracking import Logged
+from training.tuning.outcome import Outcome
+from training.tuning.tracking import Logged
 
 
 def header(o: Outcome) -> list[str]:

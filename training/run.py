@@ -1,0 +1,18 @@
+"""One training run, as `usual train` and `usual demo` make it: its progress shown, logged and registered."""
+
+from features.log import EventLog
+from training.config import MlflowConfig
+from training.progress import steps
+from training.recipe import Recipe
+from training.stopwatch import Stopwatch
+from training.tracking import Logged, log_run
+from training.train import Result, train
+
+
+def run(event_log: EventLog, recipe: Recipe, config: MlflowConfig, until: int | None = None) -> tuple[Result, Logged]:
+    """Fit on the events before `until` (microseconds; None: all), log to MLflow, register as challenger."""
+    with steps() as step:
+        watch = Stopwatch(step)
+        result = train(event_log, recipe, until, watch)
+        seconds = watch.seconds()
+    return result, log_run(result, event_log, config, seconds)

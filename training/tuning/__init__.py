@@ -1,0 +1,1 @@
+"""Many recipes tried on one hold-out: `usual tune`."""

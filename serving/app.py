@@ -8,15 +8,17 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from models.ranking import Recommender
+from serving.bodies import read
 from serving.edge import Edge
+from serving.event_store import EventStore
+from serving.events_api import add_event_routes
 from serving.openapi import RECOMMENDATIONS, describe
-from serving.problems import Code, ProblemError, field_errors, problem, respond
+from serving.problems import Code, ProblemError, problem, respond
 from serving.recommendations import Answers, as_result, failure
 from serving.schemas import Envelope, ModelDescription
 from serving.settings import Settings
@@ -39,25 +41,26 @@ class _Direct(APIRoute):
         self.app = direct
 
 
-# A body comes in one piece, or from someone who keeps connections open on purpose.
-BODY_WITHIN_S = 1.0
-
 _CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
 
 
-def create_app(recommender: Recommender, settings: Settings, version: str | None = None) -> FastAPI:
-    """The application that serves `recommender`, registered as `version`.
+def create_app(
+    recommender: Recommender, settings: Settings, version: str | None = None, store: EventStore | None = None
+) -> FastAPI:
+    """The application that serves `recommender`, registered as `version`, and keeps events in `store`.
 
     Its lifespan warms the recommender up; until then it is not ready. `app.state.answers` is what
     answers, for callers in the same process.
     """
-    answers = Answers(recommender, version, settings)
+    answers = Answers(recommender, version, settings, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         answers.warm_up()
         yield
         await answers.close()
+        if store is not None:
+            await asyncio.to_thread(store.close)
 
     app = FastAPI(
         title="The Usual",
@@ -82,13 +85,15 @@ def create_app(recommender: Recommender, settings: Settings, version: str | None
         A request that is wrong has its own `error` and the others are answered. When none could be
         answered, the status says why.
         """
-        raw = await _requests(request)
+        raw = (await read(request, Envelope)).requests
         request_id = request.state.request_id
         outcomes, timing = await answers.answer(raw, request_id)
         if what := failure(outcomes):
             return respond(what, request_id)
         body = to_json({"results": [as_result(o) for o in outcomes]}, inf_nan_mode="null")
         return Response(body, headers={"server-timing": timing}, media_type="application/json")
+
+    add_event_routes(app, store)
 
     @app.get("/v1/model", response_model=ModelDescription)
     async def model(_: Request) -> Response:
@@ -108,28 +113,6 @@ def create_app(recommender: Recommender, settings: Settings, version: str | None
         return Response(status_code=204)
 
     return app
-
-
-async def _requests(request: Request) -> list[object]:
-    """The raw requests of a body. Raises ProblemError when it is not JSON of the right outer shape."""
-    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise ProblemError(problem("unsupported_media_type", "Send Content-Type: application/json"))
-    try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            content = await request.body()
-    except TimeoutError:
-        detail = f"The body did not arrive within {BODY_WITHIN_S:g} s"
-        raise ProblemError(problem("slow_body", detail)) from None
-    try:
-        body = from_json(content, allow_inf_nan=False)
-    except ValueError as error:
-        raise ProblemError(problem("malformed_json", f"The body is not JSON: {error}")) from None
-    try:
-        return Envelope.model_validate(body).requests
-    except ValidationError as error:
-        errors = field_errors(error.errors(include_url=False, include_input=False))
-        raise ProblemError(problem("invalid_request", "The body is wrong; `errors` says where", errors)) from None
 
 
 def _http_error(request: Request, error: Exception) -> Response:

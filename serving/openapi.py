@@ -4,10 +4,20 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from serving.event_messages import (
+    EraseRequest,
+    EraseResponse,
+    EventsRequest,
+    EventsResponse,
+    MergeRequest,
+    MergeResponse,
+)
 from serving.problems import MEDIA_TYPE, Problem
 from serving.schemas import RecommendationsRequest, RecommendationsResponse
+from serving.segment_calls import SegmentCall
 
 _REF = "#/components/schemas/"
 
@@ -32,20 +42,35 @@ def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": _content(MEDIA_TYPE, "Problem")}
 
 
-# Keyword arguments of the route.
-RECOMMENDATIONS: dict[str, Any] = {
-    "response_model": None,
-    "responses": {
-        200: {
-            "description": "One result per request, in order",
-            "content": _content("application/json", "RecommendationsResponse"),
-        },
-        **{status: _problem(description) for status, description in _PROBLEMS.items()},
-    },
-    "openapi_extra": {
-        "requestBody": {"required": True, "content": _content("application/json", "RecommendationsRequest")}
-    },
-}
+def _route(
+    asked: str, answered: str, done: str, status: int = 200, other: dict[int, str] | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of a route: names of its messages, what its success means, statuses with other meanings."""
+    problems = _PROBLEMS | (other or {})
+    success = {"description": done, "content": _content("application/json", answered)}
+    return {
+        "response_model": None,
+        "responses": {status: success} | {code: _problem(text) for code, text in problems.items() if text},
+        "openapi_extra": {"requestBody": {"required": True, "content": _content("application/json", asked)}},
+    }
+
+
+_WRITES = {429: "", 504: "", 500: "An unexpected error", 503: "The event store is not available"}  # "": not given
+
+RECOMMENDATIONS = _route("RecommendationsRequest", "RecommendationsResponse", "One result per request, in order")
+EVENTS = _route("EventsRequest", "EventsResponse", "What was accepted is on disk", 202, _WRITES)
+SEGMENT = _route("SegmentCall", "EventsResponse", "What was accepted is on disk", 202, _WRITES)
+MERGE = _route("MergeRequest", "MergeResponse", "The two belong together", other=_WRITES)
+ERASE = _route("EraseRequest", "EraseResponse", "What was removed", other=_WRITES)
+
+_ASKED: tuple[type[BaseModel], ...] = (RecommendationsRequest, EventsRequest, SegmentCall, MergeRequest, EraseRequest)
+_ANSWERED: tuple[type[BaseModel], ...] = (
+    RecommendationsResponse,
+    EventsResponse,
+    MergeResponse,
+    EraseResponse,
+    Problem,
+)
 
 
 def describe(app: FastAPI) -> None:
@@ -55,11 +80,7 @@ def describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
             _, models = models_json_schema(
-                [
-                    (RecommendationsRequest, "validation"),
-                    (RecommendationsResponse, "serialization"),
-                    (Problem, "serialization"),
-                ],
+                [*((m, "validation") for m in _ASKED), *((m, "serialization") for m in _ANSWERED)],
                 ref_template=_REF + "{model}",
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})

@@ -28,6 +28,7 @@ Code = Literal[
     "overloaded",
     "internal_error",
     "unavailable",
+    "store_unavailable",
     "deadline_exceeded",
     "http_error",
 ]
@@ -43,6 +44,7 @@ _STATUS: dict[Code, int] = {
     "overloaded": 429,
     "internal_error": 500,
     "unavailable": 503,
+    "store_unavailable": 503,
     "deadline_exceeded": 504,
 }
 
@@ -61,6 +63,7 @@ class FieldError(BaseModel):
 
     pointer: str
     detail: str
+    code: str | None = None
 
 
 class Problem(BaseModel):
@@ -108,15 +111,16 @@ def as_dict(what: Problem) -> dict[str, object]:
     return what.model_dump(exclude_none=True)
 
 
-def _step(key: int | str) -> str:
-    return "/" + str(key).replace("~", "~0").replace("/", "~1")
+def pointer_to(place: Sequence[int | str]) -> str:
+    """The JSON pointer of a place."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in place)
 
 
 def field_errors(errors: Sequence[ErrorDetails], prefix: str = "") -> list[FieldError]:
     """Pydantic's errors, each with the JSON pointer of its place below `prefix`."""
     return [
         FieldError(
-            pointer=prefix + "".join(map(_step, error["loc"])),
+            pointer=prefix + pointer_to(error["loc"]),
             detail="This field is not supported" if error["type"] == "extra_forbidden" else error["msg"],
         )
         for error in errors[:MAX_ERRORS]

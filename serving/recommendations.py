@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from pydantic import ValidationError
 
+from features import clock
 from features.events import EventName
 from models.ranking import Ranking, Recommender, Request
 from serving.batcher import Answer, Batcher, Closed, DeadlineExceeded, Overloaded
+from serving.event_store import EventStore, StoreUnavailable, Visitor
 from serving.problems import Code, FieldError, Problem, as_dict, field_errors, log_failure, problem
 from serving.schemas import RecommendationRequest
 from serving.settings import Settings
+from serving.visits import Visits
 
 Result = dict[str, object]
 
@@ -25,17 +29,41 @@ _REFUSALS: dict[type[BaseException], tuple[Code, str]] = {
 }
 
 
-class Answers:
-    """What one server process answers with: a recommender behind a batcher, and what to say without it."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, and whose stored events belong to it."""
 
-    def __init__(self, recommender: Recommender, version: str | None, settings: Settings) -> None:
+    request: Request
+    visitor: Visitor | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A ranking, and whether what the visitor has just done could be read for it."""
+
+    ranking: Ranking
+    degraded: bool
+
+
+class Answers:
+    """What one server process answers with: a recommender behind a batcher, and what to say without it.
+
+    With a `store`, what visitors have done since the recommender's snapshot is read from it for each batch.
+    """
+
+    def __init__(
+        self, recommender: Recommender, version: str | None, settings: Settings, store: EventStore | None = None
+    ) -> None:
         info = recommender.info
         self.description = {**info, "version": version}
         self._model = {"name": info["name"], "version": version, "snapshot": info["as_of"]}
         self._recommender = recommender
         self._popular: Ranking | None = None
-        self._batcher: Batcher[Request, Ranking] = Batcher(
-            recommender.recommend,
+        self._visits = (
+            None if store is None else Visits(store, clock.parse(str(info["as_of"])), settings.visit_budget_ms / 1000)
+        )
+        self._batcher: Batcher[_Asked, _Ranked] = Batcher(
+            self._rank,
             max_batch=settings.max_batch,
             linger_ms=settings.linger_ms,
             max_queue=settings.max_queue,
@@ -55,6 +83,8 @@ class Answers:
         (popular,) = self._recommender.recommend([Request(limit=_POPULAR)])
         looked_at: tuple[tuple[str, EventName], ...] = tuple((i, "view_item") for i in popular.item_ids[:3])
         self._recommender.recommend([Request(limit=12, recent=looked_at)])
+        if self._visits is not None:
+            self._visits.warm_up()
         self._popular = popular
 
     async def close(self) -> None:
@@ -80,20 +110,37 @@ class Answers:
             outcome = next(outcomes)
             if isinstance(outcome, Answer):
                 queue_ms, run_ms = max(queue_ms, outcome.queue_ms), max(run_ms, outcome.run_ms)
-                results.append(self._result(request, outcome.value))
+                results.append(self._result(request, outcome.value.ranking, outcome.value.degraded))
             else:
                 results.append(self._without_ranking(request, outcome, request_id))
         return results, f"queue;dur={queue_ms:.2f}, rank;dur={run_ms:.2f}"
 
-    def _submit(self, asked: RecommendationRequest) -> asyncio.Future[Answer[Ranking]]:
+    def _rank(self, asked: list[_Asked]) -> list[_Ranked | Exception]:
+        """Runs in the batcher's thread: one read of the store and one call of the recommender for all."""
+        requests, degraded = [a.request for a in asked], False
+        if self._visits is not None:
+            try:
+                visits = self._visits.read([a.visitor for a in asked])
+                # What the storefront says of the visit counts as more recent than what the store knows.
+                requests = [replace(r, recent=visit + r.recent) for r, visit in zip(requests, visits, strict=True)]
+            except StoreUnavailable:
+                degraded = True
+        rankings = self._recommender.recommend(requests)
+        told = [degraded and a.visitor is not None for a in asked] + [degraded] * (len(rankings) - len(asked))
+        # As many as the recommender gave: the batcher checks that it is one each.
+        return [r if isinstance(r, Exception) else _Ranked(r, d) for r, d in zip(rankings, told, strict=False)]
+
+    def _submit(self, asked: RecommendationRequest) -> asyncio.Future[Answer[_Ranked]]:
         try:
-            return self._batcher.submit(asked.to_request())
+            return self._batcher.submit(_Asked(asked.to_request(), asked.visitor))
         except (Overloaded, Closed) as refusal:
-            refused: asyncio.Future[Answer[Ranking]] = asyncio.get_running_loop().create_future()
+            refused: asyncio.Future[Answer[_Ranked]] = asyncio.get_running_loop().create_future()
             refused.set_exception(refusal)
             return refused
 
-    def _result(self, asked: RecommendationRequest, ranking: Ranking, failed: bool = False) -> Result:
+    def _result(
+        self, asked: RecommendationRequest, ranking: Ranking, degraded: bool = False, failed: bool = False
+    ) -> Result:
         items: list[Result] = [{"item_id": i, "rank": n} for n, i in enumerate(ranking.item_ids, 1)]
         if "score" in asked.include:
             for item, score in zip(items, ranking.scores, strict=True):
@@ -108,7 +155,7 @@ class Answers:
             "items": items,
             "strategy": ranking.strategy,
             "fallback": fallback,
-            "degraded": fallback == "ranker_error",
+            "degraded": degraded or fallback == "ranker_error",
             "segment": ranking.segment,
             "model": self._model,
         }

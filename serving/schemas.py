@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from features.events import EventName
 from models.ranking import Fallback, Request, Strategy
+from serving.event_store import Visitor
 from serving.problems import Problem
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -93,6 +94,12 @@ class RecommendationRequest(_Message):
             )
         return self
 
+    @property
+    def visitor(self) -> Visitor | None:
+        """Whose stored events belong to the request, if it says who."""
+        customer, client = _stored(self.customer_id), _stored(self.client_id)
+        return Visitor(customer, client) if customer or client else None
+
     def to_request(self) -> Request:
         """What the recommender is asked."""
         context = self.context
@@ -104,6 +111,12 @@ class RecommendationRequest(_Message):
             recent=tuple(recent),
             exclude=frozenset(self.exclude.item_ids),
         )
+
+
+def _stored(name: str | None) -> str | None:
+    """An id as events have it; None for one that no event can have."""
+    plain = (name or "").strip()
+    return plain if plain and "\0" not in plain else None
 
 
 class Envelope(_Message):

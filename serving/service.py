@@ -18,8 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import models as models  # `load` below comes from beside this file, wherever the server was started
 from features.errors import InputError
-from serving.app import BODY_WITHIN_S, create_app
+from serving.app import create_app
+from serving.bodies import BODY_WITHIN_S
 from serving.edge import Edge
+from serving.event_store import Limits, open_store
 from serving.recommendations import Answers, as_result
 from serving.settings import read_settings
 
@@ -85,7 +87,8 @@ class Usual:
         from models.recommender import load
 
         path, version = _bundle(settings.bundle)
-        self._app = create_app(load(path), settings, version)
+        store = open_store(settings.event_store_url(), Limits(keep_days=settings.event_days))
+        self._app = create_app(load(path), settings, version, store)
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from features.errors import InputError
+from features.sources.store import default_url
 
 
 class Settings(BaseSettings):
@@ -38,8 +39,23 @@ class Settings(BaseSettings):
     deadline_ms: int = Field(1000, ge=1)
     """A request that is not answered after this long gets 504."""
 
+    event_store: SecretStr | None = None
+    """Where events are kept: the path of a SQLite file, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE, which
+    servers on several machines can share. Unset: events.sqlite in `USUAL_HOME`."""
+
+    event_days: int = Field(90, ge=38)
+    """Events are removed from the store this many days after they came. At least as long as an event may be late
+    and still be known when it is sent again; export them before (`usual ingest store`)."""
+
+    visit_budget_ms: float = Field(50, gt=0)
+    """How long an answer may wait for what its visitor has just done; then it is given without."""
+
     max_body_bytes: int = Field(2_000_000, ge=1)
     """A longer request body is refused with 413, without being kept."""
+
+    def event_store_url(self) -> str:
+        """The store's address with its password: to be opened, not to be shown."""
+        return self.event_store.get_secret_value() if self.event_store else default_url()
 
 
 def read_settings() -> Settings:

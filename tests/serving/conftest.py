@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ import uvicorn
 from models.ranking import Ranking, Request
 from serving.app import create_app
 from serving.settings import Settings
+from tests.serving.databases import Postgres
 
 
 @dataclass
@@ -20,6 +22,7 @@ class FakeRecommender:
 
     catalog: int = 1000
     hook: Callable[[Sequence[Request]], None] | None = None  # called first; may block or raise
+    as_of: str = "2026-11-20T00:00:00Z"
     batches: list[list[Request]] = field(default_factory=list)
 
     def recommend(self, requests: list[Request]) -> list[Ranking]:
@@ -43,7 +46,7 @@ class FakeRecommender:
 
     @property
     def info(self) -> dict[str, object]:
-        return {"name": "usual", "as_of": "2026-11-20T00:00:00Z", "metrics": {"one_to_one.ndcg_10": 0.1}}
+        return {"name": "usual", "as_of": self.as_of, "metrics": {"one_to_one.ndcg_10": 0.1}}
 
 
 @pytest.fixture
@@ -71,7 +74,8 @@ class Server:
 def running(recommender: FakeRecommender | None = None, **settings: object) -> Iterator[Server]:
     """The application over real HTTP, on a free loopback port."""
     recommender = recommender or FakeRecommender()
-    app = create_app(recommender, Settings.model_validate(settings), version="17")
+    store = settings.pop("store", None)
+    app = create_app(recommender, Settings.model_validate(settings), version="17", store=store)  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -99,3 +103,18 @@ def serve() -> Iterator[Callable[..., Server]]:
     """`serve(recommender, **settings)`: a server of the test's own."""
     with ExitStack() as stack:
         yield lambda *args, **settings: stack.enter_context(running(*args, **settings))
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes to the event store of the checkout."""
+    monkeypatch.delenv("USUAL_EVENT_STORE", raising=False)
+    monkeypatch.setenv("USUAL_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL for all tests, which give themselves databases of their own."""
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.close()

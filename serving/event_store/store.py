@@ -1,0 +1,152 @@
+"""The event store as the server uses it: appends that share their fsync, reads with a time budget."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooLate
+from dataclasses import dataclass
+from typing import Any
+
+from features.clock import DAY
+from features.visitors import MOST_RECENT
+from serving.event_store.base import DEDUP_DAYS, Connection, Erased, Event, Link, StoreUnavailable, Touch, Visitor
+from serving.event_store.worker import Job, Worker
+
+_PURGED_AT_ONCE = 5000  # rows; appends wait meanwhile
+_PURGE_EVERY_S = 600.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a store may take: seconds a write waits, events that wait for their commit, events a commit holds, days
+    that events are kept."""
+
+    write_s: float = 2.0
+    max_waiting: int = 20_000
+    max_commit: int = 2_000
+    keep_days: int = 90
+
+
+class _Append(Job[list[bool]]):
+    def __init__(self, events: Sequence[Event]) -> None:
+        super().__init__(lambda connection: connection.insert(events, now()), len(events))
+        self.events = events
+
+
+class _Writer(Worker):
+    """While one commit is on its way to the disk the appends of the next gather: many share one fsync."""
+
+    def __init__(self, connect: Callable[[], Connection], limits: Limits) -> None:
+        self._max_commit = limits.max_commit
+        super().__init__("event store writer", connect, limits.max_waiting)
+
+    def take(self, jobs: deque[Job[Any]]) -> list[Job[Any]]:
+        taken = [jobs.popleft()]
+        size = taken[0].size
+        while (
+            jobs
+            and isinstance(taken[0], _Append)
+            and isinstance(jobs[0], _Append)
+            and size + jobs[0].size <= self._max_commit
+        ):
+            taken.append(jobs.popleft())
+            size += taken[-1].size
+        return taken
+
+    def do(self, jobs: list[Job[Any]]) -> None:
+        wanted = [job for job in jobs if not job.future.cancelled()]
+        if len(wanted) < 2:
+            super().do(wanted)
+            return
+        events = [event for job in wanted for event in job.events]  # type: ignore[attr-defined]
+        try:
+            new = self.on_connection(lambda connection: connection.insert(events, now()))
+        except StoreUnavailable as error:
+            for job in wanted:
+                job.settle(lambda error=error: _raise(error))  # type: ignore[misc]
+        except Exception:
+            super().do(wanted)  # one of them is at fault; alone, only that one fails
+        else:
+            start = 0
+            for job in wanted:
+                job.settle(lambda part=new[start : start + job.size]: part)  # type: ignore[misc]
+                start += job.size
+
+
+class EventStore:
+    """Append, read back, merge, erase. Thread-safe; opened at first use and again whenever it was away."""
+
+    def __init__(self, connect: Callable[[], Connection], limits: Limits) -> None:
+        self.limits = limits
+        self._writer = _Writer(connect, limits)
+        self._reader = Worker("event store reader", connect, max_size=4)
+        self._late: Future[list[list[Touch]]] | None = None
+        self._purged = time.monotonic() - _PURGE_EVERY_S
+
+    def append(self, events: Sequence[Event]) -> "Future[list[bool]]":
+        """Whether each event was new, once all are on disk; else the future holds StoreUnavailable."""
+        done = self._writer.submit(_Append(events))
+        if time.monotonic() > self._purged + _PURGE_EVERY_S:
+            self._purged = time.monotonic()
+            self._writer.submit(Job(self._purge))
+        return done
+
+    def visits(
+        self, visitors: Sequence[Visitor], after: int, before: int, within_s: float, most: int = MOST_RECENT
+    ) -> list[list[Touch]]:
+        """What each visitor did in after ≤ t < before (microseconds), oldest first: the last `most` rows of each.
+
+        A customer's events, and those of the client in which no customer is named; where no client is given, of
+        the clients that are this customer's alone. Raises StoreUnavailable, at the latest after `within_s`.
+        """
+        if self._late is not None and not self._late.done():
+            raise StoreUnavailable("slow")  # it still hangs; to wait again would only cost the caller its time
+        job = Job(lambda connection: connection.visits(visitors, after, before, most))
+        future = self._reader.submit(job)
+        try:
+            return future.result(within_s)
+        except TooLate:
+            self._late = None if future.cancel() else future
+            raise StoreUnavailable("slow") from None
+
+    def merge(self, client_id: str, customer_id: str) -> "Future[int]":
+        """Say that a client is a customer's from now on; 1 where that is new."""
+        return self.link([Link(now(), "merge", "", client_id, customer_id)])
+
+    def link(self, links: Sequence[Link]) -> "Future[int]":
+        """Keep ties between clients and customers for the next export; how many were new."""
+        return self._writer.submit(Job(lambda connection: connection.link(links)))
+
+    def erase(self, customer_id: str) -> "Future[Erased]":
+        """Remove what the store holds of a customer and of the clients that are theirs alone.
+
+        Of a client that others use too, what names no customer goes. Ids of events are remembered for their
+        week, as hashes, so that what is sent again within it does not come back.
+        """
+        return self._writer.submit(Job(lambda connection: connection.erase(customer_id)))
+
+    def purge(self) -> "Future[int]":
+        """Remove some of what is older than the retention, now; how many rows. It also happens by itself."""
+        return self._writer.submit(Job(self._purge))
+
+    def close(self, within_s: float = 2.0) -> None:
+        """Write what is waiting and let go of the store."""
+        self._writer.close(within_s)
+        self._reader.close(0.5)
+
+    def _purge(self, connection: Connection) -> int:
+        kept, seen = now() - self.limits.keep_days * DAY, now() - DEDUP_DAYS * DAY
+        gone = connection.purge(kept, seen, _PURGED_AT_ONCE)
+        if gone >= _PURGED_AT_ONCE:  # there is more; appends that wait come first
+            self._writer.submit(Job(self._purge))
+        return gone
+
+
+def now() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def _raise(error: Exception) -> list[bool]:
+    raise error

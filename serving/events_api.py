@@ -1,0 +1,118 @@
+"""Receiving events: `POST /v1/events`, Segment's calls, and merging and erasing customers."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict
+from functools import partial
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from pydantic_core import to_json
+
+from serving import openapi
+from serving.bodies import checked, read, read_json
+from serving.event_messages import EraseRequest, EventsEnvelope, MergeRequest, Rejected
+from serving.event_store import EventStore, StoreUnavailable
+from serving.event_store.base import Reason
+from serving.event_store.store import now
+from serving.problems import MAX_ERRORS, FieldError, ProblemError, problem
+from serving.received import Checked, check
+from serving.segment_calls import Calls, SegmentCall
+
+Result = TypeVar("Result")
+
+_WHY: dict[Reason, str] = {
+    "down": "The event store cannot be reached",
+    "slow": "The event store did not answer in time",
+    "full": "The event store has no space left",
+    "read_only": "The event store may not be written",
+    "busy": "Too many events are waiting for the event store",
+    "closed": "The server is shutting down",
+}
+
+# So many are checked while requests wait; more are, in a thread, beside them.
+_AT_ONCE = 25
+
+
+class Door:
+    """Where events come in. Without a store every answer is a 503."""
+
+    def __init__(self, store: EventStore | None) -> None:
+        self._store = store
+
+    async def events(self, request: Request) -> Response:
+        """Keep events. 202: all that were accepted are on disk."""
+        raw = (await read(request, EventsEnvelope)).events
+        found = await _beside(len(raw), partial(check, raw, now()))
+        return await self._keep(found)
+
+    async def segment(self, request: Request) -> Response:
+        """Keep what Segment's or RudderStack's calls say. 202: all that was accepted is on disk."""
+        body = checked(await read_json(request), SegmentCall)
+        alone = body.batch is None
+        raw: list[object] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
+        where = "" if alone else "/batch/{}"
+        calls = await _beside(len(raw), partial(Calls, raw, now(), where))
+        if calls.links:
+            await self._written(lambda store: store.link(calls.links))
+        return await self._keep(calls.checked, calls.repeated, calls.ignored)
+
+    async def merge(self, request: Request) -> Response:
+        """Say that a client is a customer from now on; what it did since the snapshot is then the customer's."""
+        asked = await read(request, MergeRequest)
+        new = await self._written(lambda store: store.merge(asked.client_id, asked.customer_id))
+        return _json({"changed": bool(new)})
+
+    async def erase(self, request: Request) -> Response:
+        """Remove a customer's events, and those of devices that are theirs alone."""
+        asked = await read(request, EraseRequest)
+        erased = await self._written(lambda store: store.erase(asked.customer_id))
+        return _json(asdict(erased))
+
+    async def _keep(self, found: Checked, repeated: int = 0, ignored: int | None = None) -> Response:
+        if found.rejected and not found.events and not ignored:
+            raise ProblemError(problem("invalid_request", "No event was accepted", _errors(found.rejected)))
+        new = await self._written(lambda store: store.append(found.events)) if found.events else []
+        answer: dict[str, Any] = {
+            "accepted": sum(new),
+            "duplicates": len(new) - sum(new) + repeated,
+            "rejected": [r.model_dump() for r in sorted(found.rejected, key=lambda r: r.index)],
+        }
+        return _json(answer if ignored is None else answer | {"ignored": ignored}, 202)
+
+    async def _written(self, write: Callable[[EventStore], "Future[Result]"]) -> Result:
+        """What a write gave, once it is on disk. Raises ProblemError where it did not get there in time."""
+        store = self._store
+        if store is None:
+            raise ProblemError(problem("store_unavailable", "This server keeps no events"))
+        try:
+            async with asyncio.timeout(store.limits.write_s):
+                return await asyncio.wrap_future(write(store))
+        except TimeoutError:
+            reason: Reason = "slow"
+        except StoreUnavailable as error:
+            reason = error.reason
+        detail = f"{_WHY[reason]}; nothing is acknowledged: send the same again after Retry-After seconds"
+        raise ProblemError(problem("store_unavailable", detail))
+
+
+def add_event_routes(app: FastAPI, store: EventStore | None) -> None:
+    """Give `app` the routes that write to `store`."""
+    door = Door(store)
+    app.post("/v1/events", status_code=202, **openapi.EVENTS)(door.events)
+    app.post("/v1/events/segment", status_code=202, **openapi.SEGMENT)(door.segment)
+    app.post("/v1/customers/merge", **openapi.MERGE)(door.merge)
+    app.post("/v1/customers/erase", **openapi.ERASE)(door.erase)
+
+
+async def _beside(size: int, work: Callable[[], Result]) -> Result:
+    return work() if size <= _AT_ONCE else await asyncio.to_thread(work)
+
+
+def _errors(rejected: list[Rejected]) -> list[FieldError]:
+    return [FieldError(pointer=r.pointer, detail=r.detail, code=r.code) for r in rejected[:MAX_ERRORS]]
+
+
+def _json(value: dict[str, Any], status: int = 200) -> Response:
+    return Response(to_json(value), status, media_type="application/json")

@@ -1,0 +1,31 @@
+"""Events by hand for the event store, and what is in it."""
+
+import itertools
+from typing import Any
+
+import polars as pl
+
+from features.sources import store as source
+from serving.event_store import Event
+from serving.event_store.base import COLUMNS
+from serving.received import order_of
+
+T = 1_790_000_000_000_000  # microseconds
+FOR_EVER = 100_000  # days
+_number = itertools.count()
+
+
+def event(name: str = "view_item", t: int = T, *items: str | None, **columns: Any) -> Event:
+    """One event at `t` of client d1, unless `columns` say who; one row per item, item i1 if none is given."""
+    who = {} if {"client_id", "customer_id"} & columns.keys() else {"client_id": "d1"}
+    shared = {"event_id": f"e{next(_number)}", "name": name, "timestamp": t, "received_at": t} | who | columns
+    rows = [dict.fromkeys(COLUMNS) | shared | {"item_id": item} for item in items or ("i1",)]
+    for row in rows if name in ("purchase", "refund") else []:
+        row |= {"quantity": row["quantity"] or 1.0, "price": row["price"] or 2.5}
+    values = tuple(tuple(row[c] for c in COLUMNS) for row in rows)
+    return Event(values, order_of(values))
+
+
+def everything(url: str) -> pl.DataFrame:
+    """All rows of the store at `url`, as the next training will see them."""
+    return pl.concat([part.events for part in source.read(url)])

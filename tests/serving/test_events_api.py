@@ -1,0 +1,281 @@
+"""`POST /v1/events` and its kin over HTTP, on a SQLite store; the stores themselves have tests of their own."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from features.events import EVENT_SCHEMA, ROW, TIDY_RULES, TIMESTAMP, screen
+from models.bundle import Bundle
+from models.recommender import BundleRecommender
+from serving.event_messages import EventsResponse
+from serving.event_store import EventStore, Limits, open_store
+from serving.event_store.base import COLUMNS
+from serving.event_store.store import now
+from serving.received import check
+from tests.serving.databases import Postgres
+from tests.serving.sending import ago, post, sent
+from tests.serving.stored import event, everything
+
+NOW = now()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return str(tmp_path / "events.sqlite")
+
+
+@pytest.fixture
+def store(url: str) -> EventStore:
+    return open_store(url, Limits(write_s=5))
+
+
+@pytest.fixture
+def server(serve: Callable, store: EventStore, fake: type) -> Any:
+    return serve(fake(as_of=ago(days=2)), store=store, visit_budget_ms=5000)
+
+
+def test_a_purchase_is_kept_as_the_log_has_it(server, url: str):
+    event = sent(
+        "purchase", timestamp=ago(hours=1), customer_id="u_91", session_id=" s7 ", consent=True, source="email",
+        recommendation_id="rec_1", device="mobile", country="DE",
+        params={"transaction_id": "T1", "value": 59.9, "affiliation": "unread", "items": [
+            {"item_id": "p1", "item_list_id": "home.for_you", "index": 1, "price": 29.95, "quantity": 2, "coupon": "X"},
+            {"item_id": 17, "price": 3, "currency": "usd"}]},
+    )  # fmt: skip
+    answer = post(server, event)
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "duplicates": 0, "rejected": []})
+    first, second = everything(url).sort("item_id", descending=True).rows(named=True)
+    assert datetime.now(UTC) - first.pop("received_at") < timedelta(seconds=20)
+    assert first == {
+        "event_id": event["event_id"], "name": "purchase", "timestamp": datetime.fromisoformat(event["timestamp"]),
+        "customer_id": "u_91", "client_id": "d1", "session_id": "s7", "item_id": "p1", "quantity": 2.0,
+        "price": 29.95, "currency": "EUR", "order_id": "T1", "query": None, "list_id": "home.for_you", "position": 1,
+        "recommendation_id": "rec_1", "source": "email", "device": "mobile", "country": "DE", "consent": True,
+    }  # fmt: skip
+    assert [second[c] for c in ("item_id", "quantity", "price", "currency", "list_id")] == ["17", 1.0, 3.0, "USD", None]
+
+
+def test_what_is_wrong_is_told_and_the_rest_is_kept(server, url: str):
+    def of(item: dict[str, object], name: str = "view_item") -> dict[str, Any]:
+        return sent(name, params={"items": [item]})
+
+    wrong: dict[str, tuple[object, str, str]] = {
+        "": (7, "", "bad_event"),
+        "who": (sent(client_id=None, session_id="s"), "", "no_customer_or_client"),
+        "id": ({k: v for k, v in sent().items() if k != "event_id"}, "/event_id", "missing_event_id"),
+        "typo": (sent(user="u"), "/user", "unknown_field"),
+        "currency": (sent(params={"currency": "euro"}), "/params/currency", "bad_currency"),
+        "price": (of({"item_id": "p", "price": -1}), "/params/items/0/price", "bad_price"),
+        "pieces": (of({"item_id": "p", "quantity": 0}), "/params/items/0/quantity", "bad_quantity"),
+        "no item": (sent(params={"items": []}), "/params/items", "missing_item_id"),
+        "unpaid": (of({"item_id": "p"}, name="purchase"), "/params/items/0/price", "missing_quantity_or_price"),
+        "absurd": (of({"item_id": "p", "price": 1e12, "quantity": 1e9}), "/params/items", "absurd_amount"),
+        "mail": (sent(customer_id="jane@example.org"), "/customer_id", "email_as_id"),
+        "zero byte": (sent(session_id="a\0b"), "/session_id", "bad_text"),
+        "time": (sent(timestamp="yesterday"), "/timestamp", "bad_timestamp"),
+        "number": (sent(timestamp=1700000000), "/timestamp", "bad_timestamp"),
+        "old": (sent(timestamp=ago(days=31)), "/timestamp", "too_old"),
+        "ahead": (sent(timestamp=ago(minutes=-11)), "/timestamp", "too_far_ahead"),
+        "long": (sent(session_id="x" * 257), "/session_id", "bad_session_id"),
+        "name": (sent("view item"), "/name", "bad_name"),
+    }  # fmt: skip
+    good = sent()
+    answer = post(server, *(event for event, *_ in wrong.values()), good).json()
+    EventsResponse.model_validate(answer)
+    expected = [(n, f"/events/{n}{place}", code) for n, (_, place, code) in enumerate(wrong.values())]
+    assert [(r["index"], r["pointer"], r["code"]) for r in answer["rejected"]] == expected
+    assert answer["accepted"] == 1
+    assert everything(url)["event_id"].to_list() == [good["event_id"]]
+    assert "jane" not in json.dumps(answer)
+
+
+def test_nothing_but_wrong_events_is_a_422(server):
+    answer = post(server, sent(params={"currency": "€"}), 5)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [
+        ("/events/0/params/currency", "bad_currency"), ("/events/1", "bad_event"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", [{}, {"events": []}, {"events": [{}] * 1001}, {"events": {}}, [], {"event": [{}]}])
+def test_a_body_of_another_shape(server, body: object):
+    answer = server.client.post("/v1/events", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_names_of_no_shop_are_kept_and_addresses_are_not(server, url: str):
+    search = sent("view_search_results", params={"search_term": "mail jane@example.org", "items": []})
+    assert post(server, sent("tea_brewed"), search, sent("login", params={"items": []})).json()["accepted"] == 3
+    rows = everything(url)
+    assert rows["name"].to_list() == ["tea_brewed", "search", "login"]
+    assert rows["query"].to_list() == [None, "mail [redacted]", None]
+
+
+def test_an_item_named_twice_is_one_row(server, url: str):
+    items = [
+        {"item_id": "p", "price": 3, "quantity": 1},
+        {"item_id": "q", "price": 1},
+        {"item_id": "p", "price": 6, "quantity": 2},
+    ]
+    post(server, sent("purchase", params={"items": items}))
+    assert everything(url).select("item_id", "quantity", "price").rows() == [("p", 3.0, 5.0), ("q", 1.0, 1.0)]
+
+
+def test_a_clock_that_is_ahead_keeps_its_order(server, url: str):
+    ahead = [sent("view_item", f"p{n}", timestamp=ago(seconds=-60 - n)) for n in (3, 1, 2)]
+    assert post(server, *ahead).json()["accepted"] == 3
+    rows = everything(url).sort("timestamp")
+    assert rows["item_id"].to_list() == ["p1", "p2", "p3"]
+    assert (rows["timestamp"] <= rows["received_at"]).all()
+
+
+def test_sent_again(server):
+    events = [sent(), sent("purchase", params={"transaction_id": "T1"})]
+    assert post(server, *events).json()["accepted"] == 2
+    again = [*events, sent("purchase", params={"transaction_id": "T1"}), sent()]
+    assert post(server, *again).json() == {"accepted": 1, "duplicates": 3, "rejected": []}
+
+
+_words = st.sampled_from(["", " ", "p", "jane@example.org", "x\0", "ä" * 300, None, 7, 1.5, True, [], {}])
+_numbers = st.sampled_from([None, 0, 1, -1, 2.5, 1e13, 1e12, 1e9, 1e10, "3.5", "three", True, [1]])
+_items = st.fixed_dictionaries(
+    {}, optional={"item_id": _words, "price": _numbers, "quantity": _numbers, "index": _numbers}
+)
+_params = st.fixed_dictionaries(
+    {},
+    optional={
+        "transaction_id": _words, "search_term": _words, "currency": _words,
+        "items": st.lists(_items | _words, max_size=3),
+    },
+)  # fmt: skip
+_events = st.fixed_dictionaries(
+    {"event_id": _words, "name": st.sampled_from(["view_item", "purchase", "search", "tea", "", None])},
+    optional={
+        "client_id": _words, "customer_id": _words, "timestamp": _words | st.just("2026-01-01T00:00:00Z"),
+        "consent": _words, "source": _words, "params": _params | _words, "other": _words,
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(_events | _words, max_size=5))
+def test_whatever_is_sent_what_is_kept_keeps_the_rules_of_the_log(raw: list[object]):
+    found = check(raw, NOW)
+    assert sorted([*found.index, *(r.index for r in found.rejected)]) == list(range(len(raw)))
+    assert all(re.fullmatch(r"/events/\d+(/\w+)*", r.pointer) for r in found.rejected)
+    rows = [row for event in found.events for row in event.rows]
+    if rows:
+        plain = {c: pl.Int64() if t == TIMESTAMP else t for c, t in EVENT_SCHEMA.items()}
+        frame = pl.DataFrame(rows, schema=plain, orient="row").with_columns(
+            pl.from_epoch("timestamp", "us").dt.replace_time_zone("UTC")
+        )
+        _, rejected = screen(frame.with_row_index(ROW), "http", TIDY_RULES)
+        assert rejected.is_empty(), rejected
+        assert len(rows[0]) == len(COLUMNS)
+
+
+def test_merge_and_erase(server, url: str):
+    assert post(server, sent(), sent(customer_id="u1", client_id="d2")).status_code == 202
+    merge = {"client_id": "d1", "customer_id": "u1"}
+    assert server.client.post("/v1/customers/merge", json=merge).json() == {"changed": True}
+    assert server.client.post("/v1/customers/merge", json=merge).json() == {"changed": False}
+    erased = server.client.post("/v1/customers/erase", json={"customer_id": "u1"}).json()
+    assert erased == {"events": 2, "links": 2, "clients": 2, "shared_clients": 0}
+    assert everything(url).is_empty()
+    wrong = server.client.post("/v1/customers/erase", json={"customer_id": ""})
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/customer_id")
+
+
+def test_an_acknowledged_event_changes_the_next_answer(server):
+    def recent(**visitor: str) -> list[tuple[str, str]]:
+        server.post({**visitor, "context": {"item_ids": ["shown"]}})
+        return list(server.recommender.batches[-1][0].recent)
+
+    assert recent(client_id="d1") == [("shown", "view_item")]
+    post(server, sent("view_item", "p1"))
+    post(server, sent("add_to_cart", "p2", customer_id="u1"), sent("search", params={"items": []}))
+    assert recent(client_id="d1") == [("p1", "view_item"), ("", "search"), ("shown", "view_item")]
+    touched = recent(client_id="d1", customer_id="u1")
+    assert touched[0] == ("p1", "view_item")
+    assert sorted(touched[1:3]) == [("", "search"), ("p2", "add_to_cart")]
+    assert touched[3] == ("shown", "view_item"), "what the storefront says is newest"
+    assert recent(session_id="s") == [("shown", "view_item")]
+
+
+def test_with_a_real_bundle_too(serve: Callable, store: EventStore, bundle: Bundle):
+    server = serve(BundleRecommender(bundle), store=store, visit_budget_ms=5000)
+    viewed = bundle.snapshot.items.at(np.arange(3))
+
+    def answer() -> tuple[list[str], str | None]:
+        (result,) = server.post({"client_id": "d1", "limit": 20}).json()["results"]
+        return [item["item_id"] for item in result["items"]], result["fallback"]
+
+    before = answer()
+    assert before[1] == "unknown_visitor"
+    assert post(server, *(sent("view_item", i) for i in viewed)).json()["accepted"] == 3
+    after = answer()
+    assert after[1] is None
+    assert after[0] != before[0]
+
+
+def test_events_before_the_snapshot_are_in_it_already(server):
+    post(server, sent("view_item", "old", timestamp=ago(days=2, seconds=60)), sent("view_item", "new"))
+    server.post({"client_id": "d1"})
+    assert server.recommender.batches[-1][0].recent == (("new", "view_item"),)
+
+
+def test_without_the_store_answers_go_on_and_nothing_is_acknowledged(serve: Callable, fake: type, tmp_path: Path):
+    (tmp_path / "taken").write_text("")
+    store = open_store(str(tmp_path / "taken" / "events.sqlite"), Limits(write_s=0.5))
+    server = serve(fake(), store=store)
+    (result, nobody) = server.post({"client_id": "d1"}, {"session_id": "s"}).json()["results"]
+    assert (result["degraded"], len(result["items"])) == (True, 12)
+    assert nobody["degraded"] is False
+    answer = post(server, sent())
+    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    for path, body in (("merge", {"client_id": "d", "customer_id": "u"}), ("erase", {"customer_id": "u"})):
+        assert server.client.post(f"/v1/customers/{path}", json=body).status_code == 503
+    (tmp_path / "taken").unlink()
+    time.sleep(0.3)
+    assert post(server, sent()).status_code == 202
+    assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False
+
+
+def test_a_store_that_may_not_be_written_can_still_be_read(serve: Callable, fake: type, store: EventStore, url: str):
+    store.append([event("view_item", now(), "p1")]).result(5)
+    store.close()
+    with Path(url).open("r+b") as file:
+        file.seek(18)
+        file.write(bytes([9]))  # a format that this SQLite may read and not write
+    server = serve(fake(as_of=ago(days=2)), store=open_store(url), visit_budget_ms=5000)
+    refused = post(server, sent())
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    assert "may not be written" in refused.json()["detail"]
+    assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False
+    assert server.recommender.batches[-1][0].recent == (("p1", "view_item"),)
+
+
+def test_an_id_that_no_event_can_have(serve: Callable, fake: type, postgres: Postgres):
+    server = serve(fake(), store=open_store(postgres.database()), visit_budget_ms=5000)
+    results = server.post({"client_id": "a\0b"}, {"client_id": "d1"}, {"customer_id": "'; DROP TABLE"}).json()[
+        "results"
+    ]
+    assert [(r["degraded"], len(r["items"])) for r in results] == [(False, 12)] * 3
+
+
+def test_a_server_without_a_store(serve: Callable, fake: type):
+    server = serve(fake())
+    assert post(server, sent()).status_code == 503
+    assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False

@@ -1,4 +1,7 @@
-"""Ranking in process: whole calls against the bare LightGBM prediction and ALS product inside them.
+"""Ranking in process: whole calls against the bare LightGBM prediction and matrix products inside them.
+
+The products are those of the generators, by scipy and BLAS on matrices that lie ready: ALS, the neighbours' histories,
+item to item by behaviour (twice), by orders and by content.
 
 python benchmarks/rank.py [--log LOG | --bundle DIR] [--repeat 31]
 
@@ -8,13 +11,17 @@ With USUAL_NATIVE=1 and lleaves also the compiled ranker (`models.compiled`), by
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shop
+from scipy import sparse
 
 from features.assemble import assemble
 from features.visitors import Visitors
 from models.bundle import Bundle
+from models.candidates.similar import Similar
+from models.candidates.taste import Basis, asked
 from models.ranking import Request
 from models.recommender import BundleRecommender
 from models.two_stage import propose
@@ -50,10 +57,8 @@ def main() -> None:
         candidates = shop.median_ms(proposing, args.repeat)
         predict = shop.median_ms(lambda matrix=matrix: lightgbm.predict(matrix), args.repeat)
         compiled = shop.median_ms(lambda matrix=matrix: native(matrix), args.repeat) if native else None
-        product = shop.median_ms(
-            lambda visitors=visitors: bundle.generators.als.scores(bundle.snapshot, visitors),
-            args.repeat,
-        )
+        ready = factors(bundle, visitors)
+        product = shop.median_ms(lambda ready=ready: [left @ right for left, right in ready], args.repeat)
         limit = (compiled or predict) + product
         rows.append(
             [
@@ -70,11 +75,32 @@ def main() -> None:
     )
     shop.table(
         [
-            *("visitors", "candidates each", "whole ms", "propose ms", "LightGBM ms", "compiled ms", "ALS ms"),
+            *("visitors", "candidates each", "whole ms", "propose ms", "LightGBM ms", "compiled ms", "products ms"),
             *("× limit", "visitors/s"),
         ],
         rows,
     )
+
+
+def factors(bundle: Bundle, visitors: Visitors) -> list[tuple[Any, Any]]:
+    """Left and right factor of each product that the visitors' candidates take."""
+    g, s = bundle.generators, bundle.snapshot
+    n, items = len(visitors), len(s.items)
+    pairs: list[tuple[Any, Any]] = [(g.als.customers[visitors.customers], g.als.items.T)]
+    bases: tuple[tuple[Basis, Similar], ...] = (
+        ("history", g.item_knn.similar),
+        ("last_baskets", g.item_knn.similar),
+        ("last_baskets", g.covisit.orders),
+        ("history", g.content.similar),
+    )
+    for basis, similar in bases:
+        query, item, weight = asked(s, visitors, basis)
+        pairs.append((sparse.csr_matrix((weight, (query, item)), shape=(n, items)), similar.matrix))
+    customers = len(s.customers)
+    alike = g.neighbours.data, g.neighbours.indices, g.neighbours.indptr
+    bought = s.history.column("bought_by_basket"), s.history.items, s.history.indptr
+    left = sparse.csr_matrix(alike, shape=(customers, customers))[visitors.customers]
+    return [*pairs, (left, sparse.csr_matrix(bought, shape=(customers, items)))]
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ class Ids:
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
         """int64[len(ids)]: the position of each id, -1 where it is not known."""
+        if len(distinct := list(dict.fromkeys(ids))) < len(ids):  # the columns of a log repeat their ids
+            place = dict(zip(distinct, self.find(distinct).tolist(), strict=True))
+            return np.fromiter(map(place.__getitem__, ids), np.int64, len(ids))
         found = np.full(len(ids), -1, np.int64)
         if not len(self) or not len(ids):
             return found

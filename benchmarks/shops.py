@@ -1,0 +1,100 @@
+"""The default recipe on simulated shops of several kinds: against the best simple method, each generator, the oracle.
+
+python benchmarks/shops.py [--shops general grocery fashion longtail] [--customers 3000]
+
+The model is trained on all but the last 28 days, which it is measured on.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import shop
+
+from features.clock import DAY, micros
+from features.ingest import ingest
+from features.log import EventLog
+from features.snapshot import Snapshot
+from features.sources import read
+from features.sources.simulated_config import configured
+from features.sources.simulated_truth import Truth, write_truth
+from models.candidates.generators import GENERATORS, GeneratorName, Generators
+from training import queries, recipe
+from training.breakdown import baseline_columns, mean, oracle_share, over_best_baseline
+from training.evaluate import Evaluation
+from training.metrics import lists, ndcg_at_10
+from training.queries import Queries
+from training.replay import measure, refreshed
+from training.train import train
+
+KINDS = ("general", "grocery", "fashion", "longtail")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shops", nargs="+", default=KINDS, choices=[*KINDS, "wholesale"])
+    parser.add_argument("--customers", type=int, default=3000)
+    args = parser.parse_args()
+    rows = []
+    for kind in args.shops:
+        with tempfile.TemporaryDirectory() as scratch:
+            rows += compared(kind, args.customers, Path(scratch))
+    shop.table(
+        ["shop", "recommender", "queries", "NDCG@10", "best simple method", "ahead by", "95% interval",
+         "best generator alone", "of the oracle's"],
+        rows,
+    )  # fmt: skip
+
+
+def compared(kind: str, customers: int, scratch: Path) -> list[list[str]]:
+    """A row per recommender, and one of the visits from their third event on."""
+    config = configured(kind, {"customers": customers, "seed": 11})
+    log = ingest(read("simulated", config=config), scratch / "log").log
+    write_truth(config, scratch / "truth")
+    settings = recipe.load()
+    start, end = micros(log.last) + 1 - settings.horizon_days * DAY, micros(log.last) + 1
+    bundle = refreshed(train(log, settings, start).bundle, log, start)
+    evaluations = measure(bundle, log, start, end, settings, truth=Truth.load(scratch / "truth"))
+    asked = queries.after(log.scan(), bundle.snapshot, end, settings)
+    rows = []
+    for name, evaluation in evaluations.items():
+        table = evaluation.queries
+        alone = {g: alone_at_10(g, bundle.generators, bundle.snapshot, asked[name]) for g in GENERATORS}
+        rows.append(row(kind, name, evaluation, alone, np.ones(table.height, bool)))
+        if name == "predictive":
+            late = (table["visit_events"] == "3_plus").to_numpy()
+            rows.append(row(kind, "… from the third event", evaluation, alone, late))
+    print(f"{kind}: {log_size(log)}", flush=True)
+    return rows
+
+
+def row(
+    kind: str, name: str, evaluation: Evaluation, alone: dict[GeneratorName, np.ndarray], part: np.ndarray
+) -> list[str]:
+    table = evaluation.queries.filter(part)
+    best, ahead, low, high = over_best_baseline(table)
+    theirs = mean(table[baseline_columns(table, "ndcg_at_10")[best]])
+    generator = max(alone, key=lambda g: float(alone[g][part].mean()))
+    return [
+        kind, name, f"{table.height:,}", f"{mean(table['ndcg_at_10']):.4f}", f"{best} {theirs:.4f}", f"{ahead:+.4f}",
+        f"{low:+.4f} to {high:+.4f}", f"{generator} {alone[generator][part].mean():.4f}", f"{oracle_share(table):.0%}",
+    ]  # fmt: skip
+
+
+def alone_at_10(name: GeneratorName, generators: Generators, snapshot: Snapshot, asked: Queries) -> np.ndarray:
+    """float64[queries]: NDCG@10 of one generator's own list."""
+    said = generators.scores(name, snapshot, asked.visitors)
+    query, item = said.top(10)
+    order = np.lexsort((item, -said.at(query, item), query))
+    query, item = query[order], item[order]
+    hits = lists(query, asked.labels(query, item, len(snapshot.items)) > 0, len(asked), False)
+    return ndcg_at_10(hits, np.bincount(asked.query, minlength=len(asked)))
+
+
+def log_size(log: EventLog) -> str:
+    return f"{log.info['rows']:,} events"
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,7 @@ ui: $(READY)
 	$(BIN)/usual ui
 
 bench: $(READY)
-	for script in simulator ingest features lifetime train rank serve; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in simulator ingest features lifetime train shops rank serve event_store; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

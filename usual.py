@@ -387,7 +387,7 @@ def explain(
     request = Request(k, customer, tuple((i, "view_item") for i in viewed or ()))
     explanation = why(BundleRecommender(registry.bundle(model, config.load())), request, item or ())
     if viewed and not explanation.visit:
-        say("--viewed changes nothing: a customer with a history is ranked by that alone")
+        say("--viewed changes nothing: this model has no ranker for customers with history inside a visit")
     answer(explanation.as_dict(titles=titles), as_json, explanation.text(titles=titles, features=bool(item)))
 
 

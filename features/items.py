@@ -133,16 +133,18 @@ def items(
 
 
 def without_events(catalog: pl.DataFrame, met: pl.DataFrame, as_of: int) -> pl.DataFrame:
-    """The catalog's items that were on sale before `as_of` and that no event has met: rows as those of `met`.
+    """A given catalog's items that were on sale before `as_of` and that no event has met: rows as those of `met`.
 
-    Nothing was counted of them, shares are what smoothing starts from, and the price is the catalog's. An item of
-    which the catalog does not say since when it is there is left out: it may be of the future.
+    Nothing was counted of them and shares are what smoothing starts from. What events alone say of an item is of the
+    future here, its price too, which is therefore not known; and so may be an item of which the catalog does not say
+    since when it is there.
     """
     nothing = {c.name: pl.lit(0.0) for c in COLUMNS if c.unit in ("customers", "events") or c.name == "active_days_28d"}
     nothing |= {name: pl.lit(1.0) for name in ("trend", "trend_90d", "view_trend")}
-    nothing |= {"repeat_share": pl.lit(0.1), "refund_share": pl.lit(0.0), "price": pl.col("price")}
+    nothing |= {"repeat_share": pl.lit(0.1), "refund_share": pl.lit(0.0)}
     nothing["age_days"] = (pl.lit(as_of) - pl.col("first_seen").dt.timestamp("us")) / DAY
-    rows = catalog.filter(pl.col("first_seen") < moment(as_of)).join(met, on="item_id", how="anti")
+    given = pl.col("updated_at").is_null() & (pl.col("first_seen") < moment(as_of))
+    rows = catalog.filter(given).join(met, on="item_id", how="anti")
     values = (nothing.get(name, pl.lit(None)).cast(met.schema[name]).alias(name) for name in names(COLUMNS))
     return rows.select("item_id", *values)
 

@@ -37,6 +37,7 @@ log = logging.getLogger("usual.models")
 PROBES = 4096  # rows that must score alike
 _PIECE = 4096  # rows converted to float64 at once: 4 MB
 _ALONE = 512  # rows for which a second thread costs more than it brings
+_KEPT_S = 30 * 86_400  # what was not used for so long is deleted
 _SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-35, -1e-35, 1e-45, 3.4e38, -3.4e38], np.float32)
 
 
@@ -97,7 +98,7 @@ _KEYS = ("feature_names=", "split_feature=", "threshold=")
 
 
 def _compile(text: str, trees: int) -> Predict:
-    """lleaves's model of `text`, from USUAL_HOME/cache/native if it is there."""
+    """lleaves's model of `text`, from USUAL_HOME/cache/native if it is there; what has long not been used goes."""
     import lleaves
 
     folder = home() / "cache" / "native"
@@ -113,8 +114,13 @@ def _compile(text: str, trees: int) -> Predict:
         model = lleaves.Model(source)
         code = kept or Path(scratch) / "ranker.o"
         model.compile(cache=code, **options)
-        if not kept:
+        if kept:
+            kept.touch()  # used just now
+        else:
             code.replace(folder / f"{key}-{_digest(code)}.o")
+    for file in folder.glob("*.o"):
+        if time.time() - file.stat().st_mtime > _KEPT_S:
+            file.unlink(missing_ok=True)
 
     def predict(matrix: np.ndarray) -> np.ndarray:
         out = np.empty(len(matrix))

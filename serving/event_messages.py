@@ -58,7 +58,10 @@ def _instant(value: object) -> object:
 
 
 def _zoned(value: datetime) -> datetime:
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:
+        raise PydanticCustomError("timestamp", "In UTC this is no time of the years 1 to 9999") from None
 
 
 def _as_text(value: object) -> object:
@@ -67,7 +70,7 @@ def _as_text(value: object) -> object:
 
 
 # Spaces around a text mean nothing, and a text of nothing else is none: GA4's tags send "" for what is not there.
-_LENGTH = 256
+LENGTH, QUERY_LENGTH = 256, 1000
 
 
 def _text(length: int, **more: int) -> Any:
@@ -75,17 +78,17 @@ def _text(length: int, **more: int) -> Any:
 
 
 def _id_schema(**more: int) -> WithJsonSchema:
-    return WithJsonSchema({"type": ["string", "integer"], "maxLength": _LENGTH, **more}, mode="validation")
+    return WithJsonSchema({"type": ["string", "integer"], "maxLength": LENGTH, **more}, mode="validation")
 
 
-_Text = Annotated[str, _text(_LENGTH), AfterValidator(_plain)]
-_Query = Annotated[str, _text(1000), AfterValidator(_plain)]
+_Text = Annotated[str, _text(LENGTH), AfterValidator(_plain)]
+_Query = Annotated[str, _text(QUERY_LENGTH), AfterValidator(_plain)]
 _Id = Annotated[
-    str, _text(_LENGTH), BeforeValidator(_as_text), AfterValidator(_plain), AfterValidator(_no_address), _id_schema()
+    str, _text(LENGTH), BeforeValidator(_as_text), AfterValidator(_plain), AfterValidator(_no_address), _id_schema()
 ]
 _Required = Annotated[
     str,
-    _text(_LENGTH, min_length=1),
+    _text(LENGTH, min_length=1),
     BeforeValidator(_as_text),
     AfterValidator(_plain),
     AfterValidator(_no_address),

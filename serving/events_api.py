@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from serving import openapi
 from serving.bodies import checked, read, read_json
 from serving.event_messages import EraseRequest, EventsEnvelope, MergeRequest, Rejected
-from serving.event_store import EventStore, StoreUnavailable
+from serving.event_store import EventStore, StoreUnavailable, Unstorable
 from serving.event_store.base import Reason
 from serving.event_store.store import now
 from serving.problems import MAX_ERRORS, FieldError, ProblemError, problem
@@ -51,7 +51,7 @@ class Door:
         """Keep what Segment's or RudderStack's calls say. 202: all that was accepted is on disk."""
         body = checked(await read_json(request), SegmentCall)
         alone = body.batch is None
-        raw: list[object] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
+        raw: list[dict[str, Any]] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
         where = "" if alone else "/batch/{}"
         calls = await _beside(len(raw), partial(Calls, raw, now(), where))
         if calls.links:
@@ -93,6 +93,9 @@ class Door:
             reason: Reason = "slow"
         except StoreUnavailable as error:
             reason = error.reason
+        except Unstorable:  # what is known to be so is rejected before
+            detail = "The event store cannot hold a value of the body; nothing of it is kept"
+            raise ProblemError(problem("invalid_request", detail)) from None
         detail = f"{_WHY[reason]}; nothing is acknowledged: send the same again after Retry-After seconds"
         raise ProblemError(problem("store_unavailable", detail))
 

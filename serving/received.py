@@ -30,10 +30,9 @@ WHEN = {
 
 @dataclass
 class Checked:
-    """Events to be stored, each with its index in the body, and those that are not."""
+    """Events to be stored, and those that are not."""
 
     events: list[Event] = field(default_factory=list)
-    index: list[int] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
 
@@ -46,7 +45,7 @@ class _Refused(Exception):
 def check(raw: Sequence[object], now: int, where: str = "/events/{}") -> Checked:
     """`raw` as events received at `now` (microseconds); `where` is the JSON pointer of an event in the body."""
     checked = Checked()
-    asked: list[tuple[int, ReceivedEvent]] = []
+    asked: list[ReceivedEvent] = []
     for index, value in enumerate(raw):
         try:
             event = ReceivedEvent.model_validate(value)
@@ -59,14 +58,12 @@ def check(raw: Sequence[object], now: int, where: str = "/events/{}") -> Checked
         except _Refused as error:
             refused = error
         else:
-            asked.append((index, event))
+            asked.append(event)
             continue
         pointer = where.format(index) + pointer_to(refused.place)
         checked.rejected.append(Rejected(index=index, pointer=pointer, code=refused.code, detail=refused.detail))
-    times = clamped([micros(e.timestamp) if e.timestamp else now for _, e in asked], now)
-    for (index, event), t in zip(asked, times, strict=True):
-        checked.events.append(_event(event, t, now))
-        checked.index.append(index)
+    times = clamped([micros(e.timestamp) if e.timestamp else now for e in asked], now)
+    checked.events += [_event(event, t, now) for event, t in zip(asked, times, strict=True)]
     return checked
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from features import clock
 from features.events import EventName
-from models.ranking import Ranking, Recommender, Request
+from models.ranking import Ranking, Recommender, Request, Seen
 from serving.batcher import Answer, Batcher, Closed, DeadlineExceeded, Overloaded
 from serving.event_store import EventStore, StoreUnavailable, Visitor
 from serving.problems import Code, FieldError, Problem, as_dict, field_errors, log_failure, problem
@@ -121,8 +121,7 @@ class Answers:
         if self._visits is not None:
             try:
                 visits = self._visits.read([a.visitor for a in asked])
-                # What the storefront says of the visit counts as more recent than what the store knows.
-                requests = [replace(r, recent=visit + r.recent) for r, visit in zip(requests, visits, strict=True)]
+                requests = [_with(visit, request) for request, visit in zip(requests, visits, strict=True)]
             except StoreUnavailable:
                 degraded = True
         rankings = self._recommender.recommend(requests)
@@ -170,6 +169,16 @@ class Answers:
             if keep:
                 return self._result(asked, _only(popular, keep), failed=True)
         return problem("internal_error", "The ranking failed")
+
+
+def _with(visit: tuple[Seen, ...], request: Request) -> Request:
+    """`request` with the stored visit before what the storefront says of it, which counts as more recent.
+
+    What both say counts once, as in training: an item that the visit viewed is not viewed again by being named,
+    and is put into the cart by it if the visit has not done so.
+    """
+    stored = {(event.item_id, event.name) for event in visit}
+    return replace(request, recent=visit + tuple(e for e in request.recent if (e[0], e[1]) not in stored))
 
 
 def _only(ranking: Ranking, keep: list[int]) -> Ranking:

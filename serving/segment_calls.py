@@ -1,18 +1,17 @@
 """Segment's and RudderStack's calls over HTTP: the mapping is that of the source `segment`."""
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.errors import InputError
-from features.events import TIMESTAMP
+from features.events import EVENT_SCHEMA, TIMESTAMP
 from features.sources import segment, tokens
 from features.sources.store import COLUMNS, LINK_COLUMNS
-from serving.event_messages import MAX_EVENTS, Rejected
+from serving.event_messages import LENGTH, MAX_EVENTS, QUERY_LENGTH, Rejected
 from serving.event_store.base import AT, Event, Link, Row
 from serving.received import WHEN, Checked, clamped, order_of, outside
 
@@ -23,7 +22,11 @@ _DETAIL = {
     "missing_quantity_or_price": "Orders and refunds need a price for each product",
     "no_customer_or_client": "Give userId or anonymousId",
     "bad_timestamp": "Give timestamp as an ISO 8601 time",
+    "bad_text": "A text must not contain the character U+0000",
 }
+_TEXTS = [c for c, t in EVENT_SCHEMA.items() if t in (pl.String, pl.Categorical)]
+_LENGTHS = {c: QUERY_LENGTH if c == "query" else LENGTH for c in (*_TEXTS, "previous_id", "token")}
+_DETAIL |= {f"bad_{column}": f"This text may have up to {length} characters" for column, length in _LENGTHS.items()}
 _IGNORED = "not_a_shop_event"
 
 
@@ -53,22 +56,29 @@ class SegmentCall(BaseModel):
 class Calls:
     """Calls as events to be stored, with what they say of who is who."""
 
-    def __init__(self, calls: Sequence[object], now: int, where: str) -> None:
-        written = [_with_id(call) for call in calls]
-        ids = [str(call["messageId"]).strip() for call in written]
-        parsed = segment.calls([json.dumps(call) for call in _without_secrets(written)], "http")
-        self.links = _links(parsed.links)
-        index = {key: n for n, key in reversed(list(enumerate(ids)))}
-        self.repeated = len(ids) - len(index)
-        self.checked = Checked()
+    def __init__(self, calls: Sequence[dict[str, Any]], now: int, where: str) -> None:
+        written = [json.dumps(call) for call in _without_secrets([_without_number(call) for call in calls])]
+        parsed, ids = segment.calls(written, "http")
+        self._where, self.checked = where, Checked()
+        self._wrong = set[int]()
+        for n, who in enumerate(ids.select("client_id", "customer_id", "previous_id").iter_rows(named=True)):
+            if fault := _unkeepable(who):
+                self._reject(n, fault)
+        self.links = [link for link in _links(parsed.links) if not _unkeepable(link._asdict())]
         reasons = parsed.rejected.select("row", "reason").unique(maintain_order=True).rows()
+        reasons = [(n, reason) for n, reason in reasons if n not in self._wrong]
         self.ignored = sum(reason == _IGNORED for _, reason in reasons)
         for n, reason in reasons:
             if reason != _IGNORED:
-                self._reject(n, reason, where)
-        self._keep(parsed.events, index, now, where)
+                self._reject(n, reason)
+        keys = ids["event_id"].to_list()
+        whole = sorted(set(range(len(keys))) - self._wrong - {n for n, _ in reasons})
+        index = {keys[n]: n for n in reversed(whole)}
+        self.repeated = len(whole) - len(index)
+        # A call that is wrong in part, in some of its products, is kept in part.
+        self._keep(parsed.events, {key: n for n, key in enumerate(keys)} | index, now)
 
-    def _keep(self, events: pl.DataFrame, index: dict[str, int], now: int, where: str) -> None:
+    def _keep(self, events: pl.DataFrame, index: Mapping[str, int], now: int) -> None:
         # Our clock says when it came; what Segment's said is not what retention goes by.
         texts = [c for c, t in events.schema.items() if t == pl.Categorical]
         plain = events.with_columns(
@@ -77,33 +87,41 @@ class Calls:
         found: dict[str, dict[object, Row]] = {}
         for row in plain.select(COLUMNS).iter_rows():
             found.setdefault(str(row[AT["event_id"]]), {}).setdefault(row[AT["item_id"]], row)
-        taken: list[tuple[int, int, list[Row]]] = []
+        taken: list[tuple[int, list[Row]]] = []
         at = AT["timestamp"]
         for key, of_items in found.items():
             rows = list(of_items.values())
             t = int(rows[0][at] or 0)
-            if fault := outside(t, now):
-                self._reject(index[key], fault, where)
+            faults = (_unkeepable({column: row[AT[column]] for column in _TEXTS}) for row in rows)
+            if fault := next(filter(None, faults), None) or outside(t, now):
+                if index[key] not in self._wrong:
+                    self._reject(index[key], fault)
             else:
-                taken.append((index[key], t, rows))
-        for (n, _, rows), t in zip(taken, clamped([t for _, t, _ in taken], now), strict=True):
+                taken.append((t, rows))
+        for (_, rows), t in zip(taken, clamped([t for t, _ in taken], now), strict=True):
             kept = tuple((*row[:at], t, *row[at + 1 :]) for row in rows)
             self.checked.events.append(Event(kept, order_of(kept)))
-            self.checked.index.append(n)
 
-    def _reject(self, index: int, reason: str, where: str) -> None:
+    def _reject(self, index: int, reason: str) -> None:
         detail = _DETAIL.get(reason) or WHEN.get(reason) or "The call breaks this rule of the event log"
-        rejected = Rejected(index=index, pointer=where.format(index), code=reason, detail=detail)
+        rejected = Rejected(index=index, pointer=self._where.format(index), code=reason, detail=detail)
         self.checked.rejected.append(rejected)
+        self._wrong.add(index)
 
 
-def _with_id(call: object) -> dict[str, Any]:
-    """A call that has no messageId is known by what it says, also when it is sent again."""
-    fields: dict[str, Any] = dict(call) if isinstance(call, dict) else {}
-    if not str(fields.get("messageId") or "").strip():
-        said = json.dumps({k: v for k, v in fields.items() if k not in ("sentAt", "receivedAt")}, sort_keys=True)
-        fields["messageId"] = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
-    return fields
+def _unkeepable(texts: Mapping[str, object]) -> str | None:
+    """Why one of these columns of the log or its links cannot be kept: what `POST /v1/events` refuses too."""
+    for column, text in texts.items():
+        if isinstance(text, str) and "\0" in text:
+            return "bad_text"
+        if isinstance(text, str) and len(text) > _LENGTHS.get(column, LENGTH):
+            return f"bad_{column}"
+    return None
+
+
+def _without_number(call: dict[str, Any]) -> dict[str, Any]:
+    """Without a messageId that is no text: as one that has none, the call is known by what it says."""
+    return call if isinstance(call.get("messageId"), str) else {k: v for k, v in call.items() if k != "messageId"}
 
 
 def _without_secrets(calls: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

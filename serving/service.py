@@ -31,8 +31,9 @@ MODEL_ALIAS = "usual-bundle"
 settings = read_settings()
 
 # BentoML keeps a timer per request for this long, answered or not, so it is short; and it ends requests
-# without a problem document, so our own limits on reading and ranking come first.
-_TIMEOUT_S = settings.deadline_ms / 1000 + BODY_WITHIN_S + 1
+# without a problem document, so our own limits come first: on reading a body, then on ranking, or on writing
+# to the event store, which Segment's calls do twice.
+_TIMEOUT_S = BODY_WITHIN_S + max(settings.deadline_ms / 1000, 2 * Limits().write_s) + 1
 
 
 class _Mounted:

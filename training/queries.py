@@ -43,6 +43,17 @@ class Queries:
     def __len__(self) -> int:
         return len(self.visitors)
 
+    def some(self, most: int) -> "Queries":
+        """At most so many of them, spread evenly."""
+        if len(self) <= most:
+            return self
+        keep = np.linspace(0, len(self) - 1, most).astype(np.int64)
+        place = np.full(len(self), -1)
+        place[keep] = np.arange(most)
+        rows = place[self.query] >= 0
+        about = None if self.about is None else self.about[keep]
+        return Queries(self.visitors.only(keep), place[self.query[rows]], self.item[rows], self.grade[rows], about)
+
     def labels(self, query: np.ndarray, item: np.ndarray, items: int) -> np.ndarray:
         """int64[n]: the grade of each (query, item), 0 where it is not relevant."""
         if not len(self.query):

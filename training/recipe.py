@@ -29,6 +29,8 @@ class Recipe(BaseModel):
     """Visits this long after a boundary are training queries of the predictive recommender."""
     negatives_per_query: PositiveInt
     """Most candidates without a positive label kept for one query."""
+    queries_per_boundary: PositiveInt
+    """Most queries of one boundary that a ranker learns from; what is held out is measured on all."""
     visits_per_boundary: PositiveInt
     """Most visits taken as queries after one boundary."""
     seed: NonNegativeInt

@@ -90,7 +90,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         holdout = holdout or point
         pasts.append(Past.of(point.snapshot, recipe.seed))
         for name, made in parts.items():
-            made.append(examples(point, point.asked[name], recipe.of(name), recipe))
+            made.append(examples(point, point.asked[name].some(recipe.queries_per_boundary), recipe.of(name), recipe))
     assert holdout is not None  # noqa: S101  points is never empty
 
     before_holdout = [at <= holdout.at - horizon for at in points]

@@ -85,12 +85,26 @@ def read(paths: Sequence[Path], rows: int = tables.BATCH) -> Iterator[Parsed]:
             yield _parse(lines, offset, path.name)
 
 
-def calls(lines: list[str], source: str) -> Parsed:
-    """What calls that came over HTTP say, one JSON object each, numbered from 0. Errors as for `read`."""
-    return _parse(json_lines.parse(lines, SCHEMA), 0, source)
+def calls(lines: list[str], source: str) -> tuple[Parsed, pl.DataFrame]:
+    """What calls that came over HTTP say, one JSON object each, numbered from 0, and one row for each with the ids it
+    was read with: event_id (null where it is no shop's event), client_id, customer_id, previous_id.
+
+    Errors as for `read`.
+    """
+    named = _named(json_lines.parse(lines, SCHEMA), 0)
+    events = _events(_of_shops(named))
+    ids = named.select(ROW, client_id=said("anonymousId"), customer_id=said("userId"), previous_id=_previous())
+    ids = ids.join(events.select(ROW, "event_id"), on=ROW, how="left", maintain_order="left")
+    return _parsed(named, events, 0, source), ids.drop(ROW)
 
 
 def _parse(lines: pl.DataFrame, offset: int, source: str) -> Parsed:
+    named = _named(lines, offset)
+    return _parsed(named, _events(_of_shops(named)), offset, source)
+
+
+def _named(lines: pl.DataFrame, offset: int) -> pl.DataFrame:
+    """`lines` with `ROW`, the event's name, `FOREIGN`, and when and what kind of call it was as _at and _kind."""
     event = said("event")
     kind = pl.coalesce(said("type").str.to_lowercase(), pl.when(event.is_not_null()).then(pl.lit("track")))
     name = (
@@ -101,15 +115,22 @@ def _parse(lines: pl.DataFrame, offset: int, source: str) -> Parsed:
         (kind != "track") | event.is_not_null()
     )
     called = pl.coalesce(pl.when(kind == "track").then(event), kind, pl.lit("?"))
-    lines = lines.with_columns(kind.alias("_kind"), name.alias("name")).with_columns(
+    return lines.with_columns(kind.alias("_kind"), name.alias("name")).with_columns(
         pl.when(pl.col("name").is_null() & known.fill_null(False)).then(called).alias(FOREIGN),
         pl.coalesce(
             times.parse(lines["timestamp"]), times.parse(lines["originalTimestamp"]), times.parse(lines["receivedAt"])
         ).alias("_at"),
     ).with_row_index(ROW, offset=offset)  # fmt: skip
-    shop = lines[FOREIGN].is_null()
-    rows = _items(_events(lines.filter(shop)))
-    rows = pl.concat([rows, lines.filter(~shop).select(ROW, FOREIGN)], how="diagonal").sort(ROW, maintain_order=True)
+
+
+def _of_shops(named: pl.DataFrame) -> pl.DataFrame:
+    return named.filter(pl.col(FOREIGN).is_null())
+
+
+def _parsed(lines: pl.DataFrame, events: pl.DataFrame, offset: int, source: str) -> Parsed:
+    """`lines` as `_named` gives them; `events` are those of shops."""
+    rows, foreign = _items(events), lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
+    rows = pl.concat([rows, foreign], how="diagonal").sort(ROW, maintain_order=True)
     rules = tuple(
         Rule(f"bad_{c}", pl.col(f"_{c}").is_not_null() & pl.col(c).is_null()) for c in ("quantity", "price", "position")
     )
@@ -186,6 +207,10 @@ def _items(events: pl.DataFrame) -> pl.DataFrame:
     ).drop("_product", "_currency", "properties")
 
 
+def _previous() -> pl.Expr:
+    return pl.when(pl.col("_kind") == "alias").then(said("previousId"))
+
+
 def _links(lines: pl.DataFrame) -> pl.DataFrame:
     seen = lines.select(
         timestamp="_at", customer_id=said("userId"), client_id=said("anonymousId"),
@@ -194,7 +219,7 @@ def _links(lines: pl.DataFrame) -> pl.DataFrame:
             said(pl.col("context").struct.field("traits").struct.field("email")),
             said(pl.col("properties").struct.field("email")),
         ),
-        previous=pl.when(pl.col("_kind") == "alias").then(said("previousId")),
+        previous=_previous(),
         _consent=_consent(),
     ).filter(pl.col("timestamp").is_not_null(), pl.col("_consent").ne_missing(False))  # fmt: skip
     named = ~(tokens.is_address("customer_id") | tokens.is_address("client_id"))

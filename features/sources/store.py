@@ -29,6 +29,7 @@ BATCH = 100_000  # rows; they come as objects, of which a row has one per column
 EVENTS, LINKS = "usual_events", "usual_links"
 COLUMNS, LINK_COLUMNS = tuple(EVENT_SCHEMA), tuple(LINK_SCHEMA)
 SEEN_TOGETHER = "event"  # kind of a link that an event with both ids made; the event says as much to the log
+REFUSED = "refused"  # the same of events that consent was refused for: ties nobody, and erasing finds devices by it
 
 Select = Callable[[str, Sequence[str]], Iterator[list[tuple[Any, ...]]]]
 
@@ -77,7 +78,7 @@ def _parsed(fetched: list[tuple[Any, ...]], offset: int, links: pl.DataFrame) ->
 def _links(select: Select) -> pl.DataFrame:
     rows = [row for part in select(LINKS, LINK_COLUMNS) for row in part]
     plain = {c: pl.Int64() if t == TIMESTAMP else pl.String() for c, t in LINK_SCHEMA.items()}
-    links = pl.DataFrame(rows, schema=plain, orient="row").filter(pl.col("kind") != SEEN_TOGETHER)
+    links = pl.DataFrame(rows, schema=plain, orient="row").filter(~pl.col("kind").is_in([SEEN_TOGETHER, REFUSED]))
     texts = [c for c in LINK_COLUMNS if LINK_SCHEMA[c] == pl.String()]
     said = links.with_columns(pl.when(pl.col(c) != "").then(c).alias(c) for c in texts)
     return conform(said.with_columns(pl.from_epoch("at", "us").cast(TIMESTAMP)), LINK_SCHEMA)

@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from scipy import sparse
 
-from features.history import Histories
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
@@ -35,22 +34,26 @@ class NeighboursConfig(BaseModel):
 class Neighbours:
     """CSR over customers: each one's neighbours and their weights, which add up to 1.
 
-    They follow from the snapshot alone and are found anew for another one.
+    `strength` float32[pairs of the history]: what each item weighs in its customer's vector. All follow from the
+    snapshot alone and are found anew for another one.
     """
 
     indptr: np.ndarray
     indices: np.ndarray
     data: np.ndarray
+    strength: np.ndarray
     neighbours: int
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: NeighboursConfig) -> "Neighbours":
-        customers = unit_rows(_vectors(snapshot)).astype(np.float64)
-        alike = others(nearest(customers.T, config.neighbours))
+        h = snapshot.history
+        strength: np.ndarray = h.column("bought_by_basket") + taste(h)
+        vectors = sparse.csr_matrix((strength, h.items, h.indptr), shape=(len(snapshot.customers), len(snapshot.items)))
+        alike = others(nearest(unit_rows(vectors).astype(np.float64).T, config.neighbours))
         total = np.asarray(alike.sum(axis=1)).ravel()
         alike = (sparse.diags(1 / np.maximum(total, 1e-9)) @ alike).tocsr()
         indptr, indices = alike.indptr.astype(np.int64), alike.indices.astype(np.int32)
-        return cls(indptr, indices, alike.data.astype(np.float32), config.neighbours)
+        return cls(indptr, indices, alike.data.astype(np.float32), strength, config.neighbours)
 
     def onto(self, snapshot: Snapshot) -> "Neighbours":
         return Neighbours.fit(snapshot, NeighboursConfig(neighbours=self.neighbours))
@@ -61,28 +64,17 @@ class Neighbours:
         own = np.where(known, visitors.customers, 0)
         sizes = self.indptr[own + known] - self.indptr[own]
         place = ranges(self.indptr[own], sizes)
-        alike, row = np.unique(self.indices[place], return_inverse=True)  # whom several have in common is read once
-        of, position = h.gather(alike)
-        taken = np.searchsorted(of, np.arange(len(alike) + 1)), h.items[position], _strength(h, position)
         query = np.repeat(np.arange(len(visitors)), sizes)
-        return Sparse.product(query, row, self.data[place], taken, len(visitors), len(snapshot.items))
+        vectors = h.indptr, h.items, self.strength
+        alike = self.indices[place]
+        return Sparse.product(query, alike, self.data[place], vectors, len(visitors), len(snapshot.items))
 
     def arrays(self) -> Arrays:
         settings = np.array([self.neighbours])
-        return {"indptr": self.indptr, "indices": self.indices, "data": self.data, "settings": settings}
+        parts = {"indptr": self.indptr, "indices": self.indices, "data": self.data, "strength": self.strength}
+        return {**parts, "settings": settings}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Neighbours":
-        return cls(arrays["indptr"], arrays["indices"], arrays["data"], int(arrays["settings"][0]))
-
-
-def _vectors(snapshot: Snapshot) -> sparse.csr_matrix:
-    """float32[customers × items]; the arrays of the history are not copied where they need not be."""
-    h = snapshot.history
-    return sparse.csr_matrix((_strength(h), h.items, h.indptr), shape=(len(snapshot.customers), len(snapshot.items)))
-
-
-def _strength(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """float32: what an item weighs in its customer's vector."""
-    weight: np.ndarray = history.column("bought_by_basket")[pairs] + taste(history, pairs)
-    return weight
+        parts = (arrays[name] for name in ("indptr", "indices", "data", "strength"))
+        return cls(*parts, int(arrays["settings"][0]))

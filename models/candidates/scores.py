@@ -112,7 +112,8 @@ class Sparse:
             keys = np.flatnonzero(total)
             return cls(keys, total[keys].astype(np.float32), visitors, size)
         keys, place = np.unique(key, return_inverse=True)
-        return cls(keys, np.bincount(place, weight, len(keys)).astype(np.float32), visitors, size)
+        total = np.bincount(place, weight, len(keys))
+        return cls(keys[total != 0], total[total != 0].astype(np.float32), visitors, size)
 
     @classmethod
     def product(

@@ -4,10 +4,20 @@ One interface, `EventStore`, over SQLite (one machine, also with several workers
 """
 
 from features.sources.store import is_postgres, sqlite_path
-from serving.event_store.base import Connection, Erased, Event, StoreUnavailable, Touch, Visitor
+from serving.event_store.base import Connection, Erased, Event, StoreUnavailable, Touch, Unstorable, Visitor
 from serving.event_store.store import EventStore, Limits
 
-__all__ = ["Erased", "Event", "EventStore", "Limits", "StoreUnavailable", "Touch", "Visitor", "open_store"]
+__all__ = [
+    "Erased",
+    "Event",
+    "EventStore",
+    "Limits",
+    "StoreUnavailable",
+    "Touch",
+    "Unstorable",
+    "Visitor",
+    "open_store",
+]
 
 
 def open_store(url: str, limits: Limits | None = None) -> EventStore:

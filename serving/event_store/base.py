@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import polars as pl
 
 from features.events import EVENT_SCHEMA, ITEM_EVENTS, TIMESTAMP
-from features.sources.store import COLUMNS
+from features.sources.store import COLUMNS, EVENTS, LINKS, REFUSED, SEEN_TOGETHER
 from features.visitors import KIND
 
 Value = str | int | float | bool | None
@@ -16,6 +16,11 @@ Row = tuple[Value, ...]  # values in the order of the event log's columns; times
 
 AT = {name: position for position, name in enumerate(COLUMNS)}
 DEDUP_DAYS = 7
+MOST_DEVICES = 20  # of a customer, that are read where a request names none
+
+# Kinds of links that make a device a customer's, and those by which a device is known to be used by them.
+TIES = (SEEN_TOGETHER, "merge")
+KNOWN = (*TIES, REFUSED)
 
 Reason = Literal["down", "slow", "full", "read_only", "busy", "closed"]
 
@@ -30,6 +35,10 @@ class StoreUnavailable(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(f"the event store is not available: {reason}")
         self.reason = reason
+
+
+class Unstorable(Exception):
+    """A value that the store cannot hold. Nothing of what came with it was kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,7 @@ class Erased:
 
 
 class Connection(Protocol):
-    """A connection to a store, used by one thread at a time. All methods raise StoreUnavailable.
+    """A connection to a store, used by one thread at a time. All methods raise StoreUnavailable and Unstorable.
 
     What writes is one transaction, on disk when the method returns.
     """
@@ -103,7 +112,10 @@ class Connection(Protocol):
         """Remove what the store holds of a customer."""
 
     def purge(self, received_before: int, seen_before: int, most: int) -> int:
-        """Remove at most `most` rows that came before an instant, and as many forgotten ids; how many went."""
+        """Remove at most `most` rows that came before an instant, and as many forgotten ids; how many went.
+
+        Ties that only these rows made go too.
+        """
 
     def close(self) -> None: ...
 
@@ -158,10 +170,43 @@ class Claim(Protocol):
     def __call__(self, keys: Iterable[bytes]) -> Iterable[bytes]: ...
 
 
-def ties(rows: Iterable[Row]) -> set[tuple[str, str]]:
-    """The (client, customer) pairs that rows name together."""
-    client, customer = AT["client_id"], AT["customer_id"]
-    return {(str(r[client]), str(r[customer])) for r in rows if r[client] is not None and r[customer] is not None}
+def ties(rows: Iterable[Row], now: int) -> list[Link]:
+    """What rows that name a client and a customer say of the two; without consent, only that they were seen."""
+    client, customer, consent = AT["client_id"], AT["customer_id"], AT["consent"]
+    return sorted(
+        {
+            Link(now, REFUSED if r[consent] is False else SEEN_TOGETHER, "", str(r[client]), str(r[customer]))
+            for r in rows
+            if r[client] is not None and r[customer] is not None
+        }
+    )
+
+
+def among(kinds: Iterable[str]) -> str:
+    """`kinds` of links in SQL."""
+    return "(" + ", ".join(f"'{kind}'" for kind in kinds) + ")"
+
+
+def own_devices(customer: str, kinds: Iterable[str], most: int | None = None) -> str:
+    """The query for the devices of `customer` (SQL) that by links of these kinds are theirs alone.
+
+    A device of several joins nobody's profile. With `most`, only so many of the latest links are looked at.
+    """
+    latest = "" if most is None else f"ORDER BY at DESC, client_id LIMIT {most}"
+    return f"""
+SELECT DISTINCT mine.client_id FROM (
+    SELECT client_id, customer_id FROM {LINKS} WHERE customer_id = {customer} AND kind IN {among(kinds)} {latest}
+) AS mine WHERE NOT EXISTS (SELECT 1 FROM {LINKS} AS other WHERE other.client_id = mine.client_id
+    AND other.customer_id NOT IN (mine.customer_id, '') AND other.kind IN {among(kinds)})
+"""  # noqa: S608
+
+
+# Of a link that events made: none of these events is left.
+UNTIED = f"""
+kind IN {among((SEEN_TOGETHER, REFUSED))} AND NOT EXISTS (SELECT 1 FROM {EVENTS} AS e
+    WHERE e.customer_id = {LINKS}.customer_id AND e.client_id = {LINKS}.client_id
+    AND (e.consent IS FALSE) = ({LINKS}.kind = '{REFUSED}'))
+"""  # noqa: S608
 
 
 def sql_types(text: str, integer: str, real: str, boolean: str) -> dict[str, str]:

@@ -13,18 +13,25 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from features.errors import InputError
-from features.sources.store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, SEEN_TOGETHER, VARIABLE
+from features.sources.store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
 from serving.event_store.base import (
+    KNOWN,
+    MOST_DEVICES,
+    TIES,
+    UNTIED,
     Erased,
     Event,
     Link,
     Reason,
     StoreUnavailable,
     Touch,
+    Unstorable,
     Visitor,
+    among,
     fresh,
     in_visit,
     order_by_time,
+    own_devices,
     sql_types,
     ties,
 )
@@ -47,6 +54,7 @@ CREATE TABLE IF NOT EXISTS {LINKS} (
     PRIMARY KEY (client_id, customer_id, kind, token)
 );
 CREATE INDEX IF NOT EXISTS {LINKS}_of_customers ON {LINKS} (customer_id, client_id);
+CREATE INDEX IF NOT EXISTS {LINKS}_latest ON {LINKS} (customer_id, at DESC, client_id) WHERE kind IN {among(TIES)};
 """
 _SCHEMA_LOCK = 0x75737561  # any number, as long as every server takes the same
 
@@ -59,14 +67,11 @@ _LINK = f"""
 INSERT INTO {LINKS} ({", ".join(LINK_COLUMNS)})
 SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[]) ON CONFLICT DO NOTHING
 """  # noqa: S608
-
-_TOGETHER = f"kind IN ('{SEEN_TOGETHER}', 'merge')"
-# Devices of a customer that are theirs alone: a device of several joins nobody's profile.
-_OWN = f"""
-SELECT DISTINCT mine.client_id FROM {LINKS} AS mine WHERE mine.customer_id = {{}} AND mine.{_TOGETHER}
-AND NOT EXISTS (SELECT 1 FROM {LINKS} AS other WHERE other.client_id = mine.client_id
-    AND other.customer_id NOT IN (mine.customer_id, '') AND other.{_TOGETHER})
+_UNTIE = f"""
+DELETE FROM {LINKS} USING unnest(%s::text[], %s::text[]) AS gone (client, customer)
+WHERE client_id = gone.client AND customer_id = gone.customer AND {UNTIED}
 """  # noqa: S608
+
 _LAST = f"""
 SELECT timestamp, event_id, item_id, name, price FROM {EVENTS}
 WHERE {{}} AND visit AND timestamp >= %(after)s AND timestamp < %(before)s
@@ -78,7 +83,8 @@ WITH asked AS (
 ), devices AS (
     SELECT n, client FROM asked WHERE client IS NOT NULL
     UNION ALL
-    SELECT n, own.client_id FROM asked, LATERAL ({_OWN.format("asked.customer")}) AS own WHERE client IS NULL
+    SELECT n, own.client_id FROM asked, LATERAL ({own_devices("asked.customer", TIES, MOST_DEVICES)}) AS own
+    WHERE client IS NULL
 )
 SELECT n, touch.* FROM asked, LATERAL ({_LAST.format("customer_id = asked.customer")}) AS touch
 UNION ALL
@@ -95,6 +101,7 @@ _REASONS: dict[str, Reason] = {
     "55P03": "slow",  # lock_timeout
     "40": "slow",  # deadlock, serialization
     "42P01": "down",  # someone dropped the tables
+    "42703": "down",  # or a column of theirs
     "53": "down",
     "57": "down",
     "58": "down",
@@ -107,11 +114,14 @@ _REASONS: dict[str, Reason] = {
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """PostgreSQL's faults as StoreUnavailable, without the driver's message, which may name the server or hold ids."""
+    """PostgreSQL's faults as StoreUnavailable or Unstorable, without the driver's message, which may name the server
+    or hold ids."""
     try:
         yield
     except psycopg.Error as error:
         code = error.sqlstate or ""
+        if isinstance(error, psycopg.DataError) or code.startswith("54"):  # too large for an index
+            raise Unstorable from None
         reason = _REASONS.get(code) or _REASONS.get(code[:2])
         if reason is None and not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             reason = "down"  # the connection is gone, or never was
@@ -178,8 +188,8 @@ class PostgresConnection:
             rows = [row for event, is_new in zip(events, new, strict=True) if is_new for row in event.rows]
             if rows:
                 execute(_INSERT, [*map(list, zip(*rows, strict=True)), list(map(in_visit, rows))])
-                if pairs := sorted(ties(rows)):
-                    execute(_LINK, _columns([Link(now, SEEN_TOGETHER, "", *pair) for pair in pairs]))
+                if links := ties(rows, now):
+                    execute(_LINK, _columns(links))
         return new
 
     def visits(self, visitors: Sequence[Visitor], after: int, before: int, most: int) -> list[list[Touch]]:
@@ -206,7 +216,7 @@ class PostgresConnection:
             execute: Any = self._connection.execute
             mine = f"SELECT DISTINCT client_id FROM {LINKS} WHERE customer_id = %s AND client_id <> ''"  # noqa: S608
             every = {c for (c,) in execute(mine, me)}
-            own = {c for (c,) in execute(_OWN.format("%s"), me)}
+            own = {c for (c,) in execute(own_devices("%s", KNOWN), me)}
             events = execute(f"DELETE FROM {EVENTS} WHERE customer_id = %s", me).rowcount  # noqa: S608
             # On a device of several, what nobody was named in may be theirs.
             anonymous = f"DELETE FROM {EVENTS} WHERE client_id = ANY(%s) AND customer_id IS NULL"  # noqa: S608
@@ -220,15 +230,18 @@ class PostgresConnection:
             execute: Any = self._connection.execute
             # Rows lie in the order in which they came: only the oldest need be looked at.
             oldest = f"SELECT seq, received_at FROM {EVENTS} ORDER BY seq LIMIT %s"  # noqa: S608
-            gone = execute(
-                f"DELETE FROM {EVENTS} WHERE seq IN (SELECT seq FROM ({oldest}) AS o WHERE received_at < %s)",  # noqa: S608
+            old = f"seq IN (SELECT seq FROM ({oldest}) AS o WHERE received_at < %s)"  # noqa: S608
+            rows = execute(
+                f"DELETE FROM {EVENTS} WHERE {old} RETURNING client_id, customer_id",  # noqa: S608
                 (most, received_before),
-            ).rowcount
-            gone += execute(
+            ).fetchall()
+            if pairs := sorted({pair for pair in rows if None not in pair}):
+                execute(_UNTIE, list(map(list, zip(*pairs, strict=True))))
+            gone = execute(
                 "DELETE FROM usual_seen WHERE key IN (SELECT key FROM usual_seen WHERE at < %s LIMIT %s)",
                 (seen_before, most),
             ).rowcount
-        return int(gone)
+        return len(rows) + int(gone)
 
     def close(self) -> None:
         with suppress(psycopg.Error):

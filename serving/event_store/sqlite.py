@@ -5,24 +5,33 @@ that a commit returns after its fsync: with NORMAL, acknowledged events would be
 """
 
 import os
+import re
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from features.sources.store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, SEEN_TOGETHER
+from features.sources.store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS
 from serving.event_store.base import (
+    KNOWN,
+    MOST_DEVICES,
+    TIES,
+    UNTIED,
     Erased,
     Event,
     Link,
     Reason,
     StoreUnavailable,
     Touch,
+    Unstorable,
     Visitor,
+    among,
     fresh,
     in_visit,
     order_by_time,
+    own_devices,
     sql_types,
     ties,
 )
@@ -45,17 +54,14 @@ CREATE TABLE IF NOT EXISTS {LINKS} (
     PRIMARY KEY (client_id, customer_id, kind, token)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS {LINKS}_of_customers ON {LINKS} (customer_id, client_id);
+CREATE INDEX IF NOT EXISTS {LINKS}_latest ON {LINKS} (customer_id, at DESC, client_id) WHERE kind IN {among(TIES)};
 """
 
 _INSERT = f"INSERT INTO {EVENTS} ({', '.join(COLUMNS)}, visit) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
 _LINK = f"INSERT OR IGNORE INTO {LINKS} ({', '.join(LINK_COLUMNS)}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
-
-# Devices of a customer that are theirs alone: a device of several joins nobody's profile.
-_OWN = f"""
-SELECT DISTINCT client_id FROM {LINKS} AS mine WHERE customer_id = ? AND kind IN ('{SEEN_TOGETHER}', 'merge')
-AND NOT EXISTS (SELECT 1 FROM {LINKS} AS other WHERE other.client_id = mine.client_id
-    AND other.customer_id NOT IN (mine.customer_id, '') AND other.kind IN ('{SEEN_TOGETHER}', 'merge'))
-"""  # noqa: S608
+_UNTIE = f"DELETE FROM {LINKS} WHERE client_id = ? AND customer_id = ? AND {UNTIED}"  # noqa: S608
+_OWN = own_devices("?", TIES, MOST_DEVICES)
+_OWN_KNOWN = own_devices("?", KNOWN)
 _LAST = f"""
 SELECT timestamp, event_id, item_id, name, price FROM {EVENTS}
 WHERE {{}} AND visit = 1 AND timestamp >= ? AND timestamp < ?
@@ -78,16 +84,25 @@ _REASONS: dict[int, Reason] = {
     sqlite3.SQLITE_NOTADB: "down",
     sqlite3.SQLITE_PROTOCOL: "down",
 }
+_GONE = re.compile("no such (table|column)|has no column")  # someone dropped it
+_UNSTORABLE = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG)
+
+_creating = threading.Lock()
 
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """SQLite's faults as StoreUnavailable; a fault of ours stays what it is."""
+    """SQLite's faults as StoreUnavailable or Unstorable; a fault of ours stays what it is."""
     try:
         yield
     except sqlite3.Error as error:
         # The low byte is the kind of error, the rest its detail. Without a code it is misuse of the module.
-        reason = _REASONS.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
+        kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if kind in _UNSTORABLE:
+            raise Unstorable from None  # the message may hold what was sent
+        reason = _REASONS.get(kind)
+        if kind == sqlite3.SQLITE_ERROR and _GONE.search(str(error)):
+            reason = "down"
         if reason is None:
             raise
         raise StoreUnavailable(reason) from error
@@ -102,6 +117,7 @@ class SqliteConnection:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError:
             raise StoreUnavailable("down") from None
+        _create(path)
         with _told():
             self._connection = sqlite3.connect(path, timeout_s, isolation_level=None, check_same_thread=False)
             try:
@@ -156,7 +172,7 @@ class SqliteConnection:
             new = fresh(events, claim)
             rows = [row for event, is_new in zip(events, new, strict=True) if is_new for row in event.rows]
             self._connection.executemany(_INSERT, ((*row, in_visit(row)) for row in rows))
-            self._connection.executemany(_LINK, ((now, SEEN_TOGETHER, "", *pair) for pair in ties(rows)))
+            self._connection.executemany(_LINK, ties(rows, now))
         return new
 
     def visits(self, visitors: Sequence[Visitor], after: int, before: int, most: int) -> list[list[Touch]]:
@@ -166,7 +182,8 @@ class SqliteConnection:
             try:
                 return [self._visit(visitor, after, before, most) for visitor in visitors]
             finally:
-                self._connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # after some errors SQLite has done so itself
+                    self._connection.execute("ROLLBACK")
 
     def _visit(self, visitor: Visitor, after: int, before: int, most: int) -> list[Touch]:
         execute = self._connection.execute
@@ -196,7 +213,7 @@ class SqliteConnection:
             ids = self._connection.execute
             mine = f"SELECT DISTINCT client_id FROM {LINKS} WHERE customer_id = ? AND client_id <> ''"  # noqa: S608
             every = {c for (c,) in ids(mine, (customer_id,))}
-            own = {c for (c,) in ids(_OWN, (customer_id,))}
+            own = {c for (c,) in ids(_OWN_KNOWN, (customer_id,))}
             events = delete(EVENTS, "customer_id = ?", customer_id)
             # On a device of several, what nobody was named in may be theirs.
             events += sum(delete(EVENTS, "client_id = ? AND customer_id IS NULL", c) for c in every)
@@ -208,16 +225,28 @@ class SqliteConnection:
         with self._transaction():
             # Rows lie in the order in which they came: only the oldest need be looked at.
             oldest = f"SELECT seq, received_at FROM {EVENTS} ORDER BY seq LIMIT ?"  # noqa: S608
-            gone = self._connection.execute(
-                f"DELETE FROM {EVENTS} WHERE seq IN (SELECT seq FROM ({oldest}) WHERE received_at < ?)",  # noqa: S608
+            old = f"seq IN (SELECT seq FROM ({oldest}) WHERE received_at < ?)"  # noqa: S608
+            rows = self._connection.execute(
+                f"DELETE FROM {EVENTS} WHERE {old} RETURNING client_id, customer_id",  # noqa: S608
                 (most, received_before),
-            ).rowcount
-            gone += self._connection.execute(
+            ).fetchall()
+            self._connection.executemany(_UNTIE, {pair for pair in rows if None not in pair})
+            gone = self._connection.execute(
                 "DELETE FROM usual_seen WHERE key IN (SELECT key FROM usual_seen WHERE at < ? LIMIT ?)",
                 (seen_before, most),
             ).rowcount
-        return int(gone)
+        return len(rows) + int(gone)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self._connection.close()
+
+
+def _create(path: Path) -> None:
+    """An empty file that nobody but its owner may read, where there is none: its log gets the same rights."""
+    try:
+        # One at a time: closing a file lets go of every lock that this process has on it, SQLite's too.
+        with _creating, suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError:
+        raise StoreUnavailable("down") from None

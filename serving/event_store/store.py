@@ -1,5 +1,7 @@
 """The event store as the server uses it: appends that share their fsync, reads with a time budget."""
 
+import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,8 +15,10 @@ from features.visitors import MOST_RECENT
 from serving.event_store.base import DEDUP_DAYS, Connection, Erased, Event, Link, StoreUnavailable, Touch, Visitor
 from serving.event_store.worker import Job, Worker
 
+log = logging.getLogger("usual.events")
+
 _PURGED_AT_ONCE = 5000  # rows; appends wait meanwhile
-_PURGE_EVERY_S = 600.0
+_FIRST_PURGE_S, _PURGE_EVERY_S = 30.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -75,22 +79,22 @@ class _Writer(Worker):
 
 
 class EventStore:
-    """Append, read back, merge, erase. Thread-safe; opened at first use and again whenever it was away."""
+    """Append, read back, merge, erase. Thread-safe; opened at first use and again whenever it was away.
+
+    What is older than the retention is removed from time to time, also where nothing new comes.
+    """
 
     def __init__(self, connect: Callable[[], Connection], limits: Limits) -> None:
         self.limits = limits
         self._writer = _Writer(connect, limits)
         self._reader = Worker("event store reader", connect, max_size=4)
         self._late: Future[list[list[Touch]]] | None = None
-        self._purged = time.monotonic() - _PURGE_EVERY_S
+        self._closed = threading.Event()
+        threading.Thread(target=self._purge_regularly, name="event store timer", daemon=True).start()
 
     def append(self, events: Sequence[Event]) -> "Future[list[bool]]":
-        """Whether each event was new, once all are on disk; else the future holds StoreUnavailable."""
-        done = self._writer.submit(_Append(events))
-        if time.monotonic() > self._purged + _PURGE_EVERY_S:
-            self._purged = time.monotonic()
-            self._writer.submit(Job(self._purge))
-        return done
+        """Whether each event was new, once all are on disk; else the future holds StoreUnavailable or Unstorable."""
+        return self._writer.submit(_Append(events))
 
     def visits(
         self, visitors: Sequence[Visitor], after: int, before: int, within_s: float, most: int = MOST_RECENT
@@ -98,7 +102,7 @@ class EventStore:
         """What each visitor did in after ≤ t < before (microseconds), oldest first: the last `most` rows of each.
 
         A customer's events, and those of the client in which no customer is named; where no client is given, of
-        the clients that are this customer's alone. Raises StoreUnavailable, at the latest after `within_s`.
+        the latest clients that are this customer's alone. Raises StoreUnavailable, at the latest after `within_s`.
         """
         if self._late is not None and not self._late.done():
             raise StoreUnavailable("slow")  # it still hangs; to wait again would only cost the caller its time
@@ -127,11 +131,14 @@ class EventStore:
         return self._writer.submit(Job(lambda connection: connection.erase(customer_id)))
 
     def purge(self) -> "Future[int]":
-        """Remove some of what is older than the retention, now; how many rows. It also happens by itself."""
-        return self._writer.submit(Job(self._purge))
+        """Remove some of what is older than the retention, now; how many rows. What fails is logged."""
+        done = self._writer.submit(Job(self._purge))
+        done.add_done_callback(_tell)
+        return done
 
     def close(self, within_s: float = 2.0) -> None:
         """Write what is waiting and let go of the store."""
+        self._closed.set()
         self._writer.close(within_s)
         self._reader.close(0.5)
 
@@ -139,13 +146,27 @@ class EventStore:
         kept, seen = now() - self.limits.keep_days * DAY, now() - DEDUP_DAYS * DAY
         gone = connection.purge(kept, seen, _PURGED_AT_ONCE)
         if gone >= _PURGED_AT_ONCE:  # there is more; appends that wait come first
-            self._writer.submit(Job(self._purge))
+            self.purge()
         return gone
+
+    def _purge_regularly(self) -> None:
+        pause_s = _FIRST_PURGE_S
+        while not self._closed.wait(pause_s):
+            self.purge()
+            pause_s = _PURGE_EVERY_S
 
 
 def now() -> int:
     """Microseconds since the epoch."""
     return time.time_ns() // 1000
+
+
+def _tell(purged: "Future[int]") -> None:
+    error = purged.exception()
+    if error is None or (isinstance(error, StoreUnavailable) and error.reason == "closed"):
+        return
+    why = error.reason if isinstance(error, StoreUnavailable) else type(error).__name__  # a message may hold ids
+    log.error("events older than the retention could not be removed, the next try is in %d s: %s", _PURGE_EVERY_S, why)
 
 
 def _raise(error: Exception) -> list[bool]:

@@ -174,12 +174,17 @@ def test_what_the_catalog_says_goes_along():
 
 def test_what_is_on_sale_and_was_never_touched_is_an_item_too():
     """Its counts are those of an item that was met long ago by one event that counts nothing."""
-    since = [moment(AS_OF - 4 * DAY), moment(AS_OF), moment(AS_OF - 1), None, moment(AS_OF - 4 * DAY)]
-    listed = {"item_id": ["early", "now", "tick", "undated", "met"], "first_seen": since, "price": [2.5] * 5}
+    long, told = moment(AS_OF - 4 * DAY), moment(AS_OF + DAY)
+    listed = {
+        "item_id": ["early", "now", "tick", "undated", "by events", "met"],
+        "first_seen": [long, moment(AS_OF), moment(AS_OF - 1), None, long, long],
+        "updated_at": [None, None, None, None, told, None],
+        "price": [2.5] * 6,  # events may have said so later
+    }
     catalog = conform(pl.DataFrame(listed).with_columns(category=pl.lit("Tea")), CATALOG_SCHEMA)
     found = build([row("login", -9, "c1"), row("view_item_list", -300, "d1", "met")], catalog=catalog).items
     assert found["item_id"].to_list() == ["early", "met", "tick"]
     early, met = one(found, item_id="early"), one(found, item_id="met")
-    assert (early["age_days"], early["price"], early["category"]) == (4.0, 2.5, "Tea")
-    own = ("age_days", "seen_last_days", "price", "click_rate")  # of the one that was shown in a list
+    assert (early["age_days"], early["price"], early["category"]) == (4.0, None, "Tea")
+    own = ("age_days", "seen_last_days", "click_rate")  # of the one that was shown in a list
     assert not differences(early, {k: met[k] for k in names(COLUMNS) if k not in own})

@@ -131,6 +131,51 @@ def test_a_damaged_file(store: EventStore, file: Path):
     other.close()
 
 
+def test_a_new_file_is_its_owners_alone(store: EventStore, file: Path):
+    parts = list(file.parent.glob("events.sqlite*"))
+    assert len(parts) == 3
+    assert {part.stat().st_mode & 0o777 for part in parts} == {0o600}
+    store.close()
+    file.chmod(0o640)
+    other = open_store(str(file), QUICK)
+    assert recovers(other)
+    other.close()
+    assert file.stat().st_mode & 0o777 == 0o640, "what is there already stays as it is"
+
+
+def test_tables_that_someone_dropped(store: EventStore, file: Path, postgres: Postgres):
+    shared = open_store(url := postgres.database(), Limits(keep_days=FOR_EVER))
+    assert recovers(shared)
+
+    def by_hand(statement: str) -> None:
+        with sqlite3.connect(file) as one, psycopg.connect(url) as other:
+            one.execute(statement)
+            other.execute(statement)
+
+    for each in (store, shared):
+        assert len(each.visits([CLIENT], 0, T + 1, 5)[0]) == 1
+    by_hand("DROP TABLE usual_events")
+    for each in (store, shared):
+        assert each.visits([CLIENT], 0, T + 1, 5) == [[]], "they are made again"
+        assert recovers(each)
+    by_hand("ALTER TABLE usual_events DROP COLUMN query")
+    assert [refused(store), refused(shared)] == ["down", "down"]
+    shared.close()
+
+
+def test_that_nothing_can_be_removed_is_logged(store: EventStore, file: Path, caplog: pytest.LogCaptureFixture):
+    with sqlite3.connect(file, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="slow"):
+            store.purge().result(5)
+        other.execute("ROLLBACK")
+    assert [(r.levelname, "could not be removed" in r.getMessage()) for r in caplog.records] == [("ERROR", True)]
+    store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        store.purge().result(5)
+    assert len(caplog.records) == 1, "that a server stops is no fault"
+
+
 def test_a_place_where_there_can_be_no_file(tmp_path: Path):
     (tmp_path / "taken").write_text("")
     store = open_store(str(tmp_path / "taken" / "events.sqlite"), QUICK)

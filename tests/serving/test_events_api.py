@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,11 @@ def server(serve: Callable, store: EventStore, fake: type) -> Any:
     return serve(fake(as_of=ago(days=2)), store=store, visit_budget_ms=5000)
 
 
+def named(server: Any) -> list[tuple[str, str]]:
+    """Items and events that the recommender was told of last."""
+    return [(item, name) for item, name, *_ in server.recommender.batches[-1][0].recent]
+
+
 def test_a_purchase_is_kept_as_the_log_has_it(server, url: str):
     event = sent(
         "purchase", timestamp=ago(hours=1), customer_id="u_91", session_id=" s7 ", consent=True, source="email",
@@ -84,6 +90,8 @@ def test_what_is_wrong_is_told_and_the_rest_is_kept(server, url: str):
         "zero byte": (sent(session_id="a\0b"), "/session_id", "bad_text"),
         "time": (sent(timestamp="yesterday"), "/timestamp", "bad_timestamp"),
         "number": (sent(timestamp=1700000000), "/timestamp", "bad_timestamp"),
+        "before year 1": (sent(timestamp="0001-01-01T00:00:00+01:00"), "/timestamp", "bad_timestamp"),
+        "after year 9999": (sent(timestamp="9999-12-31T23:59:59-01:00"), "/timestamp", "bad_timestamp"),
         "old": (sent(timestamp=ago(days=31)), "/timestamp", "too_old"),
         "ahead": (sent(timestamp=ago(minutes=-11)), "/timestamp", "too_far_ahead"),
         "long": (sent(session_id="x" * 257), "/session_id", "bad_session_id"),
@@ -148,6 +156,7 @@ def test_sent_again(server):
 
 
 _words = st.sampled_from(["", " ", "p", "jane@example.org", "x\0", "ä" * 300, None, 7, 1.5, True, [], {}])
+_times = st.sampled_from(["2026-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
 _numbers = st.sampled_from([None, 0, 1, -1, 2.5, 1e13, 1e12, 1e9, 1e10, "3.5", "three", True, [1]])
 _items = st.fixed_dictionaries(
     {}, optional={"item_id": _words, "price": _numbers, "quantity": _numbers, "index": _numbers}
@@ -162,7 +171,7 @@ _params = st.fixed_dictionaries(
 _events = st.fixed_dictionaries(
     {"event_id": _words, "name": st.sampled_from(["view_item", "purchase", "search", "tea", "", None])},
     optional={
-        "client_id": _words, "customer_id": _words, "timestamp": _words | st.just("2026-01-01T00:00:00Z"),
+        "client_id": _words, "customer_id": _words, "timestamp": _words | _times,
         "consent": _words, "source": _words, "params": _params | _words, "other": _words,
     },
 )  # fmt: skip
@@ -172,7 +181,8 @@ _events = st.fixed_dictionaries(
 @given(st.lists(_events | _words, max_size=5))
 def test_whatever_is_sent_what_is_kept_keeps_the_rules_of_the_log(raw: list[object]):
     found = check(raw, NOW)
-    assert sorted([*found.index, *(r.index for r in found.rejected)]) == list(range(len(raw)))
+    assert len(found.events) + len({r.index for r in found.rejected}) == len(raw)
+    assert {r.index for r in found.rejected} <= set(range(len(raw)))
     assert all(re.fullmatch(r"/events/\d+(/\w+)*", r.pointer) for r in found.rejected)
     rows = [row for event in found.events for row in event.rows]
     if rows:
@@ -200,7 +210,7 @@ def test_merge_and_erase(server, url: str):
 def test_an_acknowledged_event_changes_the_next_answer(server):
     def recent(**visitor: str) -> list[tuple[str, str]]:
         server.post({**visitor, "context": {"item_ids": ["shown"]}})
-        return list(server.recommender.batches[-1][0].recent)
+        return named(server)
 
     assert recent(client_id="d1") == [("shown", "view_item")]
     post(server, sent("view_item", "p1"))
@@ -211,6 +221,20 @@ def test_an_acknowledged_event_changes_the_next_answer(server):
     assert sorted(touched[1:3]) == [("", "search"), ("p2", "add_to_cart")]
     assert touched[3] == ("shown", "view_item"), "what the storefront says is newest"
     assert recent(session_id="s") == [("shown", "view_item")]
+
+
+def test_what_events_and_context_both_say_counts_once(server):
+    post(server, sent("view_item", "seen"), sent("view_item", "both"), sent("add_to_cart", "both"))
+    post(server, sent("add_to_cart", "quick"))
+    said = {"item_ids": ["seen", "new", "quick"], "cart_item_ids": ["both", "seen"]}
+    server.post({"client_id": "d1", "context": said})
+    stored, told = named(server)[:4], named(server)[4:]
+    assert set(stored) == {
+        ("seen", "view_item"), ("both", "view_item"), ("both", "add_to_cart"), ("quick", "add_to_cart"),
+    }  # fmt: skip
+    assert told == [("new", "view_item"), ("quick", "view_item"), ("seen", "add_to_cart")]
+    server.post({"client_id": "d9", "context": said})
+    assert len(named(server)) == 5, "of another visitor nothing is stored"
 
 
 def test_with_a_real_bundle_too(serve: Callable, store: EventStore, bundle: Bundle):
@@ -232,7 +256,7 @@ def test_with_a_real_bundle_too(serve: Callable, store: EventStore, bundle: Bund
 def test_events_before_the_snapshot_are_in_it_already(server):
     post(server, sent("view_item", "old", timestamp=ago(days=2, seconds=60)), sent("view_item", "new"))
     server.post({"client_id": "d1"})
-    assert server.recommender.batches[-1][0].recent == (("new", "view_item"),)
+    assert named(server) == [("new", "view_item")]
 
 
 def test_without_the_store_answers_go_on_and_nothing_is_acknowledged(serve: Callable, fake: type, tmp_path: Path):
@@ -253,6 +277,28 @@ def test_without_the_store_answers_go_on_and_nothing_is_acknowledged(serve: Call
     assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False
 
 
+class Failing(sqlite3.Connection):
+    """A connection that reads of visits from a disk that fails: SQLite then ends the transaction itself."""
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if "ORDER BY timestamp" not in statement:
+            return super().execute(statement, *values)
+        super().execute("ROLLBACK")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        raise error
+
+
+def test_a_disk_that_fails_to_be_read_degrades_answers(
+    serve: Callable, fake: type, url: str, monkeypatch: pytest.MonkeyPatch
+):
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, **more, factory=Failing))
+    server = serve(fake(), store=open_store(url), visit_budget_ms=5000)
+    (result,) = server.post({"customer_id": "u1"}).json()["results"]
+    assert (result["degraded"], result["fallback"], result["segment"]) == (True, None, "segment of u1")
+
+
 def test_a_store_that_may_not_be_written_can_still_be_read(serve: Callable, fake: type, store: EventStore, url: str):
     store.append([event("view_item", now(), "p1")]).result(5)
     store.close()
@@ -264,7 +310,7 @@ def test_a_store_that_may_not_be_written_can_still_be_read(serve: Callable, fake
     assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
     assert "may not be written" in refused.json()["detail"]
     assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False
-    assert server.recommender.batches[-1][0].recent == (("p1", "view_item"),)
+    assert named(server) == [("p1", "view_item")]
 
 
 def test_an_id_that_no_event_can_have(serve: Callable, fake: type, postgres: Postgres):

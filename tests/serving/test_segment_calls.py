@@ -16,9 +16,11 @@ from tests.serving.stored import everything
 SAMPLES = Path(__file__).parent.parent / "features" / "sources" / "samples"
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return str(tmp_path / "events.sqlite")
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "events.sqlite")
+    return str(request.getfixturevalue("postgres").database())
 
 
 @pytest.fixture
@@ -84,3 +86,58 @@ def test_addresses_tie_people_where_there_is_a_salt(
     server.client.post("/v1/events/segment", json=body)
     (token,) = next(source.read(url)).links["token"]
     assert re.fullmatch("[0-9a-f]{32}", token)
+
+
+@pytest.mark.parametrize("absent", ["", " ", "(not set)", 7, 7.0, True, {}, ["m"], None])
+def test_a_message_id_that_is_none(server, url: str, absent: object):
+    calls = [
+        call(messageId=absent),
+        call("Product Added", messageId=absent),
+        call(messageId="m1"),
+        {"messageId": absent},
+    ]
+    answer = server.client.post("/v1/events/segment", json={"batch": calls}).json()
+    assert (answer["accepted"], answer["duplicates"]) == (3, 0)
+    assert [r["pointer"] for r in answer["rejected"]] == ["/batch/3"]
+    ids = everything(url)["event_id"].to_list()
+    assert len(set(ids)) == 3
+    assert "m1" in ids
+    again = server.client.post("/v1/events/segment", json={"batch": [*calls, calls[0], call(messageId=" m1 ")]}).json()
+    assert (again["accepted"], again["duplicates"], len(again["rejected"])) == (0, 5, 1)
+
+
+def test_texts_that_no_store_can_keep(server, url: str):
+    long, zero = "".join(chr(33 + n * 7 % 90) for n in range(9000)).replace("@", "a"), "a\0b"
+    alias = {"type": "alias", "userId": "u1", "timestamp": ago(hours=1)}
+    wrong: list[tuple[dict[str, object], str]] = [
+        (call(anonymousId=zero), "bad_text"),
+        (call(userId=long), "bad_customer_id"),
+        (call(messageId=long), "bad_event_id"),
+        (call(properties={"product_id": zero}), "bad_text"),
+        (call(properties={"products": [{"product_id": "p"}, {"product_id": long}]}), "bad_item_id"),
+        (call(properties={"product_id": "p", "currency": long}), "bad_currency"),
+        (call("Products Searched", properties={"query": "tea" * 400}), "bad_query"),
+        (call(context={"device": {"type": long}}), "bad_device"),
+        (alias | {"previousId": zero}, "bad_text"),
+        (alias | {"previousId": long}, "bad_previous_id"),
+        (call(type="page", anonymousId=long), "bad_client_id"),
+    ]
+    kept = [call(properties={"product_id": "p", "unread": zero + long}), alias | {"previousId": "d7"}]
+    calls = [*(body for body, _ in wrong), *kept]
+    answer = server.client.post("/v1/events/segment", json={"batch": calls})
+    assert answer.status_code == 202
+    told = answer.json()
+    assert [(r["index"], r["code"]) for r in told["rejected"]] == [(n, code) for n, (_, code) in enumerate(wrong)]
+    assert (told["accepted"], told["ignored"]) == (1, 1)
+    assert everything(url)["item_id"].to_list() == ["p"]
+    assert next(source.read(url)).links.select("client_id", "customer_id").rows() == [("d7", "u1")]
+
+
+def test_a_call_without_consent_ties_nobody(server, url: str):
+    refused = {"context": {"consent": {"categoryPreferences": {"Advertising": False}}}}
+    calls = [call(), call("Signed In", userId="u1", properties={}, **refused)]
+    assert server.client.post("/v1/events/segment", json={"batch": calls}).json()["accepted"] == 2
+    server.post({"customer_id": "u1"})
+    assert server.recommender.batches[-1][0].recent == ()
+    erased = server.client.post("/v1/customers/erase", json={"customer_id": "u1"}).json()
+    assert (erased["events"], erased["clients"]) == (2, 1)

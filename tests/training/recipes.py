@@ -23,6 +23,10 @@ _SMALL = {
         "budgets": {"history": 15, "neighbours": 5, "als": 10, "item_knn": 10, "covisit_last": 5, "popular": 10},
         "ranker": _RANKER,
     },
+    "one_to_one_visit": {
+        "budgets": {"history": 10, "visit": 5, "als": 10, "item_knn_visit": 10, "covisit_visit": 5, "popular": 10},
+        "ranker": _RANKER,
+    },
     "predictive": {
         "budgets": {"visit": 5, "item_knn_visit": 10, "covisit_visit": 5, "content_visit": 5, "popular": 15},
         "ranker": _RANKER,

@@ -7,6 +7,7 @@ from features import log
 from features.clock import DAY, moment
 from features.errors import InputError
 from features.log import EventLog
+from models.bundle import read_manifest
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
@@ -41,7 +42,8 @@ def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: Re
     )
 
 
-def test_events_from_the_end_on_change_nothing(event_log: EventLog, tmp_path: Path):
+def test_the_same_events_make_the_same_bundle_file_by_file(event_log: EventLog, tmp_path: Path):
+    """And events from the end on change nothing."""
     end = SHOP_ENDS - 14 * DAY
     cut = without(event_log, pl.col("timestamp") >= moment(end), tmp_path / "cut")
     whole, part = (train(source, small(boundaries=3), until=end) for source in (event_log, cut))
@@ -50,6 +52,9 @@ def test_events_from_the_end_on_change_nothing(event_log: EventLog, tmp_path: Pa
     for name, recommender in whole.bundle.recommenders.items():
         assert recommender.ranker.text() == part.bundle.recommenders[name].ranker.text()
     assert whole.bundle.info() == part.bundle.info()
+    files = [read_manifest(r.bundle.save(tmp_path / name)).files for name, r in (("a", whole), ("b", part))]
+    assert files[0] == files[1]
+    assert len(files[0]) > 40
 
 
 def test_too_few_people_to_learn_from(event_log: EventLog, tmp_path: Path):

@@ -21,7 +21,6 @@ from models.candidates.generators import Generators, GeneratorsConfig
 from models.ranker import Ranker, RankerConfig, objective, parameters
 from models.two_stage import TwoStageConfig, chunks, propose
 from training.examples import Boundary, Examples, boundary, examples
-from training.queries import Queries
 from training.recipe import Recipe
 from training.train import FEWEST_QUERIES, boundaries
 from training.tuning.judge import Judge
@@ -122,9 +121,9 @@ class Workshop:
             for at in self._points(recipe):
                 step(f"refit as of {iso(at)[:10]}")
                 points.append(boundary(events, catalog, at, recipe, links))
-        made = [examples(point, point.asked[self._name], config, recipe) for point in points]
+        made = [examples(p, p.asked[self._name].some(recipe.queries_per_boundary), config, recipe) for p in points]
         seen, unseen = Examples.concat(made[1:]), made[0]
-        asked = _some(points[0].asked[self._name], MOST_QUERIES)
+        asked = points[0].asked[self._name].some(MOST_QUERIES)
         if len(seen.groups) < FEWEST_QUERIES or not len(asked):
             raise InputError(
                 f"{self._name} cannot be tuned: the log has {len(seen.groups)} queries to learn from "
@@ -165,14 +164,3 @@ def _refitted(point: Boundary, old: GeneratorsConfig, new: GeneratorsConfig) -> 
     }
     generators: Generators = replace(point.generators, **changed)
     return replace(point, generators=generators)
-
-
-def _some(asked: Queries, most: int) -> Queries:
-    """At most so many of the queries, spread evenly."""
-    if len(asked) <= most:
-        return asked
-    keep = np.linspace(0, len(asked) - 1, most).astype(np.int64)
-    place = np.full(len(asked), -1)
-    place[keep] = np.arange(most)
-    rows = place[asked.query] >= 0
-    return Queries(asked.visitors.only(keep), place[asked.query[rows]], asked.item[rows], asked.grade[rows])

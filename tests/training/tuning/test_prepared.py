@@ -18,7 +18,7 @@ from training.recipe import flat
 from training.train import Result
 from training.tuning import space, tune
 from training.tuning.judge import Judge
-from training.tuning.prepared import Workshop, _some
+from training.tuning.prepared import Workshop
 
 
 def test_events_from_the_end_on_change_nothing(event_log: EventLog, tmp_path: Path):
@@ -78,7 +78,7 @@ def test_every_metric_is_what_evaluation_says(event_log: EventLog, result: Resul
 def test_a_large_hold_out_is_thinned_evenly(event_log: EventLog):
     at = boundary(event_log.scan(), event_log.catalog(), SHOP_ENDS - 10 * DAY, small(), event_log.links())
     for asked in at.asked.values():
-        few = _some(asked, 9)
+        few = asked.some(9)
         assert len(few) == 9
         kept = np.linspace(0, len(asked) - 1, 9).astype(int)
         for new, old in enumerate(kept):
@@ -87,7 +87,7 @@ def test_a_large_hold_out_is_thinned_evenly(event_log: EventLog):
             a, b = few.visitors, asked.visitors
             assert a.customers[new] == b.customers[old]
             assert a.item[a.query == new].tolist() == b.item[b.query == old].tolist()
-        assert _some(asked, len(asked)) is asked
+        assert asked.some(len(asked)) is asked
 
 
 def test_the_space_holds_the_recipe_and_what_the_recommender_depends_on():

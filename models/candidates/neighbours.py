@@ -76,5 +76,5 @@ class Neighbours:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Neighbours":
-        parts = (arrays[name] for name in ("indptr", "indices", "data", "strength"))
-        return cls(*parts, int(arrays["settings"][0]))
+        indptr, indices, data = (arrays[name] for name in ("indptr", "indices", "data"))
+        return cls(indptr, indices, data, arrays["strength"], int(arrays["settings"][0]))

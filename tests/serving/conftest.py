@@ -12,8 +12,10 @@ import uvicorn
 
 from models.ranking import Ranking, Request
 from serving.app import create_app
+from serving.event_store import EventStore, Limits, open_store
 from serving.settings import Settings
 from tests.serving.databases import Postgres
+from tests.serving.stored import FOR_EVER
 
 
 @dataclass
@@ -118,3 +120,30 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = Postgres(tmp_path_factory.mktemp("postgres"))
     yield server
     server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that does not exist yet, of each kind."""
+    if request.param == "sqlite":
+        return str(tmp_path / "events.sqlite")
+    return str(request.getfixturevalue("postgres").database())
+
+
+@pytest.fixture
+def open_(url: str) -> Iterator[Callable[..., EventStore]]:
+    """`open_(**limits)`: the store at `url`, in which nothing is too old unless a limit says so."""
+    opened: list[EventStore] = []
+
+    def open_one(**limits: object) -> EventStore:
+        opened.append(open_store(url, Limits(**{"keep_days": FOR_EVER} | limits)))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_: Callable[..., EventStore]) -> EventStore:
+    return open_()

@@ -5,8 +5,9 @@ from typing import Any
 
 import polars as pl
 
+from features.clock import DAY
 from features.sources import store as source
-from serving.event_store import Event
+from serving.event_store import Event, EventStore, Visitor
 from serving.event_store.base import COLUMNS
 from serving.received import order_of
 
@@ -29,3 +30,9 @@ def event(name: str = "view_item", t: int = T, *items: str | None, **columns: An
 def everything(url: str) -> pl.DataFrame:
     """All rows of the store at `url`, as the next training will see them."""
     return pl.concat([part.events for part in source.read(url)])
+
+
+def items(store: EventStore, visitor: Visitor, after: int = T, before: int = T + DAY) -> list[str | None]:
+    """The items of a visitor's visit."""
+    (visit,) = store.visits([visitor], after, before, 5)
+    return [touch.item_id for touch in visit]

@@ -169,11 +169,11 @@ def test_that_nothing_can_be_removed_is_logged(store: EventStore, file: Path, ca
         with pytest.raises(StoreUnavailable, match="slow"):
             store.purge().result(5)
         other.execute("ROLLBACK")
-    assert [(r.levelname, "could not be removed" in r.getMessage()) for r in caplog.records] == [("ERROR", True)]
-    store.close()
+    store.close()  # by then it is logged
     with pytest.raises(StoreUnavailable, match="closed"):
         store.purge().result(5)
-    assert len(caplog.records) == 1, "that a server stops is no fault"
+    logged = [r for r in caplog.records if "could not be removed" in r.getMessage()]
+    assert [r.levelname for r in logged] == ["ERROR"], "that a server stops is no fault"
 
 
 def test_a_place_where_there_can_be_no_file(tmp_path: Path):

@@ -2,30 +2,25 @@
 
 import json
 import re
-import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.events import EVENT_SCHEMA, ROW, TIDY_RULES, TIMESTAMP, screen
-from models.bundle import Bundle
-from models.recommender import BundleRecommender
 from serving.event_messages import EventsResponse
 from serving.event_store import EventStore, Limits, open_store
 from serving.event_store.base import COLUMNS
 from serving.event_store.store import now
 from serving.received import check
-from tests.serving.databases import Postgres
 from tests.serving.sending import ago, post, sent
-from tests.serving.stored import event, everything
+from tests.serving.stored import everything
 
 NOW = now()
 
@@ -43,11 +38,6 @@ def store(url: str) -> EventStore:
 @pytest.fixture
 def server(serve: Callable, store: EventStore, fake: type) -> Any:
     return serve(fake(as_of=ago(days=2)), store=store, visit_budget_ms=5000)
-
-
-def named(server: Any) -> list[tuple[str, str]]:
-    """Items and events that the recommender was told of last."""
-    return [(item, name) for item, name, *_ in server.recommender.batches[-1][0].recent]
 
 
 def test_a_purchase_is_kept_as_the_log_has_it(server, url: str):
@@ -207,58 +197,6 @@ def test_merge_and_erase(server, url: str):
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/customer_id")
 
 
-def test_an_acknowledged_event_changes_the_next_answer(server):
-    def recent(**visitor: str) -> list[tuple[str, str]]:
-        server.post({**visitor, "context": {"item_ids": ["shown"]}})
-        return named(server)
-
-    assert recent(client_id="d1") == [("shown", "view_item")]
-    post(server, sent("view_item", "p1"))
-    post(server, sent("add_to_cart", "p2", customer_id="u1"), sent("search", params={"items": []}))
-    assert recent(client_id="d1") == [("p1", "view_item"), ("", "search"), ("shown", "view_item")]
-    touched = recent(client_id="d1", customer_id="u1")
-    assert touched[0] == ("p1", "view_item")
-    assert sorted(touched[1:3]) == [("", "search"), ("p2", "add_to_cart")]
-    assert touched[3] == ("shown", "view_item"), "what the storefront says is newest"
-    assert recent(session_id="s") == [("shown", "view_item")]
-
-
-def test_what_events_and_context_both_say_counts_once(server):
-    post(server, sent("view_item", "seen"), sent("view_item", "both"), sent("add_to_cart", "both"))
-    post(server, sent("add_to_cart", "quick"))
-    said = {"item_ids": ["seen", "new", "quick"], "cart_item_ids": ["both", "seen"]}
-    server.post({"client_id": "d1", "context": said})
-    stored, told = named(server)[:4], named(server)[4:]
-    assert set(stored) == {
-        ("seen", "view_item"), ("both", "view_item"), ("both", "add_to_cart"), ("quick", "add_to_cart"),
-    }  # fmt: skip
-    assert told == [("new", "view_item"), ("quick", "view_item"), ("seen", "add_to_cart")]
-    server.post({"client_id": "d9", "context": said})
-    assert len(named(server)) == 5, "of another visitor nothing is stored"
-
-
-def test_with_a_real_bundle_too(serve: Callable, store: EventStore, bundle: Bundle):
-    server = serve(BundleRecommender(bundle), store=store, visit_budget_ms=5000)
-    viewed = bundle.snapshot.items.at(np.arange(3))
-
-    def answer() -> tuple[list[str], str | None]:
-        (result,) = server.post({"client_id": "d1", "limit": 20}).json()["results"]
-        return [item["item_id"] for item in result["items"]], result["fallback"]
-
-    before = answer()
-    assert before[1] == "unknown_visitor"
-    assert post(server, *(sent("view_item", i) for i in viewed)).json()["accepted"] == 3
-    after = answer()
-    assert after[1] is None
-    assert after[0] != before[0]
-
-
-def test_events_before_the_snapshot_are_in_it_already(server):
-    post(server, sent("view_item", "old", timestamp=ago(days=2, seconds=60)), sent("view_item", "new"))
-    server.post({"client_id": "d1"})
-    assert named(server) == [("new", "view_item")]
-
-
 def test_without_the_store_answers_go_on_and_nothing_is_acknowledged(serve: Callable, fake: type, tmp_path: Path):
     (tmp_path / "taken").write_text("")
     store = open_store(str(tmp_path / "taken" / "events.sqlite"), Limits(write_s=0.5))
@@ -275,50 +213,6 @@ def test_without_the_store_answers_go_on_and_nothing_is_acknowledged(serve: Call
     time.sleep(0.3)
     assert post(server, sent()).status_code == 202
     assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False
-
-
-class Failing(sqlite3.Connection):
-    """A connection that reads of visits from a disk that fails: SQLite then ends the transaction itself."""
-
-    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        if "ORDER BY timestamp" not in statement:
-            return super().execute(statement, *values)
-        super().execute("ROLLBACK")
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
-        raise error
-
-
-def test_a_disk_that_fails_to_be_read_degrades_answers(
-    serve: Callable, fake: type, url: str, monkeypatch: pytest.MonkeyPatch
-):
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, **more, factory=Failing))
-    server = serve(fake(), store=open_store(url), visit_budget_ms=5000)
-    (result,) = server.post({"customer_id": "u1"}).json()["results"]
-    assert (result["degraded"], result["fallback"], result["segment"]) == (True, None, "segment of u1")
-
-
-def test_a_store_that_may_not_be_written_can_still_be_read(serve: Callable, fake: type, store: EventStore, url: str):
-    store.append([event("view_item", now(), "p1")]).result(5)
-    store.close()
-    with Path(url).open("r+b") as file:
-        file.seek(18)
-        file.write(bytes([9]))  # a format that this SQLite may read and not write
-    server = serve(fake(as_of=ago(days=2)), store=open_store(url), visit_budget_ms=5000)
-    refused = post(server, sent())
-    assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
-    assert "may not be written" in refused.json()["detail"]
-    assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False
-    assert named(server) == [("p1", "view_item")]
-
-
-def test_an_id_that_no_event_can_have(serve: Callable, fake: type, postgres: Postgres):
-    server = serve(fake(), store=open_store(postgres.database()), visit_budget_ms=5000)
-    results = server.post({"client_id": "a\0b"}, {"client_id": "d1"}, {"customer_id": "'; DROP TABLE"}).json()[
-        "results"
-    ]
-    assert [(r["degraded"], len(r["items"])) for r in results] == [(False, 12)] * 3
 
 
 def test_a_server_without_a_store(serve: Callable, fake: type):

@@ -16,13 +16,6 @@ from tests.serving.stored import everything
 SAMPLES = Path(__file__).parent.parent / "features" / "sources" / "samples"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "events.sqlite")
-    return str(request.getfixturevalue("postgres").database())
-
-
 @pytest.fixture
 def server(serve: Callable, url: str, fake: type) -> Any:
     return serve(fake(), store=open_store(url, Limits(write_s=5)))

@@ -77,7 +77,9 @@ def candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, pr
     best = np.maximum.reduceat(raw, starts, axis=1)[:, row]
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.where(best > 0, raw / best, np.float32(0))
-    ranks = within_query_ranks(row, raw) - starts[row]
+    ranks = np.zeros(raw.shape, np.int64)  # of a generator that says nothing of anybody all are the first
+    said = raw.any(axis=1)
+    ranks[said] = within_query_ranks(row, raw[said]) - starts[row]
     return Candidates(query, item, ranks.T.astype(np.float32), np.ascontiguousarray(shares.T), proposed)
 
 

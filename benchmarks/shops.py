@@ -14,7 +14,6 @@ import shop
 
 from features.clock import DAY, micros
 from features.ingest import ingest
-from features.log import EventLog
 from features.snapshot import Snapshot
 from features.sources import read
 from features.sources.simulated_config import configured
@@ -55,8 +54,8 @@ def compared(kind: str, customers: int, scratch: Path) -> list[list[str]]:
     settings = recipe.load()
     start, end = micros(log.last) + 1 - settings.horizon_days * DAY, micros(log.last) + 1
     bundle = refreshed(train(log, settings, start).bundle, log, start)
-    evaluations = measure(bundle, log, start, end, settings, truth=Truth.load(scratch / "truth"))
     asked = queries.after(log.scan(), bundle.snapshot, end, settings)
+    evaluations = measure(bundle, asked, end, truth=Truth.load(scratch / "truth"))
     rows = []
     for name, evaluation in evaluations.items():
         table = evaluation.queries
@@ -65,7 +64,7 @@ def compared(kind: str, customers: int, scratch: Path) -> list[list[str]]:
         if name == "predictive":
             late = (table["visit_events"] == "3_plus").to_numpy()
             rows.append(row(kind, "… from the third event", evaluation, alone, late))
-    print(f"{kind}: {log_size(log)}", flush=True)
+    print(f"{kind}: {log.info['rows']:,} events", flush=True)
     return rows
 
 
@@ -90,10 +89,6 @@ def alone_at_10(name: GeneratorName, generators: Generators, snapshot: Snapshot,
     query, item = query[order], item[order]
     hits = lists(query, asked.labels(query, item, len(snapshot.items)) > 0, len(asked), False)
     return ndcg_at_10(hits, np.bincount(asked.query, minlength=len(asked)))
-
-
-def log_size(log: EventLog) -> str:
-    return f"{log.info['rows']:,} events"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
-from models.candidates.popular import popularity
 from models.ranking import Fallback, Ranking, Request, Seen
 from models.two_stage import proposers
 
@@ -96,17 +94,14 @@ class BundleRecommender:
         generators = [ranking.generators[i] for i in keep]
         if len(items) < request.limit:
             taken = request.exclude | set(items)
-            most = self.bundle.snapshot.items.at(self._by_popularity[: request.limit + len(taken)])
+            best_sellers = self.bundle.generators.popular.best_sellers
+            most = self.bundle.snapshot.items.at(best_sellers[: request.limit + len(taken)])
             more = [item for item in most if item not in taken][: request.limit - len(items)]
             floor = scores[-1] if scores else 0.0
             items += more
             scores += [floor - 1 - n for n in range(len(more))]
             generators += [("popular",)] * len(more)
         return replace(ranking, item_ids=items, scores=scores, generators=generators)
-
-    @cached_property
-    def _by_popularity(self) -> np.ndarray:
-        return np.argsort(-popularity(self.bundle.snapshot), kind="stable")
 
 
 def visitors_of(snapshot: Snapshot, requests: Sequence[Request]) -> Visitors:

@@ -44,10 +44,10 @@ def lists(
     -1 where the shop has no more items.
     """
     score = np.maximum(_scores(name, generators, snapshot, visitors), 0)
-    by_sales = np.argsort(-generators.popular.everyone, kind="stable")
-    top = best(score, by_sales, depth)
+    best_sellers = generators.popular.best_sellers
+    top = best(score, best_sellers, depth)
     score[met(snapshot, visitors)] = -1
-    return top, best(score, by_sales, depth)
+    return top, best(score, best_sellers, depth)
 
 
 def best(score: np.ndarray, order: np.ndarray, depth: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from features.log import EventLog
 from features.snapshot import Snapshot
 from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.recommender import BundleRecommender
-from training import gate, recipe, registry
+from training import gate, queries, recipe, registry
 from training.config import Gate, MlflowConfig
 from training.evaluate import Evaluation
 from training.gate import Comparison, Latency
@@ -54,10 +54,10 @@ def compare(
     found = "there is no newer event to compare them on"
     if end > start:
         fresh = _on_newer_events(event_log, old, new, start, end)
-        queries = _queries(fresh, config.gate)
-        if queries >= config.gate.min_queries:
+        count = _queries(fresh, config.gate)
+        if count >= config.gate.min_queries:
             return fresh
-        found = f"the newer events hold {queries} queries to compare them on, min_queries is {config.gate.min_queries}"
+        found = f"the newer events hold {count} queries to compare them on, min_queries is {config.gate.min_queries}"
     window = _window(challenger)
     if window is not None and old.snapshot.as_of <= window[0]:
         return _on_the_challengers_holdout(client, challenger, event_log, old, new, *window, found)
@@ -67,8 +67,8 @@ def compare(
 def _on_newer_events(event_log: EventLog, old: Bundle, new: Bundle, start: int, end: int) -> Comparison:
     snapshot = Snapshot.of(tables.at(event_log, start))
     bundles = old.refreshed(snapshot), new.refreshed(snapshot)
-    settings = recipe.load()
-    champion, challenger = (measure(bundle, event_log, start, end, settings) for bundle in bundles)
+    asked = queries.after(event_log.scan(), snapshot, end, recipe.load())
+    champion, challenger = (measure(bundle, asked, end) for bundle in bundles)
     timed = partial(_latency, *bundles, _customers(champion))
     return Comparison(champion, challenger, start, end, "events newer than both models", timed)
 
@@ -84,7 +84,8 @@ def _on_the_challengers_holdout(
     found: str,
 ) -> Comparison:
     replayed = old.refreshed(Snapshot.of(tables.at(event_log, start)))
-    champion = measure(replayed, event_log, start, end, _sampling(client, version))
+    asked = queries.after(event_log.scan(), replayed.snapshot, end, _sampling(client, version))
+    champion = measure(replayed, asked, end)
     how = (
         f"the challenger's own, as {found}; the champion, trained before it, is replayed there, the challenger's "
         "results are its training run's, of the same recipe fitted before the hold-out"

@@ -119,7 +119,7 @@ def _lists(
     top = {method: np.full((n, DEPTH), -1, np.int64) for method in methods}
     top_new = {method: np.full((n, DEPTH), -1, np.int64) for method in methods}
     recalled = np.zeros(len(GENERATORS) + 1)
-    by_sales = np.argsort(-recommender.generators.popular.everyone, kind="stable")
+    best_sellers = recommender.generators.popular.best_sellers
     for start, batch, found, _ in recommender.rank(snapshot, asked.visitors):
         rows = slice(start, start + len(batch))
         discovery = ~among(met(snapshot, batch), found.query, found.item, n_items)
@@ -131,7 +131,7 @@ def _lists(
         if oracle:
             chances = oracle(start, batch)
             unknown = np.isnan(chances).any(axis=1)
-            top["oracle_"][rows] = baselines.best(np.nan_to_num(chances), by_sales, DEPTH)
+            top["oracle_"][rows] = baselines.best(np.nan_to_num(chances), best_sellers, DEPTH)
             top["oracle_"][rows][unknown] = -1
         wanted = asked.labels(found.query + start, found.item, n_items) > 0
         for g in range(len(GENERATORS)):

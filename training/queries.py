@@ -89,11 +89,9 @@ def after(events: pl.LazyFrame, snapshot: Snapshot, end: int, recipe: Recipe) ->
     `visit_days` only."""
     future = window(events, snapshot.as_of, end)
     visits = future.filter(pl.col("t") < snapshot.as_of + recipe.visit_days * DAY)
-    sampled = visits, snapshot, recipe.visits_per_boundary, recipe.seed
     return {
         "one_to_one": one_to_one(future, snapshot),
-        "one_to_one_visit": one_to_one_visit(*sampled),
-        "predictive": predictive(*sampled),
+        **inside_visits(visits, snapshot, recipe.visits_per_boundary, recipe.seed),
     }
 
 
@@ -114,23 +112,22 @@ def one_to_one(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
     return Queries(Visitors.of_customers(asked), query[order], item[order], grade, conform(about, ABOUT))
 
 
-def one_to_one_visit(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> Queries:
-    """Moments inside visits of customers with history, of whom the visit or an earlier one has said something."""
-    return _moments(future, snapshot, limit, seed, known=True)
+def inside_visits(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> dict[RecommenderName, Queries]:
+    """Moments inside visits, at most `limit` of each kind.
 
-
-def predictive(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> Queries:
-    """Moments inside visits of people the snapshot does not know."""
-    return _moments(future, snapshot, limit, seed, known=False)
-
-
-def _moments(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int, known: bool) -> Queries:
-    """Each visit is cut at an instant at which an item is touched, chosen by a hash of the visit.
-
-    That instant is when the visitor asks: what they did in `future` before it is known (`Visitors`), what they touch
-    in the visit from then on is relevant.
+    one_to_one_visit: of customers with history, of whom the visit or an earlier one has said something. predictive: of
+    people the snapshot does not know. Each visit is cut at an instant at which an item is touched, chosen by a hash of
+    the visit. That instant is when the visitor asks: what they did in `future` before it is known (`Visitors`), what
+    they touch in the visit from then on is relevant.
     """
-    visits = _cut(_described(_visits(future), snapshot), limit, seed, known)
+    visits = _described(_visits(future), snapshot)
+    return {
+        "one_to_one_visit": _moments(future, _cut(visits, limit, seed, True), snapshot, known=True),
+        "predictive": _moments(future, _cut(visits, limit, seed, False), snapshot, known=False),
+    }
+
+
+def _moments(future: pl.DataFrame, visits: pl.DataFrame, snapshot: Snapshot, known: bool) -> Queries:
     before = _before(future, visits)
     if known:
         told = before["query"].unique().sort()

@@ -1,5 +1,7 @@
 """How a finished bundle does on a window it has not seen."""
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from features import tables
@@ -13,6 +15,7 @@ from models.customer_predictions import Predictions
 from training import queries
 from training.evaluate import Evaluation, evaluate
 from training.oracle import oracle
+from training.queries import Queries
 from training.recipe import Recipe
 
 
@@ -54,7 +57,8 @@ def replay(
         raise InputError(f"the window from {iso(start)} to {iso(end)} is empty; --to must be after --from")
     made = _tables(bundle, event_log, start)
     current = bundle.refreshed(Snapshot.of(made))
-    evaluations = measure(current, event_log, start, end, recipe, made.customers, truth)
+    asked = queries.after(event_log.scan(), current.snapshot, end, recipe)
+    evaluations = measure(current, asked, end, made.customers, truth)
     if not evaluations:
         raise InputError(f"nobody in the window from {iso(start)} to {iso(end)} can be compared with a recommendation")
     return evaluations
@@ -62,26 +66,23 @@ def replay(
 
 def measure(
     current: Bundle,
-    event_log: EventLog,
-    start: int,
+    asked: Mapping[RecommenderName, Queries],
     end: int,
-    recipe: Recipe,
     customers: pl.DataFrame | None = None,
     truth: Truth | None = None,
 ) -> dict[RecommenderName, Evaluation]:
-    """Evaluate a bundle whose snapshot is as of `start` on [start, end); recommenders without a query are left out.
+    """Evaluate a bundle on what is `asked` from its snapshot's instant to `end` (`queries.after`).
 
-    `customers`, `truth`: as `evaluate` and `replay` take them.
+    Recommenders without a query are left out. `customers`, `truth`: as `evaluate` and `replay` take them.
     """
     snapshot = current.snapshot
-    asked = queries.after(event_log.scan(), snapshot, end, recipe)
     return {
         name: evaluate(
             recommender,
             snapshot,
             asked[name],
             customers,
-            oracle(truth, snapshot, asked[name], start, end) if truth else None,
+            oracle(truth, snapshot, asked[name], snapshot.as_of, end) if truth else None,
         )
         for name, recommender in current.recommenders.items()
         if len(asked[name])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -41,6 +42,11 @@ class Popular:
     def fit(cls, snapshot: Snapshot) -> "Popular":
         everyone = popularity(snapshot)
         return cls(everyone, _arrivals(snapshot), _by_segment(snapshot), _by_category(snapshot, everyone))
+
+    @cached_property
+    def best_sellers(self) -> np.ndarray:
+        """int64[items]: all items, what sells most first."""
+        return np.argsort(-self.everyone, kind="stable")
 
     def of_everyone(self, visitors: Visitors) -> Shared:
         return Shared(self.everyone, len(visitors))

@@ -11,6 +11,7 @@ from features.events import EVENT_SCHEMA, TIMESTAMP
 from features.ingest import Parsed
 from features.snapshot import Snapshot
 from features.visitors import Visitors
+from models.bundle import RecommenderName
 from models.ranking import Request
 from models.recommender import visitors_of
 from serving.event_store import Event, EventStore, Limits, Visitor, open_store
@@ -55,10 +56,10 @@ def same(found: Visitors, expected: Visitors) -> None:
 
 
 @pytest.mark.parametrize("situation", ["predictive", "one_to_one_visit"])
-def test_no_skew(store: EventStore, simulated: Parsed, simulated_snapshot: Snapshot, situation: str):
+def test_no_skew(store: EventStore, simulated: Parsed, simulated_snapshot: Snapshot, situation: RecommenderName):
     snapshot = simulated_snapshot
     future = queries.window(simulated.events.lazy(), snapshot.as_of, SHOP_ENDS)
-    asked = getattr(queries, situation)(future, snapshot, 300, 5)
+    asked = queries.inside_visits(future, snapshot, 300, 5)[situation]
     assert len(asked) > 30
     assert len(asked.visitors.query) > 60
     moments = held_out(future, snapshot, situation == "one_to_one_visit")

@@ -33,7 +33,7 @@ def asked(simulated: Parsed, bundle: Bundle) -> Queries:
 @pytest.fixture(scope="module")
 def visits(simulated: Parsed, bundle: Bundle) -> Queries:
     future = queries.window(simulated.events.lazy(), bundle.snapshot.as_of, SHOP_ENDS)
-    return queries.predictive(future, bundle.snapshot, 80, 7)
+    return queries.inside_visits(future, bundle.snapshot, 80, 7)["predictive"]
 
 
 def lists_of(bundle: Bundle, asked: Queries, name: RecommenderName = "one_to_one") -> dict[int, list[int]]:

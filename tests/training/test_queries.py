@@ -41,7 +41,7 @@ def relevant(s: Snapshot, asked: Queries) -> dict[int, dict[str, int]]:
 
 def visits(s: Snapshot, rows: list[Row], **settings: int) -> list[tuple[list[tuple[str, float]], dict[str, int]]]:
     """What was known and what was relevant of each query, sorted."""
-    asked = queries.predictive(future(rows), s, **({"limit": 100, "seed": 7} | settings))
+    asked = queries.inside_visits(future(rows), s, **({"limit": 100, "seed": 7} | settings))["predictive"]
     wanted = relevant(s, asked)
     events = zip(asked.visitors.query, s.items.at(asked.visitors.item), asked.visitors.weight, strict=True)
     known: dict[int, list[tuple[str, float]]] = {q: [] for q in wanted}
@@ -104,8 +104,8 @@ def test_bots_are_nobody_to_learn_from(shop: Snapshot):
 def test_nobody_to_ask(shop: Snapshot):
     rows = [row("purchase", 3, "c1", "new"), row("view_item", 3, "c1", "i1")]
     assert len(queries.one_to_one(future(rows), shop)) == 0
-    assert len(queries.predictive(future(rows), shop, 9, 7)) == 0
-    none = queries.predictive(future(rows), shop, 9, 7)
+    assert len(queries.inside_visits(future(rows), shop, 9, 7)["predictive"]) == 0
+    none = queries.inside_visits(future(rows), shop, 9, 7)["predictive"]
     assert none.labels(np.array([0]), np.array([1]), len(shop.items)).tolist() == [0]
 
 
@@ -185,7 +185,7 @@ def outcomes(s: Snapshot, visit: list[Touch]) -> list[tuple[Known, dict[str, int
 def asked_of(s: Snapshot, visit: list[Touch], seed: int) -> tuple[Known, dict[str, int]]:
     rows = [row(name, 1 + m * MINUTE, "d1", item, price=price, session_id="s1") for m, name, item, price in visit]
     numbered = [r | {"event_id": f"e{n:02}"} for n, r in enumerate(rows)]
-    asked = queries.predictive(future(numbered), s, 9, seed)
+    asked = queries.inside_visits(future(numbered), s, 9, seed)["predictive"]
     v = asked.visitors
     known = zip(v.kind.tolist(), v.item.tolist(), v.age.tolist(), np.nan_to_num(v.price, nan=-1).tolist(), strict=True)
     return list(known), relevant(s, asked)[0]
@@ -225,13 +225,15 @@ def test_a_click_and_the_view_it_opens_are_not_cut_apart(shop: Snapshot):
 
 def test_visits_in_which_nothing_can_be_wanted_are_left_out(shop: Snapshot):
     rows = [row("search", 1, "d1"), row("view_item", 1, "d2", "new"), row("remove_from_cart", 1, "d3", "i1")]
-    assert len(queries.predictive(future(rows), shop, 9, 7)) == 0
+    assert len(queries.inside_visits(future(rows), shop, 9, 7)["predictive"]) == 0
 
 
 def test_a_search_keeps_a_visit_without_a_session_going(shop: Snapshot):
     rows = [row("view_item", 1, "d1", "i1"), row("view_item", 1 + 50 * MINUTE, "d1", "i2")]
-    assert len(queries.predictive(future(rows), shop, 9, 7)) == 2
-    assert len(queries.predictive(future([*rows, row("search", 1 + 25 * MINUTE, "d1")]), shop, 9, 7)) == 1
+    assert len(queries.inside_visits(future(rows), shop, 9, 7)["predictive"]) == 2
+    assert (
+        len(queries.inside_visits(future([*rows, row("search", 1 + 25 * MINUTE, "d1")]), shop, 9, 7)["predictive"]) == 1
+    )
 
 
 def test_an_instant_is_never_cut_in_two(shop: Snapshot):
@@ -264,7 +266,7 @@ def test_what_the_visitor_did_in_earlier_visits_since_the_boundary_is_known_too(
 
 def known_visits(s: Snapshot, rows: list[Row], seed: int = 7) -> list[tuple[str, list[str], dict[str, int]]]:
     """Customer, items known and relevant, of each query inside a visit of a customer with history."""
-    asked = queries.one_to_one_visit(future(rows), s, 100, seed)
+    asked = queries.inside_visits(future(rows), s, 100, seed)["one_to_one_visit"]
     known: list[list[str]] = [[] for _ in range(len(asked))]
     for q, item in zip(asked.visitors.query.tolist(), s.items.at(asked.visitors.item), strict=True):
         known[q].append(item)

@@ -42,7 +42,7 @@ def test_a_replay_is_an_evaluation_on_the_snapshot_of_its_start(bundle: Bundle, 
     assert found["one_to_one"].details.select(traffic.columns).equals(traffic[asked.visitors.customers.tolist()])
     assert found["one_to_one"].per_query.equals(expected.per_query)
     early = future.filter(pl.col("t") < start + small().visit_days * DAY)
-    visits = queries.predictive(early, bundle.snapshot, small().visits_per_boundary, small().seed)
+    visits = queries.inside_visits(early, bundle.snapshot, small().visits_per_boundary, small().seed)["predictive"]
     assert found["predictive"].summary["queries"] == len(visits) > 20
 
 
@@ -91,7 +91,7 @@ def test_the_truth_knows_customers_by_name_and_by_device_and_no_strangers(
 ):
     start = bundle.snapshot.as_of
     early = queries.window(event_log.scan(), start, start + small().visit_days * DAY)
-    about = queries.predictive(early, bundle.snapshot, 2000, small().seed).about
+    about = queries.inside_visits(early, bundle.snapshot, 2000, small().seed)["predictive"].about
     assert about is not None
     ours = about["customer_id"].is_not_null() | (about["client_id"].str.slice(1).cast(pl.Int64) < SHOP.customers)
     found = compared["predictive"].details["oracle_ndcg_at_10"]

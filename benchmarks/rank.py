@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import shop
+import shop  # first: BLAS reads its threads when numpy is imported, and what is served has one
+
+import numpy as np  # isort: skip
 from scipy import sparse
 
 from features.assemble import assemble
@@ -98,7 +99,8 @@ def factors(bundle: Bundle, visitors: Visitors) -> list[tuple[Any, Any]]:
         pairs.append((sparse.csr_matrix((weight, (query, item)), shape=(n, items)), similar.matrix))
     customers = len(s.customers)
     alike = g.neighbours.data, g.neighbours.indices, g.neighbours.indptr
-    bought = s.history.column("bought_by_basket"), s.history.items, s.history.indptr
+    # A copy: scipy would make one of a column in each product.
+    bought = s.history.column("bought_by_basket").copy(), s.history.items, s.history.indptr
     left = sparse.csr_matrix(alike, shape=(customers, customers))[visitors.customers]
     return [*pairs, (left, sparse.csr_matrix(bought, shape=(customers, items)))]
 

@@ -1,11 +1,12 @@
 """A batch of visitors, as the recommenders see them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from features.clock import SECOND
 from features.events import EventName
+from features.history import Histories
 
 MOST_RECENT = 50  # events of a visit that are looked at
 
@@ -49,6 +50,9 @@ class Visitors:
     price: np.ndarray
     back: np.ndarray
     weight: np.ndarray
+    _pairs: list[tuple[Histories, tuple[np.ndarray, np.ndarray]]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of_customers(cls, customers: np.ndarray) -> "Visitors":
@@ -86,6 +90,12 @@ class Visitors:
 
     def __len__(self) -> int:
         return len(self.customers)
+
+    def pairs(self, history: Histories) -> tuple[np.ndarray, np.ndarray]:
+        """`history.gather` of the customers, done once: most generators begin with it."""
+        if not self._pairs or self._pairs[0][0] is not history:
+            self._pairs[:] = [(history, history.gather(self.customers))]
+        return self._pairs[0][1]
 
     def slice(self, start: int, stop: int) -> "Visitors":
         a, b = np.searchsorted(self.query, [start, stop])

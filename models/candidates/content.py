@@ -16,7 +16,7 @@ from scipy import sparse
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Sparse
+from models.candidates.scores import Scores
 from models.candidates.similar import Similar, unit_rows
 from models.candidates.taste import Basis, asked
 from models.space import Between
@@ -54,7 +54,7 @@ class Content:
     def onto(self, snapshot: Snapshot) -> "Content":
         return Content.fit(snapshot, self.config)
 
-    def scores(self, snapshot: Snapshot, visitors: Visitors, basis: Basis) -> Sparse:
+    def scores(self, snapshot: Snapshot, visitors: Visitors, basis: Basis) -> Scores:
         return self.similar.scores(len(visitors), *asked(snapshot, visitors, basis))
 
     def arrays(self) -> Arrays:

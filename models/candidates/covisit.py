@@ -19,7 +19,7 @@ from features.recent import TOUCHES
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Sparse
+from models.candidates.scores import Scores
 from models.candidates.similar import Similar
 from models.candidates.taste import asked
 from models.space import Between
@@ -63,10 +63,10 @@ class Covisit:
     def onto(self, items: np.ndarray) -> "Covisit":
         return Covisit(self.touches.onto(items), self.orders.onto(items))
 
-    def of_visit(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
+    def of_visit(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
         return self.touches.scores(len(visitors), *asked(snapshot, visitors, "visit"))
 
-    def of_last_orders(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
+    def of_last_orders(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
         return self.orders.scores(len(visitors), *asked(snapshot, visitors, "last_baskets"))
 
     def arrays(self) -> Arrays:

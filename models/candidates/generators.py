@@ -127,7 +127,7 @@ class Generators:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Generators":
         def of(prefix: str) -> Arrays:
-            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            return {k.removeprefix(prefix): np.asarray(v) for k, v in arrays.items() if k.startswith(prefix)}
 
         return cls(
             Als.from_arrays(of("als.")),

@@ -15,6 +15,6 @@ def visited(snapshot: Snapshot, visitors: Visitors) -> Sparse:
 def scores(snapshot: Snapshot, visitors: Visitors) -> Sparse:
     """Decayed by orders since and by time since: the first is right for frequent buyers, the second for others."""
     h = snapshot.history
-    query, position = h.gather(visitors.customers)
+    query, position = visitors.pairs(h)
     value = h.column("bought_by_basket")[position] + taste(h, position)
     return Sparse(query * len(snapshot.items) + h.items[position], value, len(visitors), len(snapshot.items))

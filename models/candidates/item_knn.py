@@ -11,7 +11,7 @@ from scipy import sparse
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Sparse
+from models.candidates.scores import Scores
 from models.candidates.similar import Similar
 from models.candidates.taste import Basis, asked, taste
 from models.space import Between
@@ -57,7 +57,7 @@ class ItemKnn:
     def onto(self, items: np.ndarray) -> "ItemKnn":
         return ItemKnn(self.similar.onto(items), self.last_baskets, self.visit_decay)
 
-    def scores(self, snapshot: Snapshot, visitors: Visitors, basis: Basis) -> Sparse:
+    def scores(self, snapshot: Snapshot, visitors: Visitors, basis: Basis) -> Scores:
         """Sum over the visitor's items of weight × similarity."""
         items = asked(snapshot, visitors, basis, self.last_baskets, self.visit_decay)
         return self.similar.scores(len(visitors), *items)

@@ -15,7 +15,7 @@ from scipy import sparse
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Sparse, ranges
+from models.candidates.scores import Scores, product, ranges
 from models.candidates.similar import nearest, others, unit_rows
 from models.candidates.taste import taste
 from models.space import Between
@@ -58,7 +58,7 @@ class Neighbours:
     def onto(self, snapshot: Snapshot) -> "Neighbours":
         return Neighbours.fit(snapshot, NeighboursConfig(neighbours=self.neighbours))
 
-    def scores(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
+    def scores(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
         """The neighbours' weighted mean vector. Only their rows are read: a request must not cost a pass over all."""
         h, known = snapshot.history, visitors.customers >= 0
         own = np.where(known, visitors.customers, 0)
@@ -67,7 +67,7 @@ class Neighbours:
         query = np.repeat(np.arange(len(visitors)), sizes)
         vectors = h.indptr, h.items, self.strength
         alike = self.indices[place]
-        return Sparse.product(query, alike, self.data[place], vectors, len(visitors), len(snapshot.items))
+        return product(query, alike, self.data[place], vectors, len(visitors), len(snapshot.items))
 
     def arrays(self) -> Arrays:
         settings = np.array([self.neighbours])

@@ -10,7 +10,7 @@ from scipy import sparse
 from features.snapshot import SEGMENT_NAMES, Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Grouped, Shared, Sparse
+from models.candidates.scores import Grouped, Scores, Shared, product
 from models.candidates.taste import Basis, asked, taste
 
 ARRIVAL_DAYS = 28.0
@@ -48,11 +48,16 @@ class Popular:
         """int64[items]: all items, what sells most first."""
         return np.argsort(-self.everyone, kind="stable")
 
+    @cached_property
+    def latest(self) -> np.ndarray:
+        """int64[items]: all items, the best arrivals first."""
+        return np.argsort(-self.arrivals, kind="stable")
+
     def of_everyone(self, visitors: Visitors) -> Shared:
-        return Shared(self.everyone, len(visitors))
+        return Shared(self.everyone, len(visitors), self.best_sellers)
 
     def of_arrivals(self, visitors: Visitors) -> Shared:
-        return Shared(self.arrivals, len(visitors))
+        return Shared(self.arrivals, len(visitors), self.latest)
 
     def of_segment(self, snapshot: Snapshot, visitors: Visitors) -> Grouped:
         """Nothing for those whom the snapshot does not know."""
@@ -62,7 +67,7 @@ class Popular:
         segment = snapshot.segments[np.maximum(visitors.customers, 0)].astype(np.int64)
         return Grouped(self.segments, np.where(known, segment, -1))
 
-    def of_categories(self, snapshot: Snapshot, visitors: Visitors) -> Sparse:
+    def of_categories(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
         """Best sellers of a category × the visitor's share of it, in the history and in this visit."""
         parts = []
         for basis, worth in _BASES:
@@ -72,9 +77,10 @@ class Popular:
             whole = np.bincount(query, weight, minlength=len(visitors))
             parts.append((query, code, worth * weight / np.maximum(whole[query], 1e-9)))
         query, code, weight = (np.concatenate(of_both) for of_both in zip(*parts, strict=True))
+        order = np.argsort(query, kind="stable")
         best = self.categories
         matrix = best.indptr, best.indices, best.data
-        return Sparse.product(query, code, weight, matrix, len(visitors), best.shape[1])
+        return product(query[order], code[order], weight[order], matrix, len(visitors), best.shape[1])
 
     def arrays(self) -> Arrays:
         best = self.categories

@@ -13,6 +13,8 @@ import numpy as np
 Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
 """indptr, indices and data of a matrix held by rows."""
 
+_BLOCK = 1 << 15  # entries that are summed at once: they stay in the processor's cache
+_LEAST = np.finfo(np.float32).tiny  # what is smaller counts as 0
 _CELLS = 16  # so many cells are gone through as fast as one entry is sorted
 
 
@@ -20,7 +22,10 @@ class Scores(Protocol):
     """Scores of n visitors over all items."""
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
-        """(visitor int64[m], item int64[m]), in no order: each visitor's `budget` best items of those above 0."""
+        """(visitor int64[m], item int64[m]), in no order: each visitor's `budget` best items of those above 0.
+
+        Of equal scores the first items come first, in each form: which one there is depends on the batch.
+        """
         ...
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -36,16 +41,15 @@ class Dense:
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
         n = self.values.shape[1]
-        if budget < n:
-            # The smallest of the negated scores: where most scores are 0, partitioning at the far side of so many
-            # equal values takes ten times as long.
-            items = np.argpartition(-self.values, budget - 1, axis=1)[:, :budget]
-        else:
-            items = np.broadcast_to(np.arange(n), self.values.shape)
-        rows = np.repeat(np.arange(len(self.values)), items.shape[1])
-        flat = items.ravel()
-        good = self.values[rows, flat] > 0
-        return rows[good], flat[good]
+        if budget >= n:
+            return np.divmod(np.flatnonzero(self.values >= _LEAST), n)
+        # The smallest of the negated scores: where most scores are 0, partitioning at the far side of so many equal
+        # values takes ten times as long.
+        least = np.maximum(-np.partition(-self.values, budget - 1, axis=1)[:, budget - 1 : budget], _LEAST)
+        query, item = np.divmod(np.flatnonzero(self.values >= least), n)
+        if len(query) <= budget:
+            return query, item
+        return _cut(query, item, self.values[query, item] == least[query, 0], budget)
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.values[query, item]
@@ -58,9 +62,11 @@ class Shared:
 
     values: np.ndarray
     visitors: int
+    order: np.ndarray  # int64[items]: by falling score, then item
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
-        _, best = Dense(self.values[None]).top(budget)
+        best = self.order[:budget]
+        best = best[self.values[best] >= _LEAST]
         return np.repeat(np.arange(self.visitors), len(best)), np.tile(best, self.visitors)
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -106,6 +112,8 @@ class Sparse:
         scipy's own sum sorts a row, not stably, only if some row of the batch needs it: a last bit would depend on
         others.
         """
+        if not len(query):
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), visitors, size)
         key = query * size + item
         if visitors * size <= _CELLS * len(key):
             total = np.bincount(key, weight, visitors * size)
@@ -115,32 +123,22 @@ class Sparse:
         total = np.bincount(place, weight, len(keys))
         return cls(keys[total != 0], total[total != 0].astype(np.float32), visitors, size)
 
-    @classmethod
-    def product(
-        cls, query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr, visitors: int, size: int
-    ) -> "Sparse":
-        """Sum over each visitor's rows of weight × `matrix[row]`."""
-        indptr, indices, data = matrix
-        sizes = indptr[row + 1] - indptr[row]
-        at = ranges(indptr[row], sizes)
-        return cls.summed(np.repeat(query, sizes), indices[at], np.repeat(weight, sizes) * data[at], visitors, size)
-
     @cached_property
     def _starts(self) -> np.ndarray:
         return np.searchsorted(self.keys, np.arange(self.visitors + 1) * self.size)
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
-        keep = self.values > 0
+        if not len(self.keys):
+            return self.keys, self.keys
         sizes = np.diff(self._starts)
+        least = np.full(self.visitors, _LEAST)
         for row in np.flatnonzero(sizes > budget):
-            a, b = self._starts[row], self._starts[row + 1]
-            best = np.argpartition(-self.values[a:b], budget - 1)[:budget]
-            chosen = np.zeros(b - a, bool)
-            chosen[best] = True
-            keep[a:b] &= chosen
-        kept = np.flatnonzero(keep)
-        query = np.repeat(np.arange(self.visitors), sizes)[kept]
-        return query, self.keys[kept] - query * self.size
+            values = self.values[self._starts[row] : self._starts[row + 1]]
+            least[row] = max(_LEAST, -np.partition(-values, budget - 1)[budget - 1])
+        query = np.repeat(np.arange(self.visitors), sizes)
+        kept = np.flatnonzero(self.values >= least[query])
+        query = query[kept]
+        return _cut(query, self.keys[kept] - query * self.size, self.values[kept] == least[query], budget)
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         if not len(self.keys):
@@ -148,6 +146,41 @@ class Sparse:
         wanted = query * self.size + item
         place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         return np.where(self.keys[place] == wanted, self.values[place], np.float32(0))
+
+
+def product(query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr, visitors: int, size: int) -> Scores:
+    """Sum over each visitor's rows (`query` rising) of weight × `matrix[row]`, in double precision, in their order."""
+    if not len(row):
+        return Sparse.summed(query, row, weight, visitors, size)
+    indptr, indices, data = matrix
+    start = indptr[row]
+    sizes = indptr[row + 1] - start
+    ends = np.cumsum(sizes)
+    if visitors * size > _CELLS * ends[-1]:
+        at = ranges(start, sizes)
+        return Sparse.summed(np.repeat(query, sizes), indices[at], np.repeat(weight, sizes) * data[at], visitors, size)
+    out = np.empty((visitors, size), np.float32)
+    step = max(1, int(visitors * _BLOCK // ends[-1]))
+    for first in range(0, visitors, step):
+        last = min(first + step, visitors)
+        part = slice(*np.searchsorted(query, [first, last]))
+        many = sizes[part]
+        at = ranges(start[part], many)
+        key = np.repeat((query[part] - first) * size, many)
+        key += indices[at]
+        value = np.repeat(weight[part], many)
+        value *= data[at]
+        out[first:last] = np.bincount(key, value, (last - first) * size).reshape(-1, size)
+    return Dense(out)
+
+
+def _cut(query: np.ndarray, item: np.ndarray, tied: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """Without what a visitor (`query` rising) has over the budget, the last of those `tied` for the last place."""
+    keep = np.ones(len(query), bool)
+    for row in np.flatnonzero(np.bincount(query) > budget):
+        first, last = np.searchsorted(query, [row, row + 1])
+        keep[first + np.flatnonzero(tied[first:last])[first + budget - last :]] = False
+    return (query, item) if keep.all() else (query[keep], item[keep])
 
 
 def ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:

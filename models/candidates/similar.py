@@ -8,7 +8,7 @@ from scipy import sparse
 
 from features.threads import THREADS
 from models.candidates.base import Arrays
-from models.candidates.scores import Sparse
+from models.candidates.scores import Scores, product
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Similar:
         entries = (self.data[kept], (row[kept], column[kept]))
         return Similar.of(sparse.csr_matrix(entries, shape=(len(items), len(items)), dtype=np.float32))
 
-    def scores(self, visitors: int, query: np.ndarray, item: np.ndarray, weight: np.ndarray) -> Sparse:
+    def scores(self, visitors: int, query: np.ndarray, item: np.ndarray, weight: np.ndarray) -> Scores:
         """Sum over a visitor's items (`query` rising) of weight × similarity."""
-        return Sparse.product(query, item, weight, (self.indptr, self.indices, self.data), visitors, self.size)
+        return product(query, item, weight, (self.indptr, self.indices, self.data), visitors, self.size)
 
     def arrays(self) -> Arrays:
         return {"indptr": self.indptr, "indices": self.indices, "data": self.data}

@@ -46,7 +46,7 @@ def asked(
         weight = visitors.weight[wanted] * np.float32(visit_decay) ** visitors.back[wanted]
         return visitors.query[wanted], visitors.item[wanted], weight
     h = snapshot.history
-    query, position = h.gather(visitors.customers)
+    query, position = visitors.pairs(h)
     if basis == "last_baskets":
         keep = h.column("baskets_back")[position] < last_baskets
         query, position = query[keep], position[keep]

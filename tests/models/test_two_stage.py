@@ -34,6 +34,11 @@ def test_equal_scores_share_the_better_rank(queries: list[list[tuple[float, floa
         assert ranks[g].tolist() == expected
 
 
+def test_more_than_can_be_ranked_at_once_is_refused():
+    with pytest.raises(ValueError, match="too many at once"):
+        within_query_ranks(np.array([0, 1 << 30]), np.ones((1, 2), np.float32))
+
+
 def test_candidates_are_what_the_generators_put_first(bundle: Bundle):
     s = bundle.snapshot
     visitors = fitted.visitors_of(s, 10, 5)

@@ -308,12 +308,15 @@ def promote(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the challenger champion, if the gate in mlflow.yml lets it pass."""
+    """Make the challenger champion, if the gate in mlflow.yml lets it pass; servers that follow serve it at once."""
     from features.log import EventLog
-    from training import config
+    from training import config, registry
     from training.promote import promote as decide
 
-    verdict = decide(config.load(), force, EventLog.open(log) if log else None)
+    settings = config.load()
+    verdict = decide(settings, force, EventLog.open(log) if log else None)
+    if verdict.promoted:
+        registry.publish_champion(settings)
     answer(vars(verdict), as_json, verdict.text())
     if not verdict.promoted:
         raise typer.Exit(1)
@@ -322,10 +325,12 @@ def promote(
 @app.command()
 def rollback(as_json: Json = False) -> None:
     """Give the alias champion back to the version before."""
-    from training import config
+    from training import config, registry
     from training.promote import rollback as undo
 
-    verdict = undo(config.load())
+    settings = config.load()
+    verdict = undo(settings)
+    registry.publish_champion(settings)
     answer(vars(verdict), as_json, verdict.text())
 
 
@@ -405,6 +410,21 @@ def package(model: Model = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def refresh(
+    log: LogDir,
+    as_of: Annotated[str | None, typer.Option(help="Default: the last midnight, UTC.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish the champion over a newer snapshot of the log, without retraining; servers that follow serve it."""
+    from features.clock import parse
+    from models import published
+    from serving.refreshing import refresh as renew
+
+    made = renew(log, published.place(), parse(as_of) if as_of else None)
+    answer({"path": str(made.path), "version": made.version}, as_json, f"published {made.path}")
+
+
+@app.command()
 def serve(
     target: Annotated[
         str | None, typer.Argument(help="Bento tag or bundle directory; default: the latest Bento.")
@@ -412,11 +432,14 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
     workers: Annotated[int, typer.Option(min=1, help="Server processes.")] = 1,
+    without_keys: Annotated[
+        bool, typer.Option("--open", help="Ask for no keys; only on a loopback address, to develop.")
+    ] = False,
 ) -> None:
-    """Serve the packaged champion, or a bundle directory, over HTTP."""
+    """Serve the packaged champion, or a bundle directory, over HTTP, to who has a key."""
     from serving import server
 
-    server.serve(target, host=host, port=port, workers=workers)
+    server.serve(target, host=host, port=port, workers=workers, without_keys=without_keys)
 
 
 @app.command()

@@ -1,14 +1,22 @@
 """The server with a recommender that does no work: what is left is the cost of the way to it and back."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from models.ranking import Ranking, Request
+import numpy as np
+
+from features.errors import InputError
+from features.snapshot import Snapshot
+from models.ranking import Fallback, Ranking, Request
 from serving.app import create_app
 from serving.settings import Settings
+from tests.serving.small_shop import small_shop
 
-_ITEMS = [f"item-{n:06}" for n in range(600)]
+_ITEMS = [f"i{n}" for n in range(600)]
 
 
 class Constant:
@@ -17,6 +25,16 @@ class Constant:
     def recommend(self, requests: list[Request]) -> list[Ranking]:
         return [_ranking(r.limit) for r in requests]
 
+    def without_ranker(self, request: Request, why: Fallback) -> Ranking:
+        return replace(_ranking(request.limit), fallback=why)
+
+    def explain(self, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
+        raise InputError("a constant has no reasons")
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return small_shop(len(_ITEMS))
+
     @property
     def info(self) -> dict[str, object]:
         return {"name": "constant", "as_of": "2026-01-01T00:00:00Z"}
@@ -24,7 +42,9 @@ class Constant:
 
 def _ranking(limit: int) -> Ranking:
     none: list[tuple[str, ...]] = [()] * limit
-    return Ranking(_ITEMS[:limit], [0.0] * limit, none, "popular", None, "PROSPECT")
+    return Ranking(
+        _ITEMS[:limit], [0.0] * limit, none, "popular", None, "PROSPECT", ordered=limit, positions=np.arange(limit)
+    )
 
 
 def load(_: Path) -> Constant:

@@ -34,7 +34,12 @@ def event_log(path: Path | None, scratch: Path) -> tuple[EventLog, str]:
         return EventLog.open(path), str(path)
     if ONLINE_RETAIL.exists():
         return ingest(read("online-retail", [ONLINE_RETAIL]), scratch / "log").log, "Online Retail II"
-    return ingest(read("simulated", config=SimulatorConfig(customers=8000)), scratch / "log").log, "a simulated shop"
+    return simulated(scratch), "a simulated shop"
+
+
+def simulated(scratch: Path) -> EventLog:
+    """A log made in `scratch`."""
+    return ingest(read("simulated", config=SimulatorConfig(customers=8000)), scratch / "log").log
 
 
 def bundle(log: EventLog) -> Bundle:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +61,13 @@ class Ids:
             open_ = open_[~right]
             slot[open_] += 1
         return found
+
+    @cached_property
+    def by_position(self) -> np.ndarray:
+        """uint64: the hash of each id, in the order of `values`."""
+        hashes = np.empty(len(self), np.uint64)
+        hashes[self.order] = self.hashes
+        return hashes
 
     def at(self, positions: np.ndarray) -> list[str]:
         """The ids at some positions."""

@@ -63,6 +63,9 @@ FIELDS = (
     Field("category", "string", "path in the catalog, levels separated by /"),
     Field("brand", "string", "of the catalog"),
     Field("available", "bool", "whether the catalog has it on sale now: it knows no past"),
+    Field("list_price", "float", "of the catalog"),
+    Field("currency", "string", "of the catalog's price"),
+    Field("attributes", "string", "of the catalog, a JSON object"),
 )
 
 

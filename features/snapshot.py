@@ -30,6 +30,11 @@ ITEM_COLUMNS = pick(
 CUSTOMER = {name: i for i, name in enumerate(names(CUSTOMER_COLUMNS))}
 ITEM = {name: i for i, name in enumerate(names(ITEM_COLUMNS))}
 SEGMENT_NAMES = (PROSPECT, *SEGMENTS)
+ABOUT: dict[str, pl.DataType] = {
+    **dict.fromkeys(("title", "brand", "currency", "attributes"), pl.String()),
+    "available": pl.Boolean(),
+    "list_price": pl.Float64(),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Snapshot:
     float32[customers × len(lifetime.COLUMNS)], which people and predictions read, but no ranker. `segments`
     uint8[customers] points into `SEGMENT_NAMES`; `categories`, `departments` (the first level of the category's path)
     and `brands` int32[items] are codes, -1 where none is known. `category_names` holds the path of each code of
-    `categories`.
+    `categories`. `about` has what the catalog says of each item: `items.FIELDS` but the category.
     `cut_points` are those that `segments` were scored with: a new order is scored against them too.
     `material` is what only fitting reads; a shipped snapshot has none.
     """
@@ -72,6 +77,7 @@ class Snapshot:
     departments: np.ndarray
     brands: np.ndarray
     item_features: np.ndarray
+    about: pa.Table
     history: Histories
     cut_points: CutPoints
     material: Material | None = None
@@ -93,6 +99,7 @@ class Snapshot:
             departments=_codes(made.items["category"].str.split("/").list.first()),
             brands=_codes(made.items["brand"]),
             item_features=_matrix(made.items, names(ITEM_COLUMNS)),
+            about=about(made.items),
             history=Histories.build(
                 _positions(history["customer_id"], _numbered(customer_ids)),
                 _positions(history["item_id"], _numbered(item_ids)),
@@ -118,6 +125,12 @@ class Snapshot:
 
     def segment(self, customer: int) -> str:
         return SEGMENT_NAMES[int(self.segments[customer])] if customer >= 0 else PROSPECT
+
+
+def about(items: pl.DataFrame) -> pa.Table:
+    """`ABOUT` of a table of items, in Arrow types that old readers know."""
+    table = items.select(ABOUT.keys()).cast(ABOUT)  # type: ignore[arg-type]
+    return table.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
 
 
 def _material(made: tables.Tables) -> Material:

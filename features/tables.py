@@ -123,7 +123,8 @@ def build(
         customers = customers.join(part, on="customer_id", how="left")
     customers = rfm.score(customers.sort("customer_id"), cuts)
     item_rows = pl.concat([item_rows, items.without_events(catalog, item_rows, as_of)])
-    item_rows = item_rows.join(catalog.select("item_id", *ITEM_FIELDS), on="item_id", how="left").sort("item_id")
+    about_items = catalog.rename({"price": "list_price"}).select("item_id", *ITEM_FIELDS)
+    item_rows = item_rows.join(about_items, on="item_id", how="left").sort("item_id")
     return Tables(
         as_of=as_of,
         customers=customers.select("customer_id", *CUSTOMER_FIELDS, *names(CUSTOMER_COLUMNS)),

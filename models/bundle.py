@@ -37,7 +37,7 @@ from models.propensity import Propensity
 from models.ranker import Ranker
 from models.two_stage import TwoStage
 
-FORMAT = 3
+FORMAT = 4
 # one_to_one ranks for a customer who comes back and has done nothing yet, one_to_one_visit for one inside a visit.
 RecommenderName = Literal["one_to_one", "one_to_one_visit", "predictive"]
 RECOMMENDERS: tuple[RecommenderName, ...] = get_args(RecommenderName)
@@ -121,6 +121,8 @@ class Bundle:
         texts = {"customers/ids": s.customers.values, "items/ids": s.items.values, "items/categories": s.category_names}
         for name, values in texts.items():
             _save_texts(path / f"{name}.arrow", values)
+        with pa.OSFile(str(path / "items" / "about.arrow"), "wb") as sink, pa.ipc.new_file(sink, s.about.schema) as out:
+            out.write_table(s.about)
         self.propensity.save(path / "predictions")
         (path / "rankers").mkdir()
         for recommender, two_stage in self.recommenders.items():
@@ -235,6 +237,7 @@ def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int, cuts: Cu
         departments=arrays["items/departments"],
         brands=arrays["items/brands"],
         item_features=arrays["items/features"],
+        about=pa.ipc.open_file(pa.memory_map(str(path / "items" / "about.arrow"))).read_all(),
         history=Histories(arrays["history/indptr"], arrays["history/items"], arrays["history/values"]),
         cut_points=cuts,
     )

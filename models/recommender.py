@@ -1,16 +1,22 @@
 """A bundle that answers: each visitor goes to the recommender that knows most of them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
-from models.ranking import Fallback, Ranking, Request, Seen
-from models.two_stage import proposers
+from models.candidates.generators import GENERATORS, GeneratorName
+from models.ranking import Fallback, Ranking, Request, Rules, Seen, Strategy
+from models.reasons import reasons
+from models.two_stage import Candidates, Chunk, fused, proposers
+
+_BUDGET = 100  # of a generator that a request names and its recommender does without
 
 
 def load(path: Path) -> "BundleRecommender":
@@ -28,24 +34,27 @@ class BundleRecommender:
     def info(self) -> dict[str, object]:
         return self.bundle.info()
 
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.bundle.snapshot
+
     def recommend(self, requests: Sequence[Request]) -> list[Ranking]:
         """Answer i belongs to request i, and does not depend on the other requests.
 
-        Customers with history go to one_to_one, everyone else to predictive. Where the candidates are
-        fewer than the limit, popular items follow; an answer is shorter only if the catalog is.
+        Customers with history go to one_to_one, everyone else to predictive. Where the candidates are fewer than the
+        limit, what `Rules.fill` names follows, by default what sells; an answer is shorter only if the catalog is.
         """
         answers: dict[int, Ranking] = {}
         for name, rows, visitors in self.routed(requests):
-            part = [requests[i] for i in rows]
-            if name in self.bundle.recommenders:
-                answers |= dict(zip(rows, self._ranked(name, part, visitors), strict=True))
-            else:
-                answers |= {i: self.popular(request, "no_ranker") for i, request in zip(rows, part, strict=True)}
+            for place in _alike([requests[i].rules for i in rows]):
+                told = visitors if len(place) == len(rows) else visitors.only(np.array(place))
+                mine = [rows[p] for p in place]
+                answers |= dict(zip(mine, self._answers(name, [requests[i] for i in mine], told), strict=True))
         return [answers[i] for i in range(len(requests))]
 
     def routed(self, requests: Sequence[Request]) -> Iterator[tuple[RecommenderName, list[int], Visitors]]:
         """Which recommender answers which requests, and what it is to know of their visitors."""
-        visitors = visitors_of(self.bundle.snapshot, requests)
+        visitors = visitors_of(self.snapshot, requests)
         personal, active = visitors.customers >= 0, visitors.active
         if "one_to_one_visit" not in self.bundle.recommenders:
             active = active & ~personal  # a ranker that has not seen visits in training is not told of any
@@ -59,49 +68,150 @@ class BundleRecommender:
                 told = visitors.only(rows)
                 yield name, rows.tolist(), Visitors.of_customers(told.customers) if name == "one_to_one" else told
 
-    def popular(self, request: Request, fallback: Fallback) -> Ranking:
-        """The last resort: what sells now, without a ranker."""
-        customer = int(self.bundle.snapshot.customers.find([request.customer_id or ""])[0])
-        empty = Ranking([], [], [], "popular", fallback, self.bundle.snapshot.segment(customer))
-        return self._topped_up(request, empty)
+    def without_ranker(self, request: Request, why: Fallback) -> Ranking:
+        """Only what fills up, in the order of the request's rules."""
+        visitors = visitors_of(self.snapshot, [request])
+        return self._ranking(request, visitors, 0, None, "popular", why)
 
-    def _ranked(self, name: RecommenderName, requests: Sequence[Request], visitors: Visitors) -> list[Ranking]:
-        snapshot = self.bundle.snapshot
+    def explain(self, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
+        from models.explain import explain
+
+        explained = explain(self, request, item_ids)
+        shown = [*item_ids, *(item.item_id for item in explained.items)]
+        about = [r.item_id for item in explained.items for r in item.reasons if r.item_id is not None]
+        named = list(dict.fromkeys([*shown, *about]))
+        titles = self.snapshot.about["title"].take(pa.array(self.snapshot.items.find(named))).to_pylist()
+        return explained.as_dict(titles={i: t for i, t in zip(named, titles, strict=True) if t})
+
+    def _answers(self, name: RecommenderName, requests: list[Request], visitors: Visitors) -> Iterator[Ranking]:
+        """`requests` have rules that differ in nothing that `_alike` looks at."""
+        rules, two_stage = requests[0].rules, self.bundle.recommenders.get(name)
+        if two_stage is None and rules.ranked:
+            for i, request in enumerate(requests):
+                yield self._ranking(request, visitors, i, None, "popular", "no_ranker")
+            return
+        asked: dict[GeneratorName, int] = dict.fromkeys(rules.generators or (), _BUDGET)
+        also = self._also(requests)
+        chunks: Iterable[Chunk]
+        strategy: Strategy
+        if rules.ranked and two_stage:
+            # The others propose too: a ranker is used to places among the candidates of all.
+            strategy = "predictive" if name == "predictive" else "one_to_one"
+            chunks = two_stage.rank(self.snapshot, visitors, asked | two_stage.budgets, also)
+        else:
+            strategy, chunks = "generators", fused(self.bundle.generators, self.snapshot, visitors, asked, also)
         active = np.bincount(visitors.query[visitors.item >= 0], minlength=len(visitors)) > 0
-        rankings = []
-        for start, batch, found, score in self.bundle.recommenders[name].rank(snapshot, visitors):
+        for start, batch, found, score in chunks:
             bounds = np.searchsorted(found.query, np.arange(len(batch) + 1))
             for i, first, end in zip(range(start, start + len(batch)), bounds[:-1], bounds[1:], strict=True):
-                request = requests[i]
-                last = min(end, first + request.limit + len(request.exclude))
-                unknown = name == "predictive" and not active[i]
-                ranking = Ranking(
-                    item_ids=snapshot.items.at(found.item[first:last]),
-                    scores=score[first:last].tolist(),
-                    generators=[proposers(p) for p in found.proposed[first:last].tolist()],
-                    strategy="predictive" if name == "predictive" else "one_to_one",
-                    fallback="unknown_visitor" if unknown else None,
-                    segment=snapshot.segment(int(visitors.customers[i])),
-                )
-                rankings.append(self._topped_up(request, ranking))
-        return rankings
+                unknown = name == "predictive" and rules.ranked and not active[i]
+                rows = np.arange(first, end)
+                ranked = rows, found, score, batch
+                yield self._ranking(requests[i], visitors, i, ranked, strategy, "unknown_visitor" if unknown else None)
 
-    def _topped_up(self, request: Request, ranking: Ranking) -> Ranking:
-        """Without what is excluded, cut to the limit or filled up to it by popularity."""
-        keep = [i for i, item in enumerate(ranking.item_ids) if item not in request.exclude][: request.limit]
-        items = [ranking.item_ids[i] for i in keep]
-        scores = [ranking.scores[i] for i in keep]
-        generators = [ranking.generators[i] for i in keep]
-        if len(items) < request.limit:
-            taken = request.exclude | set(items)
-            best_sellers = self.bundle.generators.popular.best_sellers
-            most = self.bundle.snapshot.items.at(best_sellers[: request.limit + len(taken)])
-            more = [item for item in most if item not in taken][: request.limit - len(items)]
+    def _also(self, requests: Sequence[Request]) -> list[np.ndarray] | None:
+        """Items that are ranked though nobody proposes them, for each request, rising."""
+        if all(r.rules.only is None and not r.rules.best_too for r in requests):
+            return None
+        return [self._also_of(r.rules) for r in requests]
+
+    def _also_of(self, rules: Rules) -> np.ndarray:
+        if rules.only is not None:
+            found = self.snapshot.items.find(rules.only)
+            return np.unique(found[found >= 0])
+        if not rules.best_too or rules.allowed is None:
+            return np.zeros(0, np.int64)
+        best = self.bundle.generators.popular.best_sellers
+        return np.sort(best[rules.allowed[best]][: rules.best_too])
+
+    def _ranking(
+        self,
+        request: Request,
+        visitors: Visitors,
+        row: int,
+        ranked: tuple[np.ndarray, Candidates, np.ndarray, Visitors] | None,
+        strategy: Strategy,
+        fallback: Fallback | None,
+    ) -> Ranking:
+        """Without what is excluded, cut to the limit or filled up to it."""
+        rules, s = request.rules, self.snapshot
+        free = self._free(request)
+        items, scores = np.zeros(0, np.int64), list[float]()
+        generators: list[tuple[str, ...]] = []
+        why = None
+        if ranked is not None:
+            rows, found, score, batch = ranked
+            rows = rows[_by(rules, found.proposed[rows])]
+            rows = (rows if free is None else rows[free[found.item[rows]]])[: request.limit + rules.more]
+            items, scores = found.item[rows], score[rows].tolist()
+            generators = [proposers(p) or ("popular",) for p in found.proposed[rows].tolist()]
+            if rules.reasons:
+                why = reasons(self.bundle.generators, s, batch, found.only(rows), rules.reasons)
+        ordered = len(items)
+        for name in rules.fill:
+            wanted = request.limit - len(items)
+            if wanted <= 0:
+                break
+            free = np.ones(len(s.items), bool) if free is None else free
+            free[items] = False
+            best = self._best(name, visitors, row)
+            best = best[free[best]][:wanted]
             floor = scores[-1] if scores else 0.0
-            items += more
-            scores += [floor - 1 - n for n in range(len(more))]
-            generators += [("popular",)] * len(more)
-        return replace(ranking, item_ids=items, scores=scores, generators=generators)
+            items = np.concatenate([items, best])
+            scores += [floor - 1 - n for n in range(len(best))]
+            generators += [(name,)] * len(best)
+        return Ranking(
+            item_ids=s.items.at(items),
+            scores=scores,
+            generators=generators,
+            strategy=strategy if ordered else "popular",
+            fallback=fallback,
+            segment=s.segment(int(visitors.customers[row])),
+            ordered=ordered,
+            reasons=None if why is None else why + [[] for _ in range(len(items) - ordered)],
+            positions=items,
+        )
+
+    def _free(self, request: Request) -> np.ndarray | None:
+        """bool[items], the request's own: what may be in its answer; None: everything."""
+        rules, s = request.rules, self.snapshot
+        if rules.allowed is None and rules.only is None and not request.exclude:
+            return None
+        free = np.ones(len(s.items), bool) if rules.allowed is None else rules.allowed.copy()
+        if rules.only is not None:
+            given = np.zeros(len(free), bool)
+            given[self._also_of(rules)] = True
+            free &= given
+        banned = s.items.find(list(request.exclude))
+        free[banned[banned >= 0]] = False
+        return free
+
+    def _best(self, name: GeneratorName, visitors: Visitors, row: int) -> np.ndarray:
+        """Positions of all items that a generator has something to say for, best first."""
+        if name == "popular":
+            return self.bundle.generators.popular.best_sellers
+        scores = self.bundle.generators.scores(name, self.snapshot, visitors.only(np.array([row])))
+        every = np.arange(len(self.snapshot.items))
+        said = scores.at(np.zeros(len(every), np.int64), every)
+        best = np.argsort(-said, kind="stable")
+        return best[said[best] > 0]
+
+
+def _by(rules: Rules, proposed: np.ndarray) -> np.ndarray:
+    """bool: whether one of the generators that are asked proposed each; what is ranked too was proposed by none."""
+    if rules.generators is None or rules.only is not None:
+        return np.ones(len(proposed), bool)
+    bits = sum(1 << GENERATORS.index(g) for g in rules.generators)
+    return (proposed & bits > 0) | (proposed == 0)
+
+
+def _alike(rules: Sequence[Rules]) -> list[list[int]]:
+    """Positions of rules that ask the same generators and order alike."""
+    groups: dict[tuple[object, bool], list[int]] = {}
+    for n, rule in enumerate(rules):
+        generators = () if rule.only is not None else rule.generators
+        groups.setdefault((generators, rule.ranked), []).append(n)
+    return list(groups.values())
 
 
 def visitors_of(snapshot: Snapshot, requests: Sequence[Request]) -> Visitors:

@@ -1,12 +1,12 @@
 """Generators → assemble → ranker, for a batch of visitors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from features.assemble import assemble
 from features.snapshot import Snapshot
@@ -15,6 +15,11 @@ from models.candidates.generators import GENERATORS, GeneratorName, Generators
 from models.candidates.scores import Scores
 from models.ranker import Ranker, RankerConfig
 from models.space import Between
+from models.stages import stage
+
+# glibc gives memory back to the system once more of it is free than twice the largest block that was freed before, one
+# of 32 MB at most. This makes it keep 64 MB: having its pages anew was a tenth of the time that a batch takes.
+np.empty((32 << 20) - 8192, np.uint8)
 
 
 class TwoStageConfig(BaseModel):
@@ -24,6 +29,8 @@ class TwoStageConfig(BaseModel):
 
     budgets: Annotated[dict[GeneratorName, PositiveInt], Between(5, 80, log=True)]
     """Most candidates each generator may propose."""
+    cut: float = Field(0.0, ge=0, lt=1)
+    """A budget ends where less than this share of what the generator alone proposes is wanted; 0: as it stands."""
     ranker: RankerConfig = RankerConfig()
     """The ranker's settings."""
 
@@ -33,7 +40,7 @@ class Candidates:
     """n candidates of a batch, sorted by query, then item.
 
     `query` int64[n], `item` int64[n]; `ranks` and `scores` float32[n × generators] as `assemble` takes
-    them; `proposed` uint16[n]: bit g is set if generator g proposed the candidate.
+    them; `proposed` uint32[n]: bit g is set if generator g proposed the candidate.
     """
 
     query: np.ndarray
@@ -46,57 +53,87 @@ class Candidates:
         return Candidates(self.query[rows], self.item[rows], self.ranks[rows], self.scores[rows], self.proposed[rows])
 
 
+# First visitor, the chunk's visitors, candidates, score float64[n]. A visitor's candidates come one after another, by
+# falling score, then item; the queries of a chunk count from its first visitor.
+Chunk = tuple[int, Visitors, Candidates, np.ndarray]
+
+
 @cache
 def proposers(mask: int) -> tuple[GeneratorName, ...]:
     """The generators whose bits are set in an entry of `Candidates.proposed`."""
     return tuple(name for bit, name in enumerate(GENERATORS) if mask >> bit & 1)
 
 
+_ALSO = 31  # the bit of those that nobody proposes
+
+
 def propose(
-    generators: Generators, snapshot: Snapshot, visitors: Visitors, budgets: dict[GeneratorName, int]
+    generators: Generators,
+    snapshot: Snapshot,
+    visitors: Visitors,
+    budgets: Mapping[GeneratorName, int],
+    also: Sequence[np.ndarray] | None = None,
 ) -> Candidates:
-    """The union of what the generators propose, each within its budget, with every generator's score of each."""
-    proposed = np.zeros((len(visitors), len(snapshot.items)), np.uint16)
+    """The union of what the generators propose, each within its budget, with every generator's score of each.
+
+    `also`: items that are candidates though nobody proposes them, for each visitor.
+    """
+    size = len(snapshot.items)
     scores = [generators.scores(name, snapshot, visitors) for name in GENERATORS]
+    # Visitor × items + item, then 5 bits for who proposes it.
+    proposals = [(n * size + items << 5) + _ALSO for n, items in enumerate(also or ())]
     for bit, name in enumerate(GENERATORS):
         if name in budgets:
-            proposed[scores[bit].top(budgets[name])] |= np.uint16(1 << bit)
-    query, item = np.nonzero(proposed)
-    return candidates(scores, query, item, proposed[query, item])
+            query, item = scores[bit].top(budgets[name])
+            proposals.append((query * size + item << 5) + bit)
+    proposal = np.sort(np.concatenate([np.zeros(0, np.int64), *proposals]))
+    pair, by = proposal >> 5, np.uint32(1) << (proposal & 31).astype(np.uint32)
+    first = np.flatnonzero(np.diff(pair, prepend=-1))
+    query, item = np.divmod(pair[first], size)
+    proposed = np.bitwise_or.reduceat(by, first) if len(first) else by
+    return candidates(scores, query, item, proposed & ~np.uint32(1 << _ALSO))
 
 
 def candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, proposed: np.ndarray) -> Candidates:
     """Each generator's `scores` of the candidates `item[i]` for visitor `query[i]` (rising), as rank and share of the
     visitor's best."""
-    raw = np.stack([s.at(query, item) for s in scores])
-    if not len(query):
-        none = np.zeros((0, len(scores)), np.float32)
-        return Candidates(query, item, none, none, proposed)
-    starts = np.flatnonzero(np.append(True, query[1:] != query[:-1]))
-    row = np.cumsum(np.append(False, query[1:] != query[:-1]))
-    best = np.maximum.reduceat(raw, starts, axis=1)[:, row]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(best > 0, raw / best, np.float32(0))
-    ranks = np.zeros(raw.shape, np.int64)  # of a generator that says nothing of anybody all are the first
-    said = raw.any(axis=1)
-    ranks[said] = within_query_ranks(row, raw[said]) - starts[row]
-    return Candidates(query, item, ranks.T.astype(np.float32), np.ascontiguousarray(shares.T), proposed)
+    shares = np.zeros((len(scores), len(query)), np.float32)
+    ranks = np.zeros((len(scores), len(query)), np.float32)
+    if len(query):
+        raw = np.stack([s.at(query, item) for s in scores])
+        said = raw.any(axis=1)  # of a generator that says nothing of anybody all are the first, with a share of 0
+        raw = raw[said]
+        starts = np.flatnonzero(np.diff(query, prepend=-1))
+        sizes = np.diff(starts, append=len(query))
+        best = np.repeat(np.maximum.reduceat(raw, starts, axis=1), sizes, axis=1)
+        shares[said] = np.divide(raw, best, out=np.zeros_like(raw), where=best > 0)
+        ranks[said] = within_query_ranks(query, raw) - np.repeat(starts, sizes)
+    return Candidates(query, item, np.ascontiguousarray(ranks.T), np.ascontiguousarray(shares.T), proposed)
 
 
 def within_query_ranks(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """int64[generators × n]: how many rows stand before each, by query (rising), then falling score; equal scores
+    """int32[generators × n]: how many rows stand before each, by query (rising), then falling score; equal scores
     of a query share the better place. `scores` float32[generators × n], none of them NaN."""
-    # Query and score as one integer, of which a plain sort is several times faster than one by two keys. The bits
-    # of a float order like integers where it is positive, backwards where it is negative; adding 0 makes -0 into 0.
-    bits = (scores + np.float32(0)).view(np.int32).astype(np.int64)
-    key = (query << 32) - np.where(bits >= 0, bits, bits ^ 0x7FFFFFFF)
-    order = np.argsort(key, axis=1)
-    ordered = np.take_along_axis(key, order, axis=1)
-    place = np.broadcast_to(np.arange(key.shape[1]), key.shape).copy()
-    place[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = 0
-    first = np.maximum.accumulate(place, axis=1)
-    out = np.empty_like(order)
-    np.put_along_axis(out, order, first, axis=1)
+    # Query, score and row as one integer: numpy sorts integers several times faster than it finds their order. The
+    # bits of a float order like integers where it is positive, backwards where it is negative; 0 - x makes -0 into 0.
+    n = len(query)
+    wide = n.bit_length()
+    if n and int(query[-1]).bit_length() + 32 + wide > 63:  # more than `chunks` lets through
+        raise ValueError(f"{n:,} candidates of {query[-1] + 1:,} visitors are too many at once")
+    bits = (np.float32(0) - scores).view(np.int32)
+    bits ^= (bits >> 31) & 0x7FFFFFFF
+    key = bits.astype(np.int64)
+    key <<= wide
+    key += (query << 32 + wide) + np.arange(n)
+    key.sort(axis=1)
+    row = key & (1 << wide) - 1
+    row += n * np.arange(len(key))[:, None]
+    key >>= wide
+    place = np.tile(np.arange(n, dtype=np.int32), (len(key), 1))
+    place[:, 1:][key[:, 1:] == key[:, :-1]] = 0
+    np.maximum.accumulate(place, axis=1, out=place)
+    out = np.empty_like(place)
+    out.reshape(-1)[row] = place
     return out
 
 
@@ -108,18 +145,41 @@ class TwoStage:
     budgets: dict[GeneratorName, int]
     ranker: Ranker
 
-    def rank(self, snapshot: Snapshot, visitors: Visitors) -> Iterator[tuple[int, Visitors, Candidates, np.ndarray]]:
-        """Candidates best first, in chunks: (first visitor, the chunk's visitors, candidates, score float64[n]).
-
-        A visitor's candidates come one after another, by falling score, then item. The queries of a chunk
-        count from its first visitor.
-        """
+    def rank(
+        self,
+        snapshot: Snapshot,
+        visitors: Visitors,
+        budgets: Mapping[GeneratorName, int] | None = None,
+        also: Sequence[np.ndarray] | None = None,
+    ) -> Iterator[Chunk]:
+        """Candidates best first, in chunks. `budgets`: in place of the recommender's own; `also`: see `propose`."""
         for start, batch in chunks(snapshot, visitors):
-            found = propose(self.generators, snapshot, batch, self.budgets)
-            matrix = assemble(snapshot, batch, found.query, found.item, found.ranks, found.scores)
-            score = self.ranker.predict(matrix) if len(matrix) else np.zeros(0)
-            order = np.lexsort((found.item, -score, found.query))
+            more = also[start : start + len(batch)] if also else None
+            with stage("candidates"):
+                found = propose(self.generators, snapshot, batch, self.budgets if budgets is None else budgets, more)
+            with stage("features"):
+                matrix = assemble(snapshot, batch, found.query, found.item, found.ranks, found.scores)
+            with stage("ranker"):
+                score = self.ranker.predict(matrix) if len(matrix) else np.zeros(0)
+            order = np.lexsort((-score, found.query))  # equal ones stay as they are: by item
             yield start, batch, found.only(order), score[order]
+
+
+def fused(
+    generators: Generators,
+    snapshot: Snapshot,
+    visitors: Visitors,
+    budgets: Mapping[GeneratorName, int],
+    also: Sequence[np.ndarray] | None = None,
+) -> Iterator[Chunk]:
+    """As `TwoStage.rank` without a ranker: by what the generators of `budgets` say, each as a share of its best for
+    the visitor, added up (CombSUM: Fox & Shaw 1994)."""
+    columns = [GENERATORS.index(name) for name in budgets]
+    for start, batch in chunks(snapshot, visitors):
+        found = propose(generators, snapshot, batch, budgets, also[start : start + len(batch)] if also else None)
+        score = found.scores[:, columns].sum(axis=1, dtype=np.float64)
+        order = np.lexsort((-score, found.query))  # equal ones stay as they are: by item
+        yield start, batch, found.only(order), score[order]
 
 
 def chunks(snapshot: Snapshot, visitors: Visitors) -> Iterator[tuple[int, Visitors]]:

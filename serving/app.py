@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,15 +13,24 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from models.published import Published
 from models.ranking import Recommender
-from serving.bodies import read
-from serving.edge import Edge
+from serving import metrics, placements
+from serving.admin_api import Admin, add_admin_routes
+from serving.edge import Edge, options
 from serving.event_store import EventStore
 from serving.events_api import add_event_routes
-from serving.openapi import RECOMMENDATIONS, describe
+from serving.following import Following
+from serving.items_api import add_item_routes
+from serving.observed import Observed
+from serving.openapi import describe
+from serving.overlay import Overlay
+from serving.pages_api import add_page_routes
 from serving.problems import Code, ProblemError, problem, respond
-from serving.recommendations import Answers, as_result, failure
-from serving.schemas import Envelope, ModelDescription
+from serving.ranking_api import add_ranking_routes
+from serving.recommendations import Answers
+from serving.schemas import ModelDescription
+from serving.served import Served
 from serving.settings import Settings
 
 
@@ -45,20 +55,46 @@ _CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
 
 
 def create_app(
-    recommender: Recommender, settings: Settings, version: str | None = None, store: EventStore | None = None
+    recommender: Recommender,
+    settings: Settings,
+    version: str | None = None,
+    store: EventStore | None = None,
+    load: Callable[[Path], Recommender] | None = None,
+    published: Published | None = None,
 ) -> FastAPI:
     """The application that serves `recommender`, registered as `version`, and keeps events in `store`.
 
     Its lifespan warms the recommender up; until then it is not ready. `app.state.answers` is what
-    answers, for callers in the same process.
+    answers, for callers in the same process. With `load` it follows the directory that settings name; `published` is
+    what it serves of it. Raises InputError where `settings` has neither keys nor
+    leave to do without.
     """
-    answers = Answers(recommender, version, settings, store)
+    overlay = Overlay(store)
+    budget_s = settings.visit_budget_ms / 1000
+    served = Served(recommender, version, store, budget_s)
+    answers = Answers(served, settings, placements.read(settings.placements), overlay)
+    following = None
+    if load is not None and settings.champion is not None:
+        loading = load
+
+        def make(found: Published) -> Served:
+            return Served(loading(found.path), found.version, store, budget_s)
+
+        following = Following(settings.champion, answers, make, settings.follow_every_s)
+    admin = Admin(answers, following, settings.champion, settings.log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        overlay.start()
         answers.warm_up()
+        if following is not None:
+            following.start(published)
         yield
+        await admin.close()
+        if following is not None:
+            await asyncio.to_thread(following.close)
         await answers.close()
+        overlay.close()
         if store is not None:
             await asyncio.to_thread(store.close)
 
@@ -73,32 +109,28 @@ def create_app(
     )
     app.router.route_class = _Direct
     app.state.answers = answers
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    app.state.overlay = overlay
+    app.add_middleware(Edge, **options(settings))
+    app.add_middleware(Observed)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ProblemError, _problem)
     describe(app)
 
-    @app.post("/v1/recommendations", **RECOMMENDATIONS)
-    async def recommendations(request: Request) -> Response:
-        """Ranked products for 1–16 placements.
-
-        A request that is wrong has its own `error` and the others are answered. When none could be
-        answered, the status says why.
-        """
-        raw = (await read(request, Envelope)).requests
-        request_id = request.state.request_id
-        outcomes, timing = await answers.answer(raw, request_id)
-        if what := failure(outcomes):
-            return respond(what, request_id)
-        body = to_json({"results": [as_result(o) for o in outcomes]}, inf_nan_mode="null")
-        return Response(body, headers={"server-timing": timing}, media_type="application/json")
-
+    add_ranking_routes(app, answers)
     add_event_routes(app, store)
+    add_item_routes(app, store, overlay)
+    add_admin_routes(app, admin)
+    add_page_routes(app, answers, demo=settings.open)
 
     @app.get("/v1/model", response_model=ModelDescription)
     async def model(_: Request) -> Response:
         """The model that is served: version, snapshot time, metrics."""
-        return Response(to_json(answers.description), media_type="application/json")
+        told = {**answers.served.description, "following": admin.description()}
+        return Response(to_json(told), media_type="application/json")
+
+    @app.get("/metrics", include_in_schema=False)
+    async def numbers(_: Request) -> Response:
+        return Response(await asyncio.to_thread(metrics.exposition), media_type=metrics.CONTENT_TYPE)
 
     @app.get("/livez", status_code=204)
     async def livez(_: Request) -> Response:

@@ -5,6 +5,7 @@ process that asked. The working directory is the staged code, so what is importe
 """
 
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import bentoml
 from features.errors import InputError
 from models.ranking import Request
 from models.recommender import load
+from serving.keys import open_environment
 
 
 def build(bundle: Path, model_tag: str, label: str, version: str) -> Path:
@@ -23,6 +25,10 @@ def build(bundle: Path, model_tag: str, label: str, version: str) -> Path:
     BentoML restarts for ever.
     """
     load(bundle).recommend([Request(limit=1)])
+    # The service is imported to be described; who may ask it is up to where it will run.
+    without_keys = open_environment(os.environ)
+    os.environ.clear()
+    os.environ.update(without_keys)
     if not any(str(model.tag) == model_tag for model in bentoml.models.list()):
         with bentoml.models.create(model_tag, labels={"version": label}) as model:
             shutil.copytree(bundle, model.path_of("bundle"))

@@ -31,7 +31,7 @@ def visit(url: str, log: EventLog) -> Iterator[str]:
         body = {"requests": [{"placement": "home.for_you", "limit": SHOWN, **request}]}
         response = httpx.post(f"{url}/v1/recommendations", json=body, timeout=10)
         (result,) = response.raise_for_status().json()["results"]
-        how = result["strategy"] + (f", fallback {result['fallback']}" if result["fallback"] else "")
+        how = result["strategy"] + (f", fallback {result['fallback']['why']}" if result["fallback"] else "")
         yield f"\nfor {who} ({how}):"
         for item in result["items"]:
             yield f"  {item['rank']:>2}  {item['item_id']:<10} {titles.get(item['item_id']) or ''}"

@@ -86,7 +86,7 @@ _Query = Annotated[str, _text(QUERY_LENGTH), AfterValidator(_plain)]
 _Id = Annotated[
     str, _text(LENGTH), BeforeValidator(_as_text), AfterValidator(_plain), AfterValidator(_no_address), _id_schema()
 ]
-_Required = Annotated[
+Required = Annotated[
     str,
     _text(LENGTH, min_length=1),
     BeforeValidator(_as_text),
@@ -95,7 +95,7 @@ _Required = Annotated[
     _id_schema(minLength=1),
 ]
 _Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_zoned)]
-_Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 _Pieces = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 _Currency = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern="^([A-Za-z]{3})?$")]
 
@@ -105,12 +105,12 @@ class Item(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    item_id: _Required
+    item_id: Required
     item_list_id: _Id | None = None
     """The placement it was shown in."""
     index: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     """Its rank there."""
-    price: _Amount | None = None
+    price: Amount | None = None
     """Of one piece, net of discount."""
     quantity: _Pieces | None = None
     """Pieces; one where it is not given."""
@@ -136,7 +136,7 @@ class ReceivedEvent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [_EXAMPLE]})
 
-    event_id: _Required
+    event_id: Required
     """Unique for each event; one sent again within seven days is a duplicate."""
     name: Annotated[str, StringConstraints(pattern="^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     """GA4's name. Others are kept, and nothing is learnt from them."""
@@ -200,8 +200,8 @@ class MergeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    client_id: _Required
-    customer_id: _Required
+    client_id: Required
+    customer_id: Required
 
 
 class MergeResponse(BaseModel):
@@ -215,7 +215,7 @@ class EraseRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    customer_id: _Required
+    customer_id: Required
 
 
 class EraseResponse(BaseModel):

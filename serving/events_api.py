@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
@@ -10,26 +9,19 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 
-from serving import openapi
+from serving import metrics, openapi
 from serving.bodies import checked, read, read_json
 from serving.event_messages import EraseRequest, EventsEnvelope, MergeRequest, Rejected
-from serving.event_store import EventStore, StoreUnavailable, Unstorable
-from serving.event_store.base import Reason
-from serving.event_store.store import now
+from serving.event_store import EventStore
+from serving.event_store.base import Connection
+from serving.event_store.store import merger, now
+from serving.idempotency import answered_once
 from serving.problems import MAX_ERRORS, FieldError, ProblemError, problem
 from serving.received import Checked, check
 from serving.segment_calls import Calls, SegmentCall
+from serving.writing import written
 
 Result = TypeVar("Result")
-
-_WHY: dict[Reason, str] = {
-    "down": "The event store cannot be reached",
-    "slow": "The event store did not answer in time",
-    "full": "The event store has no space left",
-    "read_only": "The event store may not be written",
-    "busy": "Too many events are waiting for the event store",
-    "closed": "The server is shutting down",
-}
 
 # So many are checked while requests wait; more are, in a thread, beside them.
 _AT_ONCE = 25
@@ -55,49 +47,40 @@ class Door:
         where = "" if alone else "/batch/{}"
         calls = await _beside(len(raw), partial(Calls, raw, now(), where))
         if calls.links:
-            await self._written(lambda store: store.link(calls.links))
+            await written(self._store, lambda store: store.link(calls.links))
         return await self._keep(calls.checked, calls.repeated, calls.ignored)
 
     async def merge(self, request: Request) -> Response:
         """Say that a client is a customer from now on; what it did since the snapshot is then the customer's."""
         asked = await read(request, MergeRequest)
-        new = await self._written(lambda store: store.merge(asked.client_id, asked.customer_id))
-        return _json({"changed": bool(new)})
+
+        def write(connection: Connection) -> bytes:
+            return to_json({"changed": bool(connection.link([merger(asked.client_id, asked.customer_id)]))})
+
+        return await answered_once(request, self._store, write)
 
     async def erase(self, request: Request) -> Response:
         """Remove a customer's events, and those of devices that are theirs alone."""
         asked = await read(request, EraseRequest)
-        erased = await self._written(lambda store: store.erase(asked.customer_id))
-        return _json(asdict(erased))
+        return await answered_once(
+            request, self._store, lambda connection: to_json(asdict(connection.erase(asked.customer_id)))
+        )
 
     async def _keep(self, found: Checked, repeated: int = 0, ignored: int | None = None) -> Response:
         if found.rejected and not found.events and not ignored:
+            metrics.events("rejected", len(found.rejected))
             raise ProblemError(problem("invalid_request", "No event was accepted", _errors(found.rejected)))
-        new = await self._written(lambda store: store.append(found.events)) if found.events else []
+        new = await written(self._store, lambda store: store.append(found.events)) if found.events else []
+        again = len(new) - sum(new) + repeated
+        metrics.events("accepted", sum(new))
+        metrics.events("duplicate", again)
+        metrics.events("rejected", len(found.rejected))
         answer: dict[str, Any] = {
             "accepted": sum(new),
-            "duplicates": len(new) - sum(new) + repeated,
+            "duplicates": again,
             "rejected": [r.model_dump() for r in sorted(found.rejected, key=lambda r: r.index)],
         }
         return _json(answer if ignored is None else answer | {"ignored": ignored}, 202)
-
-    async def _written(self, write: Callable[[EventStore], "Future[Result]"]) -> Result:
-        """What a write gave, once it is on disk. Raises ProblemError where it did not get there in time."""
-        store = self._store
-        if store is None:
-            raise ProblemError(problem("store_unavailable", "This server keeps no events"))
-        try:
-            async with asyncio.timeout(store.limits.write_s):
-                return await asyncio.wrap_future(write(store))
-        except TimeoutError:
-            reason: Reason = "slow"
-        except StoreUnavailable as error:
-            reason = error.reason
-        except Unstorable:  # what is known to be so is rejected before
-            detail = "The event store cannot hold a value of the body; nothing of it is kept"
-            raise ProblemError(problem("invalid_request", detail)) from None
-        detail = f"{_WHY[reason]}; nothing is acknowledged: send the same again after Retry-After seconds"
-        raise ProblemError(problem("store_unavailable", detail))
 
 
 def add_event_routes(app: FastAPI, store: EventStore | None) -> None:

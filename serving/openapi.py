@@ -15,8 +15,19 @@ from serving.event_messages import (
     MergeRequest,
     MergeResponse,
 )
+from serving.idempotency import HEADER, REPLAYED
+from serving.item_messages import ItemsRequest, ItemsResponse
+from serving.keys import FREE, PUBLISHABLE
 from serving.problems import MEDIA_TYPE, Problem
-from serving.schemas import RecommendationsRequest, RecommendationsResponse
+from serving.schemas import (
+    ExplainRequest,
+    Explanation,
+    RecommendationsRequest,
+    RecommendationsResponse,
+    RefreshResponse,
+    ReloadResponse,
+    RerankRequest,
+)
 from serving.segment_calls import SegmentCall
 
 _REF = "#/components/schemas/"
@@ -30,7 +41,6 @@ _PROBLEMS = {
     429: "Too many requests are waiting",
     500: "The ranking failed",
     503: "The server is starting or shutting down",
-    504: "The ranking was not ready in time",
 }
 
 
@@ -55,22 +65,74 @@ def _route(
     }
 
 
-_WRITES = {429: "", 504: "", 500: "An unexpected error", 503: "The event store is not available"}  # "": not given
+def _operation(answered: str, done: str, status: int = 200) -> dict[str, Any]:
+    """As `_route`, of an operator's wish that has no body."""
+    problems = {409: "This server follows no directory", 500: "An unexpected error", 503: "The model cannot be served"}
+    success = {"description": done, "content": _content("application/json", answered)}
+    responses = {status: success} | {code: _problem(text) for code, text in problems.items()}
+    return {"response_model": None, "responses": responses}
 
-RECOMMENDATIONS = _route("RecommendationsRequest", "RecommendationsResponse", "One result per request, in order")
+
+def _once(route: dict[str, Any]) -> dict[str, Any]:
+    """The same route, as one that takes an Idempotency-Key."""
+    text = {"type": "string", "minLength": 1, "maxLength": 255}
+    taken = "Unique for each request, such as a UUID: sent again with it within 24 hours, a request is not done again"
+    route["openapi_extra"]["parameters"] = [
+        {"name": HEADER.title(), "in": "header", "required": False, "description": taken, "schema": text}
+    ]
+    route["responses"][200]["headers"] = {
+        REPLAYED.title(): {"description": "true: this is the answer of before", "schema": {"type": "string"}}
+    }
+    route["responses"][409] = _problem("The Idempotency-Key came with another request before")
+    return route
+
+
+_WRITES = {429: "", 500: "An unexpected error", 503: "The event store is not available"}  # "": not given
+
+RECOMMENDATIONS = _route(
+    "RecommendationsRequest",
+    "RecommendationsResponse",
+    "One result per request, in order",
+    other={404: "There is no such placement"},
+)
+RERANK = _route("RerankRequest", "Recommendation", "The products in the visitor's order")
+EXPLAIN = _route("ExplainRequest", "Explanation", "The ranking and why", other={429: ""})
+RELOAD = _operation("ReloadResponse", "What is published is served")
+REFRESH = _operation("RefreshResponse", "A snapshot is being made", 202)
 EVENTS = _route("EventsRequest", "EventsResponse", "What was accepted is on disk", 202, _WRITES)
 SEGMENT = _route("SegmentCall", "EventsResponse", "What was accepted is on disk", 202, _WRITES)
-MERGE = _route("MergeRequest", "MergeResponse", "The two belong together", other=_WRITES)
-ERASE = _route("EraseRequest", "EraseResponse", "What was removed", other=_WRITES)
+MERGE = _once(_route("MergeRequest", "MergeResponse", "The two belong together", other=_WRITES))
+ERASE = _once(_route("EraseRequest", "EraseResponse", "What was removed", other=_WRITES))
+ITEMS = _once(_route("ItemsRequest", "ItemsResponse", "On disk, and in effect", other=_WRITES))
 
-_ASKED: tuple[type[BaseModel], ...] = (RecommendationsRequest, EventsRequest, SegmentCall, MergeRequest, EraseRequest)
+_ASKED: tuple[type[BaseModel], ...] = (
+    RecommendationsRequest,
+    RerankRequest,
+    ExplainRequest,
+    EventsRequest,
+    SegmentCall,
+    MergeRequest,
+    EraseRequest,
+    ItemsRequest,
+)
 _ANSWERED: tuple[type[BaseModel], ...] = (
     RecommendationsResponse,
+    Explanation,
     EventsResponse,
     MergeResponse,
     EraseResponse,
+    ItemsResponse,
+    ReloadResponse,
+    RefreshResponse,
     Problem,
 )
+
+_SCHEMES = {
+    "secret": {"type": "http", "scheme": "bearer", "description": "A secret key: everything. Servers only."},
+    "publishable": {"type": "http", "scheme": "bearer", "description": "A publishable key: pages may hold it."},
+}
+_KEYED = {401: "No key, or one that is not known", 429: "The key is used more often than it may be"}
+_SECRET_ONLY = {403: "The key is publishable; this needs a secret one"}
 
 
 def describe(app: FastAPI) -> None:
@@ -85,7 +147,23 @@ def describe(app: FastAPI) -> None:
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(models["$defs"])
+            _secure(document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _secure(document: dict[str, Any]) -> None:
+    """Say of each operation which keys will do, as the edge decides it: by the path."""
+    document["components"]["securitySchemes"] = _SCHEMES
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in FREE:
+                operation["security"] = []
+                continue
+            kinds = ("publishable", "secret") if path in PUBLISHABLE else ("secret",)
+            operation["security"] = [{kind: []} for kind in kinds]
+            refused = _KEYED if path in PUBLISHABLE else _KEYED | _SECRET_ONLY
+            for status, description in refused.items():
+                operation["responses"].setdefault(str(status), _problem(description))

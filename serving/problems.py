@@ -19,33 +19,45 @@ MEDIA_TYPE = "application/problem+json"
 
 Code = Literal[
     "malformed_json",
+    "bad_idempotency_key",
+    "unauthorized",
+    "forbidden",
     "not_found",
+    "unknown_placement",
     "method_not_allowed",
     "slow_body",
+    "idempotency_conflict",
+    "not_following",
     "body_too_large",
     "unsupported_media_type",
     "invalid_request",
+    "rate_limited",
     "overloaded",
     "internal_error",
     "unavailable",
     "store_unavailable",
-    "deadline_exceeded",
     "http_error",
 ]
 
 _STATUS: dict[Code, int] = {
     "malformed_json": 400,
+    "bad_idempotency_key": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
     "not_found": 404,
+    "unknown_placement": 404,
     "method_not_allowed": 405,
     "slow_body": 408,
+    "idempotency_conflict": 409,
+    "not_following": 409,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_request": 422,
+    "rate_limited": 429,
     "overloaded": 429,
     "internal_error": 500,
     "unavailable": 503,
     "store_unavailable": 503,
-    "deadline_exceeded": 504,
 }
 
 # Seconds after which to try again: a queue drains within its deadline, a restart takes longer.
@@ -96,10 +108,11 @@ def problem(code: Code, detail: str, errors: list[FieldError] | None = None, sta
 
 
 def respond(what: Problem, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    """The HTTP answer, with Retry-After and Connection: close where the status calls for them."""
+    """The HTTP answer, with Retry-After (unless `headers` has it) and Connection: close where the status calls for
+    them."""
     all_headers = dict(headers or {})
     if retry := _RETRY_AFTER.get(what.status):
-        all_headers["retry-after"] = retry
+        all_headers.setdefault("retry-after", retry)
     if what.status in _CLOSES:
         all_headers["connection"] = "close"
     body = as_dict(what) | {"instance": f"#{request_id}"}

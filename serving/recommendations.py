@@ -2,67 +2,52 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from uuid import uuid4
+from dataclasses import replace
 
 from pydantic import ValidationError
 
-from features import clock
-from features.events import EventName
-from models.ranking import Ranking, Recommender, Request, Seen
+from features.errors import InputError
+from models import stages
+from models.ranking import Fallback, Ranking, Request, Seen
+from serving import cursors, metrics
 from serving.batcher import Answer, Batcher, Closed, DeadlineExceeded, Overloaded
-from serving.event_store import EventStore, StoreUnavailable, Visitor
-from serving.problems import Code, FieldError, Problem, as_dict, field_errors, log_failure, problem
-from serving.schemas import RecommendationRequest
+from serving.event_store import StoreUnavailable
+from serving.event_store.store import now
+from serving.overlay import Overlay
+from serving.placements import Placement
+from serving.planning import Asked, Plan, plan, together
+from serving.problems import Code, FieldError, Problem, field_errors, log_failure, problem
+from serving.results import Result, Shown, page, result, shown
+from serving.schemas import ExplainRequest, RecommendationRequest
+from serving.served import Served
 from serving.settings import Settings
-from serving.visits import Visits
-
-Result = dict[str, object]
-
-# Enough for the longest answer after the longest list of exclusions.
-_POPULAR = 100 + 500
 
 _REFUSALS: dict[type[BaseException], tuple[Code, str]] = {
     Overloaded: ("overloaded", "Too many requests are waiting; try again after Retry-After seconds"),
     Closed: ("unavailable", "The server is shutting down; try again after Retry-After seconds"),
-    DeadlineExceeded: ("deadline_exceeded", "The ranking was not ready in time"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request, and whose stored events belong to it."""
-
-    request: Request
-    visitor: Visitor | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    """A ranking, and whether what the visitor has just done could be read for it."""
-
-    ranking: Ranking
-    degraded: bool
-
-
 class Answers:
-    """What one server process answers with: a recommender behind a batcher, and what to say without it.
+    """What one server process answers with: a model behind a batcher, and what to say without it.
 
-    With a `store`, what visitors have done since the recommender's snapshot is read from it for each batch.
+    What visitors have done since the model's snapshot is read from the event store for each batch, and `overlay`
+    says which items the shop has taken off the shelf.
     """
 
     def __init__(
-        self, recommender: Recommender, version: str | None, settings: Settings, store: EventStore | None = None
+        self,
+        served: Served,
+        settings: Settings,
+        placements: dict[str, Placement],
+        overlay: Overlay | None = None,
     ) -> None:
-        info = recommender.info
-        self.description = {**info, "version": version}
-        self._model = {"name": info["name"], "version": version, "snapshot": info["as_of"]}
-        self._recommender = recommender
-        self._popular: Ranking | None = None
-        self._visits = (
-            None if store is None else Visits(store, clock.parse(str(info["as_of"])), settings.visit_budget_ms / 1000)
-        )
-        self._batcher: Batcher[_Asked, _Ranked] = Batcher(
+        self.served = served
+        self.placements = placements
+        self._overlay = overlay
+        self._overlaid: tuple[Served | None, int] = None, 0
+        self._ready = False
+        self._batcher: Batcher[Asked, Shown] = Batcher(
             self._rank,
             max_batch=settings.max_batch,
             linger_ms=settings.linger_ms,
@@ -73,146 +58,226 @@ class Answers:
     @property
     def ready(self) -> bool:
         """Whether `warm_up` has run."""
-        return self._popular is not None
+        return self._ready
 
     def warm_up(self) -> None:
-        """Page the bundle in, by ranking for someone unknown and for someone who looks at a product.
+        """Page the bundle in."""
+        self.served.warm_up()
+        metrics.prepare(list(self.placements))
+        stages.tell(metrics.of_ranking)
+        metrics.serving(self.served.version, self.served.as_of / 1e6)
+        self._ready = True
 
-        The first of these answers is kept for when ranking fails.
-        """
-        (popular,) = self._recommender.recommend([Request(limit=_POPULAR)])
-        looked_at: tuple[tuple[str, EventName], ...] = tuple((i, "view_item") for i in popular.item_ids[:3])
-        self._recommender.recommend([Request(limit=12, recent=looked_at)])
-        if self._visits is not None:
-            self._visits.warm_up()
-        self._popular = popular
+    def swap(self, served: Served) -> None:
+        """Answer with another model, which is warm, from the next batch on. Any thread may call this."""
+        if self._overlay is not None:
+            served.change(self._overlay.now.items)
+        self.served = served
+        metrics.serving(served.version, served.as_of / 1e6)
 
     async def close(self) -> None:
         """Answer what is waiting and stop."""
         await self._batcher.close()
 
     async def answer(
-        self, raw: Sequence[object], request_id: str, where: str = "/requests/{}"
+        self,
+        raw: Sequence[object],
+        request_id: str,
+        where: str = "/requests/{}",
+        distinct: bool = False,
+        dry_run: bool = False,
     ) -> tuple[list[Result | Problem], str]:
         """One result or problem per raw request, in order, and the time it took as Server-Timing.
 
         `where` is the JSON pointer of a request in the body, with a place for its index.
         """
-        asked = [_check(value, where.format(i)) for i, value in enumerate(raw)]
-        futures = [self._submit(a) for a in asked if isinstance(a, RecommendationRequest)]
+        asked = [self._check(value, where.format(i)) for i, value in enumerate(raw)]
+        if distinct:
+            asked = _giving_way(asked)
+        return await self._answered(asked, request_id, distinct, dry_run)
+
+    async def rerank(
+        self, raw: object, item_ids: Sequence[str], limit: int, request_id: str
+    ) -> tuple[Result | Problem, str]:
+        """`item_ids` in the visitor's order; those not known follow as they came, those not available come last."""
+        asked = self._check(raw, "")
+        if isinstance(asked, Problem):
+            return asked, ""
+        given = list(dict.fromkeys(item_ids))
+        (result,), timing = await self._answered([Asked(asked.request, asked.placement, only=tuple(given))], request_id)
+        if isinstance(result, Problem):
+            return result, timing
+        items: list[Result] = result["items"]
+        ranked = {str(item["item_id"]) for item in items}
+        items += [{"item_id": i} for i in given if i not in ranked]
+        away = self._away(given)
+        items.sort(key=lambda item: item["item_id"] in away)
+        for rank, item in enumerate(items[:limit], 1):
+            item["rank"] = rank
+        return {**result, "items": items[:limit], "next_cursor": None}, timing
+
+    async def explain(self, asked: ExplainRequest) -> Result | Problem:
+        """Why the visitor's ranking is what it is; nothing that the shop has said of its items counts."""
+        served = self.served
+        visit: tuple[Seen, ...] = ()
+        try:
+            if served.visits is not None:
+                (visit,) = await asyncio.to_thread(served.visits.read, [asked.visitor])
+            request = Request(asked.limit, asked.customer_id or None, together(visit, asked.recent))
+            return await asyncio.to_thread(served.recommender.explain, request, asked.item_ids)
+        except StoreUnavailable:
+            return problem("store_unavailable", "The event store cannot be read, and the visit is a part of the answer")
+        except InputError:
+            wrong = "The customer or a product is not known to the model; see its snapshot in GET /v1/model"
+            return problem("invalid_request", wrong)
+
+    async def _answered(
+        self, asked: Sequence[Asked | Problem], request_id: str, distinct: bool = False, dry_run: bool = False
+    ) -> tuple[list[Result | Problem], str]:
+        futures = [self._submit(a) for a in asked if isinstance(a, Asked)]
         outcomes = iter(await asyncio.gather(*futures, return_exceptions=True))
         queue_ms = run_ms = 0.0
         results: list[Result | Problem] = []
-        for request in asked:
-            if isinstance(request, Problem):
-                results.append(request)
+        used: set[str] = set()
+        for one in asked:
+            if isinstance(one, Problem):
+                results.append(one)
                 continue
             outcome = next(outcomes)
             if isinstance(outcome, Answer):
                 queue_ms, run_ms = max(queue_ms, outcome.queue_ms), max(run_ms, outcome.run_ms)
-                results.append(self._result(request, outcome.value.ranking, outcome.value.degraded))
+                given: Shown | Problem = outcome.value
             else:
-                results.append(self._without_ranking(request, outcome, request_id))
+                given = self._without_ranking(one, outcome, request_id)
+            results.append(given if isinstance(given, Problem) else _counted(result(one, given, used, dry_run)))
+            if not distinct:
+                used.clear()
+        metrics.stage("queue", queue_ms / 1e3)
         return results, f"queue;dur={queue_ms:.2f}, rank;dur={run_ms:.2f}"
 
-    def _rank(self, asked: list[_Asked]) -> list[_Ranked | Exception]:
+    def _check(self, raw: object, pointer: str) -> Asked | Problem:
+        try:
+            request = RecommendationRequest.model_validate(raw)
+        except ValidationError as error:
+            errors = field_errors(error.errors(include_url=False, include_input=False), pointer)
+            return problem("invalid_request", "The request is wrong; `errors` says where", errors)
+        placement = self.placements.get(request.placement)
+        if placement is None:
+            wrong = FieldError(pointer=f"{pointer}/placement", detail="There is no such placement")
+            return problem("unknown_placement", "There is no such placement; see GET /v1/placements", [wrong])
+        if missing := _missing(request, placement, pointer):
+            return problem("invalid_request", "The request is wrong; `errors` says where", [missing])
+        return Asked(request, placement)
+
+    def _submit(self, asked: Asked) -> "asyncio.Future[Answer[Shown]]":
+        answered: asyncio.Future[Answer[Shown]] = asyncio.get_running_loop().create_future()
+        try:
+            if asked.request.cursor is None:
+                return self._batcher.submit(asked)
+            answered.set_result(Answer(page(asked, self._current()), 0, 0))
+        except (Overloaded, Closed, cursors.BadCursor) as refusal:
+            answered.set_exception(refusal)
+        return answered
+
+    def _current(self) -> Served:
+        """The model, with the shop's latest word on its items."""
+        served = self.served
+        if self._overlay is not None:
+            state = self._overlay.now
+            if self._overlaid != (served, state.version):
+                served.change(state.items)
+                self._overlaid = served, state.version
+        return served
+
+    def _away(self, item_ids: Sequence[str]) -> set[str]:
+        served = self._current()
+        at = served.snapshot.items.find(item_ids)
+        return {i for i, p in zip(item_ids, at.tolist(), strict=True) if p >= 0 and not served.shelf.available[p]}
+
+    def _rank(self, asked: list[Asked]) -> list[Shown | Exception]:
         """Runs in the batcher's thread: one read of the store and one call of the recommender for all."""
-        requests, degraded = [a.request for a in asked], False
-        if self._visits is not None:
+        metrics.batch(len(asked))
+        served, degraded = self._current(), False
+        visits: Sequence[tuple[Seen, ...]] = [() for _ in asked]
+        if served.visits is not None:
             try:
-                visits = self._visits.read([a.visitor for a in asked])
-                requests = [_with(visit, request) for request, visit in zip(requests, visits, strict=True)]
+                with metrics.timed("visitor"):
+                    visits = served.visits.read([a.visitor for a in asked])
             except StoreUnavailable:
                 degraded = True
-        rankings = self._recommender.recommend(requests)
-        told = [degraded and a.visitor is not None for a in asked] + [degraded] * (len(rankings) - len(asked))
-        # As many as the recommender gave: the batcher checks that it is one each.
-        return [r if isinstance(r, Exception) else _Ranked(r, d) for r, d in zip(rankings, told, strict=False)]
-
-    def _submit(self, asked: RecommendationRequest) -> asyncio.Future[Answer[_Ranked]]:
+        with metrics.timed("plan"):
+            at = now()
+            plans = [plan(a, visit, served, at) for a, visit in zip(asked, visits, strict=True)]
         try:
-            return self._batcher.submit(_Asked(asked.to_request(), asked.visitor))
-        except (Overloaded, Closed) as refusal:
-            refused: asyncio.Future[Answer[_Ranked]] = asyncio.get_running_loop().create_future()
-            refused.set_exception(refusal)
-            return refused
+            rankings = served.recommender.recommend([p.request for p in plans])
+        except Exception as error:
+            if len(asked) > 1:
+                raise  # each is tried alone, and only the one at fault goes without its ranker
+            log_failure("ranking failed", "of a batch", error)
+            rankings = [self._next_best(served, plans[0])]
+        if len(rankings) != len(asked):  # the batcher then fails them all: none can be matched
+            return [RuntimeError("the recommender gave another number of answers")] * len(rankings)
+        with metrics.timed("rules"):
+            return [
+                r if isinstance(r, Exception) else shown(a, p, r, served, degraded and a.visitor is not None)
+                for a, p, r in zip(asked, plans, rankings, strict=True)
+            ]
 
-    def _result(
-        self, asked: RecommendationRequest, ranking: Ranking, degraded: bool = False, failed: bool = False
-    ) -> Result:
-        items: list[Result] = [{"item_id": i, "rank": n} for n, i in enumerate(ranking.item_ids, 1)]
-        if "score" in asked.include:
-            for item, score in zip(items, ranking.scores, strict=True):
-                item["score"] = float(score)
-        if "generators" in asked.include:
-            for item, generators in zip(items, ranking.generators, strict=True):
-                item["generators"] = generators
-        fallback = "ranker_error" if failed else ranking.fallback
-        return {
-            "recommendation_id": f"rec_{uuid4().hex}",
-            "placement": asked.placement,
-            "items": items,
-            "strategy": ranking.strategy,
-            "fallback": fallback,
-            "degraded": degraded or fallback == "ranker_error",
-            "segment": ranking.segment,
-            "model": self._model,
-        }
+    def _next_best(self, served: Served, failed: Plan) -> Ranking:
+        """For somebody whose ranker failed: as for somebody of whom only the visit is known; else what sells."""
+        if failed.request.customer_id is not None:
+            try:
+                (ranking,) = served.recommender.recommend([replace(failed.request, customer_id=None)])
+                return replace(ranking, fallback="ranker_error")
+            except Exception as error:
+                log_failure("the visit's ranking failed too", "of a batch", error)
+        return served.recommender.without_ranker(failed.request, "ranker_error")
 
-    def _without_ranking(self, asked: RecommendationRequest, error: BaseException, request_id: str) -> Result | Problem:
+    def _without_ranking(self, asked: Asked, error: BaseException, request_id: str) -> Shown | Problem:
         if refusal := _REFUSALS.get(type(error)):
             return problem(*refusal)
-        log_failure("ranking failed", request_id, error)
-        if (popular := self._popular) is not None:
-            excluded = frozenset(asked.exclude.item_ids)
-            keep = [n for n, i in enumerate(popular.item_ids) if i not in excluded][: asked.limit]
-            if keep:
-                return self._result(asked, _only(popular, keep), failed=True)
+        if isinstance(error, cursors.BadCursor):
+            return problem("invalid_request", str(error), [FieldError(pointer="/cursor", detail=str(error))])
+        why: Fallback = "deadline" if isinstance(error, DeadlineExceeded) else "ranker_error"
+        if why == "ranker_error":
+            log_failure("ranking failed", request_id, error)
+        if self._ready:
+            served = self._current()
+            try:
+                planned = plan(asked, (), served, now())
+                ranking = served.recommender.without_ranker(planned.request, why)
+                if ranking.item_ids or asked.only is not None:
+                    return shown(asked, planned, ranking, served, degraded=True)
+            except Exception as worse:
+                log_failure("the fallback failed", request_id, worse)
         return problem("internal_error", "The ranking failed")
 
 
-def _with(visit: tuple[Seen, ...], request: Request) -> Request:
-    """`request` with the stored visit before what the storefront says of it, which counts as more recent.
-
-    What both say counts once, as in training: an item that the visit viewed is not viewed again by being named,
-    and is put into the cart by it if the visit has not done so.
-    """
-    stored = {(event.item_id, event.name) for event in visit}
-    return replace(request, recent=visit + tuple(e for e in request.recent if (e[0], e[1]) not in stored))
-
-
-def _only(ranking: Ranking, keep: list[int]) -> Ranking:
-    return Ranking(
-        item_ids=[ranking.item_ids[n] for n in keep],
-        scores=[ranking.scores[n] for n in keep],
-        generators=[ranking.generators[n] for n in keep],
-        strategy=ranking.strategy,
-        fallback=ranking.fallback,
-        segment=ranking.segment,
-    )
+def _missing(request: RecommendationRequest, placement: Placement, pointer: str) -> FieldError | None:
+    context = request.context
+    given = {"items": context.item_ids, "cart": context.cart_item_ids, "category": context.category}
+    if placement.needs is not None and not given[placement.needs]:
+        name = {"items": "item_ids", "cart": "cart_item_ids", "category": "category"}[placement.needs]
+        return FieldError(pointer=f"{pointer}/context/{name}", detail="This placement needs it")
+    if request.limit is not None and request.limit > placement.most:
+        return FieldError(pointer=f"{pointer}/limit", detail=f"This placement shows at most {placement.most}")
+    return None
 
 
-def _check(raw: object, pointer: str) -> RecommendationRequest | Problem:
-    try:
-        return RecommendationRequest.model_validate(raw)
-    except ValidationError as error:
-        errors = field_errors(error.errors(include_url=False, include_input=False), pointer)
-        return problem("invalid_request", "The request is wrong; `errors` says where", errors)
+def _counted(made: Result) -> Result:
+    fallback = made["fallback"]
+    metrics.answer(made["placement"], made["strategy"], fallback and fallback["why"], made["degraded"])
+    return made
 
 
-def as_result(outcome: Result | Problem) -> Result:
-    """An element of `results`."""
-    return {"error": as_dict(outcome)} if isinstance(outcome, Problem) else outcome
-
-
-def failure(outcomes: Sequence[Result | Problem]) -> Problem | None:
-    """The problem of the whole answer when no request was answered; else None.
-
-    The gravest status stands for all: one server error means that sending the same again may work.
-    """
-    problems = [o for o in outcomes if isinstance(o, Problem)]
-    if len(problems) < len(outcomes):
-        return None
-    gravest = max(problems, key=lambda p: p.status)
-    errors: list[FieldError] = [e for p in problems for e in p.errors or []]
-    return gravest.model_copy(update={"errors": errors or None})
+def _giving_way(asked: Sequence[Asked | Problem]) -> list[Asked | Problem]:
+    """Each with as many products in reserve as those before it may show."""
+    out: list[Asked | Problem] = []
+    before = 0
+    for one in asked:
+        if isinstance(one, Asked):
+            out.append(replace(one, beyond=before))
+            before += one.limit
+        else:
+            out.append(one)
+    return out

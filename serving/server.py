@@ -19,6 +19,9 @@ import psutil  # type: ignore[import-untyped]
 
 from features.errors import InputError
 from features.home import bentoml_home
+from models import published
+from serving.edge import options
+from serving.keys import on_loopback, open_environment
 from serving.packaging import BENTO, ROOT, environment
 from serving.settings import read_settings
 
@@ -31,12 +34,18 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     workers: int | None = None,
+    without_keys: bool = False,
 ) -> NoReturn:
-    """Become the server. `target`: a Bento's tag, a bundle directory, or None for the latest Bento.
+    """Become the server. `target`: a Bento's tag, a bundle directory, or None for the latest Bento, which then follows
+    the champion that is published; without a Bento, for that champion, served by this checkout.
 
-    What is None comes from the environment (see serving/settings.py). Raises InputError.
+    What is None comes from the environment (see serving/settings.py), and so do the keys that it asks for, unless
+    it is to do without. Raises InputError.
     """
+    if without_keys:
+        os.environ["USUAL_OPEN"] = "1"
     command, env = command_line(target, host, port, workers)
+    options(read_settings())  # what it may not do without; its workers would fail one by one
     _check_bundle(env)
     os.execve(command[0], command, env)  # noqa: S606
 
@@ -45,36 +54,41 @@ def serve(
 def running(
     target: str | Path | None = None, port: int = 0, workers: int = 1, ready_within_s: float = 120
 ) -> Iterator[str]:
-    """The server as a child process on the loopback address; yields its base URL once it is ready.
+    """The server as a child process on the loopback address, without keys; yields its base URL once it is ready.
 
     Port 0 takes a free one. Server and workers are gone when the block ends. Raises InputError with
     the end of the server's log when it does not get ready.
     """
     port = port or free_port()
-    command, env = command_line(target, "127.0.0.1", port, workers)
+    command, env = command_line(target, "127.0.0.1", port, workers, own_keys=False)
     _check_bundle(env)
     with started(command, env, port, ready_within_s) as url:
         yield url
 
 
 @contextmanager
-def started(command: list[str], env: dict[str, str], port: int, ready_within_s: float = 120) -> Iterator[str]:
-    """As `running`, for any command that listens on `port` and answers `/readyz`."""
+def started(
+    command: list[str], env: dict[str, str], port: int, ready_within_s: float = 120, ready: str = "/readyz"
+) -> Iterator[str]:
+    """As `running`, for any command that listens on `port` and answers the path `ready` when it is."""
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            _wait_until_ready(server, port, ready_within_s, log)
+            _wait_until_ready(server, port, ready_within_s, log, ready)
             yield f"http://127.0.0.1:{port}"
         finally:
             _stop(server)
 
 
 def command_line(
-    target: str | Path | None, host: str | None, port: int | None, workers: int | None
+    target: str | Path | None, host: str | None, port: int | None, workers: int | None, own_keys: bool = True
 ) -> tuple[list[str], dict[str, str]]:
-    """The command that serves `target`, and its environment. Arguments and errors as for `serve`."""
+    """The command that serves `target`, and its environment. Arguments and errors as for `serve`.
+
+    Without `own_keys` the server asks for no keys, whatever the environment says.
+    """
     settings = read_settings()
     host, port, workers = (
         host or settings.host,
@@ -86,6 +100,13 @@ def command_line(
     except ValueError:
         raise InputError(f"cannot listen on {host!r}: give an IP address, such as 127.0.0.1 or 0.0.0.0") from None
     env = environment() | {"OTEL_SDK_DISABLED": "true"}
+    if not own_keys:
+        env = open_environment(env)
+    elif settings.open and not on_loopback(host):
+        raise InputError(
+            f"a server that asks for no keys may only listen on a loopback address, not on {host}: set "
+            "USUAL_SECRET_KEYS and USUAL_PUBLISHABLE_KEYS, and unset USUAL_OPEN (or leave out --open)"
+        )
     overrides = json.loads(env.get("BENTOML_CONFIG_OVERRIDES") or "{}")
     overrides.setdefault("services", {}).setdefault("Usual", {})["workers"] = workers
     env["BENTOML_CONFIG_OVERRIDES"] = json.dumps(overrides)
@@ -96,10 +117,22 @@ def command_line(
         if not (Path(bundle) / "manifest.json").is_file():
             raise InputError(f"{bundle} is no bundle: it has no manifest.json; `usual train` writes bundles")
         env["USUAL_BUNDLE"] = str(Path(bundle).resolve())
+        if target is not None:
+            env.pop(published.VARIABLE, None)  # this one and no other
         return [*command, "--working-dir", str(ROOT), "serving.service:Usual"], env
     env.pop("USUAL_BUNDLE", None)
+    if target is None:
+        env.setdefault(published.VARIABLE, str(published.place()))
+        if not _packaged() and published.current(Path(env[published.VARIABLE])) is not None:
+            return [*command, "--working-dir", str(ROOT), "serving.service:Usual"], env
+    else:
+        env.pop(published.VARIABLE, None)
     # By its path, not its tag: a tag is tried as a Python module first.
     return [*command, str(_bento(None if target is None else str(target)))], env
+
+
+def _packaged() -> bool:
+    return (bentoml_home() / "bentos" / BENTO / "latest").is_file()
 
 
 def _check_bundle(env: dict[str, str]) -> None:
@@ -121,7 +154,10 @@ def _bento(tag: str | None) -> Path:
     if version and (path / "bento.yaml").is_file():
         return path
     if tag is None:
-        raise InputError(f"there is no Bento in {store}; run `usual package`, or name a bundle directory")
+        raise InputError(
+            f"there is no Bento in {store} and no champion is published; run `usual promote` or `usual package`, or "
+            "name a bundle directory"
+        )
     known = ", ".join(sorted(f"{p.parent.parent.name}:{p.parent.name}" for p in store.glob("*/*/bento.yaml")))
     raise InputError(
         f"{tag!r} is neither a bundle directory nor a Bento in {store} "
@@ -136,21 +172,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], port: int, within_s: float, log: IO[bytes]) -> None:
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int, within_s: float, log: IO[bytes], path: str) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise InputError(f"the server stopped with exit code {server.returncode}:\n{_tail(log)}")
-        if _is_ready(port):
+        if _is_ready(port, path):
             return
         time.sleep(0.1)
     raise InputError(f"the server was not ready after {within_s:.0f} s:\n{_tail(log)}")
 
 
-def _is_ready(port: int) -> bool:
+def _is_ready(port: int, path: str) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         return connection.getresponse().status < 300
     except (OSError, http.client.HTTPException):
         return False

@@ -5,6 +5,7 @@ batch dispatcher shifts answers between callers when a result is missing, so it 
 """
 
 import gc
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import models as models  # `load` below comes from beside this file, wherever the server was started
 from features.errors import InputError
+from models.published import Published, current
+from serving import logs
 from serving.app import create_app
 from serving.bodies import BODY_WITHIN_S
-from serving.edge import Edge
+from serving.edge import Edge, options
 from serving.event_store import Limits, open_store
-from serving.recommendations import Answers, as_result
+from serving.observed import Observed
+from serving.recommendations import Answers
+from serving.results import as_result
 from serving.settings import read_settings
 
 # The name under which a Bento holds its model; it stands for the exact version that was packaged.
 MODEL_ALIAS = "usual-bundle"
 
+log = logging.getLogger("usual.serving")
 settings = read_settings()
+logs.set_up(settings.log_format == "json", settings.access_log)
 
 # BentoML keeps a timer per request for this long, answered or not, so it is short; and it ends requests
 # without a problem document, so our own limits come first: on reading a body, then on ranking, or on writing
@@ -87,9 +94,16 @@ class Usual:
     def __init__(self) -> None:
         from models.recommender import load
 
-        path, version = _bundle(settings.bundle)
         store = open_store(settings.event_store_url(), Limits(keep_days=settings.event_days))
-        self._app = create_app(load(path), settings, version, store)
+        found = _published(settings.champion)
+        if found is not None:
+            try:
+                self._app = create_app(load(found.path), settings, found.version, store, load, found)
+                return
+            except InputError as error:  # a worker that does not start would be started again for ever
+                log.error("the published model is not served: %s", error)
+        path, version = _bundle(settings.bundle)
+        self._app = create_app(load(path), settings, version, store, load)
 
     @bentoml.on_startup
     async def start(self) -> None:
@@ -131,8 +145,18 @@ class Usual:
         return results
 
 
-# The body limit for the bulk endpoint too, which is not part of our application.
-Usual.add_asgi_middleware(Edge, max_body_bytes=settings.max_body_bytes)  # type: ignore[attr-defined]
+# Keys and body limit for the bulk endpoint too, which is not part of our application. Without keys the service
+# cannot even be imported: a worker that refused to start would be started again for ever.
+Usual.add_asgi_middleware(Edge, **options(settings))  # type: ignore[attr-defined]
+Usual.add_asgi_middleware(Observed)  # type: ignore[attr-defined]
+
+
+def _published(where: Path | None) -> Published | None:
+    try:
+        return None if where is None else current(where)
+    except InputError as error:
+        log.error("the published model is not served: %s", error)
+        return None
 
 
 def _bundle(path: Path | None) -> tuple[Path, str | None]:

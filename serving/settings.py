@@ -1,21 +1,45 @@
 """What a server can be told, read from the environment."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from features.errors import InputError
 from features.sources.store import default_url
+from serving.cors import origins
+from serving.keys import digests
 
 
 class Settings(BaseSettings):
     """Every field is an environment variable: `USUAL_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="USUAL_", extra="ignore", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="USUAL_", extra="ignore", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     bundle: Path | None = None
     """A bundle directory to serve. Unset: the model inside the Bento that is being served."""
+
+    champion: Path | None = None
+    """The directory where `usual promote` publishes champions, which the server then follows: a new one takes the
+    place of the one that is served, without a restart. `usual serve` sets it unless it is told what to serve."""
+
+    follow_every_s: float = Field(1.0, gt=0)
+    """How often the server looks there."""
+
+    log: Path | None = None
+    """The event log that `POST /v1/admin/refresh` makes snapshots from."""
+
+    placements: Path | None = None
+    """A file in place of serving/placements.yml, which says what every key means."""
+
+    log_format: Literal["text", "json"] = "text"
+    """How log lines look on stderr; `json` is one object per line."""
+
+    access_log: bool = False
+    """Whether every request is logged; server errors always are. Lines hold no ids but the request's own."""
 
     host: str = "127.0.0.1"
     """The address to listen on; an IP address. The default is reachable from this machine only."""
@@ -37,7 +61,7 @@ class Settings(BaseSettings):
     `deadline_ms` only turns 429s into 504s."""
 
     deadline_ms: int = Field(1000, ge=1)
-    """A request that is not answered after this long gets 504."""
+    """A request that is not ranked after this long is answered with what sells."""
 
     event_store: SecretStr | None = None
     """Where events are kept: the path of a SQLite file, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE, which
@@ -52,6 +76,38 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(2_000_000, ge=1)
     """A longer request body is refused with 413, without being kept."""
+
+    secret_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
+    """Comma-separated keys of 20 or more characters that may do everything. More than one: to change from one to the
+    next. Digests of them are kept."""
+
+    publishable_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
+    """The same for keys that may recommend, rerank and send events: a page may hold them."""
+
+    open: bool = False
+    """Ask for no keys. For development: only where the server listens on a loopback address."""
+
+    rate_publishable: float = Field(0, ge=0, allow_inf_nan=False)
+    """Requests per second that each publishable key may send to one worker process; 0: no limit."""
+
+    rate_secret: float = Field(0, ge=0, allow_inf_nan=False)
+    """The same for each secret key."""
+
+    rate_burst_s: float = Field(2, gt=0, allow_inf_nan=False)
+    """So many seconds' worth of requests may come at once after a pause."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins, such as https://shop.example, whose pages may ask from a browser; * for any."""
+
+    @field_validator("secret_keys", "publishable_keys", mode="before")
+    @classmethod
+    def _hashed(cls, keys: SecretStr | str | tuple[bytes, ...], info: ValidationInfo) -> tuple[bytes, ...]:
+        return digests(keys, f"USUAL_{str(info.field_name).upper()}")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, text: str | tuple[str, ...]) -> tuple[str, ...]:
+        return origins(text)
 
     def event_store_url(self) -> str:
         """The store's address with its password: to be opened, not to be shown."""

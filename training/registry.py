@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from features.errors import InputError
 from models.bundle import Bundle
+from models.published import Published, place, publish
 from training.config import MlflowConfig
 
 _DESCRIPTION = 5000  # characters of a version's description that MLflow's tables hold; PostgreSQL refuses more
@@ -62,6 +63,12 @@ def bundle_path(uri: str, config: MlflowConfig) -> Path:
             "challenger, `usual promote` makes it champion"
         ) from error
     return found / "artifacts" / "bundle"
+
+
+def publish_champion(config: MlflowConfig) -> Published:
+    """Put the champion where running servers look for it."""
+    uri = champion(config)
+    return publish(bundle_path(uri, config), version_label(uri, config), place())
 
 
 def version_label(uri: str, config: MlflowConfig) -> str:

@@ -5,13 +5,19 @@ One interface, `EventStore`, over SQLite (one machine, also with several workers
 
 from features.sources.store import is_postgres, sqlite_path
 from serving.event_store.base import Connection, Erased, Event, StoreUnavailable, Touch, Unstorable, Visitor
+from serving.event_store.items import ItemChanges, ItemPatch, ItemRow, Once, Outcome
 from serving.event_store.store import EventStore, Limits
 
 __all__ = [
     "Erased",
     "Event",
     "EventStore",
+    "ItemChanges",
+    "ItemPatch",
+    "ItemRow",
     "Limits",
+    "Once",
+    "Outcome",
     "StoreUnavailable",
     "Touch",
     "Unstorable",

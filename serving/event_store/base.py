@@ -1,7 +1,7 @@
 """What a store holds and what goes wrong with it: the terms that both kinds of store share."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -10,11 +10,13 @@ import polars as pl
 from features.events import EVENT_SCHEMA, ITEM_EVENTS, TIMESTAMP
 from features.sources.store import COLUMNS, EVENTS, LINKS, REFUSED, SEEN_TOGETHER
 from features.visitors import KIND
+from serving.event_store.items import ItemChanges, ItemPatch, Once, Outcome
 
 Value = str | int | float | bool | None
 Row = tuple[Value, ...]  # values in the order of the event log's columns; times are int64 microseconds
 
 AT = {name: position for position, name in enumerate(COLUMNS)}
+SEEN = "usual_seen"
 DEDUP_DAYS = 7
 MOST_DEVICES = 20  # of a customer, that are read where a request names none
 
@@ -111,11 +113,21 @@ class Connection(Protocol):
     def erase(self, customer_id: str) -> Erased:
         """Remove what the store holds of a customer."""
 
-    def purge(self, received_before: int, seen_before: int, most: int) -> int:
-        """Remove at most `most` rows that came before an instant, and as many forgotten ids; how many went.
+    def purge(self, received_before: int, seen_before: int, now: int, most: int) -> int:
+        """Remove at most `most` rows that came before an instant, as many forgotten ids, and as many answers that at
+        `now` are too old; how many went.
 
         Ties that only these rows made go too.
         """
+
+    def patch_items(self, patches: Sequence[ItemPatch], since: int, now: int) -> ItemChanges:
+        """Keep what is said of items, one patch for each; what changed after version `since`, with these."""
+
+    def item_changes(self, since: int) -> ItemChanges:
+        """What changed after version `since`."""
+
+    def once(self, once: Once, now: int, run: Callable[[], bytes]) -> Outcome:
+        """The answer that `run` gives by writing on this connection, or gave before: both are kept, or neither."""
 
     def close(self) -> None: ...
 

@@ -4,7 +4,7 @@ An event is acknowledged after the server's commit, with `synchronous_commit` on
 then on disk. Waits are bounded on both ends: by statement_timeout on the server, by keep-alives here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from features.sources.store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABL
 from serving.event_store.base import (
     KNOWN,
     MOST_DEVICES,
+    SEEN,
     TIES,
     UNTIED,
     Erased,
@@ -35,10 +36,12 @@ from serving.event_store.base import (
     sql_types,
     ties,
 )
+from serving.event_store.items import ANSWERS, ITEMS, Beside, ItemChanges, ItemPatch, Once, Outcome
 
 _TYPES = sql_types('text COLLATE "C"', "bigint", "double precision", "boolean")
 _PLAIN = [t.split(" COLLATE")[0] for t in _TYPES.values()]
-_SCHEMA = f"""
+_TABLES = {
+    EVENTS: f"""
 CREATE TABLE IF NOT EXISTS {EVENTS} (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {", ".join(f"{c} {t}" for c, t in _TYPES.items())},
     visit boolean NOT NULL
@@ -47,16 +50,34 @@ CREATE INDEX IF NOT EXISTS {EVENTS}_of_customers ON {EVENTS} (customer_id, visit
     WHERE customer_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS {EVENTS}_of_clients ON {EVENTS} (client_id, visit, timestamp)
     WHERE client_id IS NOT NULL AND customer_id IS NULL;
+""",
+    SEEN: """
 CREATE TABLE IF NOT EXISTS usual_seen (key bytea PRIMARY KEY, at bigint NOT NULL);
 CREATE INDEX IF NOT EXISTS usual_seen_at ON usual_seen (at);
+""",
+    LINKS: f"""
 CREATE TABLE IF NOT EXISTS {LINKS} (
     at bigint NOT NULL, kind text NOT NULL, token text NOT NULL, client_id text NOT NULL, customer_id text NOT NULL,
     PRIMARY KEY (client_id, customer_id, kind, token)
 );
 CREATE INDEX IF NOT EXISTS {LINKS}_of_customers ON {LINKS} (customer_id, client_id);
 CREATE INDEX IF NOT EXISTS {LINKS}_latest ON {LINKS} (customer_id, at DESC, client_id) WHERE kind IN {among(TIES)};
-"""
-_SCHEMA_LOCK = 0x75737561  # any number, as long as every server takes the same
+""",
+    ITEMS: f"""
+CREATE TABLE IF NOT EXISTS {ITEMS} (
+    item_id text COLLATE "C" PRIMARY KEY, available boolean, price double precision, version bigint NOT NULL,
+    at bigint NOT NULL
+);
+CREATE INDEX IF NOT EXISTS {ITEMS}_latest ON {ITEMS} (version);
+""",
+    ANSWERS: f"""
+CREATE TABLE IF NOT EXISTS {ANSWERS} (key bytea PRIMARY KEY, asked bytea NOT NULL, at bigint NOT NULL, answer bytea);
+CREATE INDEX IF NOT EXISTS {ANSWERS}_at ON {ANSWERS} (at);
+""",
+}
+_BESIDE = Beside("%s")
+# Any numbers, as long as every server takes the same.
+_SCHEMA_LOCK, _ITEMS_LOCK = 0x75737561, 0x75737562
 
 _ARRAYS = ", ".join(f"%s::{t}[]" for t in [*_PLAIN, "boolean"])
 _INSERT = f"INSERT INTO {EVENTS} ({', '.join(COLUMNS)}, visit) SELECT * FROM unnest({_ARRAYS})"  # noqa: S608
@@ -163,18 +184,19 @@ class PostgresConnection:
                 raise
 
     def _prepare(self) -> None:
-        if self._has_tables():
+        if not self._missing():
             return
         with self._connection.transaction():
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-            # Made by another meanwhile, they are in use: to ask for them again could deadlock with its inserts.
-            if not self._has_tables():
-                self._connection.execute(sql.SQL(_SCHEMA))
+            # Those that are there are in use: to ask for them again could deadlock with inserts.
+            for table in self._missing():
+                self._connection.execute(sql.SQL(_TABLES[table]))
 
-    def _has_tables(self) -> bool:
+    def _missing(self) -> list[str]:
         # A query of the catalog: to_regclass would remember, within a transaction, that they were not there.
-        seen = "SELECT count(*) FROM pg_class WHERE relname = ANY(%s) AND pg_table_is_visible(oid)"
-        return self._connection.execute(seen, ([EVENTS, LINKS],)).fetchone() == (2,)
+        seen = "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND pg_table_is_visible(oid)"
+        there = {name for (name,) in self._connection.execute(seen, (list(_TABLES),))}
+        return [table for table in _TABLES if table not in there]
 
     def insert(self, events: Sequence[Event], now: int) -> list[bool]:
         with _told(), self._connection.transaction():
@@ -225,7 +247,7 @@ class PostgresConnection:
             links = execute(theirs, (customer_id, list(own))).rowcount
         return Erased(events, links, len(own), len(every - own))
 
-    def purge(self, received_before: int, seen_before: int, most: int) -> int:
+    def purge(self, received_before: int, seen_before: int, now: int, most: int) -> int:
         with _told(), self._connection.transaction():
             execute: Any = self._connection.execute
             # Rows lie in the order in which they came: only the oldest need be looked at.
@@ -241,7 +263,23 @@ class PostgresConnection:
                 "DELETE FROM usual_seen WHERE key IN (SELECT key FROM usual_seen WHERE at < %s LIMIT %s)",
                 (seen_before, most),
             ).rowcount
-        return len(rows) + int(gone)
+            answers = _BESIDE.purge(execute, now, most)
+        return len(rows) + int(gone) + answers
+
+    def patch_items(self, patches: Sequence[ItemPatch], since: int, now: int) -> ItemChanges:
+        with _told(), self._connection.transaction(), self._connection.cursor() as cursor:
+            # One after another: else a version could be seen before a lower one, which would then be missed.
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_ITEMS_LOCK,))
+            _BESIDE.patch(cursor, patches, now)
+            return _BESIDE.changes(self._connection.execute, since)
+
+    def item_changes(self, since: int) -> ItemChanges:
+        with _told():
+            return _BESIDE.changes(self._connection.execute, since)
+
+    def once(self, once: Once, now: int, run: Callable[[], bytes]) -> Outcome:
+        with _told(), self._connection.transaction():
+            return _BESIDE.once(self._connection.execute, once, now, run)
 
     def close(self) -> None:
         with suppress(psycopg.Error):

@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from features.sources.store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS
 from serving.event_store.base import (
     KNOWN,
     MOST_DEVICES,
+    SEEN,
     TIES,
     UNTIED,
     Erased,
@@ -35,11 +36,13 @@ from serving.event_store.base import (
     sql_types,
     ties,
 )
+from serving.event_store.items import ANSWERS, ITEMS, Beside, ItemChanges, ItemPatch, Once, Outcome
 
 _TYPES = sql_types("TEXT", "INTEGER", "REAL", "INTEGER")
 # All that is read of a visit, so that one range of the index is read and no row, each of which lies elsewhere.
 _VISIT = "visit, timestamp, event_id, item_id, name, price"
-_SCHEMA = f"""
+_TABLES = {
+    EVENTS: f"""
 CREATE TABLE IF NOT EXISTS {EVENTS} (
     seq INTEGER PRIMARY KEY, {", ".join(f"{c} {t}" for c, t in _TYPES.items())}, visit INTEGER NOT NULL
 ) STRICT;
@@ -47,15 +50,33 @@ CREATE INDEX IF NOT EXISTS {EVENTS}_of_customers ON {EVENTS} (customer_id, {_VIS
     WHERE customer_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS {EVENTS}_of_clients ON {EVENTS} (client_id, {_VISIT}, customer_id)
     WHERE client_id IS NOT NULL AND customer_id IS NULL;
+""",
+    SEEN: """
 CREATE TABLE IF NOT EXISTS usual_seen (key BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS usual_seen_at ON usual_seen (at);
+""",
+    LINKS: f"""
 CREATE TABLE IF NOT EXISTS {LINKS} (
     at INTEGER NOT NULL, kind TEXT NOT NULL, token TEXT NOT NULL, client_id TEXT NOT NULL, customer_id TEXT NOT NULL,
     PRIMARY KEY (client_id, customer_id, kind, token)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS {LINKS}_of_customers ON {LINKS} (customer_id, client_id);
 CREATE INDEX IF NOT EXISTS {LINKS}_latest ON {LINKS} (customer_id, at DESC, client_id) WHERE kind IN {among(TIES)};
-"""
+""",
+    ITEMS: f"""
+CREATE TABLE IF NOT EXISTS {ITEMS} (
+    item_id TEXT PRIMARY KEY, available INTEGER, price REAL, version INTEGER NOT NULL, at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS {ITEMS}_latest ON {ITEMS} (version);
+""",
+    ANSWERS: f"""
+CREATE TABLE IF NOT EXISTS {ANSWERS} (
+    key BLOB PRIMARY KEY, asked BLOB NOT NULL, at INTEGER NOT NULL, answer BLOB
+) STRICT;
+CREATE INDEX IF NOT EXISTS {ANSWERS}_at ON {ANSWERS} (at);
+""",
+}
+_BESIDE = Beside("?")
 
 _INSERT = f"INSERT INTO {EVENTS} ({', '.join(COLUMNS)}, visit) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
 _LINK = f"INSERT OR IGNORE INTO {LINKS} ({', '.join(LINK_COLUMNS)}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
@@ -130,17 +151,22 @@ class SqliteConnection:
         execute = self._connection.execute
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA cache_size = -32000")  # KB
-        found = execute("SELECT count(*) FROM sqlite_master WHERE name IN (?, ?)", (EVENTS, LINKS)).fetchone()
-        if found != (2,):
+        there = {name for (name,) in execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if missing := [table for table in _TABLES if table not in there]:
             execute("PRAGMA journal_mode = WAL")
             with self._transaction():
-                for statement in _SCHEMA.split(";")[:-1]:
-                    execute(statement)
+                for table in missing:
+                    for statement in _TABLES[table].split(";")[:-1]:
+                        execute(statement)
         self._inode = os.stat(self._path).st_ino
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Begin at once with the write lock, commit at the end, or leave nothing behind."""
+        """Begin at once with the write lock, commit at the end, or leave nothing behind; within one, be part of it."""
+        if self._connection.in_transaction:
+            with _told():
+                yield
+            return
         with _told():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -220,7 +246,7 @@ class SqliteConnection:
             links = delete(LINKS, "customer_id = ?", customer_id) + sum(delete(LINKS, "client_id = ?", c) for c in own)
         return Erased(events, links, len(own), len(every - own))
 
-    def purge(self, received_before: int, seen_before: int, most: int) -> int:
+    def purge(self, received_before: int, seen_before: int, now: int, most: int) -> int:
         self._check_file()
         with self._transaction():
             # Rows lie in the order in which they came: only the oldest need be looked at.
@@ -235,7 +261,24 @@ class SqliteConnection:
                 "DELETE FROM usual_seen WHERE key IN (SELECT key FROM usual_seen WHERE at < ? LIMIT ?)",
                 (seen_before, most),
             ).rowcount
-        return len(rows) + int(gone)
+            answers = _BESIDE.purge(self._connection.execute, now, most)
+        return len(rows) + int(gone) + answers
+
+    def patch_items(self, patches: Sequence[ItemPatch], since: int, now: int) -> ItemChanges:
+        self._check_file()
+        with self._transaction():
+            _BESIDE.patch(self._connection.cursor(), patches, now)
+            return _BESIDE.changes(self._connection.execute, since)
+
+    def item_changes(self, since: int) -> ItemChanges:
+        self._check_file()
+        with _told():
+            return _BESIDE.changes(self._connection.execute, since)
+
+    def once(self, once: Once, now: int, run: Callable[[], bytes]) -> Outcome:
+        self._check_file()
+        with self._transaction():
+            return _BESIDE.once(self._connection.execute, once, now, run)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):

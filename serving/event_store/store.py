@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from features.clock import DAY
 from features.visitors import MOST_RECENT
 from serving.event_store.base import DEDUP_DAYS, Connection, Erased, Event, Link, StoreUnavailable, Touch, Visitor
+from serving.event_store.items import ItemChanges, Once, Outcome
 from serving.event_store.worker import Job, Worker
+
+Result = TypeVar("Result")
 
 log = logging.getLogger("usual.events")
 
@@ -79,15 +82,18 @@ class _Writer(Worker):
 
 
 class EventStore:
-    """Append, read back, merge, erase. Thread-safe; opened at first use and again whenever it was away.
+    """Append, read back, merge, erase, say something of items. Thread-safe.
 
-    What is older than the retention is removed from time to time, also where nothing new comes.
+    It is opened at first use and again whenever it was away. What is older than the retention is removed from time
+    to time, also where nothing new comes.
     """
 
     def __init__(self, connect: Callable[[], Connection], limits: Limits) -> None:
         self.limits = limits
         self._writer = _Writer(connect, limits)
         self._reader = Worker("event store reader", connect, max_size=4)
+        # Of its own: a long read of items must not take the time of a visit.
+        self._items = Worker("event store items", connect, max_size=2)
         self._late: Future[list[list[Touch]]] | None = None
         self._closed = threading.Event()
         threading.Thread(target=self._purge_regularly, name="event store timer", daemon=True).start()
@@ -116,11 +122,11 @@ class EventStore:
 
     def merge(self, client_id: str, customer_id: str) -> "Future[int]":
         """Say that a client is a customer's from now on; 1 where that is new."""
-        return self.link([Link(now(), "merge", "", client_id, customer_id)])
+        return self.link([merger(client_id, customer_id)])
 
     def link(self, links: Sequence[Link]) -> "Future[int]":
         """Keep ties between clients and customers for the next export; how many were new."""
-        return self._writer.submit(Job(lambda connection: connection.link(links)))
+        return self.write(lambda connection: connection.link(links))
 
     def erase(self, customer_id: str) -> "Future[Erased]":
         """Remove what the store holds of a customer and of the clients that are theirs alone.
@@ -128,11 +134,23 @@ class EventStore:
         Of a client that others use too, what names no customer goes. Ids of events are remembered for their
         week, as hashes, so that what is sent again within it does not come back.
         """
-        return self._writer.submit(Job(lambda connection: connection.erase(customer_id)))
+        return self.write(lambda connection: connection.erase(customer_id))
+
+    def write(self, run: Callable[[Connection], Result]) -> "Future[Result]":
+        """What `run` gives, by one method of a connection that writes, once it is on disk."""
+        return self._writer.submit(Job(run))
+
+    def once(self, once: Once, run: Callable[[Connection], bytes]) -> "Future[Outcome]":
+        """The answer that `run` gives, or the one it gave before where the same was asked for within a day."""
+        return self.write(lambda connection: connection.once(once, now(), lambda: run(connection)))
+
+    def item_changes(self, since: int) -> "Future[ItemChanges]":
+        """What was said of items after version `since`; 0: all of it."""
+        return self._items.submit(Job(lambda connection: connection.item_changes(since)))
 
     def purge(self) -> "Future[int]":
         """Remove some of what is older than the retention, now; how many rows. What fails is logged."""
-        done = self._writer.submit(Job(self._purge))
+        done = self.write(self._purge)
         done.add_done_callback(_tell)
         return done
 
@@ -141,10 +159,11 @@ class EventStore:
         self._closed.set()
         self._writer.close(within_s)
         self._reader.close(0.5)
+        self._items.close(0.5)
 
     def _purge(self, connection: Connection) -> int:
-        kept, seen = now() - self.limits.keep_days * DAY, now() - DEDUP_DAYS * DAY
-        gone = connection.purge(kept, seen, _PURGED_AT_ONCE)
+        at = now()
+        gone = connection.purge(at - self.limits.keep_days * DAY, at - DEDUP_DAYS * DAY, at, _PURGED_AT_ONCE)
         if gone >= _PURGED_AT_ONCE:  # there is more; appends that wait come first
             self.purge()
         return gone
@@ -159,6 +178,11 @@ class EventStore:
 def now() -> int:
     """Microseconds since the epoch."""
     return time.time_ns() // 1000
+
+
+def merger(client_id: str, customer_id: str) -> Link:
+    """The tie that says that a client is a customer's from now on."""
+    return Link(now(), "merge", "", client_id, customer_id)
 
 
 def _tell(purged: "Future[int]") -> None:

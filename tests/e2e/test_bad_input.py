@@ -73,7 +73,7 @@ def test_a_bundle_of_another_kind(shop: Shop, tmp_path: Path, change: dict[str, 
     (bundle / "manifest.json").write_text(json.dumps(json.loads(original.read_text()) | change))
     arguments = ("recommend", "--model", bundle, "--out", tmp_path / "recs.parquet")
     assert expected in shop.run(*arguments, code=2).stderr
-    assert expected in shop.run("serve", bundle, code=2).stderr
+    assert expected in shop.run("serve", bundle, "--open", code=2).stderr
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
@@ -87,6 +87,13 @@ def test_k_of_zero(shop: Shop, tmp_path: Path) -> None:
 
 def test_serve_before_package(tmp_path: Path) -> None:
     assert "usual package" in run_in(tmp_path)("serve", code=2).stderr
+
+
+def test_serve_without_keys(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    run = run_in(tmp_path)
+    assert "USUAL_SECRET_KEYS" in run("serve", tmp_path, code=2).stderr
+    assert "loopback" in run("serve", tmp_path, "--open", "--host", "0.0.0.0", code=2).stderr  # noqa: S104
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_served_answers_equal_the_batch(shop: Shop) -> None:
     server = subprocess.Popen(
         [sys.executable, "-m", "bentoml", "serve", bento["tag"], "--host", "127.0.0.1", "--port", str(port)],
         cwd=shop.home,
-        env=environment | {"BENTOML_HOME": str(shop.home / "bentoml")},
+        env=environment | {"BENTOML_HOME": str(shop.home / "bentoml"), "USUAL_OPEN": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -112,7 +112,7 @@ def test_served_answers_equal_the_batch(shop: Shop) -> None:
             assert alone == together == {c: expected[c] for c in customers}
             assert client.get("/v1/model").json()["version"] == "1"
             unknown = client.post("/v1/recommendations", json={"requests": [{"client_id": "never-seen"}]}).json()
-            assert unknown["results"][0]["fallback"] == "unknown_visitor"
+            assert unknown["results"][0]["fallback"]["why"] == "unknown_visitor"
             assert len(unknown["results"][0]["items"]) == 12
     finally:
         os.killpg(server.pid, signal.SIGTERM)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from features import history
 from features.clock import DAY
 from features.history import Histories
+from features.visitors import Visitors
 from tests.features.shop import Row, build, examples, one, row
 
 TICK = 1 / DAY  # a microsecond
@@ -111,6 +112,14 @@ def test_pairs_are_found_as_in_a_dict(shop: tuple[int, set[tuple[int, int]], lis
     query, position = held.gather(np.array(who, np.int64))
     expected = [(q, n) for q, c in enumerate(who) for n, p in enumerate(sorted(pairs)) if p[0] == c]
     assert list(zip(query.tolist(), position.tolist(), strict=True)) == expected
+
+
+def test_visitors_keep_the_pairs_of_one_history_only():
+    visitors = Visitors.of_customers(np.array([1, -1, 0]))
+    for held in (matrix(2, {(0, 3), (1, 1)}), matrix(2, {(0, 2), (0, 4)})):
+        for _ in range(2):
+            kept, found = visitors.pairs(held), held.gather(visitors.customers)
+            assert all(np.array_equal(a, b) for a, b in zip(kept, found, strict=True))
 
 
 def test_a_column_is_known_by_its_name():

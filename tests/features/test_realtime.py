@@ -3,6 +3,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from features.ids import Ids
 from features.lifetime import COLUMNS as LIFETIME_COLUMNS
 from features.realtime import COLUMNS, realtime
 from features.rfm import CutPoints
-from features.snapshot import CUSTOMER_COLUMNS, ITEM, Snapshot
+from features.snapshot import ABOUT, CUSTOMER_COLUMNS, ITEM, Snapshot, about
 from features.visitors import KIND, MOST_RECENT, VISIT_EVENTS, Visitors
 from tests.features.shop import examples, same_arrays
 
@@ -50,6 +51,7 @@ def shop(categories: list[int], departments: list[int], brands: list[int], price
         departments=np.array(departments, np.int32),
         brands=np.array(brands, np.int32),
         item_features=features,
+        about=about(pl.DataFrame(schema=ABOUT)),
         history=Histories.build(none, none, np.zeros((0, len(HISTORY_COLUMNS)), np.float32), 0),
         cut_points=CutPoints([], [], []),
     )

@@ -140,7 +140,7 @@ def replaced(name: str, damage: Callable[[bytes], bytes]) -> Callable[[Path], No
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (rewritten(format=2), "has format 2, this version reads format 3; train and package it again"),
+        (rewritten(format=2), "has format 2, this version reads format 4; train and package it again"),
         (rewritten(format=None), "has format None"),
         (rewritten(features="0" * 16), r"was trained on other features \(0{16}"),
         (rewritten(as_of="yesterday"), "the time is 'yesterday'"),

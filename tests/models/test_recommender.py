@@ -198,8 +198,8 @@ def test_the_last_resort_keeps_exclusions_and_segment(recommender: BundleRecomme
     s = recommender.bundle.snapshot
     customer = next(n for n in range(len(s.customers)) if s.segments[n])
     name = s.customers.at(np.array([customer]))[0]
-    best = recommender.popular(Request(5), "ranker_error")
-    again = recommender.popular(Request(5, name, exclude=frozenset(best.item_ids[:2])), "ranker_error")
+    best = recommender.without_ranker(Request(5), "ranker_error")
+    again = recommender.without_ranker(Request(5, name, exclude=frozenset(best.item_ids[:2])), "ranker_error")
     assert again.item_ids[:3] == best.item_ids[2:]
     assert (again.strategy, again.fallback, again.segment) == ("popular", "ranker_error", s.segment(customer))
 

@@ -5,16 +5,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 
-from models.ranking import Ranking, Request
+from features.errors import InputError
+from features.snapshot import Snapshot
+from models.ranking import Fallback, Ranking, Request
 from serving.app import create_app
 from serving.event_store import EventStore, Limits, open_store
 from serving.settings import Settings
 from tests.serving.databases import Postgres
+from tests.serving.sending import ago
+from tests.serving.small_shop import small_shop
 from tests.serving.stored import FOR_EVER
 
 
@@ -33,18 +39,33 @@ class FakeRecommender:
             self.hook(requests)
         return [self._rank(r) for r in requests]
 
-    def _rank(self, request: Request) -> Ranking:
-        names = (f"i{n}" for n in range(self.catalog))
-        items = [i for i in names if i not in request.exclude][: request.limit]
-        known = request.customer_id is not None
+    def _rank(self, request: Request, fallback: Fallback | None = None) -> Ranking:
+        rules, candidates = request.rules, list(range(self.catalog))
+        if rules.only is not None:
+            candidates = sorted(int(i[1:]) for i in rules.only if i in self.snapshot.items.values.to_pylist())
+        allowed = [n for n in candidates if rules.allowed is None or rules.allowed[n]]
+        positions = [n for n in allowed if f"i{n}" not in request.exclude][: request.limit + rules.more]
+        known = request.customer_id is not None and fallback is None
         return Ranking(
-            item_ids=items,
-            scores=[1 - n / 1000 for n in range(len(items))],
-            generators=[("popular", "als")] * len(items),
+            item_ids=[f"i{n}" for n in positions],
+            scores=[1 - n / 1000 for n in range(len(positions))],
+            generators=[("popular", "als")] * len(positions),
             strategy="one_to_one" if known else "popular",
-            fallback=None if known else "unknown_visitor",
+            fallback=fallback or (None if known else "unknown_visitor"),
             segment=f"segment of {request.customer_id}" if known else "PROSPECT",
+            ordered=len(positions),
+            positions=np.array(positions, np.int64),
         )
+
+    def without_ranker(self, request: Request, why: Fallback) -> Ranking:
+        return self._rank(request, why)
+
+    def explain(self, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
+        raise InputError("this recommender explains nothing")
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return small_shop(self.catalog, self.as_of)
 
     @property
     def info(self) -> dict[str, object]:
@@ -72,12 +93,22 @@ class Server:
         return self.client.post("/v1/recommendations", content=body, headers={"content-type": content_type})
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_keys() -> Iterator[None]:
+    """Servers ask for no keys, unless a test gives them some (and `open=False`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("USUAL_SECRET_KEYS", "USUAL_PUBLISHABLE_KEYS", "USUAL_CORS_ORIGINS"):
+            patch.delenv(variable, raising=False)
+        patch.setenv("USUAL_OPEN", "1")
+        yield
+
+
 @contextmanager
 def running(recommender: FakeRecommender | None = None, **settings: object) -> Iterator[Server]:
     """The application over real HTTP, on a free loopback port."""
     recommender = recommender or FakeRecommender()
-    store = settings.pop("store", None)
-    app = create_app(recommender, Settings.model_validate(settings), version="17", store=store)  # type: ignore[arg-type]
+    parts: dict[str, Any] = {name: settings.pop(name, None) for name in ("store", "load", "published")}
+    app = create_app(recommender, Settings.model_validate(settings), version="17", **parts)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -147,3 +178,20 @@ def open_(url: str) -> Iterator[Callable[..., EventStore]]:
 @pytest.fixture
 def store(open_: Callable[..., EventStore]) -> EventStore:
     return open_()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A store for tests of what all stores do alike."""
+    return str(tmp_path / "events.sqlite")
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str) -> EventStore:
+    return open_store(sqlite_url, Limits(write_s=5))
+
+
+@pytest.fixture
+def event_server(serve: Callable[..., Server], sqlite_store: EventStore, fake: type) -> Server:
+    """A server that keeps events; its snapshot is two days old."""
+    return serve(fake(as_of=ago(days=2)), store=sqlite_store, visit_budget_ms=5000)

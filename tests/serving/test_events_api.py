@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from features.events import EVENT_SCHEMA, ROW, TIDY_RULES, TIMESTAMP, screen
 from serving.event_messages import EventsResponse
-from serving.event_store import EventStore, Limits, open_store
+from serving.event_store import Limits, open_store
 from serving.event_store.base import COLUMNS
 from serving.event_store.store import now
 from serving.received import check
@@ -25,22 +25,7 @@ from tests.serving.stored import everything
 NOW = now()
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return str(tmp_path / "events.sqlite")
-
-
-@pytest.fixture
-def store(url: str) -> EventStore:
-    return open_store(url, Limits(write_s=5))
-
-
-@pytest.fixture
-def server(serve: Callable, store: EventStore, fake: type) -> Any:
-    return serve(fake(as_of=ago(days=2)), store=store, visit_budget_ms=5000)
-
-
-def test_a_purchase_is_kept_as_the_log_has_it(server, url: str):
+def test_a_purchase_is_kept_as_the_log_has_it(event_server, sqlite_url: str):
     event = sent(
         "purchase", timestamp=ago(hours=1), customer_id="u_91", session_id=" s7 ", consent=True, source="email",
         recommendation_id="rec_1", device="mobile", country="DE",
@@ -48,9 +33,9 @@ def test_a_purchase_is_kept_as_the_log_has_it(server, url: str):
             {"item_id": "p1", "item_list_id": "home.for_you", "index": 1, "price": 29.95, "quantity": 2, "coupon": "X"},
             {"item_id": 17, "price": 3, "currency": "usd"}]},
     )  # fmt: skip
-    answer = post(server, event)
+    answer = post(event_server, event)
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "duplicates": 0, "rejected": []})
-    first, second = everything(url).sort("item_id", descending=True).rows(named=True)
+    first, second = everything(sqlite_url).sort("item_id", descending=True).rows(named=True)
     assert datetime.now(UTC) - first.pop("received_at") < timedelta(seconds=20)
     assert first == {
         "event_id": event["event_id"], "name": "purchase", "timestamp": datetime.fromisoformat(event["timestamp"]),
@@ -61,7 +46,7 @@ def test_a_purchase_is_kept_as_the_log_has_it(server, url: str):
     assert [second[c] for c in ("item_id", "quantity", "price", "currency", "list_id")] == ["17", 1.0, 3.0, "USD", None]
 
 
-def test_what_is_wrong_is_told_and_the_rest_is_kept(server, url: str):
+def test_what_is_wrong_is_told_and_the_rest_is_kept(event_server, sqlite_url: str):
     def of(item: dict[str, object], name: str = "view_item") -> dict[str, Any]:
         return sent(name, params={"items": [item]})
 
@@ -88,17 +73,17 @@ def test_what_is_wrong_is_told_and_the_rest_is_kept(server, url: str):
         "name": (sent("view item"), "/name", "bad_name"),
     }  # fmt: skip
     good = sent()
-    answer = post(server, *(event for event, *_ in wrong.values()), good).json()
+    answer = post(event_server, *(event for event, *_ in wrong.values()), good).json()
     EventsResponse.model_validate(answer)
     expected = [(n, f"/events/{n}{place}", code) for n, (_, place, code) in enumerate(wrong.values())]
     assert [(r["index"], r["pointer"], r["code"]) for r in answer["rejected"]] == expected
     assert answer["accepted"] == 1
-    assert everything(url)["event_id"].to_list() == [good["event_id"]]
+    assert everything(sqlite_url)["event_id"].to_list() == [good["event_id"]]
     assert "jane" not in json.dumps(answer)
 
 
-def test_nothing_but_wrong_events_is_a_422(server):
-    answer = post(server, sent(params={"currency": "€"}), 5)
+def test_nothing_but_wrong_events_is_a_422(event_server):
+    answer = post(event_server, sent(params={"currency": "€"}), 5)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [
@@ -107,42 +92,42 @@ def test_nothing_but_wrong_events_is_a_422(server):
 
 
 @pytest.mark.parametrize("body", [{}, {"events": []}, {"events": [{}] * 1001}, {"events": {}}, [], {"event": [{}]}])
-def test_a_body_of_another_shape(server, body: object):
-    answer = server.client.post("/v1/events", json=body)
+def test_a_body_of_another_shape(event_server, body: object):
+    answer = event_server.client.post("/v1/events", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
-def test_names_of_no_shop_are_kept_and_addresses_are_not(server, url: str):
+def test_names_of_no_shop_are_kept_and_addresses_are_not(event_server, sqlite_url: str):
     search = sent("view_search_results", params={"search_term": "mail jane@example.org", "items": []})
-    assert post(server, sent("tea_brewed"), search, sent("login", params={"items": []})).json()["accepted"] == 3
-    rows = everything(url)
+    assert post(event_server, sent("tea_brewed"), search, sent("login", params={"items": []})).json()["accepted"] == 3
+    rows = everything(sqlite_url)
     assert rows["name"].to_list() == ["tea_brewed", "search", "login"]
     assert rows["query"].to_list() == [None, "mail [redacted]", None]
 
 
-def test_an_item_named_twice_is_one_row(server, url: str):
+def test_an_item_named_twice_is_one_row(event_server, sqlite_url: str):
     items = [
         {"item_id": "p", "price": 3, "quantity": 1},
         {"item_id": "q", "price": 1},
         {"item_id": "p", "price": 6, "quantity": 2},
     ]
-    post(server, sent("purchase", params={"items": items}))
-    assert everything(url).select("item_id", "quantity", "price").rows() == [("p", 3.0, 5.0), ("q", 1.0, 1.0)]
+    post(event_server, sent("purchase", params={"items": items}))
+    assert everything(sqlite_url).select("item_id", "quantity", "price").rows() == [("p", 3.0, 5.0), ("q", 1.0, 1.0)]
 
 
-def test_a_clock_that_is_ahead_keeps_its_order(server, url: str):
+def test_a_clock_that_is_ahead_keeps_its_order(event_server, sqlite_url: str):
     ahead = [sent("view_item", f"p{n}", timestamp=ago(seconds=-60 - n)) for n in (3, 1, 2)]
-    assert post(server, *ahead).json()["accepted"] == 3
-    rows = everything(url).sort("timestamp")
+    assert post(event_server, *ahead).json()["accepted"] == 3
+    rows = everything(sqlite_url).sort("timestamp")
     assert rows["item_id"].to_list() == ["p1", "p2", "p3"]
     assert (rows["timestamp"] <= rows["received_at"]).all()
 
 
-def test_sent_again(server):
+def test_sent_again(event_server):
     events = [sent(), sent("purchase", params={"transaction_id": "T1"})]
-    assert post(server, *events).json()["accepted"] == 2
+    assert post(event_server, *events).json()["accepted"] == 2
     again = [*events, sent("purchase", params={"transaction_id": "T1"}), sent()]
-    assert post(server, *again).json() == {"accepted": 1, "duplicates": 3, "rejected": []}
+    assert post(event_server, *again).json() == {"accepted": 1, "duplicates": 3, "rejected": []}
 
 
 _words = st.sampled_from(["", " ", "p", "jane@example.org", "x\0", "ä" * 300, None, 7, 1.5, True, [], {}])
@@ -185,15 +170,15 @@ def test_whatever_is_sent_what_is_kept_keeps_the_rules_of_the_log(raw: list[obje
         assert len(rows[0]) == len(COLUMNS)
 
 
-def test_merge_and_erase(server, url: str):
-    assert post(server, sent(), sent(customer_id="u1", client_id="d2")).status_code == 202
+def test_merge_and_erase(event_server, sqlite_url: str):
+    assert post(event_server, sent(), sent(customer_id="u1", client_id="d2")).status_code == 202
     merge = {"client_id": "d1", "customer_id": "u1"}
-    assert server.client.post("/v1/customers/merge", json=merge).json() == {"changed": True}
-    assert server.client.post("/v1/customers/merge", json=merge).json() == {"changed": False}
-    erased = server.client.post("/v1/customers/erase", json={"customer_id": "u1"}).json()
+    assert event_server.client.post("/v1/customers/merge", json=merge).json() == {"changed": True}
+    assert event_server.client.post("/v1/customers/merge", json=merge).json() == {"changed": False}
+    erased = event_server.client.post("/v1/customers/erase", json={"customer_id": "u1"}).json()
     assert erased == {"events": 2, "links": 2, "clients": 2, "shared_clients": 0}
-    assert everything(url).is_empty()
-    wrong = server.client.post("/v1/customers/erase", json={"customer_id": ""})
+    assert everything(sqlite_url).is_empty()
+    wrong = event_server.client.post("/v1/customers/erase", json={"customer_id": ""})
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/customer_id")
 
 

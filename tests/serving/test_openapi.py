@@ -5,6 +5,7 @@ from pydantic import BaseModel
 
 from serving.app import create_app
 from serving.event_messages import EraseRequest, EventsRequest, MergeRequest
+from serving.item_messages import ItemsRequest
 from serving.schemas import RecommendationsRequest, RecommendationsResponse
 from serving.segment_calls import SegmentCall
 from serving.settings import Settings
@@ -32,15 +33,13 @@ def test_recommendations_are_described(document) -> None:
     operation = document["paths"]["/v1/recommendations"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/RecommendationsRequest"}
-    for status in (400, 413, 415, 422, 429, 500, 503, 504):
+    for status in (400, 401, 404, 413, 415, 422, 429, 500, 503):
         assert "application/problem+json" in operation["responses"][str(status)]["content"]
     request = document["components"]["schemas"]["RecommendationRequest"]
     assert request["properties"]["limit"] == {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 100,
-        "default": 12,
-        "description": "How many products.",
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 100}, {"type": "null"}],
+        "default": None,
+        "description": "How many products. Unset: what the placement says.",
         "title": "Limit",
     }
     assert request["additionalProperties"] is False
@@ -55,18 +54,21 @@ def test_examples_are_valid(document) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "asked"),
+    ("path", "statuses", "asked"),
     [
-        ("/v1/events", "202", EventsRequest),
-        ("/v1/events/segment", "202", SegmentCall),
-        ("/v1/customers/merge", "200", MergeRequest),
-        ("/v1/customers/erase", "200", EraseRequest),
+        ("/v1/events", {"202"}, EventsRequest),
+        ("/v1/events/segment", {"202"}, SegmentCall),
+        ("/v1/customers/merge", {"200", "403", "409"}, MergeRequest),
+        ("/v1/customers/erase", {"200", "403", "409"}, EraseRequest),
+        ("/v1/items", {"200", "403", "409"}, ItemsRequest),
     ],
 )
-def test_what_receives_events_is_described(document, path: str, status: str, asked: type[BaseModel]) -> None:
-    operation = document["paths"][path]["post"]
+def test_what_is_written_is_described(document, path: str, statuses: set[str], asked: type[BaseModel]) -> None:
+    (operation,) = document["paths"][path].values()
     assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{asked.__name__}")
-    assert {status, "400", "408", "413", "415", "422", "500", "503"} == set(operation["responses"])
+    common = {"400", "401", "408", "413", "415", "422", "429", "500", "503"}
+    assert statuses | common == set(operation["responses"])
+    assert ("409" in statuses) == ("Idempotency-Key" in [p["name"] for p in operation.get("parameters", [])])
     schemas = document["components"]["schemas"]
     for example in schemas[asked.__name__].get("examples", []):
         asked.model_validate(example)

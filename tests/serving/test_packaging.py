@@ -10,9 +10,11 @@ import yaml
 
 from features.errors import InputError
 from features.home import bentoml_home, home
+from features.snapshot import Snapshot
 from serving import packaging, requirements
 from serving.packaging import ROOT, package
 from serving.server import command_line, free_port, running, started
+from tests.models import fitted
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +84,7 @@ def test_stage_has_code_and_exact_model(tmp_path: Path) -> None:
 
 
 def test_nothing_packaged_yet_says_what_to_do() -> None:
-    with pytest.raises(InputError, match="run `usual package`"):
+    with pytest.raises(InputError, match="or `usual package`"):
         command_line(None, None, None, None)
     with pytest.raises(InputError, match="run `usual package`"):
         command_line("the-usual:17", None, None, None)
@@ -106,6 +108,8 @@ def test_only_an_exact_tag_is_served(own_home: Path) -> None:
 
 def test_directory_and_options_reach_bentoml(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENTOML_CONFIG_OVERRIDES", '{"services": {"Usual": {"threads": 2}}}')
+    monkeypatch.delenv("USUAL_OPEN")
+    monkeypatch.setenv("USUAL_SECRET_KEYS", "0123456789abcdef0123456789abcdef")
     command, env = command_line(bundle, "0.0.0.0", 8000, 3)  # noqa: S104
     assert env["USUAL_BUNDLE"] == str(bundle)
     assert json.loads(env["BENTOML_CONFIG_OVERRIDES"])["services"]["Usual"] == {"threads": 2, "workers": 3}
@@ -127,39 +131,43 @@ def test_server_that_stops_shows_its_log() -> None:
         pass
 
 
-RECOMMENDER = """
-import json
-from features.errors import InputError
-from models.ranking import Ranking
+MARKED = """
 
-class Fixed:
-    def __init__(self, path):
-        self.info = json.loads((path / "manifest.json").read_text()) | {"name": "usual", "code": __file__}
-        if "as_of" not in self.info:
-            raise InputError(f"{path} is damaged; train again")
-    def recommend(self, requests):
-        return [Ranking(["p1"], [1.0], [("popular",)], "popular", None, "PROSPECT") for r in requests]
+class Marked(BundleRecommender):
+    @property
+    def info(self):
+        return {**super().info, "code": __file__}
 
-load = Fixed
+
+def load(path):
+    return Marked(Bundle.load(path))
 """
+
+
+@pytest.fixture
+def trained(tmp_path_factory: pytest.TempPathFactory, simulated_snapshot: Snapshot) -> Path:
+    return fitted.bundle(simulated_snapshot).save(tmp_path_factory.mktemp("trained") / "bundle")
 
 
 @pytest.mark.e2e
 def test_bento_is_served_with_its_own_code_and_model(
-    bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    trained: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As others deploy it: `bentoml serve TAG`, from anywhere, with nothing but BENTOML_HOME set."""
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     packaging._stage(checkout, "the-usual", "usual:latest")
-    (checkout / "models" / "recommender.py").write_text(RECOMMENDER)
+    code = checkout / "models" / "recommender.py"
+    code.write_text(code.read_text() + MARKED)
     monkeypatch.setattr(packaging, "ROOT", checkout)
-    with pytest.raises(InputError, match="is damaged; train again"):
-        package(bundle, version_label="16")
-    (bundle / "manifest.json").write_text('{"as_of": "2026-11-20T00:00:00Z"}')
-    first = package(bundle, version_label="17")
-    assert package(bundle, version_label="17").model_tag == first.model_tag
-    latest = package(bundle, version_label="18")
+    ids, whole = trained / "items" / "ids.arrow", (trained / "items" / "ids.arrow").read_bytes()
+    ids.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="is damaged"):
+        package(trained, version_label="16")
+    ids.write_bytes(whole)
+    first = package(trained, version_label="17")
+    assert package(trained, version_label="17").model_tag == first.model_tag
+    latest = package(trained, version_label="18")
     assert not (first.path / "src" / "training").exists()
     assert not (first.path / "src" / "tests").exists()
     assert not list(own_home.rglob("*.pkl"))
@@ -167,14 +175,14 @@ def test_bento_is_served_with_its_own_code_and_model(
 
     port = free_port()
     env = {k: v for k, v in os.environ.items() if not k.startswith("USUAL_")}
-    env |= {"BENTOML_HOME": str(bentoml_home())}
+    env |= {"BENTOML_HOME": str(bentoml_home()), "USUAL_OPEN": "1"}
     command = [sys.executable, "-m", "bentoml", "serve", first.tag, "--host", "127.0.0.1", "--port", str(port)]
     with started(command, env, port) as url:
         model = httpx.get(f"{url}/v1/model").json()
         assert model["version"] == "17"
         assert model["code"] == str(first.path / "src" / "models" / "recommender.py")
         answer = httpx.post(f"{url}/v1/recommendations", json={"requests": [{"session_id": "s"}]})
-        assert answer.json()["results"][0]["items"] == [{"item_id": "p1", "rank": 1}]
+        assert len(answer.json()["results"][0]["items"]) == 12
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/livez")
 

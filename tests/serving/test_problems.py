@@ -30,7 +30,6 @@ def check(response: httpx.Response, status: int, code: str) -> dict:
         (ANYONE | {"limit": "5"}, "/limit"),
         (ANYONE | {"limit": 5.0}, "/limit"),
         (ANYONE | {"limit": True}, "/limit"),
-        (ANYONE | {"limit": None}, "/limit"),
         (ANYONE | {"limit": 10**300}, "/limit"),
         ({}, ""),
         ({"customer_id": ""}, ""),
@@ -46,11 +45,18 @@ def check(response: httpx.Response, status: int, code: str) -> dict:
         (ANYONE | {"context": {"item_ids": ["p", 3]}}, "/context/item_ids/1"),
         (ANYONE | {"context": {"cart_item_ids": [""]}}, "/context/cart_item_ids/0"),
         (ANYONE | {"context": None}, "/context"),
-        (ANYONE | {"context": {"device": "mobile"}}, "/context/device"),
+        (ANYONE | {"context": {"colour": "red"}}, "/context/colour"),
+        (ANYONE | {"context": {"category": ["a"]}}, "/context/category"),
         (ANYONE | {"exclude": {"item_ids": ["p"] * 501}}, "/exclude/item_ids"),
-        (ANYONE | {"include": ["reasons"]}, "/include/0"),
+        (ANYONE | {"include": ["margin"]}, "/include/0"),
         (ANYONE | {"include": "score"}, "/include"),
-        (ANYONE | {"strict": True}, "/strict"),
+        (ANYONE | {"strict": 1}, "/strict"),
+        (ANYONE | {"diversity": 1.1}, "/diversity"),
+        (ANYONE | {"cursor": "not/ours"}, "/cursor"),
+        (ANYONE | {"exclude": {"purchased_within_days": -1}}, "/exclude/purchased_within_days"),
+        (ANYONE | {"filter": {"all": [{"field": "secret", "op": "==", "value": 1}]}}, "/filter/all/0/field"),
+        (ANYONE | {"filter": {"any": [{"field": "price", "op": "~", "value": 1}]}}, "/filter/any/0/op"),
+        (ANYONE | {"filter": {"none": [{"field": "price", "op": "<", "value": "x"}]}}, "/filter/none/0"),
         (ANYONE | {"a/b~c": 1}, "/a~1b~0c"),
         ("p1", ""),
         (None, ""),
@@ -70,7 +76,8 @@ def test_wrong_request_is_422_and_says_where(server, request_: object, pointer: 
         ({"requests": []}, "/requests"),
         ({"requests": [ANYONE] * 17}, "/requests"),
         ({"requests": ANYONE}, "/requests"),
-        ({"requests": [ANYONE], "distinct": True}, "/distinct"),
+        ({"requests": [ANYONE], "distinct": 1}, "/distinct"),
+        ({"requests": [ANYONE], "unique": True}, "/unique"),
         ([], ""),
         (5, ""),
         (None, ""),
@@ -206,7 +213,7 @@ def test_unexpected_error_is_500_without_details(server, monkeypatch, caplog: py
     def broken(outcomes: list[dict]) -> None:
         raise RuntimeError(outcomes[0]["segment"])
 
-    monkeypatch.setattr("serving.app.failure", broken)
+    monkeypatch.setattr("serving.ranking_api.failure", broken)
     response = server.post({"customer_id": "secret"})
     problem = check(response, 500, "internal_error")
     assert "secret" not in str(problem)

@@ -48,7 +48,7 @@ def test_http_api_is_mounted(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", "/nowhere", 404), ("GET", "/v1/recommendations", 405), ("GET", "/metrics", 404)],
+    [("GET", "/", 404), ("GET", "/nowhere", 404), ("GET", "/v1/recommendations", 405)],
 )
 def test_errors_are_problems_here_too(client: TestClient, method: str, path: str, status: int) -> None:
     response = client.request(method, path)

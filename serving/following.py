@@ -1,0 +1,90 @@
+"""Hot swap: what is published takes the place of what is served, while requests go on.
+
+The new bundle is loaded and warmed up beside the old one, which answers until one reference is swapped. Whatever
+fails leaves the old one in place.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.errors import InputError
+from models import published
+from models.published import Published
+from serving import metrics
+from serving.problems import log_failure
+from serving.recommendations import Answers
+from serving.served import Served
+
+log = logging.getLogger("usual.serving")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at the publishing directory led to; `problem`: why what is published there is not served."""
+
+    swapped: bool
+    problem: str | None = None
+
+
+class Following:
+    """Looks at directory `where` every `every_s` seconds, in a thread; `make` loads a bundle."""
+
+    def __init__(
+        self, where: Path, answers: Answers, make: Callable[[Published], Served], every_s: float = 1.0
+    ) -> None:
+        self._where, self._answers, self._make, self._every_s = where, answers, make, every_s
+        self._looking = threading.Lock()
+        self._closed = threading.Event()
+        self._seen: tuple[Path, str | None] | None = None
+        self._last = Looked(False)
+        self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+
+    @property
+    def problem(self) -> str | None:
+        """Why what is published is not served, if it is not."""
+        return self._last.problem
+
+    def start(self, serving: Published | None) -> None:
+        """Follow from now on; `serving` is what is served already."""
+        self._seen = None if serving is None else (serving.path, serving.version)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def look(self, again: bool = False) -> Looked:
+        """Swap in what is published if it is new. What failed once is tried anew only when asked `again`."""
+        with self._looking:
+            before, self._last = self._last, self._looked(again)
+        if self._last.swapped:
+            metrics.swap(loaded=True)
+        elif self._last.problem not in (None, before.problem):
+            metrics.swap(loaded=False)
+            log.error("the model stays as it is: %s", self._last.problem)
+        return self._last
+
+    def _looked(self, again: bool) -> Looked:
+        try:
+            found = published.current(self._where)
+            if found is None or (self._seen == (found.path, found.version) and not (again and self.problem)):
+                return Looked(False, self.problem if found else None)
+            self._seen = found.path, found.version
+            served = self._make(found)
+            served.warm_up()
+            self._answers.swap(served)
+        except InputError as error:
+            return Looked(False, str(error))
+        except Exception as error:
+            log_failure("a new model could not be loaded", "of a swap", error)
+            return Looked(False, f"the published model could not be loaded ({type(error).__name__})")
+        log.info("serving version %s, snapshot %s", served.version, served.model["snapshot"])
+        return Looked(True)
+
+    def _follow(self) -> None:
+        while not self._closed.wait(self._every_s):
+            self.look()

@@ -1,0 +1,147 @@
+"""From a request and its placement to what the recommender is asked."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.events import EventName
+from models.ranking import Request, Rules, Seen
+from serving import cursors
+from serving.event_store import Visitor
+from serving.placements import Placement
+from serving.schemas import RecommendationRequest
+from serving.served import Served
+
+_HOUR_S, _DAY_H = 3600, 24
+_BEST_TOO = 200  # best sellers that are ranked where a filter leaves few candidates
+_SPARE = 20  # candidates beyond the limit, to choose among, where reasons are told of each
+_REASONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A checked request. `beyond`: so many products of the others it may have to give way to; `only`: what a rerank
+    is about.
+    """
+
+    request: RecommendationRequest
+    placement: Placement
+    beyond: int = 0
+    only: tuple[str, ...] | None = None
+
+    @property
+    def limit(self) -> int:
+        return self.request.limit or self.placement.limit
+
+    @property
+    def visitor(self) -> Visitor | None:
+        """Whose stored events matter."""
+        return (
+            None if self.placement.about == "nothing" and not self.placement.cool_down_hours else self.request.visitor
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the recommender is asked, and what was bought so lately that it is thanked for."""
+
+    request: Request
+    cooling: np.ndarray
+    thanks: list[str]
+
+
+def plan(asked: Asked, visit: tuple[Seen, ...], served: Served, now: int) -> Plan:
+    """`visit`: the visitor's stored events up to `now` (microseconds), oldest first."""
+    request, placement = asked.request, asked.placement
+    recent = _recent(asked, visit)
+    if asked.only is not None:
+        rules = Rules(only=asked.only, fill=(), reasons=_told(request))
+        return Plan(Request(len(asked.only), request.customer_id or None, recent, rules=rules), _none(), [])
+    hours = placement.cool_down_hours
+    just = [e.item_id for e in visit if e.name == "purchase" and (e.age or 0) <= hours * _HOUR_S] if hours else []
+    thanks = list(dict.fromkeys(reversed(just)))
+    cooling = served.snapshot.items.find(thanks)
+    narrowed = request.filter is not None or placement.within is not None
+    rules = Rules(
+        generators=placement.generators,
+        ranked=placement.ranked,
+        allowed=_allowed(asked, served, visit, now),
+        best_too=_BEST_TOO if narrowed else 0,
+        fill=() if request.strict else tuple(dict.fromkeys((*placement.fill, "popular"))),
+        more=_SPARE if "reasons" in request.include else cursors.MOST,
+        reasons=_told(request),
+    )
+    return Plan(
+        Request(asked.limit + asked.beyond, request.customer_id or None, recent, _excluded(asked, thanks), rules),
+        cooling[cooling >= 0],
+        thanks,
+    )
+
+
+def _recent(asked: Asked, visit: tuple[Seen, ...]) -> tuple[Seen | tuple[str, EventName], ...]:
+    said = asked.request.recent
+    match asked.placement.about:
+        case "nothing":
+            return ()
+        case "context":
+            return tuple(e for e in said if e[1] == "view_item")
+        case "cart":
+            return tuple(e for e in said if e[1] == "add_to_cart")
+    return together(visit, said)
+
+
+def together(
+    visit: tuple[Seen, ...], said: tuple[tuple[str, EventName], ...]
+) -> tuple[Seen | tuple[str, EventName], ...]:
+    """The stored visit before what the storefront says of it, which counts as more recent.
+
+    What both say counts once, as in training: an item that the visit viewed is not viewed again by being named,
+    and is put into the cart by it if the visit has not done so.
+    """
+    stored = {(event.item_id, event.name) for event in visit}
+    return visit + tuple(e for e in said if (e[0], e[1]) not in stored)
+
+
+def _excluded(asked: Asked, thanks: list[str]) -> frozenset[str]:
+    request, left_out = asked.request, asked.placement.leave_out
+    ids = [*request.exclude.item_ids, *thanks]
+    ids += request.context.item_ids if "context" in left_out else []
+    ids += request.context.cart_item_ids if "cart" in left_out else []
+    return frozenset(ids)
+
+
+def _allowed(asked: Asked, served: Served, visit: tuple[Seen, ...], now: int) -> np.ndarray | None:
+    request, placement, s = asked.request, asked.placement, served.snapshot
+    allowed = served.shelf.allowed(request.filter, request.context.category if placement.within else None)
+    gone = _bought(asked, served, visit, now)
+    if "cart_categories" in placement.leave_out and request.context.cart_item_ids:
+        cart = s.items.find(request.context.cart_item_ids)
+        shelves = s.categories[cart[cart >= 0]]
+        gone = np.concatenate([gone, np.flatnonzero(np.isin(s.categories, shelves[shelves >= 0]))])
+    if not len(gone):
+        return allowed
+    allowed = np.ones(len(s.items), bool) if allowed is None else allowed.copy()
+    allowed[gone] = False
+    return allowed
+
+
+def _bought(asked: Asked, served: Served, visit: tuple[Seen, ...], now: int) -> np.ndarray:
+    """Positions of what the customer bought too lately to be shown."""
+    request, placement = asked.request, asked.placement
+    days = placement.bought_days
+    if request.exclude.purchased_within_days is not None:
+        days = request.exclude.purchased_within_days
+    days = np.inf if "bought" in placement.leave_out else max(days, placement.cool_down_hours / _DAY_H)
+    if not days:
+        return _none()
+    lately = [e.item_id for e in visit if e.name == "purchase" and (e.age or 0) <= days * _DAY_H * _HOUR_S]
+    here = served.snapshot.items.find(lately)
+    return np.concatenate([here[here >= 0], served.bought(request.customer_id, days, now)])
+
+
+def _told(request: RecommendationRequest) -> int:
+    return _REASONS if "reasons" in request.include else 0
+
+
+def _none() -> np.ndarray:
+    return np.zeros(0, np.int64)

@@ -1,0 +1,62 @@
+"""The model that is being served, and what belongs to it: swapped as one, by one reference."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from features.clock import DAY, parse
+from features.history import COLUMN as HISTORY
+from models.ranking import Ranking, Recommender, Request, Rules
+from serving.event_store import EventStore
+from serving.shelf import Change, Shelf
+from serving.visits import Visits
+
+
+class Served:
+    """A recommender, the version it is registered as, its items on the shelf, and the visits since its snapshot."""
+
+    def __init__(
+        self, recommender: Recommender, version: str | None, store: EventStore | None = None, budget_s: float = 0.05
+    ) -> None:
+        info = recommender.info
+        self.recommender = recommender
+        self.version = version
+        self.snapshot = recommender.snapshot
+        self.as_of = parse(str(info["as_of"]))
+        self.description = {**info, "version": version}
+        self.model = {"name": info["name"], "version": version, "snapshot": info["as_of"]}
+        self.shelf = Shelf(self.snapshot)
+        self.visits = None if store is None else Visits(store, self.as_of, budget_s)
+
+    def warm_up(self) -> Ranking:
+        """Page the bundle in, by ranking for someone unknown and for someone who looks at a product.
+
+        Returns the first of these answers.
+        """
+        (popular,) = self.recommender.recommend([Request(limit=12)])
+        recent = tuple((i, "view_item") for i in popular.item_ids[:3])
+        rules = Rules(allowed=self.shelf.available, more=20)
+        self.recommender.recommend([Request(limit=12, recent=recent, rules=rules)])  # type: ignore[arg-type]
+        if self.visits is not None:
+            self.visits.warm_up()
+        return popular
+
+    def change(self, changes: Mapping[str, Change]) -> None:
+        """What the shop has said of its items since the bundle was made."""
+        self.shelf.change(changes)
+
+    def title(self, item_id: str) -> str | None:
+        """What the catalog calls an item."""
+        (at,) = self.snapshot.items.find([item_id])
+        return self.shelf.titles[int(at)].as_py() if at >= 0 else None
+
+    def bought(self, customer_id: str | None, days: float, now: int) -> np.ndarray:
+        """Positions of what a customer bought within `days` before `now` (microseconds), as the snapshot knows."""
+        s = self.snapshot
+        (customer,) = s.customers.find([customer_id or ""])
+        if customer < 0:
+            return np.zeros(0, np.int64)
+        rows = slice(int(s.history.indptr[customer]), int(s.history.indptr[customer + 1]))
+        ago = s.history.values[rows, HISTORY["bought_last_days"]] + (now - self.as_of) / DAY
+        bought: np.ndarray = np.asarray(s.history.items[rows])[ago <= days].astype(np.int64)
+        return bought

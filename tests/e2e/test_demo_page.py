@@ -1,0 +1,337 @@
+"""The demo storefront as a person uses it: a real browser, a real server, a small trained bundle.
+
+Screenshots are kept beside the test, or in the directory that USUAL_SCREENSHOTS names.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from models.bundle import Bundle
+from models.recommender import BundleRecommender
+from serving.event_store import open_store
+from serving.pages_api import PAGES
+from tests.serving.conftest import FakeRecommender, Server, running
+from tests.serving.stored import everything
+from tests.serving.test_keys import KEYS, SECRET, bearer
+
+CHROMIUM = Path("/usr/bin/chromium")
+HOSTILE = "<img src=x onerror=alert(1)> & <script>alert(2)</script>"
+
+pytestmark = pytest.mark.e2e
+in_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium")
+
+
+@dataclass
+class Shop:
+    """A server with a demo storefront; `store` is where it keeps events."""
+
+    server: Server
+    store: str
+    items: list[dict[str, Any]]
+
+    def get(self, **query: object) -> dict[str, Any]:
+        answer = self.server.client.get("/demo/items", params={k: str(v) for k, v in query.items()})
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def kept(self, name: str) -> pl.DataFrame:
+        return everything(self.store).filter(name=name)
+
+
+@pytest.fixture(scope="module")
+def shop(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One product, the one that sells best, has a name that would do harm as HTML."""
+    s = bundle.snapshot
+    titles = s.about["title"].to_pylist()
+    titles[int(s.item("buyers_28d").argmax())] = HOSTILE
+    at = s.about.schema.get_field_index("title")
+    about = s.about.set_column(at, "title", pa.array(titles, pa.string()))
+    recommender = BundleRecommender(replace(bundle, snapshot=replace(s, about=about)))
+    store = str(tmp_path_factory.mktemp("demo") / "events.sqlite")
+    settings = {"open": True, "visit_budget_ms": 20_000, "deadline_ms": 20_000}
+    with running(recommender, store=open_store(store), **settings) as server:  # type: ignore[arg-type]
+        shop = Shop(server, store, [])
+        shop.items += shop.get(limit=100)["items"]
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+        made = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        yield made
+        made.close()
+
+
+@dataclass
+class Page:
+    """The page of a visitor who was never here before."""
+
+    page: Any
+    pictures: Path
+
+    def settle(self) -> None:
+        self.page.locator("main[aria-busy=false]").wait_for()
+
+    def home(self) -> None:
+        self.page.get_by_role("link", name="The Usual demo shop").click()
+        self.page.locator("[data-placement='home.trending'] .card").first.wait_for()
+        self.settle()
+
+    def open(self, item: dict[str, Any]) -> None:
+        """By the page of its category, as a person would."""
+        self.page.locator(f"nav [data-category='{item['category']}']").click()
+        found = f"[data-range='{item['category'].replace('/', ' › ')}'] [data-item='{item['item_id']}']"
+        self.page.locator(f"{found} h3 a").click()
+        self.page.get_by_role("heading", level=1, name=item["title"]).wait_for()
+        self.settle()
+
+    def shown(self, placement: str = "") -> list[str]:
+        """The items in a placement, or in all that there are."""
+        which = f"='{placement}'" if placement else ""
+        cards = self.page.locator(f"[data-placement{which}] .card")
+        return [cards.nth(n).get_attribute("data-item") for n in range(cards.count())]
+
+    def picture(self, name: str) -> None:
+        self.page.screenshot(path=str(self.pictures / f"{name}.png"), full_page=True)
+
+    def says(self, script: str) -> Any:
+        """What a script gives; the page's own policy forbids playwright's way."""
+        session = self.page.context.new_cdp_session(self.page)
+        return session.send("Runtime.evaluate", {"expression": script, "returnByValue": True})["result"].get("value")
+
+
+@pytest.fixture
+def visit(browser: Any, shop: Shop, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    pictures = Path(os.environ.get("USUAL_SCREENSHOTS") or tmp_path)
+    pictures.mkdir(parents=True, exist_ok=True)
+    width, height = getattr(request, "param", (1280, 900))
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(10_000)
+    page, faults, foreign = context.new_page(), [], []
+    address = str(shop.server.client.base_url)
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda asked: None if asked.url.startswith(address) else foreign.append(asked.url))
+    page.goto(f"{address}/demo")
+    page.locator("[data-placement] .card").first.wait_for()
+    made = Page(page, pictures)
+    made.settle()
+    yield made
+    made.picture(request.node.name)
+    context.close()
+    assert faults == []
+    assert foreign == []
+
+
+@in_browser
+def test_what_is_looked_at_comes_to_the_front_and_what_is_bought_is_thanked_for(visit: Page, shop: Shop) -> None:
+    of = {item["item_id"]: item["category"] for item in shop.items}
+    sizes = Counter(of.values())
+    before = Counter(of[i] for i in visit.shown("home.for_you"))
+    category = min((c for c, n in sizes.items() if n >= 3), key=lambda c: before[c])
+    looked_at = [item for item in shop.items if item["category"] == category][:3]
+    assert not visit.shown("recently_viewed")
+    for item in looked_at:
+        visit.open(item)
+    visit.home()
+    after = Counter(of[i] for i in visit.shown("home.for_you"))
+    assert after[category] > before[category]
+    first = visit.shown("home.for_you")[: len(looked_at)]
+    assert sum(of[i] == category for i in first) > before[category]
+    assert set(visit.shown("recently_viewed")) == {item["item_id"] for item in looked_at}
+    reasons = visit.page.locator("[data-placement='home.for_you'] .why").all_inner_texts()
+    assert "Looked at once in this visit" in reasons
+    assert "predictive" in visit.page.locator("[data-placement='home.for_you'] [data-strategy]").inner_text()
+    visit.picture("after_looking")
+
+    bought = looked_at[-1]
+    visit.open(bought)
+    visit.page.get_by_role("button", name="Add to cart", exact=True).first.click()
+    visit.page.locator("#pieces", has_text="1").wait_for()
+    visit.page.get_by_role("link", name=re.compile("Cart")).click()
+    visit.page.locator("[data-placement='cart.complements'] .card").first.wait_for()
+    assert not {i for i in visit.shown("cart.complements") if of[i] == category}
+    visit.page.get_by_role("button", name="Buy", exact=True).click()
+    visit.page.get_by_text(f"Thank you for buying {bought['title']}.").wait_for()
+    visit.settle()
+    assert bought["item_id"] not in visit.shown()
+    assert len(visit.shown("home.for_you")) == 12
+    (order,) = shop.kept("purchase").filter(item_id=bought["item_id"]).to_dicts()
+    assert (order["price"], order["quantity"], order["currency"]) == (bought["price"], 1.0, bought["currency"])
+    visit.open(looked_at[0])
+    assert bought["item_id"] not in visit.shown()
+    lists = shop.kept("view_item_list").filter(list_id="home.for_you", client_id=order["client_id"])
+    assert lists["recommendation_id"].str.starts_with("rec_").all()
+    assert lists.height >= 12
+
+
+@in_browser
+def test_names_from_the_catalog_are_text(visit: Page, shop: Shop) -> None:
+    hostile = next(item for item in shop.items if item["title"] == HOSTILE)
+    visit.open(hostile)
+    assert visit.page.locator("main h1").inner_text() == HOSTILE
+    visit.page.locator("[data-key=add]").click()
+    visit.page.get_by_role("link", name=re.compile("Cart")).click()
+    visit.page.locator(".basket li").get_by_text(HOSTILE).wait_for()
+    visit.page.get_by_role("button", name="Buy", exact=True).click()
+    visit.page.get_by_text(f"Thank you for buying {HOSTILE}.").wait_for()
+    visit.page.goto(f"{visit.page.url.partition('#')[0]}#search=%3Cimg%20src%3Dx%20onerror%3Dalert(3)%3E")
+    visit.page.get_by_role("heading", name="Found for").wait_for()
+    assert visit.page.locator("img, main script").count() == 0
+
+
+@in_browser
+def test_a_customer_is_somebody_else_than_a_newcomer(visit: Page, shop: Shop) -> None:
+    newcomer = visit.shown("home.for_you")
+    choice = visit.page.get_by_label("You are")
+    customer = next(c for c in shop.server.client.get("/demo/shop").json()["customers"] if c["segment"] == "champions")
+    choice.select_option(customer["customer_id"])
+    visit.page.get_by_text("Segment: champions").wait_for()
+    visit.settle()
+    how = visit.page.locator("[data-placement='home.for_you'] [data-strategy]")
+    assert how.get_attribute("data-strategy") == "one_to_one"
+    assert visit.shown("home.for_you") != newcomer
+    assert visit.shown("buy_again")
+    visit.open(shop.items[1])
+    choice.select_option("")
+    visit.page.locator("[data-strategy=predictive]").first.wait_for()
+    visit.open(shop.items[2])
+    visit.home()
+    views = shop.kept("view_item").sort("timestamp")[-2:].to_dicts()
+    assert [view["customer_id"] for view in views] == [customer["customer_id"], None]
+    assert views[0]["client_id"] != views[1]["client_id"]
+
+    before = everything(shop.store).height
+    visit.page.get_by_label("The shop may remember what I do").uncheck()
+    visit.page.locator("[data-strategy]").first.wait_for()
+    visit.open(shop.items[3])
+    visit.page.wait_for_timeout(1200)
+    assert everything(shop.store).height == before
+    assert visit.says("localStorage.length") == 0
+    assert visit.page.locator("#told li").count() == 0
+
+
+@in_browser
+def test_it_works_without_a_mouse(visit: Page) -> None:
+    keys, focused = visit.page.keyboard, visit.page.locator(":focus")
+    keys.press("Tab")
+    assert focused.inner_text() == "Skip to the products"
+    keys.press("Enter")
+    assert focused.get_attribute("id") == "main"
+    keys.press("Tab")
+    name = focused.inner_text()
+    keys.press("Enter")
+    visit.page.get_by_role("heading", level=1, name=name, exact=True).wait_for()
+    assert focused.get_attribute("id") == "main", "reading goes on where the page is new"
+    keys.press("Tab")
+    keys.press("Space")
+    visit.page.locator("#pieces", has_text="1").wait_for()
+    visit.settle()
+    assert focused.inner_text() == "Add to cart", "what was pressed can be pressed again"
+    assert visit.page.locator("#spoken").inner_text() == f"{name} is in the cart"
+    search = visit.page.get_by_label("Search the catalog")
+    search.fill(name.split()[-1])
+    search.press("Enter")
+    visit.page.get_by_role("heading", name="Found for").wait_for()
+    assert name in visit.page.locator("[data-range] h3").all_inner_texts()
+    named = visit.page.get_by_role("button", name=f"Add {name} to the cart")
+    assert named.count() == 1
+    nameless = "[...document.querySelectorAll('input, select')].filter(field => !field.labels.length).length"
+    assert visit.says(nameless) == 0
+
+
+@in_browser
+@pytest.mark.parametrize("visit", [(360, 780), (768, 1024)], indirect=True)
+def test_it_fits_on_a_small_screen(visit: Page, shop: Shop) -> None:
+    wide = "document.documentElement.scrollWidth > innerWidth"
+    assert visit.says(wide) is False
+    visit.open(shop.items[1])
+    assert visit.says(wide) is False
+    small = "[...document.querySelectorAll('main button')].filter(b => b.offsetHeight < 40).length"
+    assert visit.says(small) == 0
+
+
+# ---- what the page asks for
+
+
+def test_the_catalog_comes_in_pages(shop: Shop) -> None:
+    found: list[dict[str, Any]] = []
+    start: int | None = 0
+    while start is not None:
+        page = shop.get(start=start, limit=25)
+        found += page["items"]
+        start = page["next"]
+    assert page["total"] == len(found) == len({item["item_id"] for item in found}) == 60
+    departments = Counter(item["category"].partition("/")[0] for item in found)
+    assert shop.get(category="home")["total"] == departments["home"]
+    assert shop.get(category="hom")["total"] == 0
+    assert {item["title"] for item in shop.get(search="COFFEE")["items"]} == {
+        item["title"] for item in found if "coffee" in item["title"].lower()
+    }
+    assert {item["brand"] for item in shop.get(search="calla")["items"]} == {"Calla"}
+    for query in ("limit=0", "limit=a", "start=-1", "sort=price"):
+        refused = shop.server.client.get(f"/demo/items?{query}")
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    ids = [found[0]["item_id"], "unknown", found[5]["item_id"]]
+    named = shop.server.client.post("/demo/items", json={"item_ids": ids}).json()["items"]
+    assert named == [found[0], found[5]]
+
+
+def test_customers_of_many_kinds_are_offered(shop: Shop) -> None:
+    told = shop.server.client.get("/demo/shop").json()
+    assert len(told["customers"]) == 12
+    segments = [customer["segment"] for customer in told["customers"]]
+    assert len(set(segments)) >= 8
+    assert sum(category["items"] for category in told["categories"]) == 60
+
+
+def test_nothing_from_elsewhere_may_load_or_run(shop: Shop) -> None:
+    answer = shop.server.client.get("/demo")
+    policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert {policy[name] for name in ("script-src", "style-src", "img-src", "connect-src")} == {"'self'"}
+    assert policy["frame-ancestors"] == "'none'"
+    assert not re.search(r"<script>|style=| on\w+=|https?:", answer.text)
+
+
+def test_there_is_none_where_keys_are_asked_for() -> None:
+    with running(FakeRecommender(), **KEYS) as server:
+        for path in ("/demo", "/demo/demo.js", "/demo/shop", "/demo/items"):
+            assert httpx.get(f"{server.client.base_url}{path}").status_code == 401
+            assert server.client.get(path, headers=bearer(SECRET)).status_code == 404
+
+
+def _luminance(colour: str) -> float:
+    digits = colour if len(colour) == 6 else "".join(d * 2 for d in colour)
+    parts = [int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("night", [False, True])
+def test_text_stands_out_from_its_ground(night: bool) -> None:
+    """WCAG 2.2, level AA: 4.5 to 1."""
+    style = (PAGES / "demo.css").read_text()
+    themes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    colours = dict(re.findall(r"--([a-z-]+): #([0-9a-f]{3,6});", themes[int(night)]))
+    for ink, ground in (
+        ("ink", "paper"), ("ink", "card"), ("ink", "mint"), ("soft", "paper"), ("soft", "card"), ("green", "paper"),
+        ("on-green", "green"), ("amber-ink", "amber"),
+    ):  # fmt: skip
+        light, dark = sorted((_luminance(colours[ink]), _luminance(colours[ground])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)

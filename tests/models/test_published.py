@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from features.errors import InputError
+from models import published
+from models.bundle import Bundle
+
+
+@pytest.fixture(scope="module")
+def made(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle.save(tmp_path_factory.mktemp("published") / "bundle")
+
+
+def test_what_is_published_is_current_and_whole(made: Path, tmp_path: Path):
+    where = tmp_path / "champion"
+    assert published.current(where) is None
+    first = published.publish(made, "1", where)
+    assert published.current(where) == first
+    assert Bundle.load(first.path).snapshot.as_of == Bundle.load(made).snapshot.as_of
+    second = published.publish(made, "2", where)
+    assert published.current(where) == second
+    assert published.publish(made, "1", where) == first, "back to one that is still there"
+    assert published.current(where) == first
+
+
+def test_old_ones_go(made: Path, tmp_path: Path):
+    paths = [published.publish(made, str(n), tmp_path).path for n in range(4)]
+    assert [p.exists() for p in paths] == [False, False, True, True]
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_no_bundle_is_not_published(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="is not a bundle"):
+        published.publish(tmp_path / "empty", "1", tmp_path / "champion")
+    assert published.current(tmp_path / "champion") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"bundle": "../elsewhere", "version": null}', '{"bundle": "/etc", "version": null}'],
+)
+def test_a_damaged_pointer_is_refused(tmp_path: Path, content: str):
+    (tmp_path / published.POINTER).write_text(content)
+    with pytest.raises(InputError, match=r"current\.json"):
+        published.current(tmp_path)
+
+
+def test_a_failed_copy_leaves_what_was_there(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = published.publish(made, "1", tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copytree", full)
+    with pytest.raises(OSError, match="No space"):
+        published.publish(made, "2", tmp_path)
+    assert published.current(tmp_path) == first
+    assert json.loads((tmp_path / published.POINTER).read_text())["version"] == "1"

@@ -1,0 +1,243 @@
+"""The Python client, against the server it is for."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from serving import client as client_module
+from serving.client import ApiError, Client, Unreachable
+from serving.event_store import EventStore
+from tests.serving.conftest import Server
+from tests.serving.sending import ago, sent
+from tests.serving.test_keys import KEYS, PUBLISHABLE, SECRET
+
+
+class Road(httpx.BaseTransport):
+    """The way to the server, with the ports it began at. `faults` happen to requests one after the other.
+
+    An exception in "lost" is raised after the server has answered: what was to be done is done. A response stands in
+    for the server's.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[tuple[str, Any]] = []
+        self.seen: list[httpx.Request] = []
+        self.ports: set[Any] = set()
+        self._road = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.seen.append(request)
+        kind, what = self.faults.pop(0) if self.faults else ("", None)
+        if kind == "unreachable":
+            raise what
+        if kind == "answer":
+            return what
+        answer = self._road.handle_request(request)
+        self.ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+        if kind == "lost":
+            answer.read()
+            raise what
+        return answer
+
+    def close(self) -> None:
+        self._road.close()
+
+
+@pytest.fixture
+def road() -> Road:
+    return Road()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that were waited, in no time."""
+    waited: list[float] = []
+    monkeypatch.setattr(client_module, "sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
+def server(serve: Callable[..., Server], fake: type, sqlite_store: EventStore) -> Server:
+    return serve(fake(as_of=ago(days=2)), store=sqlite_store, visit_budget_ms=5000, **KEYS)
+
+
+@pytest.fixture
+def client(server: Server, road: Road, waits: list[float]) -> Iterator[Client]:
+    with Client(f"http://{server.host}:{server.port}", SECRET, transport=road) as made:
+        yield made
+
+
+def problem(status: int, code: str = "unavailable", **headers: str) -> httpx.Response:
+    body = {"title": "t", "status": status, "detail": "not now", "code": code}
+    return httpx.Response(status, json=body, headers={"content-type": "application/problem+json", **headers})
+
+
+def test_everything_can_be_asked(client: Client, server: Server) -> None:
+    first, second = client.recommend(
+        {"customer_id": "u1", "limit": 3}, {"session_id": "s", "placement": "home.trending", "limit": 4}, distinct=True
+    )
+    assert [i["item_id"] for i in first["items"]] == ["i0", "i1", "i2"]
+    assert [i["item_id"] for i in second["items"]] == ["i3", "i4", "i5", "i6"]
+    assert client.recommend({"customer_id": "u1"}, dry_run=True)[0]["recommendation_id"] is None
+    wrong, right = client.recommend({"placement": "nowhere", "session_id": "s"}, {"session_id": "s"})
+    assert wrong["error"]["code"] == "unknown_placement"
+    assert len(right["items"]) == 12
+    reranked = client.rerank(["i5", "i2", "unknown"], customer_id="u1")
+    assert [i["item_id"] for i in reranked["items"]] == ["i2", "i5", "unknown"]
+    assert client.patch_items([{"item_id": "i0", "available": False}]) == 1
+    assert client.recommend({"session_id": "s", "limit": 1})[0]["items"][0]["item_id"] == "i1"
+    assert client.merge("d1", "u1") is True
+    assert client.merge("d1", "u1") is False
+    assert client.erase("u1")["links"] == 1
+    assert client.placements()["home.for_you"]["limit"] == 12
+    assert client.model()["version"] == "17"
+    with pytest.raises(ApiError, match="422 invalid_request"):
+        client.explain(customer_id="u1", item_ids=["i1"])
+
+
+def test_events_are_kept_and_what_is_wrong_comes_back(client: Client) -> None:
+    events = [
+        sent("view_item", "p1"),
+        {"name": "view_item", "client_id": "d1", "timestamp": datetime.now(UTC) - timedelta(hours=1),
+         "params": {"items": [{"item_id": "p2"}]}},
+        sent("purchase", "p3", params={"currency": "EURO"}),
+    ]  # fmt: skip
+    outcome = client.send([*events, events[0]])
+    assert (outcome.accepted, outcome.duplicates) == (2, 1)
+    assert [(r["index"], r["pointer"]) for r in outcome.rejected] == [(2, "/events/2/params/currency")]
+    assert "event_id" not in events[1], "what was given stays as it was"
+
+
+def test_more_events_than_one_request_takes(client: Client, road: Road) -> None:
+    many = [sent("view_item", "p1") for _ in range(1500)]
+    del many[1200]["client_id"]
+    outcome = client.send(many)
+    assert outcome.accepted == 1499
+    assert [(r["index"], r["pointer"]) for r in outcome.rejected] == [(1200, "/events/1200")]
+    long = [sent("search", params={"search_term": "x" * 900, "more": "y" * 9000, "items": []}) for _ in range(300)]
+    before = len(road.seen)
+    assert client.send(long).accepted == 300
+    assert all(len(request.content) < 2_000_000 for request in road.seen[before:])
+    assert len(road.seen) - before == 2
+    assert client.send([]).accepted == 0
+
+
+def test_an_event_sent_again_is_not_kept_twice(client: Client, road: Road, server: Server, waits: list[float]) -> None:
+    road.faults = [
+        ("unreachable", httpx.ConnectError("no")),
+        ("lost", httpx.ReadError("cut")),
+        ("answer", problem(503)),
+    ]
+    nameless = {"name": "view_item", "client_id": "d1", "params": {"items": [{"item_id": "p1"}]}}
+    outcome = client.send([nameless, nameless])
+    assert (outcome.accepted, outcome.duplicates) == (0, 2), "the second attempt had done it"
+    client.recommend({"client_id": "d1"})
+    recent = server.recommender.batches[-1][0].recent
+    assert [item for item, *_ in recent] == ["p1", "p1"]
+    assert len(waits) == 3
+    uuid.UUID(road.seen[0].read().decode().split('"')[5])
+
+
+@pytest.mark.parametrize("act", ["erase", "merge", "patch_items"])
+def test_a_write_sent_again_is_not_done_twice(act: str, client: Client, road: Road, server: Server) -> None:
+    client.send([sent("view_item", "p1", customer_id="u1")])
+    before = len(road.seen)
+    road.faults = [("lost", httpx.RemoteProtocolError("cut"))]
+    if act == "erase":
+        assert client.erase("u1")["events"] == 1, "the answer is the first one's: after it there was nothing left"
+    elif act == "merge":
+        assert client.merge("d7", "u1") is True
+    else:
+        assert client.patch_items([{"item_id": "i1", "price": 2}]) == 1
+    keys = [request.headers["idempotency-key"] for request in road.seen[before:]]
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    client.patch_items([{"item_id": "i1", "price": 3}])
+    assert road.seen[-1].headers["idempotency-key"] not in keys
+
+
+def test_it_waits_as_long_as_the_server_says(client: Client, road: Road, waits: list[float]) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=8)
+    road.faults = [
+        ("answer", problem(429, "rate_limited", **{"retry-after": "7"})),
+        ("answer", problem(503, **{"retry-after": soon.strftime("%a, %d %b %Y %H:%M:%S GMT")})),
+        ("answer", problem(503)),
+    ]
+    assert client.recommend({"session_id": "s"})
+    assert 7 <= waits[0] < 8
+    assert 6 <= waits[1] < 9
+    assert 0.3 < waits[2] < 1.5
+
+
+def test_it_gives_up(client: Client, road: Road, waits: list[float]) -> None:
+    road.faults = [("answer", problem(503)) for _ in range(9)]
+    with pytest.raises(ApiError) as refused:
+        client.model()
+    assert (refused.value.status, refused.value.code, refused.value.detail) == (503, "unavailable", "not now")
+    assert (len(road.seen), len(waits)) == (4, 3)
+    assert waits[0] < waits[-1]
+    road.faults = [("unreachable", httpx.ConnectTimeout("slow")) for _ in range(9)]
+    with pytest.raises(Unreachable, match="GET /v1/model: ConnectTimeout in 4 attempts"):
+        client.model()
+    road.faults, road.seen[:] = [("answer", problem(503, **{"retry-after": "3600"}))], []
+    with pytest.raises(ApiError) as later:
+        client.model()
+    assert later.value.retry_after_s == 3600
+    assert len(road.seen) == 1
+
+
+def test_what_will_not_help_is_not_repeated(client: Client, road: Road, waits: list[float], server: Server) -> None:
+    with pytest.raises(ApiError) as wrong:
+        client.recommend({"customer_id": "secret-u91", "limit": 0})
+    assert (wrong.value.status, wrong.value.code) == (422, "invalid_request")
+    assert wrong.value.errors[0]["pointer"] == "/requests/0/limit"
+    assert wrong.value.request_id
+    assert "/requests/0/limit" in str(wrong.value)
+    assert "u91" not in str(wrong.value)
+    with Client(f"http://{server.host}:{server.port}", PUBLISHABLE) as page, pytest.raises(ApiError) as forbidden:
+        page.erase("secret-u91")
+    assert (forbidden.value.status, forbidden.value.code) == (403, "forbidden")
+    road.faults = [("answer", httpx.Response(502, text="<h1>secret-u91</h1>")) for _ in range(4)]
+    with pytest.raises(ApiError, match=r"^502 http_error: Bad Gateway$"):
+        client.model()
+    road.faults = [("answer", httpx.Response(200, text="<h1>Welcome to the hotel's network</h1>"))]
+    with pytest.raises(ApiError, match=r"^200 http_error"):
+        client.model()
+    assert len(waits) == 3
+
+
+def test_connections_are_kept(client: Client, road: Road) -> None:
+    for _ in range(5):
+        client.recommend({"session_id": "s"})
+    assert len(road.ports) == 1
+
+
+def test_no_id_and_no_key_is_logged(client: Client, road: Road, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    road.faults = [("unreachable", httpx.ConnectError("no"))]
+    client.send([sent("view_item", "secret-p1", customer_id="secret-u91")])
+    client.recommend({"customer_id": "secret-u91"})
+    client.erase("secret-u91")
+    assert "secret-" not in caplog.text
+    assert SECRET not in caplog.text + repr(client)
+
+
+@pytest.mark.parametrize("wrong", [{"key": "a key\nwith a line break"}, {"url": "usual.example"}, {"attempts": 0}])
+def test_mistakes_are_told_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError) as told:  # noqa: PT011
+        Client(**{"url": "http://127.0.0.1:1", **wrong})
+    assert "line break" not in str(told.value)
+
+
+def test_a_server_that_is_not_there(waits: list[float]) -> None:
+    started = time.perf_counter()
+    with Client("http://127.0.0.1:1", attempts=2) as nobody, pytest.raises(Unreachable, match="ConnectError"):
+        nobody.placements()
+    assert len(waits) == 1
+    assert time.perf_counter() - started < 5

@@ -1,0 +1,164 @@
+"""Held-out days over HTTP: what the server makes of a visitor at an instant is what training made, bit for bit."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import serving.event_store.store
+import serving.events_api
+import serving.recommendations
+import serving.visits
+from features.assemble import NAMES, assemble
+from features.clock import DAY
+from features.ingest import Parsed
+from features.visitors import KIND, Visitors
+from models import two_stage
+from models.bundle import Bundle, RecommenderName
+from models.recommender import BundleRecommender
+from models.two_stage import propose
+from serving.event_store import EventStore
+from tests.serving.test_visits import held_out
+from training import queries
+
+MOST = 40  # moments of each situation
+DAYS = 3
+CLOCKS = (serving.event_store.store, serving.events_api, serving.recommendations, serving.visits)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """What the server takes for the time, in microseconds."""
+    time = {"now": 0}
+    for module in CLOCKS:
+        monkeypatch.setattr(module, "now", lambda: time["now"])
+    return time
+
+
+@pytest.fixture
+def matrices(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(item, features) of each batch that is ranked, as it is ranked."""
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def spy(snapshot: Any, visitors: Visitors, query: np.ndarray, item: np.ndarray, *scores: np.ndarray) -> np.ndarray:
+        made = assemble(snapshot, visitors, query, item, *scores)
+        kept.append((item.copy(), made.copy()))
+        return made
+
+    monkeypatch.setattr(two_stage, "assemble", spy)
+    return kept
+
+
+def as_message(rows: pl.DataFrame) -> dict[str, Any]:
+    """An event of the log as the storefront sent it."""
+    first = rows.row(0, named=True)
+    when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=first["t"])
+    items = [
+        {"item_id": r["item_id"], "price": r["price"], "quantity": r["quantity"]}
+        for r in rows.iter_rows(named=True)
+        if r["item_id"] is not None
+    ]
+    who = ("event_id", "name", "customer_id", "client_id", "session_id", "source", "device", "country", "consent")
+    return {
+        **{name: first[name] for name in who if first[name] is not None},
+        "timestamp": when.isoformat(timespec="microseconds"),
+        "params": {
+            "transaction_id": first["order_id"],
+            "search_term": first["query"],
+            "currency": first["currency"],
+            "items": items,
+        },
+    }
+
+
+@pytest.fixture
+def day(simulated: Parsed, bundle: Bundle) -> pl.DataFrame:
+    """The days after the snapshot."""
+    as_of = bundle.snapshot.as_of
+    timed = simulated.events.with_columns(pl.col("timestamp").dt.timestamp("us").alias("t"))
+    texts = [c for c, t in timed.schema.items() if t == pl.Categorical]
+    return timed.filter(pl.col("t").is_between(as_of, as_of + DAYS * DAY, closed="left")).with_columns(
+        pl.col(texts).cast(pl.String)
+    )
+
+
+@pytest.fixture
+def sending(day: pl.DataFrame, clock: dict[str, int]) -> Callable[[Any, int], None]:
+    """`sending(server, t)`: the events before `t` that were not sent yet, as they come."""
+    events = [g for _, g in day.sort("t", "event_id", maintain_order=True).group_by("event_id", maintain_order=True)]
+    rest = iter([(int(g["t"][0]), as_message(g)) for g in events])
+    held: list[tuple[int, dict[str, Any]]] = []
+
+    def take() -> Iterator[tuple[int, dict[str, Any]]]:
+        while held:
+            yield held.pop()
+        yield from rest
+
+    def send(server: Any, until: int) -> None:
+        waiting = []
+        for t, message in take():
+            if t >= until:
+                held.append((t, message))
+                break
+            waiting.append(message)
+        for start in range(0, len(waiting), 1000):
+            clock["now"] = until
+            response = server.client.post("/v1/events", json={"events": waiting[start : start + 1000]})
+            assert response.status_code == 202, response.text
+            assert not response.json()["rejected"]
+
+    return send
+
+
+@pytest.mark.parametrize("situation", ["predictive", "one_to_one_visit"])
+def test_every_served_feature_is_the_trainers(
+    serve: Callable, store: EventStore, bundle: Bundle, simulated: Parsed, day: pl.DataFrame, clock: dict[str, int],
+    matrices: list[tuple[np.ndarray, np.ndarray]], sending: Callable[[Any, int], None], situation: RecommenderName,
+):  # fmt: skip
+    # Which trees it has does not matter here: what is looked at is what they are given.
+    both = {"one_to_one_visit": bundle.recommenders["predictive"], **bundle.recommenders}
+    bundle, snapshot = replace(bundle, recommenders=both), bundle.snapshot
+    future = queries.window(simulated.events.lazy(), snapshot.as_of, snapshot.as_of + DAYS * DAY)
+    known = situation == "one_to_one_visit"
+    asked = queries.inside_visits(future, snapshot, 300, 5)[situation]
+    moments = held_out(future, snapshot, known)
+    visits = {n: len(asked.visitors.query[asked.visitors.query == n]) for n in range(len(asked))}
+    server = serve(BundleRecommender(bundle), store=store, visit_budget_ms=10_000, deadline_ms=30_000)
+    two = bundle.recommenders[situation]
+    found = propose(two.generators, snapshot, asked.visitors, two.budgets)
+    trained = assemble(snapshot, asked.visitors, found.query, found.item, found.ranks, found.scores)
+    if known:  # training asks there only about customers of whose visit something is known
+        moments = [m for m in moments if events_before(day, *m)]
+    assert len(moments) == len(asked)
+    order = sorted(range(len(moments)), key=lambda n: moments[n][1])[:MOST]
+    compared = 0
+    for n in order:
+        who, at = moments[n]
+        sending(server, at)
+        clock["now"] = at
+        matrices.clear()
+        request = {"customer_id": who.customer_id, "client_id": who.client_id}
+        (result,) = server.post({k: v for k, v in request.items() if v is not None}).json()["results"]
+        assert result["degraded"] is False
+        ((items, served),) = matrices
+        mine = found.query == n
+        np.testing.assert_array_equal(items, found.item[mine])
+        different = np.flatnonzero(
+            ~((served == trained[mine]) | (np.isnan(served) & np.isnan(trained[mine]))).all(axis=0)
+        )
+        assert not len(different), (n, visits[n], [NAMES[c] for c in different])
+        assert served.tobytes() == np.ascontiguousarray(trained[mine]).tobytes()
+        compared += len(items)
+    assert len(order) > 15
+    assert compared > 300
+
+
+def events_before(day: pl.DataFrame, who: Any, at: int) -> bool:
+    """Whether a visitor has done anything that says what their visit is about."""
+    mine = (pl.col("customer_id") == who.customer_id) | (pl.col("client_id") == who.client_id)
+    said = day.filter(mine, pl.col("t") < at, pl.col("name").is_in(list(KIND)), pl.col("consent").fill_null(True))
+    return bool(said.height)

@@ -17,6 +17,7 @@ from models.published import Published
 from models.ranking import Recommender
 from serving import metrics, placements
 from serving.admin_api import Admin, add_admin_routes
+from serving.docs_api import add_docs_routes
 from serving.edge import Edge, options
 from serving.event_store import EventStore
 from serving.events_api import add_event_routes
@@ -116,6 +117,7 @@ def create_app(
     app.add_exception_handler(ProblemError, _problem)
     describe(app)
 
+    add_docs_routes(app)
     add_ranking_routes(app, answers)
     add_event_routes(app, store)
     add_item_routes(app, store, overlay)

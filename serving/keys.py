@@ -22,7 +22,19 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what fits behind Bearer: RFC 6750
 _MAKE_ONE = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 # What needs no key: probes, metrics, documentation, the script that pages include.
-FREE = frozenset(("/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/docs", "/tracker.js"))
+FREE = frozenset(
+    (
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/docs/ui.js",
+        "/docs/ui.css",
+        "/tracker.js",
+    )
+)
 
 # What a publishable key is for. All else, also what will be added, needs a secret one.
 PUBLISHABLE = frozenset(

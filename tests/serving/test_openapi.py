@@ -74,3 +74,15 @@ def test_what_is_written_is_described(document, path: str, statuses: set[str], a
         asked.model_validate(example)
     for example in schemas["ReceivedEvent"]["examples"]:
         EventsRequest.model_validate({"events": [example]})
+
+
+def test_the_page_to_try_it_loads_nothing_from_elsewhere(server) -> None:
+    page = server.client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "://" not in page.text.replace("http://www.w3.org", "")
+    for path in ("/docs/ui.js", "/docs/ui.css"):
+        assert path in page.text
+        asset = server.client.get(path)
+        assert asset.status_code == 200
+        assert len(asset.content) > 100_000
+    assert server.client.get("/docs/../settings.py").status_code == 404

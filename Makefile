@@ -1,6 +1,6 @@
 # make demo    set up, simulate a shop, train, serve, show ranked products
 # make test    set up, lint, check types, run the tests
-# make serve   serve the packaged champion on 127.0.0.1:3000
+# make serve   serve the champion on 127.0.0.1:3000, to this machine and without keys
 # make ui      the MLflow pages on 127.0.0.1:5000
 # make bench   every benchmark, one table each
 # make lint    format and lint findings, types
@@ -31,7 +31,7 @@ test: lint
 	USUAL_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 serve: $(READY)
-	$(BIN)/usual serve
+	$(BIN)/usual serve --open
 
 ui: $(READY)
 	$(BIN)/usual ui

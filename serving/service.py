@@ -145,10 +145,11 @@ class Usual:
         return results
 
 
+# Outermost, to count what the edge refuses: BentoML puts the first outside, other than FastAPI.
+Usual.add_asgi_middleware(Observed)  # type: ignore[attr-defined]
 # Keys and body limit for the bulk endpoint too, which is not part of our application. Without keys the service
 # cannot even be imported: a worker that refused to start would be started again for ever.
 Usual.add_asgi_middleware(Edge, **options(settings))  # type: ignore[attr-defined]
-Usual.add_asgi_middleware(Observed)  # type: ignore[attr-defined]
 
 
 def _published(where: Path | None) -> Published | None:

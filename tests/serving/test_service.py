@@ -101,3 +101,14 @@ def test_a_store_that_takes_its_time_is_waited_for(client: TestClient, monkeypat
     ]  # fmt: skip
     answer = client.post("/v1/events/segment", json={"batch": calls})
     assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+
+
+def test_refusals_of_the_edge_are_counted(client: TestClient) -> None:
+    def refused() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        of = 'usual_requests_total{route="/v1/recommendations",status="413"} '
+        return next((float(line.removeprefix(of)) for line in lines if line.startswith(of)), 0)
+
+    before = refused()
+    assert client.post("/v1/recommendations", content=b"x" * 3_000_000).status_code == 413
+    assert refused() == before + 1

@@ -63,7 +63,7 @@ def shap(ranker: Ranker, matrix: np.ndarray) -> np.ndarray:
     A row adds up to `ranker.predict` of it.
     """
     parts: np.ndarray = np.asarray(ranker.booster.predict(matrix, pred_contrib=True, num_threads=THREADS))
-    return parts
+    return parts + ranker.prior.contributions(matrix) if ranker.prior else parts
 
 
 def contributions(ranker: Ranker, matrix: np.ndarray, most: int = 8) -> list[Contributions]:

@@ -44,6 +44,9 @@ class RankerConfig(BaseModel):
     """Weight of the squared leaf values."""
     seed: NonNegativeInt = 7
     """Which features and candidates each tree gets."""
+    prior: bool = False
+    """Whether the trees correct what customers alike and the customer's own purchases say, instead of learning that,
+    too, from nothing; see `Prior`."""
     value: float = Field(0.0, ge=0, le=1)
     """How much of what a wanted item is worth to a list is its price: 0 nothing, 1 all of it; see `Gains`."""
 
@@ -150,15 +153,80 @@ def objective(config: RankerConfig, examples: Grouped) -> tuple[dict[str, Any], 
     return settings | {"label_gain": gains.table.tolist()}, gains.labels
 
 
+# The terms of TIFU-KNN's score (Hu et al. 2020), 0.7 x own + 0.3 x neighbours, by feature. Own is the score of the
+# generator history. Of the neighbours' only the share of their best is known; a tenth is about what that weighs. What
+# sells decides between equals.
+PRIOR = {
+    "popular_score": 0.001,
+    "neighbours_score": 0.03,
+    "pair_bought_by_basket": 0.7,
+    "pair_bought_decayed": 0.7,
+    "pair_carts_decayed": 0.28,
+    "pair_views_decayed": 0.07,
+}
+_PRIOR_FLOOR = 0.02  # what a candidate has of which nothing is known
+_PRIOR_LINE = "tifu_knn_prior="
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Where trees begin: `strength` x the logarithm of a score after TIFU-KNN, the best simple method.
+
+    Where few queries are known trees from nothing fall behind it. From here they can only add what the data is
+    evidence for, as their leaves are shrunk (`l2`).
+    """
+
+    strength: float
+
+    @classmethod
+    def fit(cls, examples: Grouped) -> "Prior":
+        """The strength with which the softmax over a query's candidates makes what is wanted likeliest."""
+        from scipy.optimize import minimize_scalar
+
+        sizes = examples.groups.astype(np.int64)
+        starts, query = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes)
+        score = cls(1.0)(examples.matrix)
+        score -= np.maximum.reduceat(score, starts)[query]
+        wanted = examples.labels > 0
+        share = wanted / np.maximum(np.add.reduceat(wanted, starts), 1)[query]
+
+        def surprise(strength: float) -> float:
+            total = np.log(np.add.reduceat(np.exp(strength * score), starts))[query]
+            return float((share * (total - strength * score)).sum() + strength**2 / 2)
+
+        return cls(float(minimize_scalar(surprise, bounds=(0.0, 5.0), method="bounded").x))
+
+    def __call__(self, matrix: np.ndarray) -> np.ndarray:
+        """float64[n]"""
+        return self.strength * np.log(self._sums(matrix)[-1])
+
+    def contributions(self, matrix: np.ndarray) -> np.ndarray:
+        """float64[n × (features + 1)]: what each feature adds to the prior, in the order of `PRIOR`; at the end what
+        all rows share. A row adds up to the prior of it."""
+        out = np.zeros((len(matrix), matrix.shape[1] + 1))
+        logs = self.strength * np.log(self._sums(matrix))
+        out[:, [NAMES.index(name) for name in PRIOR]] = np.diff(logs, axis=0).T
+        out[:, -1] = logs[0]
+        return out
+
+    def _sums(self, matrix: np.ndarray) -> np.ndarray:
+        """float64[1 + features of `PRIOR` × n]: the score so far, one feature after another."""
+        # Not a matrix product, whose last bit depends on how many rows there are.
+        terms = [w * np.nan_to_num(matrix[:, NAMES.index(name)].astype(np.float64)) for name, w in PRIOR.items()]
+        return np.cumsum([np.full(len(matrix), _PRIOR_FLOOR), *terms], axis=0)
+
+
 @dataclass(frozen=True)
 class Ranker:
-    """A trained booster over the columns of `features.assemble`."""
+    """A trained booster over the columns of `features.assemble`, on top of a prior or of nothing."""
 
     booster: "lightgbm.Booster"
     history: tuple[float, ...] = field(default=(), compare=False, repr=False)
     """NDCG@10 on the validation window after each tree, where there was one; not saved. By `Gains` with a value."""
     native: Predict | None = field(default=None, compare=False, repr=False)
     """The booster as machine code, where there is one; see `models.compiled`."""
+    prior: Prior | None = None
+    """What is added to the trees' score."""
 
     @classmethod
     def fit(cls, examples: Grouped, config: RankerConfig, validation: Grouped | None = None) -> "Ranker":
@@ -166,15 +234,28 @@ class Ranker:
         import lightgbm
 
         settings, labels = objective(config, examples)
-        data = lightgbm.Dataset(examples.matrix, labels(examples), group=examples.groups, feature_name=NAMES)
+        prior = Prior.fit(examples) if config.prior else None
+
+        def begun(part: Grouped) -> np.ndarray | None:
+            return prior(part.matrix) if prior else None
+
+        data = lightgbm.Dataset(
+            examples.matrix,
+            labels(examples),
+            group=examples.groups,
+            init_score=begun(examples),
+            feature_name=NAMES,
+        )
         if validation is None or not len(validation.groups):
-            return cls(lightgbm.train(settings, data, num_boost_round=config.rounds))
-        unseen = data.create_valid(validation.matrix, labels(validation), group=validation.groups)
+            return cls(lightgbm.train(settings, data, num_boost_round=config.rounds), prior=prior)
+        unseen = data.create_valid(
+            validation.matrix, labels(validation), group=validation.groups, init_score=begun(validation)
+        )
         stop = lightgbm.early_stopping(config.patience, verbose=False)
         told: dict[str, dict[str, list[float]]] = {}
         after_each: list[Any] = [stop, lightgbm.record_evaluation(told)]
         booster = lightgbm.train(settings, data, config.rounds, valid_sets=[unseen], callbacks=after_each)
-        return cls(booster, tuple(told["valid_0"]["ndcg@10"]))
+        return cls(booster, tuple(told["valid_0"]["ndcg@10"]), prior=prior)
 
     @property
     def trees(self) -> int:
@@ -183,10 +264,9 @@ class Ranker:
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """float64[n]; only the order within one visitor means anything."""
-        if self.native:
-            return self.native(matrix)
-        scores: np.ndarray = np.asarray(self.booster.predict(matrix, num_threads=THREADS))
-        return scores
+        found = self.native(matrix) if self.native else self.booster.predict(matrix, num_threads=THREADS)
+        scores: np.ndarray = np.asarray(found)
+        return scores + self.prior(matrix) if self.prior else scores
 
     def importance(self) -> dict[str, float]:
         """Total gain per feature, largest first."""
@@ -194,13 +274,14 @@ class Ranker:
         return dict(sorted(((n, float(g)) for n, g in gains), key=lambda pair: -pair[1]))
 
     def text(self) -> str:
-        """LightGBM's own text format: it holds numbers, no code."""
+        """LightGBM's own text format, and a line with the prior's strength: it holds numbers, no code."""
         model: str = self.booster.model_to_string()
-        return model
+        return f"{model}{_PRIOR_LINE}{self.prior.strength!r}\n" if self.prior else model
 
     @classmethod
     def from_text(cls, text: str) -> "Ranker":
         import lightgbm
 
+        text, _, strength = text.partition(_PRIOR_LINE)
         booster = lightgbm.Booster(model_str=text)
-        return cls(booster, native=compiled(booster, text))
+        return cls(booster, native=compiled(booster, text), prior=Prior(float(strength)) if strength else None)

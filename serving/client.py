@@ -182,7 +182,7 @@ class Client:
             else:
                 if answer.is_success:
                     return _object(answer)
-                asked_s = 0.0
+                asked_s = _retry_after_s(answer) or 0.0
                 if answer.status_code not in _AGAIN or attempt == self._attempts or asked_s > self._longest_wait_s:
                     raise ApiError(answer)
             backoff_s = min(self._longest_wait_s, _FIRST_WAIT_S * 2 ** (attempt - 1))

@@ -63,7 +63,7 @@ class Edge:
         length = headers.get(b"content-length", b"")
         declared = int(length) if length.isdigit() else 0
         state["request_id"] = request_id
-        out = [(b"x-request-id", request_id.encode()), (b"cache-control", b"private, no-store")]
+        out = [(b"x-request-id", request_id.encode())]
         received, started, too_large = 0, False, False
 
         async def counted() -> Message:
@@ -80,7 +80,10 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), *out]
+                given = list(message.get("headers", ()))
+                if all(name != b"cache-control" for name, _ in given):  # pages for everybody may be kept
+                    given.append((b"cache-control", b"private, no-store"))
+                message["headers"] = [*given, *out]
             await send(message)
 
         async def sent(message: Message) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from features.svg import INK, ONE, SETTINGS, TWO, element
 from models.bundle import RecommenderName
-from models.candidates.generators import GENERATORS
+from models.candidates.generators import GENERATORS, GeneratorName
 from training.breakdown import baseline_columns, mean
 from training.evaluate import Evaluation
 from training.metrics import interval
@@ -134,6 +134,23 @@ def candidate_recall(summary: Mapping[str, float], name: RecommenderName) -> Plo
 
     told = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares, strict=True))
     return Plot(f"{words(name)}: {union:.0%} of the wanted items reach the ranker", told, draw, _height(labels))
+
+
+def budgets(kept: Mapping[GeneratorName, tuple[int, int]], name: RecommenderName) -> Plot:
+    """How many candidates each generator may propose: the recipe's budget, and how much of it is kept."""
+    order = sorted(kept, key=lambda g: kept[g][0])
+    labels = list(map(words, order))
+    allowed, used = ([kept[g][n] for g in order] for n in (0, 1))
+
+    def draw(axes: Any) -> None:
+        axes.barh(labels, allowed, color=TWO, label="brings next to nothing")
+        axes.barh(labels, used, color=ONE, label="kept")
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("candidates a query")
+        axes.legend(loc="lower right")
+
+    told = ", ".join(f"{label} {u} of {a}" for label, a, u in zip(labels, allowed, used, strict=True))
+    return Plot(f"{words(name)}: how deep each generator is asked", told, draw, _height(order))
 
 
 def importance(gains: Mapping[str, float], name: RecommenderName) -> Plot:

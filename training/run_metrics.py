@@ -24,6 +24,8 @@ _SECTIONS = (
     (r"(propensity_\d+d|churn_\d+d|expected_value_\d+d|next_category)_(.+)", r"\1/\2"),
     (r"by_value_(.+)_((?:ndcg|revenue)_at_10)", r"\2_by_value/\1"),
     (r"candidate_recall_(.+)", r"candidate_recall/\1"),
+    (r"budget_(.+)", r"budgets/\1"),
+    (r"(candidates_per_query)", r"budgets/\1"),
     (r"segment_(.+)_(queries|ndcg_at_10)", r"\2_by_segment/\1"),
     (r"visit_events_([^_]+(?:_plus)?)_(queries|ndcg_at_10)", r"\2_by_visit_events/\1"),
     (r"visit_events_([^_]+(?:_plus)?)_(.+)", r"visit_events_\1/\2"),

@@ -15,9 +15,10 @@ from features.page import details, document, table_of, tiles
 from models.bundle import RecommenderName
 from training import value
 from training.breakdown import baseline_columns, breakdown
+from training.budgets import Cut
 from training.evaluate import Evaluation
 from training.paired import difference
-from training.plots import Plot, words
+from training.plots import Plot, budgets, words
 from training.samples import Sample
 from training.train import Result
 
@@ -37,6 +38,7 @@ def html(
     start, end = (iso(at)[:10] for at in result.holdout)
     sections = [_recommender(name, evaluation, plots) for name, evaluation in result.evaluations.items()]
     sections += [value.section(t, result.recipe.of(n).ranker.value, n) for n, t in result.trade_offs.items()]
+    sections += [_budgets(name, result.cuts[name]) for name in result.evaluations if name in result.cuts]
     sections += [_customers(result, plots), _examples(samples), _made_from(result, event_log, seconds)]
     sections.append(_recipe(result))
     body = (
@@ -127,6 +129,33 @@ def _segments(name: RecommenderName, evaluation: Evaluation) -> str:
     ]
     header = ("segment", "queries", "NDCG@10 (interval)", "ahead by", "best simple method")
     return table_of(f"{name}_segments", header, rows)
+
+
+def _budgets(name: RecommenderName, cut: Cut) -> str:
+    """What each generator's list is worth by depth; nothing where the recipe lets no budget be cut."""
+    if not cut.table.height:
+        return ""
+    shown = budgets({g: (b, k) for g, b, k in cut.table.select("generator", "budget", "kept").iter_rows()}, name)
+    rows = [
+        (
+            f"{words(r['generator'])}, from {r['depth'] + 1}",
+            [
+                *(f"{r[c]:,}" for c in ("proposed", "wanted", "alone", "wanted_alone")),
+                f"{100 * r['wanted_alone'] / r['alone']:.2f}%" if r["alone"] else "–",
+                f"{r['kept']} of {r['budget']}",
+            ],
+        )
+        for r in cut.table.iter_rows(named=True)
+    ]
+    header = ("generator, place", "proposed", "wanted", "by no other", "of these wanted", "share", "kept")
+    before, after = cut.candidates
+    return (
+        f"<section><h2>{words(name).capitalize()}: how deep generators are asked</h2>"
+        f"<p>{after:.0f} candidates a query of {before:.0f}: a list ends where what no other generator proposes is "
+        'hardly ever wanted, counted before the hold-out.</p><div class="beside">'
+        f"<figure>{shown.svg()}</figure>{details(table_of(f'{name}_budgets', header, rows), 'By place in the list')}"
+        "</div></section>"
+    )
 
 
 def _customers(result: Result, plots: Mapping[str, Plot]) -> str:

@@ -141,6 +141,10 @@ def _files(
         f"{name}_value": value.plot(table, result.recipe.of(name).ranker.value, name)
         for name, table in result.trade_offs.items()
     }
+    for recommender, cuts in result.cuts.items():
+        if cuts.table.height:
+            kept = {g: (b, k) for g, b, k in cuts.table.select("generator", "budget", "kept").iter_rows()}
+            made[f"{recommender}_budgets"] = plots.budgets(kept, recommender)
     (folder / "plots").mkdir()
     for name, plot in made.items():
         plot.figure().savefig(folder / "plots" / f"{name}.png")

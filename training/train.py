@@ -19,7 +19,8 @@ from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.ranker import Ranker
 from models.two_stage import TwoStage
-from training import value
+from training import budgets, value
+from training.budgets import Cut
 from training.customers import Measured, Past, learn_customers
 from training.evaluate import Evaluation, evaluate, prefixed
 from training.examples import Boundary, Examples, boundary, examples
@@ -47,6 +48,8 @@ class Result:
     """What customers were expected to do next, and did."""
     trade_offs: dict[RecommenderName, pl.DataFrame] = field(default_factory=dict)
     """Quality against revenue, of recommenders that let prices count (`training.value`)."""
+    cuts: dict[RecommenderName, Cut] = field(default_factory=dict)
+    """The generators' budgets, and what they were decided by."""
 
 
 def boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
@@ -80,27 +83,36 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
     events, catalog, links = event_log.scan(), event_log.catalog(), event_log.links()
     horizon = recipe.horizon_days * DAY
 
+    before_holdout = [at <= points[0] - horizon for at in points]
     parts: dict[RecommenderName, list[Examples]] = {name: [] for name in RECOMMENDERS}
     pasts: list[Past] = []
-    holdout: Boundary | None = None
+    cuts: dict[RecommenderName, Cut] = {}
     total = len(points) + len(RECOMMENDERS) + 2
-    for n, at in enumerate(points, start=1):
-        step(f"refit as of {iso(at)[:10]}", n, total)
-        point = boundary(events, catalog, at, recipe, links)
-        holdout = holdout or point
-        pasts.append(Past.of(point.snapshot, recipe.seed))
-        for name, made in parts.items():
-            made.append(examples(point, point.asked[name].some(recipe.queries_per_boundary), recipe.of(name), recipe))
-    assert holdout is not None  # noqa: S101  points is never empty
+    waiting: list[Boundary] = []
+    last = budgets.last_needed(before_holdout, recipe)
+    for n, at in enumerate(points):
+        step(f"refit as of {iso(at)[:10]}", n + 1, total)
+        waiting.append(boundary(events, catalog, at, recipe, links))
+        pasts.append(Past.of(waiting[-1].snapshot, recipe.seed))
+        if n < last:
+            continue
+        if n == last:
+            holdout, early = waiting[0], [p for p, before in zip(waiting, before_holdout, strict=False) if before]
+            cuts = {name: budgets.cut(early, name, recipe) for name in RECOMMENDERS}
+            configs = {name: made.onto(recipe.of(name)) for name, made in cuts.items()}
+        for point in waiting:
+            for name, made in parts.items():
+                asked = point.asked[name].some(recipe.queries_per_boundary)
+                made.append(examples(point, asked, configs[name], recipe))
+        waiting = []
 
-    before_holdout = [at <= holdout.at - horizon for at in points]
     rankers: dict[RecommenderName, Ranker] = {}
     evaluations: dict[RecommenderName, Evaluation] = {}
     rows: dict[str, int] = {}
     curves: dict[RecommenderName, tuple[float, ...]] = {}
     trade_offs: dict[RecommenderName, pl.DataFrame] = {}
     for name, made in parts.items():
-        config = recipe.of(name)
+        config = configs[name]
         seen = Examples.concat([part for part, early in zip(made, before_holdout, strict=True) if early])
         everything = Examples.concat(made)
         rows[name] = len(everything.labels)
@@ -134,12 +146,13 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
             snapshot=snapshot,
             generators=generators,
             recommenders={
-                name: TwoStage(generators, dict(recipe.of(name).budgets), ranker) for name, ranker in rankers.items()
+                name: TwoStage(generators, dict(configs[name].budgets), ranker) for name, ranker in rankers.items()
             },
             metrics={
                 **prefixed(evaluations),
                 **value.prefixed(trade_offs),
                 **{f"{name}_trees": ranker.trees for name, ranker in rankers.items()},
+                **budgets.prefixed({name: cuts[name] for name in rankers}),
                 **measured.metrics(),
             },
             propensity=likely.model,
@@ -154,6 +167,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         curves=curves,
         customers=measured,
         trade_offs=trade_offs,
+        cuts=cuts,
     )
 
 

@@ -13,7 +13,7 @@ from features.snapshot import Snapshot
 from features.threads import THREADS
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Dense
+from models.candidates.scores import Factored
 from models.candidates.taste import taste, visit_taste
 from models.space import Between
 
@@ -84,15 +84,13 @@ class Als:
         moved = np.where(items[:, None] >= 0, self.items[np.maximum(items, 0)], np.float32(0))
         return Als._of(snapshot.history, moved, self.alpha, self.regularization)
 
-    def scores(self, snapshot: Snapshot, visitors: Visitors) -> Dense:
-        out = np.zeros((len(visitors), len(self.items)), np.float32)
-        live = self._live(snapshot, visitors)
-        for i, customer in enumerate(visitors.customers.tolist()):
-            vector = live.get(i, self.customers[customer] if customer >= 0 else None)
-            if vector is not None:
-                # One product a visitor: a product over the whole batch would round differently with its size.
-                np.dot(self.items, vector, out=out[i])
-        return Dense(out)
+    def scores(self, snapshot: Snapshot, visitors: Visitors) -> Factored:
+        vectors = np.zeros((len(visitors), self.items.shape[1]), np.float32)
+        known = np.flatnonzero(visitors.customers >= 0)
+        vectors[known] = self.customers[visitors.customers[known]]
+        for visitor, vector in self._live(snapshot, visitors).items():
+            vectors[visitor] = vector
+        return Factored(vectors, self.items)
 
     def _live(self, snapshot: Snapshot, visitors: Visitors) -> dict[int, np.ndarray]:
         """Visitor → vector float32[factors], of those whose visit says what they want."""

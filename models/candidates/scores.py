@@ -15,6 +15,7 @@ Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 _BLOCK = 1 << 15  # entries that are summed at once: they stay in the processor's cache
 _LEAST = np.finfo(np.float32).tiny  # what is smaller counts as 0
+_ROUNDING, _SPARE = 1e-5, 32  # of a product over a batch: its error, and by how many places that may move an item
 _CELLS = 16  # so many cells are gone through as fast as one entry is sorted
 
 
@@ -53,6 +54,34 @@ class Dense:
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.values[query, item]
+        return found
+
+
+@dataclass(frozen=True)
+class Factored:
+    """`vectors` float32[visitors × factors] times `items` float32[items × factors]; of a vector of zeros nothing.
+
+    One product over the batch is ten times as fast as one a visitor, but the last bits of a score depend on how many
+    visitors there are. So it only says which items may be among the best; these are then scored one by one.
+    """
+
+    vectors: np.ndarray
+    items: np.ndarray
+
+    def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
+        rough = self.vectors @ self.items.T
+        # Rounding may hide what is just above 0, and change places near the last.
+        rough += _ROUNDING * np.abs(self.vectors).sum(axis=1)[:, None]
+        query, item = Dense(rough).top(budget + _SPARE)
+        value = self.at(query, item)
+        order = np.lexsort((item, -value, query))
+        order = order[value[order] >= _LEAST]
+        query, item = query[order], item[order]
+        place = np.arange(len(query)) - np.searchsorted(query, query)
+        return query[place < budget], item[place < budget]
+
+    def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.einsum("nf,nf->n", self.vectors[query], self.items[item])
         return found
 
 

@@ -228,7 +228,7 @@ function request(name, view, value) {
   if (view === "category") context.category = value;
   return {
     placement: name, context, limit: name === "home.for_you" ? SHOWN_FOR_YOU : SHOWN, strict: OWN.has(name),
-    exclude: { purchased_within_days: 1 }, include: ["reasons"],
+    include: ["reasons"],
   };
 }
 
@@ -270,9 +270,7 @@ async function show(opened = false) {
     if (mine !== turn) return; // meanwhile something else is to be shown
     const key = document.activeElement?.dataset.key;
     main.replaceChildren(...shown);
-    for (const link of find("categories").children) {
-      link.ariaCurrent = link.dataset.category === (view === "category" ? value : "") ? "page" : null;
-    }
+    mark(view === "category" ? value : view === "home" ? "" : null);
     about(answers);
     if (opened) {
       scrollTo(0, 0);
@@ -287,6 +285,14 @@ async function show(opened = false) {
     find("problem").hidden = false;
   } finally {
     if (mine === turn) main.ariaBusy = "false";
+  }
+}
+
+function mark(category) {
+  for (const link of find("categories").children) {
+    const current = link.dataset.category === category;
+    link.ariaCurrent = current ? "page" : null;
+    if (current) link.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 }
 
@@ -336,7 +342,8 @@ async function start() {
     const href = path ? link("category", path) : "#home";
     return make("a", { href, title: path, data: { category: path } }, text);
   };
-  find("categories").append(shelf("", "All"), ...shop.categories.map(({ category }) => shelf(category, leaf(category))));
+  const shelves = shop.categories.map(({ category }) => shelf(category, leaf(category)));
+  find("categories").append(shelf("", "All"), ...shelves);
   find("who").append(make("option", { value: "" }, "somebody new"), ...shop.customers.map(
     ({ customer_id, segment, orders }) => make("option", { value: customer_id },
       `${customer_id} (${segment.toLowerCase().replaceAll("_", " ")}, ${count(orders, "order")})`)));

@@ -4,11 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events import EventName
+from features.snapshot import Snapshot
 from features.visitors import KIND, Visitors
 from models.bundle import Bundle
 from models.candidates import history
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
 from models.candidates.item_knn import ItemKnn
+from models.candidates.scores import Scores
 from models.candidates.similar import Similar
 from models.candidates.taste import Basis
 from tests.features.shop import examples, row, same_arrays, snapshot
@@ -62,6 +64,12 @@ def test_a_generators_own_list_is_best_first(bundle: Bundle, name: GeneratorName
             assert order == sorted(set(order))
 
 
+def dense(scores: Scores, visitors: int, s: Snapshot) -> np.ndarray:
+    """float32[visitors × items]."""
+    query, item = np.divmod(np.arange(visitors * len(s.items)), len(s.items))
+    return scores.at(query, item).reshape(visitors, -1)
+
+
 def test_als_folds_in_by_the_closed_form(bundle: Bundle):
     als, taste = bundle.generators.als, fitted.dense_taste(bundle.snapshot)
     y = als.items.astype(np.float64)
@@ -75,8 +83,8 @@ def test_als_folds_in_by_the_closed_form(bundle: Bundle):
 
 def test_als_scores_customers_and_no_strangers(bundle: Bundle):
     als = bundle.generators.als
-    scores = als.scores(bundle.snapshot, Visitors.of_customers(np.array([3, -1]))).values
-    np.testing.assert_allclose(scores[0], als.items @ als.customers[3], rtol=1e-5)
+    scores = dense(als.scores(bundle.snapshot, Visitors.of_customers(np.array([3, -1]))), 2, bundle.snapshot)
+    np.testing.assert_allclose(scores[0], als.items @ als.customers[3], rtol=1e-5, atol=1e-7)
     assert not scores[1].any()
 
 
@@ -92,7 +100,7 @@ def test_als_folds_the_visit_in_by_the_closed_form(bundle: Bundle):
     other = next(n for n in range(len(s.items)) if s.history.find(np.array([3]), np.array([n]))[0] < 0)
     wanted = fitted.dense_taste(s)[3]
     views = [(0, known, "view_item"), (0, other, "view_item"), (0, other, "add_to_cart"), (1, other, "purchase")]
-    scores = als.scores(s, visiting([3, -1, 3], views)).values
+    scores = dense(als.scores(s, visiting([3, -1, 3], views)), 3, s)
     y = als.items.astype(np.float64)
 
     def expected(taste: np.ndarray) -> np.ndarray:
@@ -115,16 +123,16 @@ def test_als_of_a_visitor_does_not_depend_on_the_others(bundle: Bundle):
     rng = np.random.default_rng(3)
     events = [(q, int(rng.integers(len(s.items))), "view_item") for q in range(6) for _ in range(q)]
     whole = visiting([-1, 2, 3, -1, 4, 0], events)
-    together = als.scores(s, whole).values
+    together = dense(als.scores(s, whole), len(whole), s)
     for n in range(6):
-        assert same_arrays(als.scores(s, whole.slice(n, n + 1)).values[0], together[n])
+        assert same_arrays(dense(als.scores(s, whole.slice(n, n + 1)), 1, s)[0], together[n])
 
 
 def test_als_puts_what_was_bought_before_what_was_not(bundle: Bundle):
     s, als = bundle.snapshot, bundle.generators.als
     at = s.history.column("orders") > 0
     customers = np.repeat(np.arange(len(s.customers)), np.diff(s.history.indptr))[at]
-    scores = als.scores(s, Visitors.of_customers(np.arange(len(s.customers)))).values
+    scores = dense(als.scores(s, Visitors.of_customers(np.arange(len(s.customers)))), len(s.customers), s)
     assert scores[customers, s.history.items[at]].mean() > 3 * scores.mean()
 
 

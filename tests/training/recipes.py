@@ -21,7 +21,8 @@ _SMALL = {
     },
     "one_to_one": {
         "budgets": {"history": 15, "neighbours": 5, "als": 10, "item_knn": 10, "covisit_last": 5, "popular": 10},
-        "ranker": _RANKER,
+        "cut": 0.04,
+        "ranker": _RANKER | {"prior": True},
     },
     "one_to_one_visit": {
         "budgets": {"history": 10, "visit": 5, "als": 10, "item_knn_visit": 10, "covisit_visit": 5, "popular": 10},

@@ -126,7 +126,16 @@ def test_customers_usual_products_are_what_they_ordered(
 def test_the_page_needs_and_runs_nothing(text: str, page: Page) -> None:
     assert page.loads == []
     assert "default-src 'none'" in text
-    assert text.count("<svg") == 12  # of recommenders, and two of what customers do next
+    assert text.count("<svg") == 13  # of recommenders and their budgets, and two of what customers do next
+
+
+def test_budgets_that_could_be_cut_are_shown_by_depth(page: Page, result: Result) -> None:
+    told = {row[0]: row[1:] for row in page.tables["one_to_one_budgets"][1:]}
+    for r in result.cuts["one_to_one"].table.iter_rows(named=True):
+        numbers = told[f"{plots.words(r['generator'])}, from {r['depth'] + 1}"]
+        assert numbers[:4] == [f"{r[c]:,}" for c in ("proposed", "wanted", "alone", "wanted_alone")]
+        assert numbers[-1] == f"{result.bundle.recommenders['one_to_one'].budgets[r['generator']]} of {r['budget']}"
+    assert "predictive_budgets" not in page.tables
 
 
 def test_what_the_shop_calls_its_products_is_text(result: Result, event_log: EventLog) -> None:

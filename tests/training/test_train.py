@@ -21,14 +21,19 @@ def without(event_log: EventLog, gone: pl.Expr, path: Path) -> EventLog:
 
 
 def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: Result, tmp_path: Path):
-    """Without the hold-out of every second customer, those who stay are ranked as before, item by item.
+    """Without the hold-out of every second customer, those who stay are ranked as before, item by item, from
+    candidates within the same budgets.
 
     With one tree: after how many to stop is what the hold-out does decide.
     """
     start, _ = result.holdout
     one_tree = small()
     one_tree = one_tree.model_copy(
-        update={"one_to_one": one_tree.one_to_one.model_copy(update={"ranker": RankerConfig(rounds=1, min_leaf=10)})}
+        update={
+            "one_to_one": one_tree.one_to_one.model_copy(
+                update={"ranker": RankerConfig(rounds=1, min_leaf=10, prior=True)}
+            )
+        }
     )
     second = pl.col("customer_id").str.slice(-1).is_in(list("13579")).fill_null(False)
     less = without(event_log, (pl.col("timestamp") >= moment(start)) & second, tmp_path / "less")
@@ -37,6 +42,9 @@ def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: Re
     stayed = before.filter(~second)
     assert 10 < stayed.height < before.height
     assert after.equals(stayed)
+    cuts = [r.cuts["one_to_one"] for r in (whole, again)]
+    assert cuts[0].budgets == cuts[1].budgets != one_tree.one_to_one.budgets
+    assert cuts[0].table.equals(cuts[1].table)
     assert again.bundle.recommenders["one_to_one"].ranker.text() != (
         whole.bundle.recommenders["one_to_one"].ranker.text()
     )
@@ -55,6 +63,18 @@ def test_the_same_events_make_the_same_bundle_file_by_file(event_log: EventLog, 
     files = [read_manifest(r.bundle.save(tmp_path / name)).files for name, r in (("a", whole), ("b", part))]
     assert files[0] == files[1]
     assert len(files[0]) > 40
+
+
+def test_what_is_shipped_has_the_budgets_it_was_measured_with(result: Result, tmp_path: Path):
+    """Those of a recipe without `cut` stand as they are."""
+    shipped = read_manifest(result.bundle.save(tmp_path / "bundle")).budgets
+    recipe = result.recipe
+    assert shipped["one_to_one"] == result.cuts["one_to_one"].budgets != recipe.one_to_one.budgets
+    assert shipped["predictive"] == recipe.predictive.budgets
+    for generator, kept in shipped["one_to_one"].items():
+        assert 1 <= kept <= recipe.one_to_one.budgets[generator]
+        assert result.bundle.metrics[f"one_to_one_budget_{generator}"] == kept
+    assert "predictive_budget_popular" not in result.bundle.metrics
 
 
 def test_too_few_people_to_learn_from(event_log: EventLog, tmp_path: Path):

@@ -18,8 +18,9 @@ from features.log import EventLog
 from features.threads import THREADS
 from models.bundle import RecommenderName
 from models.candidates.generators import Generators, GeneratorsConfig
-from models.ranker import Ranker, RankerConfig, objective, parameters
+from models.ranker import Prior, Ranker, RankerConfig, objective, parameters
 from models.two_stage import TwoStageConfig, chunks, propose
+from training import budgets
 from training.examples import Boundary, Examples, boundary, examples
 from training.recipe import Recipe
 from training.train import FEWEST_QUERIES, boundaries
@@ -37,9 +38,9 @@ class Prepared:
     """All a ranker needs, for one choice of generators and budgets.
 
     `points`: latest first; the first begins the hold-out. `learn`: the examples before it, `rows` of them; `stop`:
-    those of the hold-out, to decide after how many trees to stop; `gains`: LightGBM's setting that says what their
-    labels are worth, where the recipe lets prices count. `matrices`: all candidates of the hold-out's
-    queries in chunks, float32[n × features]; `judge` measures scores of them.
+    those of the hold-out, to decide after how many trees to stop; `prior`: where the trees begin; `gains`: LightGBM's
+    setting that says what their labels are worth, where the recipe lets prices count. `matrices`: all candidates of
+    the hold-out's queries in chunks, float32[n × features]; `judge` measures scores of them.
     """
 
     points: list[Boundary]
@@ -51,11 +52,12 @@ class Prepared:
     gains: dict[str, Any]
     matrices: list[np.ndarray]
     judge: Judge
+    prior: Prior | None = None
 
     def measure(self, config: RankerConfig, report: Report) -> tuple[np.ndarray, int]:
         """The metric of each query and how many trees there are, fitted and measured as in a training run."""
         every = max(1, config.rounds // REPORTS)
-        so_far = [np.zeros(len(matrix)) for matrix in self.matrices]
+        so_far = [self.prior(matrix) if self.prior else np.zeros(len(matrix)) for matrix in self.matrices]
 
         def grown(env: lightgbm.callback.CallbackEnv) -> None:
             trees, booster = env.iteration + 1, cast(lightgbm.Booster, env.model)
@@ -76,7 +78,8 @@ class Prepared:
                 config.rounds,
                 valid_sets=[] if self.stop is None else [self.stop],
                 callbacks=callbacks,
-            )
+            ),
+            prior=self.prior,
         )
         return self.judge(np.concatenate([fitted.predict(matrix) for matrix in self.matrices])), fitted.trees
 
@@ -121,7 +124,8 @@ class Workshop:
             for at in self._points(recipe):
                 step(f"refit as of {iso(at)[:10]}")
                 points.append(boundary(events, catalog, at, recipe, links))
-        made = [examples(p, p.asked[self._name].some(recipe.queries_per_boundary), config, recipe) for p in points]
+        within = budgets.cut(points[1:], self._name, recipe).onto(config)
+        made = [examples(p, p.asked[self._name].some(recipe.queries_per_boundary), within, recipe) for p in points]
         seen, unseen = Examples.concat(made[1:]), made[0]
         asked = points[0].asked[self._name].some(MOST_QUERIES)
         if len(seen.groups) < FEWEST_QUERIES or not len(asked):
@@ -130,29 +134,40 @@ class Workshop:
                 f"({FEWEST_QUERIES} are needed) and {len(asked)} in the hold-out; bring more history or a recipe "
                 "with a shorter horizon, or tune the other recommender with --metric"
             )
-        learn, stop, gains = _datasets(seen, unseen, config.ranker)
+        prior = Prior.fit(seen) if config.ranker.prior else None
+        learn, stop, gains = _datasets(seen, unseen, config.ranker, prior)
         found, matrices = [], []
         snapshot = points[0].snapshot
         for start, batch in chunks(snapshot, asked.visitors):
-            part = propose(points[0].generators, snapshot, batch, config.budgets)
+            part = propose(points[0].generators, snapshot, batch, within.budgets)
             found.append((start, part))
             if len(part.query):
                 matrices.append(assemble(snapshot, batch, part.query, part.item, part.ranks, part.scores))
         judge = Judge.of(self._metric, snapshot, asked, found)
-        return Prepared(points, recipe.generators, config, learn, stop, len(seen.labels), gains, matrices, judge)
+        return Prepared(points, recipe.generators, config, learn, stop, len(seen.labels), gains, matrices, judge, prior)
 
 
 def _datasets(
-    seen: Examples, unseen: Examples, config: RankerConfig
+    seen: Examples, unseen: Examples, config: RankerConfig, prior: Prior | None
 ) -> tuple[lightgbm.Dataset, lightgbm.Dataset | None, dict[str, Any]]:
     """Binned: a quarter of the matrices' size, and the same for all trials."""
     settings, labels = objective(config, seen)
     gains = {name: setting for name, setting in settings.items() if name == "label_gain"}
-    learn = lightgbm.Dataset(seen.matrix, labels(seen), group=seen.groups, feature_name=NAMES, params=settings)
+    begun, begun_unseen = (prior(part.matrix) if prior else None for part in (seen, unseen))
+    learn = lightgbm.Dataset(
+        seen.matrix,
+        labels(seen),
+        group=seen.groups,
+        init_score=begun,
+        feature_name=NAMES,
+        params=settings,
+    )
     learn.construct()
     if not len(unseen.groups):
         return learn, None, gains
-    stop = learn.create_valid(unseen.matrix, labels(unseen), group=unseen.groups, params=settings)
+    stop = learn.create_valid(
+        unseen.matrix, labels(unseen), group=unseen.groups, init_score=begun_unseen, params=settings
+    )
     return learn, stop.construct(), gains
 
 

@@ -10,9 +10,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import shop  # first: BLAS reads its threads when numpy is imported
+
+import numpy as np  # isort: skip
 import polars as pl
-import shop
 
 from features.history import COLUMN as HISTORY
 from features.history import Histories

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import shop  # first: BLAS reads its threads when numpy is imported
+
+import numpy as np  # isort: skip
 import polars as pl
-import shop
 import with_pandas
 
 from features import behaviour, items, orders, rfm, sessions, tables

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import narwhals as nw
-import numpy as np
+import shop  # first: BLAS reads its threads when numpy is imported
+
+import numpy as np  # isort: skip
 import polars as pl
-import shop
 from matplotlib.figure import Figure
 
 from features.clock import DAY, micros

@@ -9,8 +9,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import shop
+import shop  # first: BLAS reads its threads when numpy is imported
+
+import numpy as np  # isort: skip
 
 from features.clock import DAY, micros
 from features.ingest import ingest

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import shop  # first: BLAS reads its threads when numpy is imported
+
+import numpy as np  # isort: skip
 import polars as pl
-import shop
 
 from features.sources import SimulatorConfig, read
 

@@ -1,5 +1,6 @@
 """What is on the shelf: which of the bundle's items may be shown, and at what price."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Protocol
@@ -24,7 +25,7 @@ class Change(Protocol):
 
 
 class Shelf:
-    """The items of a snapshot as they are now. One thread at a time may ask for masks."""
+    """The items of a snapshot as they are now, for any thread."""
 
     def __init__(self, snapshot: Snapshot, changes: Mapping[str, Change] | None = None) -> None:
         about, prices = snapshot.about, snapshot.item("price").astype(np.float64)
@@ -33,6 +34,7 @@ class Shelf:
         known = pa.array(snapshot.categories, mask=np.asarray(snapshot.categories) < 0)
         texts["category"] = snapshot.category_names.take(known)
         self._snapshot = snapshot
+        self._changing = threading.Lock()
         self._listed = np.array(about["available"].combine_chunks().fill_null(True).to_numpy(zero_copy_only=False))
         self._columns = Columns(texts, about["attributes"].combine_chunks(), np.where(np.isnan(prices), listed, prices))
         self._prices = self._columns.price
@@ -49,10 +51,11 @@ class Shelf:
                     available[position] = change.available
                 if change.price is not None:
                     price[position] = change.price
-        self._available = available
-        self._all_available = bool(available.all())
-        self._columns = self._columns.with_prices(price)
-        self._masks: OrderedDict[tuple[str | None, str | None], np.ndarray] = OrderedDict()
+        with self._changing:
+            self._available = available
+            self._all_available = bool(available.all())
+            self._columns = self._columns.with_prices(price)
+            self._masks: OrderedDict[tuple[str | None, str | None], np.ndarray] = OrderedDict()
 
     @property
     def available(self) -> np.ndarray:
@@ -61,21 +64,24 @@ class Shelf:
 
     def allowed(self, wanted: Filter | None = None, category: str | None = None) -> np.ndarray | None:
         """bool[items]: what is available, passes the filter and is of the category or below; None: everything."""
-        if wanted is None and category is None:
-            return None if self._all_available else self._available
-        key = _key(wanted), category
-        if key in self._masks:
+        with self._changing:
+            if wanted is None and category is None:
+                return None if self._all_available else self._available
+            key = _key(wanted), category
+            if key not in self._masks:
+                self._masks[key] = self._passing(wanted, category)
+                if len(self._masks) > _MASKS:
+                    self._masks.popitem(last=False)
             self._masks.move_to_end(key)
             return self._masks[key]
+
+    def _passing(self, wanted: Filter | None, category: str | None) -> np.ndarray:
         passed = self._available.copy()
         if wanted is not None:
             passed &= mask(self._columns, wanted)
         if category is not None:
             under = Condition(field="category", op="under", value=category)
             passed &= mask(self._columns, Filter(all=[under]))
-        self._masks[key] = passed
-        if len(self._masks) > _MASKS:
-            self._masks.popitem(last=False)
         return passed
 
     def price(self, positions: np.ndarray) -> np.ndarray:

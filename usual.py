@@ -315,8 +315,8 @@ def promote(
 
     settings = config.load()
     verdict = decide(settings, force, EventLog.open(log) if log else None)
-    if verdict.promoted:
-        registry.publish_champion(settings)
+    if verdict.promoted and (hint := registry.publish_champion(settings)):
+        say(hint)
     answer(vars(verdict), as_json, verdict.text())
     if not verdict.promoted:
         raise typer.Exit(1)
@@ -330,7 +330,8 @@ def rollback(as_json: Json = False) -> None:
 
     settings = config.load()
     verdict = undo(settings)
-    registry.publish_champion(settings)
+    if hint := registry.publish_champion(settings):
+        say(hint)
     answer(vars(verdict), as_json, verdict.text())
 
 

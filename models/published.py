@@ -6,6 +6,7 @@
 The file is replaced as a whole, after the bundle is complete: a reader sees the old champion or the new one.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -46,12 +47,23 @@ def place() -> Path:
     return Path(os.environ.get(VARIABLE) or home() / "champion").expanduser().absolute()
 
 
-def publish(bundle: Path, version: str | None, where: Path) -> Published:
-    """Make the bundle in directory `bundle` what servers that follow `where` serve. Raises `InputError`."""
+def publish(bundle: Path, version: str | None, where: Path, instead_of: Published | None = None) -> Published:
+    """Make the bundle in directory `bundle` what servers that follow `where` serve.
+
+    Raises `InputError`, also where something else than `instead_of`, if given, is published by now.
+    """
     read_manifest(bundle)
+    where.mkdir(parents=True, exist_ok=True)
+    with (where / ".publishing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if instead_of is not None and current(where) != instead_of:
+            raise InputError(f"another champion was published in {where} meanwhile; refresh that one")
+        return _publish(bundle, version, where)
+
+
+def _publish(bundle: Path, version: str | None, where: Path) -> Published:
     digest = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()[:12]
     name = f"{version or 'local'}-{digest}"
-    where.mkdir(parents=True, exist_ok=True)
     if not (where / name).exists():
         arriving = where / f".arriving-{uuid4().hex}"
         try:
@@ -84,7 +96,11 @@ def current(where: Path) -> Published | None:
 
 
 def _forget_old(where: Path, name: str) -> None:
-    bundles = [p for p in where.iterdir() if (p / "manifest.json").is_file() and p.name != name]
+    for left in where.glob(".*-*"):  # of a process that was killed; we hold the lock
+        if left.name.startswith((".arriving-", f".{POINTER}-")):
+            shutil.rmtree(left, ignore_errors=True)
+            left.unlink(missing_ok=True)
+    bundles = [p for p in where.glob("[!.]*") if (p / "manifest.json").is_file() and p.name != name]
     bundles.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     for old in bundles[_KEPT - 1 :]:  # servers that still map it keep it until they let go
         shutil.rmtree(old, ignore_errors=True)

@@ -16,6 +16,7 @@ from models.ranking import Fallback, Ranking, Request, Rules, Seen, Strategy
 from models.reasons import reasons
 from models.two_stage import Candidates, Chunk, fused, proposers
 
+_TOLD = 60  # candidates beyond the limit that reasons are told of: among these an answer chooses
 _BUDGET = 100  # of a generator that a request names and its recommender does without
 
 
@@ -56,12 +57,15 @@ class BundleRecommender:
         """Which recommender answers which requests, and what it is to know of their visitors."""
         visitors = visitors_of(self.snapshot, requests)
         personal, active = visitors.customers >= 0, visitors.active
+        about_visit = np.zeros(len(requests), bool)
         if "one_to_one_visit" not in self.bundle.recommenders:
-            active = active & ~personal  # a ranker that has not seen visits in training is not told of any
+            # A ranker that has not seen visits in training is not told of any; what is about the visit goes to who has.
+            about_visit = personal & active & np.array([_about_visit(r.rules) for r in requests], bool)
+            active = active & ~personal
         routes: tuple[tuple[RecommenderName, np.ndarray], ...] = (
-            ("one_to_one", np.flatnonzero(personal & ~active)),
+            ("one_to_one", np.flatnonzero(personal & ~active & ~about_visit)),
             ("one_to_one_visit", np.flatnonzero(personal & active)),
-            ("predictive", np.flatnonzero(~personal)),
+            ("predictive", np.flatnonzero(~personal | about_visit)),
         )
         for name, rows in routes:
             if len(rows):
@@ -146,7 +150,8 @@ class BundleRecommender:
             items, scores = found.item[rows], score[rows].tolist()
             generators = [proposers(p) or ("popular",) for p in found.proposed[rows].tolist()]
             if rules.reasons:
-                why = reasons(self.bundle.generators, s, batch, found.only(rows), rules.reasons)
+                told = found.only(rows[: request.limit + _TOLD])
+                why = reasons(self.bundle.generators, s, batch, told, rules.reasons)
         ordered = len(items)
         for name in rules.fill:
             wanted = request.limit - len(items)
@@ -168,7 +173,7 @@ class BundleRecommender:
             fallback=fallback,
             segment=s.segment(int(visitors.customers[row])),
             ordered=ordered,
-            reasons=None if why is None else why + [[] for _ in range(len(items) - ordered)],
+            reasons=None if why is None else why + [[] for _ in range(len(items) - len(why))],
             positions=items,
         )
 
@@ -197,12 +202,17 @@ class BundleRecommender:
         return best[said[best] > 0]
 
 
+def _about_visit(rules: Rules) -> bool:
+    """Whether only generators that look at the visit are asked."""
+    return rules.generators is not None and all(name == "visit" or name.endswith("_visit") for name in rules.generators)
+
+
 def _by(rules: Rules, proposed: np.ndarray) -> np.ndarray:
-    """bool: whether one of the generators that are asked proposed each; what is ranked too was proposed by none."""
+    """bool: whether one of the generators that are asked proposed each."""
     if rules.generators is None or rules.only is not None:
         return np.ones(len(proposed), bool)
     bits = sum(1 << GENERATORS.index(g) for g in rules.generators)
-    return (proposed & bits > 0) | (proposed == 0)
+    return proposed & bits > 0
 
 
 def _alike(rules: Sequence[Rules]) -> list[list[int]]:

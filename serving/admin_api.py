@@ -1,6 +1,7 @@
 """What an operator may ask of a running server: take the published model now, make a newer snapshot."""
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from pydantic_core import to_json
 
 from serving import openapi
 from serving.following import Following
-from serving.problems import Problem, log_failure, problem, respond
+from serving.problems import Problem, problem, respond
 from serving.recommendations import Answers
+
+logger = logging.getLogger("usual.serving")
 
 
 class Admin:
@@ -27,7 +30,7 @@ class Admin:
             return respond(_not_following(), request.state.request_id)
         looked = await asyncio.to_thread(self._following.look, True)
         if looked.problem is not None:
-            detail = f"The published model cannot be served, the old one goes on: {looked.problem}"
+            detail = f"The published model cannot be served, the old one goes on: {self._following.problem}"
             return respond(problem("unavailable", detail), request.state.request_id)
         return _json({"swapped": looked.swapped, "model": self._answers.served.model})
 
@@ -66,8 +69,9 @@ class Admin:
             raise
         self._refresh_problem = None
         if process.returncode:
-            self._refresh_problem = said.decode(errors="replace").strip().rpartition("\n")[2][:1000]
-            log_failure("refreshing failed", "of an operator", RuntimeError(self._refresh_problem))
+            last = said.decode(errors="replace").strip().rpartition("\n")[2][:1000]
+            logger.error("refreshing failed: %s", last)
+            self._refresh_problem = "it failed; the server's log says why"
 
 
 def add_admin_routes(app: FastAPI, admin: Admin) -> None:

@@ -15,8 +15,12 @@ def arranged(
     diversity: float = 0,
     explore: float = 0,
     bought: np.ndarray | None = None,
+    turn: int = 0,
 ) -> np.ndarray:
-    """int64[items of the ranking]: its places in the order to show. What fills up stays behind what was ranked."""
+    """int64[items of the ranking]: its places in the order to show. What fills up stays behind what was ranked.
+
+    `turn` says where the places of new arrivals begin: any number that differs among visitors.
+    """
     order = np.arange(len(ranking.item_ids))
     if diversity:
         order[: ranking.ordered] = diverse(snapshot, ranking.positions[: ranking.ordered], limit, diversity)
@@ -25,7 +29,8 @@ def arranged(
         order = np.concatenate([order[~alike], order[alike]])
     if explore:
         new = np.array([ARRIVALS in ranking.generators[n] for n in order], bool)
-        order = explored(order, new, limit, explore)
+        every = max(1, round(1 / explore))
+        order = explored(order, new, limit, every, turn % every)
     return order
 
 
@@ -52,14 +57,15 @@ def diverse(snapshot: Snapshot, positions: np.ndarray, limit: int, diversity: fl
     return np.concatenate([np.array(first, np.int64), np.flatnonzero(open_)])
 
 
-def explored(order: np.ndarray, new: np.ndarray, limit: int, share: float) -> np.ndarray:
-    """`order` with new arrivals (bool, one per entry) at every 1/share-th place, where those above have none."""
-    every = max(1, round(1 / share))
+def explored(order: np.ndarray, new: np.ndarray, limit: int, every: int, since: int = 0) -> np.ndarray:
+    """`order` with new arrivals (bool, one per entry) at each `every`-th place, where those above have none.
+
+    `since`: how many places without one came before; where that differs, short lists have their share, too.
+    """
     rest, fresh = list(order[~new]), list(order[new])
     # What ranks high enough of itself keeps its place and counts.
     out: list[int] = []
     ranked = {int(n): place for place, n in enumerate(order)}
-    since = 0
     while rest or fresh:
         due = fresh and (not rest or ranked[int(fresh[0])] < ranked[int(rest[0])])
         owed = fresh and since >= every - 1 and len(out) < limit

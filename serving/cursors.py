@@ -17,6 +17,7 @@ from models.ranking import Strategy
 LASTS_S = 30 * 60
 MOST = 120  # items a cursor holds
 _VERSION = 1
+_FARTHEST = 10_000  # products of earlier pages
 _HEAD = struct.Struct("<BIH4sB")
 _STRATEGIES: tuple[Strategy, ...] = ("one_to_one", "predictive", "generators", "popular")
 _BYTES = 6  # of an id's hash: two of a million items share them with a chance of 1 in 500
@@ -52,7 +53,8 @@ def read(text: str, items: Ids, placement: str, now: float) -> Cursor:
     except (binascii.Error, ValueError, struct.error):
         raise BadCursor("This is no cursor of an earlier answer") from None
     tail = raw[_HEAD.size :]
-    if version != _VERSION or len(tail) % _BYTES or len(tail) > MOST * _BYTES or strategy >= len(_STRATEGIES):
+    wrong = len(tail) % _BYTES or len(tail) > MOST * _BYTES or strategy >= len(_STRATEGIES) or shown > _FARTHEST
+    if version != _VERSION or wrong:
         raise BadCursor("This is no cursor of an earlier answer")
     if name != _name(placement):
         raise BadCursor("This cursor is of another placement")

@@ -6,7 +6,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 
 _ASSETS = {"/docs/ui.js": ("swagger-ui-bundle.js", "text/javascript"), "/docs/ui.css": ("swagger-ui.css", "text/css")}
-PATHS = ("/docs", *_ASSETS)
 
 
 def add_docs_routes(app: FastAPI) -> None:

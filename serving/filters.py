@@ -1,6 +1,5 @@
 """`filter` of a request: conditions on what the catalog says of an item."""
 
-import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Op = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not_in", "under", "contains"]
-MOST_CONDITIONS, MOST_VALUES = 20, 100
+MOST_CONDITIONS, MOST_VALUES, MOST_ATTRIBUTES = 20, 100, 4  # each attribute is read out of every item's JSON
+_LARGEST = 1e15
+_ATTRIBUTES_KEPT = 32
 _ORDER = ("<", "<=", ">", ">=")
 _NUMERIC = ("price",)
 
@@ -42,8 +43,8 @@ class Condition(_Message):
         values = self.value if isinstance(self.value, list) else [self.value]
         if len(values) > MOST_VALUES:
             raise PydanticCustomError("bad_value", f"A list may have {MOST_VALUES} values")
-        if any(isinstance(v, float) and not math.isfinite(v) for v in values):
-            raise PydanticCustomError("bad_value", "A number must be finite")
+        if any(isinstance(v, int | float) and not abs(v) <= _LARGEST for v in values):  # also where it is NaN
+            raise PydanticCustomError("bad_value", "A number may have 15 digits before the point")
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         texts = all(isinstance(v, str) for v in values)
         if self.field in _NUMERIC and (not numbers or self.op in ("under", "contains")):
@@ -64,11 +65,18 @@ class Filter(_Message):
     any: list[Condition] = Field(default=[], max_length=MOST_CONDITIONS)
     none: list[Condition] = Field(default=[], max_length=MOST_CONDITIONS)
 
+    @model_validator(mode="after")
+    def _not_too_much(self) -> "Filter":
+        conditions = [*self.all, *self.any, *self.none]
+        if len(conditions) > MOST_CONDITIONS:
+            raise PydanticCustomError("too_many_conditions", f"A filter may have {MOST_CONDITIONS} conditions")
+        if len({c.field for c in conditions if c.field.startswith("attributes.")}) > MOST_ATTRIBUTES:
+            raise PydanticCustomError("too_many_attributes", f"A filter may name {MOST_ATTRIBUTES} attributes")
+        return self
+
 
 class Columns:
     """The catalog's columns, one value per item; of `attributes` those that were asked for are kept."""
-
-    MOST_ATTRIBUTES = 32
 
     def __init__(self, columns: dict[str, pa.Array], attributes: pa.Array, price: np.ndarray) -> None:
         self._columns, self._attributes, self.price = columns, attributes, price
@@ -85,9 +93,11 @@ class Columns:
         if field in self._columns:
             return self._columns[field]
         if field not in self._known:
-            if len(self._known) >= self.MOST_ATTRIBUTES:
-                self._known.pop(next(iter(self._known)))
-            self._known[field] = _attribute(self._attributes, field.removeprefix("attributes."))
+            if len(self._known) >= _ATTRIBUTES_KEPT:
+                self._known.pop(next(iter(self._known), ""), None)
+            found = _attribute(self._attributes, field.removeprefix("attributes."))
+            self._known[field] = found
+            return found
         return self._known[field]
 
 

@@ -6,6 +6,7 @@ fails leaves the old one in place.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from serving.recommendations import Answers
 from serving.served import Served
 
 log = logging.getLogger("usual.serving")
+
+_AGAIN_S = 30.0  # what failed may have been the disk or the memory
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Following:
 
     @property
     def problem(self) -> str | None:
-        """Why what is published is not served, if it is not."""
-        return self._last.problem
+        """Why what is published is not served, if it is not; without paths, as pages may read it."""
+        return self._last.problem and self._last.problem.replace(f"{self._where}/", "")
 
     def start(self, serving: Published | None) -> None:
         """Follow from now on; `serving` is what is served already."""
@@ -86,5 +89,8 @@ class Following:
         return Looked(True)
 
     def _follow(self) -> None:
+        tried = time.monotonic()
         while not self._closed.wait(self._every_s):
-            self.look()
+            again = time.monotonic() - tried > _AGAIN_S
+            tried = time.monotonic() if again else tried
+            self.look(again)

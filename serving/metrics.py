@@ -138,5 +138,7 @@ def prepare(placements: Sequence[str]) -> None:
         _fallbacks.labels(why)
     for name in STAGES:
         _stage(name)
+    for outcome in ("loaded", "failed"):
+        _swaps.labels(outcome)
     for placement in placements:
         _answer(placement, "popular")

@@ -14,18 +14,19 @@ from serving.served import Served
 
 _HOUR_S, _DAY_H = 3600, 24
 _BEST_TOO = 200  # best sellers that are ranked where a filter leaves few candidates
-_SPARE = 20  # candidates beyond the limit, to choose among, where reasons are told of each
 _REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A checked request. `beyond`: so many products of the others it may have to give way to; `only`: what a rerank
-    is about.
+    """A checked request, and where in the body it stands.
+
+    `beyond`: so many products of the others it may have to give way to; `only`: what a rerank is about.
     """
 
     request: RecommendationRequest
     placement: Placement
+    pointer: str = ""
     beyond: int = 0
     only: tuple[str, ...] | None = None
 
@@ -36,9 +37,9 @@ class Asked:
     @property
     def visitor(self) -> Visitor | None:
         """Whose stored events matter."""
-        return (
-            None if self.placement.about == "nothing" and not self.placement.cool_down_hours else self.request.visitor
-        )
+        placement, days = self.placement, self.request.exclude.purchased_within_days
+        bought = placement.cool_down_hours or placement.bought_days or days or "bought" in placement.leave_out
+        return self.request.visitor if bought or placement.about != "nothing" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,9 @@ def plan(asked: Asked, visit: tuple[Seen, ...], served: Served, now: int) -> Pla
         generators=placement.generators,
         ranked=placement.ranked,
         allowed=_allowed(asked, served, visit, now),
-        best_too=_BEST_TOO if narrowed else 0,
+        best_too=_BEST_TOO if narrowed and placement.generators is None else 0,
         fill=() if request.strict else tuple(dict.fromkeys((*placement.fill, "popular"))),
-        more=_SPARE if "reasons" in request.include else cursors.MOST,
+        more=cursors.MOST,
         reasons=_told(request),
     )
     return Plan(

@@ -1,7 +1,8 @@
 """From checked requests to answers: one path for the HTTP API and the bulk API."""
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -44,7 +45,7 @@ class Answers:
     ) -> None:
         self.served = served
         self.placements = placements
-        self._overlay = overlay
+        self._overlay, self._overlaying = overlay, threading.Lock()
         self._overlaid: tuple[Served | None, int] = None, 0
         self._ready = False
         self._batcher: Batcher[Asked, Shown] = Batcher(
@@ -104,7 +105,7 @@ class Answers:
         if isinstance(asked, Problem):
             return asked, ""
         given = list(dict.fromkeys(item_ids))
-        (result,), timing = await self._answered([Asked(asked.request, asked.placement, only=tuple(given))], request_id)
+        (result,), timing = await self._answered([replace(asked, only=tuple(given))], request_id)
         if isinstance(result, Problem):
             return result, timing
         items: list[Result] = result["items"]
@@ -148,7 +149,7 @@ class Answers:
                 queue_ms, run_ms = max(queue_ms, outcome.queue_ms), max(run_ms, outcome.run_ms)
                 given: Shown | Problem = outcome.value
             else:
-                given = self._without_ranking(one, outcome, request_id)
+                given = await asyncio.to_thread(self._without_ranking, one, outcome, request_id)
             results.append(given if isinstance(given, Problem) else _counted(result(one, given, used, dry_run)))
             if not distinct:
                 used.clear()
@@ -167,22 +168,24 @@ class Answers:
             return problem("unknown_placement", "There is no such placement; see GET /v1/placements", [wrong])
         if missing := _missing(request, placement, pointer):
             return problem("invalid_request", "The request is wrong; `errors` says where", [missing])
-        return Asked(request, placement)
+        return Asked(request, placement, pointer)
 
     def _submit(self, asked: Asked) -> "asyncio.Future[Answer[Shown]]":
-        answered: asyncio.Future[Answer[Shown]] = asyncio.get_running_loop().create_future()
+        if asked.request.cursor is not None:
+            return asyncio.ensure_future(asyncio.to_thread(lambda: Answer(page(asked, self._current()), 0, 0)))
         try:
-            if asked.request.cursor is None:
-                return self._batcher.submit(asked)
-            answered.set_result(Answer(page(asked, self._current()), 0, 0))
-        except (Overloaded, Closed, cursors.BadCursor) as refusal:
-            answered.set_exception(refusal)
-        return answered
+            return self._batcher.submit(asked)
+        except (Overloaded, Closed) as refusal:
+            refused: asyncio.Future[Answer[Shown]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(refusal)
+            return refused
 
     def _current(self) -> Served:
         """The model, with the shop's latest word on its items."""
         served = self.served
-        if self._overlay is not None:
+        if self._overlay is None or self._overlaid == (served, self._overlay.now.version):
+            return served
+        with self._overlaying:
             state = self._overlay.now
             if self._overlaid != (served, state.version):
                 served.change(state.items)
@@ -207,21 +210,29 @@ class Answers:
                 degraded = True
         with metrics.timed("plan"):
             at = now()
-            plans = [plan(a, visit, served, at) for a, visit in zip(asked, visits, strict=True)]
+            plans = [_planned(a, visit, served, at) for a, visit in zip(asked, visits, strict=True)]
+        made = self._ranked(served, [p for p in plans if isinstance(p, Plan)])
+        with metrics.timed("rules"):
+            return [
+                p
+                if isinstance(p, Exception)
+                else _finished(a, p, next(made), served, degraded and a.visitor is not None)
+                for a, p in zip(asked, plans, strict=True)
+            ]
+
+    def _ranked(self, served: Served, plans: list[Plan]) -> Iterator[Ranking | Exception]:
+        if not plans:
+            return iter(())
         try:
             rankings = served.recommender.recommend([p.request for p in plans])
         except Exception as error:
-            if len(asked) > 1:
+            if len(plans) > 1:
                 raise  # each is tried alone, and only the one at fault goes without its ranker
             log_failure("ranking failed", "of a batch", error)
             rankings = [self._next_best(served, plans[0])]
-        if len(rankings) != len(asked):  # the batcher then fails them all: none can be matched
-            return [RuntimeError("the recommender gave another number of answers")] * len(rankings)
-        with metrics.timed("rules"):
-            return [
-                r if isinstance(r, Exception) else shown(a, p, r, served, degraded and a.visitor is not None)
-                for a, p, r in zip(asked, plans, rankings, strict=True)
-            ]
+        if len(rankings) != len(plans):  # none can be matched
+            return iter([RuntimeError("the recommender gave another number of answers")] * len(plans))
+        return iter(rankings)
 
     def _next_best(self, served: Served, failed: Plan) -> Ranking:
         """For somebody whose ranker failed: as for somebody of whom only the visit is known; else what sells."""
@@ -237,7 +248,9 @@ class Answers:
         if refusal := _REFUSALS.get(type(error)):
             return problem(*refusal)
         if isinstance(error, cursors.BadCursor):
-            return problem("invalid_request", str(error), [FieldError(pointer="/cursor", detail=str(error))])
+            return problem(
+                "invalid_request", str(error), [FieldError(pointer=f"{asked.pointer}/cursor", detail=str(error))]
+            )
         why: Fallback = "deadline" if isinstance(error, DeadlineExceeded) else "ranker_error"
         if why == "ranker_error":
             log_failure("ranking failed", request_id, error)
@@ -246,11 +259,23 @@ class Answers:
             try:
                 planned = plan(asked, (), served, now())
                 ranking = served.recommender.without_ranker(planned.request, why)
-                if ranking.item_ids or asked.only is not None:
-                    return shown(asked, planned, ranking, served, degraded=True)
+                return shown(asked, planned, ranking, served, degraded=True)
             except Exception as worse:
                 log_failure("the fallback failed", request_id, worse)
         return problem("internal_error", "The ranking failed")
+
+
+def _planned(asked: Asked, visit: tuple[Seen, ...], served: Served, at: int) -> Plan | Exception:
+    try:
+        return plan(asked, visit, served, at)
+    except Exception as error:  # its own fault: the others of the batch go on
+        return error
+
+
+def _finished(
+    asked: Asked, planned: Plan, ranking: Ranking | Exception, served: Served, degraded: bool
+) -> Shown | Exception:
+    return ranking if isinstance(ranking, Exception) else shown(asked, planned, ranking, served, degraded)
 
 
 def _missing(request: RecommendationRequest, placement: Placement, pointer: str) -> FieldError | None:

@@ -39,7 +39,8 @@ def refresh(log: Path, where: Path, as_of: int | None = None, bundle: Published 
             )
         made = loaded.refreshed(Snapshot.of(tables.at(EventLog.open(log), at)))
         with tempfile.TemporaryDirectory(prefix=".refresh-", dir=where) as scratch:
-            return published.publish(made.save(Path(scratch) / "bundle"), base.version, where)
+            saved = made.save(Path(scratch) / "bundle")
+            return published.publish(saved, base.version, where, instead_of=None if bundle else base)
 
 
 @contextmanager

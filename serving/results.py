@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 import numpy as np
 
@@ -39,8 +40,14 @@ def shown(asked: Asked, planned: Plan, ranking: Ranking, served: Served, degrade
         return Shown(ranking, np.arange(len(ranking.item_ids)), served, [], degraded)
     diversity = placement.diversity if request.diversity is None else request.diversity
     limit = asked.limit + asked.beyond
-    order = arranged(ranking, served.snapshot, limit, diversity, placement.explore, planned.cooling)
+    order = arranged(ranking, served.snapshot, limit, diversity, placement.explore, planned.cooling, _turn(asked))
     return Shown(ranking, order, served, planned.thanks, degraded or ranking.fallback == "ranker_error")
+
+
+def _turn(asked: Asked) -> int:
+    """The same for a visitor all day long, so that a page shown again stays as it is."""
+    who = (asked.request.customer_id, asked.request.client_id, asked.request.session_id)
+    return crc32(f"{who} {asked.request.placement} {int(time()) // 86_400}".encode("utf-8", "surrogatepass"))
 
 
 def page(asked: Asked, served: Served) -> Shown:

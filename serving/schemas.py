@@ -71,12 +71,11 @@ class Context(_Message):
     category: Short | None = None
     """The category whose page is shown, as a path in the catalog."""
     query: Short | None = None
-    """What was searched for."""
     source: Short | None = None
-    """Where the visit came from: the traffic segment."""
     device: Short | None = None
     country: Short | None = None
     currency: Short | None = None
+    """Taken, and without effect on the ranking so far, as are the four above: what they say comes with the events."""
 
 
 class Exclude(_Message):

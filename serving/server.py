@@ -20,6 +20,7 @@ import psutil  # type: ignore[import-untyped]
 from features.errors import InputError
 from features.home import bentoml_home
 from models import published
+from models.bundle import read_manifest
 from serving.edge import options
 from serving.keys import on_loopback, open_environment
 from serving.packaging import BENTO, ROOT, environment
@@ -123,7 +124,9 @@ def command_line(
     env.pop("USUAL_BUNDLE", None)
     if target is None:
         env.setdefault(published.VARIABLE, str(published.place()))
-        if not _packaged() and published.current(Path(env[published.VARIABLE])) is not None:
+        found = published.current(Path(env[published.VARIABLE]))
+        if found is not None and not _packaged():
+            read_manifest(found.path)
             return [*command, "--working-dir", str(ROOT), "serving.service:Usual"], env
     else:
         env.pop(published.VARIABLE, None)

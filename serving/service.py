@@ -100,7 +100,7 @@ class Usual:
             try:
                 self._app = create_app(load(found.path), settings, found.version, store, load, found)
                 return
-            except InputError as error:  # a worker that does not start would be started again for ever
+            except Exception as error:  # a worker that does not start would be started again for ever
                 log.error("the published model is not served: %s", error)
         path, version = _bundle(settings.bundle)
         self._app = create_app(load(path), settings, version, store, load)

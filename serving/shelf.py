@@ -35,6 +35,7 @@ class Shelf:
         texts["category"] = snapshot.category_names.take(known)
         self._snapshot = snapshot
         self._changing = threading.Lock()
+        self._at: dict[str, int] = {}  # where the items that changes were about are
         self._listed = np.array(about["available"].combine_chunks().fill_null(True).to_numpy(zero_copy_only=False))
         self._columns = Columns(texts, about["attributes"].combine_chunks(), np.where(np.isnan(prices), listed, prices))
         self._prices = self._columns.price
@@ -44,8 +45,10 @@ class Shelf:
     def change(self, changes: Mapping[str, Change]) -> None:
         """All that is known to differ from the catalog, in place of what was known before."""
         available, price = self._listed.copy(), self._prices.copy()
-        at = self._snapshot.items.find(list(changes))
-        for position, change in zip(at.tolist(), changes.values(), strict=True):
+        new = [item_id for item_id in changes if item_id not in self._at]
+        self._at.update(zip(new, self._snapshot.items.find(new).tolist(), strict=True))
+        for item_id, change in changes.items():
+            position = self._at[item_id]
             if position >= 0:
                 if change.available is not None:
                     available[position] = change.available
@@ -64,30 +67,35 @@ class Shelf:
 
     def allowed(self, wanted: Filter | None = None, category: str | None = None) -> np.ndarray | None:
         """bool[items]: what is available, passes the filter and is of the category or below; None: everything."""
+        if wanted is None and category is None:
+            return None if self._all_available else self._available
+        key, available, columns = (_key(wanted), category), self._available, self._columns
         with self._changing:
-            if wanted is None and category is None:
-                return None if self._all_available else self._available
-            key = _key(wanted), category
-            if key not in self._masks:
-                self._masks[key] = self._passing(wanted, category)
+            if key in self._masks:
+                self._masks.move_to_end(key)
+                return self._masks[key]
+        passed = _passing(available, columns, wanted, category)  # may take long: nobody waits for it
+        with self._changing:
+            if available is self._available:
+                self._masks[key] = passed
                 if len(self._masks) > _MASKS:
                     self._masks.popitem(last=False)
-            self._masks.move_to_end(key)
-            return self._masks[key]
-
-    def _passing(self, wanted: Filter | None, category: str | None) -> np.ndarray:
-        passed = self._available.copy()
-        if wanted is not None:
-            passed &= mask(self._columns, wanted)
-        if category is not None:
-            under = Condition(field="category", op="under", value=category)
-            passed &= mask(self._columns, Filter(all=[under]))
         return passed
 
     def price(self, positions: np.ndarray) -> np.ndarray:
         """float64: NaN where none is known."""
         prices: np.ndarray = self._columns.price[positions]
         return prices
+
+
+def _passing(available: np.ndarray, columns: Columns, wanted: Filter | None, category: str | None) -> np.ndarray:
+    passed = available.copy()
+    if wanted is not None:
+        passed &= mask(columns, wanted)
+    if category is not None:
+        under = Condition(field="category", op="under", value=category)
+        passed &= mask(columns, Filter(all=[under]))
+    return passed
 
 
 def _key(wanted: Filter | None) -> str | None:

@@ -9,8 +9,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.errors import InputError
-from models.bundle import Bundle
-from models.published import Published, place, publish
+from models.bundle import Bundle, read_manifest
+from models.published import current, place, publish
 from training.config import MlflowConfig
 
 _DESCRIPTION = 5000  # characters of a version's description that MLflow's tables hold; PostgreSQL refuses more
@@ -65,10 +65,15 @@ def bundle_path(uri: str, config: MlflowConfig) -> Path:
     return found / "artifacts" / "bundle"
 
 
-def publish_champion(config: MlflowConfig) -> Published:
-    """Put the champion where running servers look for it."""
-    uri = champion(config)
-    return publish(bundle_path(uri, config), version_label(uri, config), place())
+def publish_champion(config: MlflowConfig) -> str | None:
+    """Put the champion where running servers look for it; what there is to say of that, if anything."""
+    uri, where = champion(config), place()
+    before = current(where)
+    was = read_manifest(before.path).as_of if before and (before.path / "manifest.json").is_file() else ""
+    now = read_manifest(publish(bundle_path(uri, config), version_label(uri, config), where).path).as_of
+    if now >= was:
+        return None
+    return f"its snapshot is of {now}, the one before was of {was}: bring it up to date with `usual refresh --log LOG`"
 
 
 def version_label(uri: str, config: MlflowConfig) -> str:

@@ -28,7 +28,7 @@ def test_what_is_published_is_current_and_whole(made: Path, tmp_path: Path):
 def test_old_ones_go(made: Path, tmp_path: Path):
     paths = [published.publish(made, str(n), tmp_path).path for n in range(4)]
     assert [p.exists() for p in paths] == [False, False, True, True]
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [".publishing"]
 
 
 def test_no_bundle_is_not_published(tmp_path: Path):
@@ -59,3 +59,18 @@ def test_a_failed_copy_leaves_what_was_there(made: Path, tmp_path: Path, monkeyp
         published.publish(made, "2", tmp_path)
     assert published.current(tmp_path) == first
     assert json.loads((tmp_path / published.POINTER).read_text())["version"] == "1"
+
+
+def test_what_replaced_it_meanwhile_is_not_replaced(made: Path, tmp_path: Path):
+    first = published.publish(made, "1", tmp_path)
+    second = published.publish(made, "2", tmp_path)
+    with pytest.raises(InputError, match="meanwhile"):
+        published.publish(made, "1", tmp_path, instead_of=first)
+    assert published.current(tmp_path) == second
+    assert published.publish(made, "3", tmp_path, instead_of=second).version == "3"
+
+
+def test_what_a_killed_process_left_goes(made: Path, tmp_path: Path):
+    (tmp_path / ".arriving-dead").mkdir()
+    published.publish(made, "1", tmp_path)
+    assert not (tmp_path / ".arriving-dead").exists()

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.ranking import Ranking
-from serving.arrange import ARRIVALS, arranged, diverse
+from serving.arrange import ARRIVALS, arranged, diverse, explored
 from tests.features.shop import examples
 from tests.serving.small_shop import SHELVES, small_shop
 
@@ -71,9 +71,18 @@ def test_what_is_like_a_purchase_goes_behind_the_rest() -> None:
 
 
 def test_new_arrivals_get_their_share_of_the_places_and_no_more() -> None:
-    numbers = list(range(40))
-    order = arranged(ranking(numbers, new={30, 31, 32}), SHOP, 12, explore=0.25)
-    assert order[:12].tolist() == [0, 1, 2, 30, 3, 4, 5, 31, 6, 7, 8, 32]
-    ranked_high = arranged(ranking(numbers, new={1, 30}), SHOP, 12, explore=0.25)
-    assert ranked_high[:6].tolist() == [0, 1, 2, 3, 4, 30], "one that ranks high counts"
-    assert arranged(ranking(numbers), SHOP, 12, explore=0.25).tolist() == numbers
+    def order(new: set[int], since: int = 0) -> list[int]:
+        at = np.isin(np.arange(40), list(new))
+        return explored(np.arange(40), at, 12, 4, since).tolist()
+
+    assert order({30, 31, 32})[:12] == [0, 1, 2, 30, 3, 4, 5, 31, 6, 7, 8, 32]
+    assert order({30, 31, 32}, since=2)[:7] == [0, 30, 1, 2, 3, 31, 4]
+    assert order({1, 30})[:6] == [0, 1, 2, 3, 4, 30], "one that ranks high counts"
+    assert order(set()) == list(range(40))
+
+
+def test_a_small_share_reaches_short_lists_too() -> None:
+    made = ranking(list(range(40)), new={35, 36})
+    shown = [arranged(made, SHOP, 5, explore=0.1, turn=turn)[:5].tolist() for turn in range(100)]
+    with_new = sum(bool({35, 36} & set(places)) for places in shown)
+    assert with_new == 50, "half of the lists of five, at one in ten"

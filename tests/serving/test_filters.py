@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from serving.filters import MOST_CONDITIONS, Filter
+from serving.filters import MOST_ATTRIBUTES, MOST_CONDITIONS, Filter
 from serving.shelf import Shelf
 from tests.features.shop import examples
 from tests.serving.small_shop import SHELVES, small_shop
@@ -94,6 +94,8 @@ def test_all_any_and_none_are_sets(all_: list, any_: list, none: list) -> None:
         {"field": "brand", "op": "in", "value": ["x"] * 101},
         {"field": "category", "op": "like", "value": "x"},
         {"field": "price", "op": "==", "value": 1, "more": 2},
+        {"field": "price", "op": "<", "value": 10**400},
+        {"field": "attributes.size", "op": "==", "value": 10**5000},
     ],
 )
 def test_what_makes_no_sense_is_refused(condition: dict[str, object]) -> None:
@@ -106,3 +108,8 @@ def test_a_filter_has_a_largest_size() -> None:
     Filter.model_validate({"all": [condition] * MOST_CONDITIONS})
     with pytest.raises(ValidationError):
         Filter.model_validate({"all": [condition] * (MOST_CONDITIONS + 1)})
+    with pytest.raises(ValidationError):
+        Filter.model_validate({"all": [condition] * MOST_CONDITIONS, "none": [condition]})
+    many = [{"field": f"attributes.a{n}", "op": "==", "value": 1} for n in range(MOST_ATTRIBUTES + 1)]
+    with pytest.raises(ValidationError):
+        Filter.model_validate({"any": many})

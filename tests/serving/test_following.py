@@ -117,6 +117,7 @@ def test_what_cannot_be_served_leaves_the_old_model(follower: Any, broken: Calla
     refused = follower.client.post("/v1/admin/reload")
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert "the old one goes on" in refused.json()["detail"]
+    assert str(where) not in refused.text
     published.publish(made, "3", where)
     until(lambda: version(follower) == "3")
     assert follower.client.get("/v1/model").json()["following"]["problem"] is None

@@ -1,5 +1,6 @@
 """What each placement shows, over HTTP, by a real bundle."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,36 @@ def test_a_file_without_reranking_is_refused(tmp_path: Path):
     file.write_text("home.for_you: {}\n")
     with pytest.raises(InputError, match=r"search\.rerank is missing"):
         placements.read(file)
+
+
+def test_a_filter_brings_no_best_sellers_among_what_was_viewed(shop: Any, sqlite_store: EventStore, items: list[str]):
+    sqlite_store.append([event("view_item", now(), items[4], client_id="d1", price=3.0)]).result(5)
+    wanted = {"all": [{"field": "price", "op": ">=", "value": 0}]}
+    assert shown(shop, placement="recently_viewed", strict=True, filter=wanted) == [items[4]]
+
+
+def test_an_email_knows_what_was_bought_today(shop: Any, sqlite_store: EventStore):
+    best = shown(shop, placement="email.digest", limit=3)[0]
+    sqlite_store.append([event("purchase", now(), best, client_id="d1", price=3.0, quantity=1.0)]).result(5)
+    assert best not in shown(shop, placement="email.digest", limit=50)
+
+
+def test_an_empty_answer_is_an_answer_when_time_runs_out(serve: Callable, fake: type):
+    slow = fake()
+    server = serve(slow, deadline_ms=30)
+    slow.hook = lambda _: time.sleep(0.2)
+    nothing = {"all": [{"field": "brand", "op": "==", "value": "nobody's"}]}
+    (result,) = server.post({"client_id": "d1", "filter": nothing}).json()["results"]
+    assert (result["items"], result["fallback"]["why"]) == ([], "deadline")
+
+
+def test_product_pages_are_about_the_product_without_a_ranker_for_visits(
+    serve: Callable, bundle: Bundle, regular: str, items: list[str]
+):
+    """The bundle has none; a known customer is then served as somebody whose visit is known."""
+    assert "one_to_one_visit" not in bundle.recommenders
+    server = serve(BundleRecommender(bundle))
+    request = {"customer_id": regular, "placement": "product.similar", "context": {"item_ids": items[:1]}, "limit": 5}
+    (result,) = server.post(request | {"include": ["generators"]}).json()["results"]
+    assert result["strategy"] == "predictive"
+    assert set(result["items"][0]["generators"]) & {"content_visit", "item_knn_visit", "covisit_visit"}

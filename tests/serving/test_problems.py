@@ -134,7 +134,7 @@ def test_content_type_may_have_parameters(server) -> None:
 
 def test_unknown_paths_and_methods(server) -> None:
     client = server.client
-    for path in ("/", "/v2", "/v1/recommendations/", "/docs", "/v1/customers/a@b.example"):
+    for path in ("/", "/v2", "/v1/recommendations/", "/v1/customers/a@b.example"):
         problem = check(client.get(path), 404, "not_found")
         assert "example" not in str(problem)
     response = client.get("/v1/recommendations")

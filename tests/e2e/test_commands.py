@@ -120,7 +120,7 @@ def test_served_answers_equal_the_batch(shop: Shop) -> None:
 
 
 def _ask(client: httpx.Client, customers: list[str]) -> list[list[str]]:
-    body = {"requests": [{"customer_id": c, "limit": 10} for c in customers]}
+    body = {"requests": [{"customer_id": c, "placement": "search.rerank", "limit": 10} for c in customers]}
     answer = client.post("/v1/recommendations", json=body)
     assert answer.status_code == 200, answer.text
     return [[item["item_id"] for item in result["items"]] for result in answer.json()["results"]]

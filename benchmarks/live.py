@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 import httpx  # noqa: E402
 import psutil  # type: ignore[import-untyped]  # noqa: E402
 import shop  # noqa: E402
-from load import Load, Target, _run, arriving  # noqa: E402
+from load import Load, Target, arriving, run  # noqa: E402
 
 from models import published  # noqa: E402
 from models.bundle import Bundle  # noqa: E402
@@ -51,7 +51,7 @@ def _serving(where: Path, workers: int) -> Iterator[int]:
 def _load(target: Target, seconds: float) -> Iterator["AsyncResult[Load]"]:
     """Arrivals while the block runs, at most `seconds`."""
     with get_context("spawn").Pool(1) as pool:
-        yield pool.apply_async(_run, ("open", target, RATE, seconds))
+        yield pool.apply_async(run, ("open", target, RATE, seconds))
 
 
 def swaps(target: Target, bundle: Path, where: Path) -> list[list[str]]:

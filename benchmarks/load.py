@@ -158,7 +158,8 @@ async def _open(target: Target, rate: float, seconds: float) -> Load:
     return _summary(latencies, seconds, failed)
 
 
-def _run(kind: str, target: Target, level: float, seconds: float) -> Load:
+def run(kind: str, target: Target, level: float, seconds: float) -> Load:
+    """Drive `target` from this process: `level` is connections ("closed") or requests a second ("open")."""
     import uvloop
 
     drive = _closed(target, int(level), seconds) if kind == "closed" else _open(target, level, seconds)
@@ -168,13 +169,13 @@ def _run(kind: str, target: Target, level: float, seconds: float) -> Load:
 def closed(target: Target, connections: int, seconds: float) -> Load:
     """`connections` clients that each ask again as soon as they are answered."""
     with get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run, ("closed", target, connections, seconds))
+        return pool.apply(run, ("closed", target, connections, seconds))
 
 
 def arriving(target: Target, rate: float, seconds: float) -> Load:
     """`rate` requests a second on average, at random times (a Poisson process)."""
     with get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run, ("open", target, rate, seconds))
+        return pool.apply(run, ("open", target, rate, seconds))
 
 
 def most_within(target: Target, p99_ms: float, start: float, seconds: float) -> Load:

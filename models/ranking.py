@@ -34,16 +34,15 @@ class Rules:
 
     `generators`: only what these propose (default: those of the recommender). `ranked`: False orders by what the
     generators say, added up. `allowed` bool[items of the snapshot]: nothing else is in the answer. `best_too`: so
-    many best sellers of what is allowed are ranked with the candidates, for rules that leave few of these. `only`:
-    these items and no others are ranked. `fill`: generators that fill up an answer that is too short, in this order.
-    `more`: so many candidates are told of beyond the limit. `reasons`: most reasons told of an item.
+    many best sellers of what is allowed are ranked with the candidates, for rules that leave few of these. `fill`:
+    generators that fill up an answer that is too short, in this order. `more`: so many candidates are told of beyond
+    the limit. `reasons`: most reasons told of an item.
     """
 
     generators: tuple[GeneratorName, ...] | None = None
     ranked: bool = True
     allowed: np.ndarray | None = field(default=None, compare=False)
     best_too: int = 0
-    only: tuple[str, ...] | None = None
     fill: tuple[GeneratorName, ...] = ("popular",)
     more: int = 0
     reasons: int = 0

@@ -115,14 +115,11 @@ class BundleRecommender:
 
     def _also(self, requests: Sequence[Request]) -> list[np.ndarray] | None:
         """Items that are ranked though nobody proposes them, for each request, rising."""
-        if all(r.rules.only is None and not r.rules.best_too for r in requests):
+        if not any(r.rules.best_too for r in requests):
             return None
         return [self._also_of(r.rules) for r in requests]
 
     def _also_of(self, rules: Rules) -> np.ndarray:
-        if rules.only is not None:
-            found = self.snapshot.items.find(rules.only)
-            return np.unique(found[found >= 0])
         if not rules.best_too or rules.allowed is None:
             return np.zeros(0, np.int64)
         best = self.bundle.generators.popular.best_sellers
@@ -180,13 +177,9 @@ class BundleRecommender:
     def _free(self, request: Request) -> np.ndarray | None:
         """bool[items], the request's own: what may be in its answer; None: everything."""
         rules, s = request.rules, self.snapshot
-        if rules.allowed is None and rules.only is None and not request.exclude:
+        if rules.allowed is None and not request.exclude:
             return None
         free = np.ones(len(s.items), bool) if rules.allowed is None else rules.allowed.copy()
-        if rules.only is not None:
-            given = np.zeros(len(free), bool)
-            given[self._also_of(rules)] = True
-            free &= given
         banned = s.items.find(list(request.exclude))
         free[banned[banned >= 0]] = False
         return free
@@ -209,7 +202,7 @@ def _about_visit(rules: Rules) -> bool:
 
 def _by(rules: Rules, proposed: np.ndarray) -> np.ndarray:
     """bool: whether one of the generators that are asked proposed each."""
-    if rules.generators is None or rules.only is not None:
+    if rules.generators is None:
         return np.ones(len(proposed), bool)
     bits = sum(1 << GENERATORS.index(g) for g in rules.generators)
     return proposed & bits > 0
@@ -219,8 +212,7 @@ def _alike(rules: Sequence[Rules]) -> list[list[int]]:
     """Positions of rules that ask the same generators and order alike."""
     groups: dict[tuple[object, bool], list[int]] = {}
     for n, rule in enumerate(rules):
-        generators = () if rule.only is not None else rule.generators
-        groups.setdefault((generators, rule.ranked), []).append(n)
+        groups.setdefault((rule.generators, rule.ranked), []).append(n)
     return list(groups.values())
 
 

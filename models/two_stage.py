@@ -1,6 +1,6 @@
 """Generators → assemble → ranker, for a batch of visitors."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
@@ -153,16 +153,15 @@ class TwoStage:
         also: Sequence[np.ndarray] | None = None,
     ) -> Iterator[Chunk]:
         """Candidates best first, in chunks. `budgets`: in place of the recommender's own; `also`: see `propose`."""
-        for start, batch in chunks(snapshot, visitors):
-            more = also[start : start + len(batch)] if also else None
-            with stage("candidates"):
-                found = propose(self.generators, snapshot, batch, self.budgets if budgets is None else budgets, more)
+
+        def score(batch: Visitors, found: Candidates) -> np.ndarray:
             with stage("features"):
                 matrix = assemble(snapshot, batch, found.query, found.item, found.ranks, found.scores)
             with stage("ranker"):
-                score = self.ranker.predict(matrix) if len(matrix) else np.zeros(0)
-            order = np.lexsort((-score, found.query))  # equal ones stay as they are: by item
-            yield start, batch, found.only(order), score[order]
+                return self.ranker.predict(matrix) if len(matrix) else np.zeros(0)
+
+        budgets = self.budgets if budgets is None else budgets
+        return _best_first(self.generators, snapshot, visitors, budgets, also, score)
 
 
 def fused(
@@ -175,11 +174,28 @@ def fused(
     """As `TwoStage.rank` without a ranker: by what the generators of `budgets` say, each as a share of its best for
     the visitor, added up (CombSUM: Fox & Shaw 1994)."""
     columns = [GENERATORS.index(name) for name in budgets]
+
+    def score(_: Visitors, found: Candidates) -> np.ndarray:
+        added: np.ndarray = found.scores[:, columns].sum(axis=1, dtype=np.float64)
+        return added
+
+    return _best_first(generators, snapshot, visitors, budgets, also, score)
+
+
+def _best_first(
+    generators: Generators,
+    snapshot: Snapshot,
+    visitors: Visitors,
+    budgets: Mapping[GeneratorName, int],
+    also: Sequence[np.ndarray] | None,
+    score: Callable[[Visitors, Candidates], np.ndarray],
+) -> Iterator[Chunk]:
     for start, batch in chunks(snapshot, visitors):
-        found = propose(generators, snapshot, batch, budgets, also[start : start + len(batch)] if also else None)
-        score = found.scores[:, columns].sum(axis=1, dtype=np.float64)
-        order = np.lexsort((-score, found.query))  # equal ones stay as they are: by item
-        yield start, batch, found.only(order), score[order]
+        with stage("candidates"):
+            found = propose(generators, snapshot, batch, budgets, also[start : start + len(batch)] if also else None)
+        scores = score(batch, found)
+        order = np.lexsort((-scores, found.query))  # equal ones stay as they are: by item
+        yield start, batch, found.only(order), scores[order]
 
 
 def chunks(snapshot: Snapshot, visitors: Visitors) -> Iterator[tuple[int, Visitors]]:

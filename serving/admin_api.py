@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
-from pydantic_core import to_json
 
 from serving import openapi
+from serving.bodies import json_response
 from serving.following import Following
 from serving.problems import Problem, problem, respond
 from serving.recommendations import Answers
@@ -19,8 +19,8 @@ logger = logging.getLogger("usual.serving")
 class Admin:
     """Without `following` every answer is a 409. `log`: the event log that snapshots are made from."""
 
-    def __init__(self, answers: Answers, following: Following | None, where: Path | None, log: Path | None) -> None:
-        self._answers, self._following, self._where, self._log = answers, following, where, log
+    def __init__(self, answers: Answers, following: Following | None, log: Path | None) -> None:
+        self._answers, self._following, self._log = answers, following, log
         self._refreshing: asyncio.Task[None] | None = None
         self._refresh_problem: str | None = None
 
@@ -32,18 +32,18 @@ class Admin:
         if looked.problem is not None:
             detail = f"The published model cannot be served, the old one goes on: {self._following.problem}"
             return respond(problem("unavailable", detail), request.state.request_id)
-        return _json({"swapped": looked.swapped, "model": self._answers.served.model})
+        return json_response({"swapped": looked.swapped, "model": self._answers.served.model})
 
     async def refresh(self, request: Request) -> Response:
         """Make a snapshot of the event log as of the last midnight and serve it when it is ready. 202: it has begun."""
-        if self._following is None or self._where is None:
+        if self._following is None:
             return respond(_not_following(), request.state.request_id)
         if self._log is None:
             what = problem("not_following", "This server knows no event log; set USUAL_LOG")
             return respond(what, request.state.request_id)
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refreshed(self._log, self._where))
-        return _json({"refreshing": True}, 202)
+            self._refreshing = asyncio.create_task(self._refreshed(self._log, self._following.where))
+        return json_response({"refreshing": True}, 202)
 
     def description(self) -> dict[str, object] | None:
         """What `GET /v1/model` says of it."""
@@ -82,7 +82,3 @@ def add_admin_routes(app: FastAPI, admin: Admin) -> None:
 
 def _not_following() -> Problem:
     return problem("not_following", "This server serves one bundle and follows no directory; see USUAL_CHAMPION")
-
-
-def _json(value: dict[str, object], status: int = 200) -> Response:
-    return Response(to_json(value), status, media_type="application/json")

@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
-from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +16,7 @@ from models.published import Published
 from models.ranking import Recommender
 from serving import metrics, placements
 from serving.admin_api import Admin, add_admin_routes
+from serving.bodies import json_response
 from serving.docs_api import add_docs_routes
 from serving.edge import Edge, options
 from serving.event_store import EventStore
@@ -82,7 +82,7 @@ def create_app(
             return Served(loading(found.path), found.version, store, budget_s)
 
         following = Following(settings.champion, answers, make, settings.follow_every_s)
-    admin = Admin(answers, following, settings.champion, settings.log)
+    admin = Admin(answers, following, settings.log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -128,7 +128,7 @@ def create_app(
     async def model(_: Request) -> Response:
         """The model that is served: version, snapshot time, metrics."""
         told = {**answers.served.description, "following": admin.description()}
-        return Response(to_json(told), media_type="application/json")
+        return json_response(told)
 
     @app.get("/metrics", include_in_schema=False)
     async def numbers(_: Request) -> Response:

@@ -29,8 +29,9 @@ def arranged(
         order = np.concatenate([order[~alike], order[alike]])
     if explore:
         new = np.array([ARRIVALS in ranking.generators[n] for n in order], bool)
-        every = max(1, round(1 / explore))
-        order = explored(order, new, limit, every, turn % every)
+        if new.any():
+            every = max(1, round(1 / explore))
+            order = explored(order, new, limit, every, turn % every)
     return order
 
 

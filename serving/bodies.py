@@ -1,11 +1,12 @@
-"""Request bodies: JSON of the right outer shape, or a problem that says what is wrong."""
+"""Bodies of requests and answers: JSON of the right outer shape, or a problem that says what is wrong."""
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from serving.problems import ProblemError, field_errors, problem
 
@@ -44,3 +45,8 @@ def checked(body: object, message: type[Message]) -> Message:
     except ValidationError as error:
         errors = field_errors(error.errors(include_url=False, include_input=False))
         raise ProblemError(problem("invalid_request", "The body is wrong; `errors` says where", errors)) from None
+
+
+def json_response(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`value` as a JSON response; numbers that JSON has not are null."""
+    return Response(to_json(value, inf_nan_mode="null"), status, headers, media_type="application/json")

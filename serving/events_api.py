@@ -1,7 +1,7 @@
 """Receiving events: `POST /v1/events`, Segment's calls, and merging and erasing customers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
@@ -10,10 +10,10 @@ from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 
 from serving import metrics, openapi
-from serving.bodies import checked, read, read_json
+from serving.bodies import checked, json_response, read, read_json
 from serving.event_messages import EraseRequest, EventsEnvelope, MergeRequest, Rejected
 from serving.event_store import EventStore
-from serving.event_store.base import Connection
+from serving.event_store.base import Connection, Link
 from serving.event_store.store import merger, now
 from serving.idempotency import answered_once
 from serving.problems import MAX_ERRORS, FieldError, ProblemError, problem
@@ -46,9 +46,7 @@ class Door:
         raw: list[dict[str, Any]] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
         where = "" if alone else "/batch/{}"
         calls = await _beside(len(raw), partial(Calls, raw, now(), where))
-        if calls.links:
-            await written(self._store, lambda store: store.link(calls.links))
-        return await self._keep(calls.checked, calls.repeated, calls.ignored)
+        return await self._keep(calls.checked, calls.repeated, calls.ignored, calls.links)
 
     async def merge(self, request: Request) -> Response:
         """Say that a client is a customer from now on; what it did since the snapshot is then the customer's."""
@@ -66,10 +64,14 @@ class Door:
             request, self._store, lambda connection: to_json(asdict(connection.erase(asked.customer_id)))
         )
 
-    async def _keep(self, found: Checked, repeated: int = 0, ignored: int | None = None) -> Response:
+    async def _keep(
+        self, found: Checked, repeated: int = 0, ignored: int | None = None, links: Sequence[Link] = ()
+    ) -> Response:
         if found.rejected and not found.events and not ignored:
             metrics.events("rejected", len(found.rejected))
             raise ProblemError(problem("invalid_request", "No event was accepted", _errors(found.rejected)))
+        if links:
+            await written(self._store, lambda store: store.link(links))
         new = await written(self._store, lambda store: store.append(found.events)) if found.events else []
         again = len(new) - sum(new) + repeated
         metrics.events("accepted", sum(new))
@@ -80,7 +82,7 @@ class Door:
             "duplicates": again,
             "rejected": [r.model_dump() for r in sorted(found.rejected, key=lambda r: r.index)],
         }
-        return _json(answer if ignored is None else answer | {"ignored": ignored}, 202)
+        return json_response(answer if ignored is None else answer | {"ignored": ignored}, 202)
 
 
 def add_event_routes(app: FastAPI, store: EventStore | None) -> None:
@@ -98,7 +100,3 @@ async def _beside(size: int, work: Callable[[], Result]) -> Result:
 
 def _errors(rejected: list[Rejected]) -> list[FieldError]:
     return [FieldError(pointer=r.pointer, detail=r.detail, code=r.code) for r in rejected[:MAX_ERRORS]]
-
-
-def _json(value: dict[str, Any], status: int = 200) -> Response:
-    return Response(to_json(value), status, media_type="application/json")

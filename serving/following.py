@@ -38,21 +38,21 @@ class Following:
     def __init__(
         self, where: Path, answers: Answers, make: Callable[[Published], Served], every_s: float = 1.0
     ) -> None:
-        self._where, self._answers, self._make, self._every_s = where, answers, make, every_s
+        self.where, self._answers, self._make, self._every_s = where, answers, make, every_s
         self._looking = threading.Lock()
         self._closed = threading.Event()
-        self._seen: tuple[Path, str | None] | None = None
+        self._seen: Published | None = None
         self._last = Looked(False)
         self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
 
     @property
     def problem(self) -> str | None:
         """Why what is published is not served, if it is not; without paths, as pages may read it."""
-        return self._last.problem and self._last.problem.replace(f"{self._where}/", "")
+        return self._last.problem and self._last.problem.replace(f"{self.where}/", "")
 
     def start(self, serving: Published | None) -> None:
         """Follow from now on; `serving` is what is served already."""
-        self._seen = None if serving is None else (serving.path, serving.version)
+        self._seen = serving
         self._thread.start()
 
     def close(self) -> None:
@@ -73,10 +73,10 @@ class Following:
 
     def _looked(self, again: bool) -> Looked:
         try:
-            found = published.current(self._where)
-            if found is None or (self._seen == (found.path, found.version) and not (again and self.problem)):
+            found = published.current(self.where)
+            if found is None or (self._seen == found and not (again and self.problem)):
                 return Looked(False, self.problem if found else None)
-            self._seen = found.path, found.version
+            self._seen = found
             served = self._make(found)
             served.warm_up()
             self._answers.swap(served)

@@ -52,25 +52,19 @@ def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": _content(MEDIA_TYPE, "Problem")}
 
 
+def _answers(answered: str, done: str, status: int, problems: dict[int, str]) -> dict[str, Any]:
+    """Keyword arguments of a route: what its success means, and its problems; those without a text are not given."""
+    success = {"description": done, "content": _content("application/json", answered)}
+    responses = {status: success} | {code: _problem(text) for code, text in problems.items() if text}
+    return {"response_model": None, "responses": responses}
+
+
 def _route(
     asked: str, answered: str, done: str, status: int = 200, other: dict[int, str] | None = None
 ) -> dict[str, Any]:
-    """Keyword arguments of a route: names of its messages, what its success means, statuses with other meanings."""
-    problems = _PROBLEMS | (other or {})
-    success = {"description": done, "content": _content("application/json", answered)}
-    return {
-        "response_model": None,
-        "responses": {status: success} | {code: _problem(text) for code, text in problems.items() if text},
-        "openapi_extra": {"requestBody": {"required": True, "content": _content("application/json", asked)}},
-    }
-
-
-def _operation(answered: str, done: str, status: int = 200) -> dict[str, Any]:
-    """As `_route`, of an operator's wish that has no body."""
-    problems = {409: "This server follows no directory", 500: "An unexpected error", 503: "The model cannot be served"}
-    success = {"description": done, "content": _content("application/json", answered)}
-    responses = {status: success} | {code: _problem(text) for code, text in problems.items()}
-    return {"response_model": None, "responses": responses}
+    """As `_answers`, with a body: names of the messages, and statuses that mean something else here."""
+    body = {"requestBody": {"required": True, "content": _content("application/json", asked)}}
+    return {**_answers(answered, done, status, _PROBLEMS | (other or {})), "openapi_extra": body}
 
 
 def _once(route: dict[str, Any]) -> dict[str, Any]:
@@ -97,8 +91,9 @@ RECOMMENDATIONS = _route(
 )
 RERANK = _route("RerankRequest", "Recommendation", "The products in the visitor's order")
 EXPLAIN = _route("ExplainRequest", "Explanation", "The ranking and why", other={429: ""})
-RELOAD = _operation("ReloadResponse", "What is published is served")
-REFRESH = _operation("RefreshResponse", "A snapshot is being made", 202)
+_SWAPS = {409: "This server follows no directory", 500: "An unexpected error", 503: "The model cannot be served"}
+RELOAD = _answers("ReloadResponse", "What is published is served", 200, _SWAPS)
+REFRESH = _answers("RefreshResponse", "A snapshot is being made", 202, _SWAPS)
 EVENTS = _route("EventsRequest", "EventsResponse", "What was accepted is on disk", 202, _WRITES)
 SEGMENT = _route("SegmentCall", "EventsResponse", "What was accepted is on disk", 202, _WRITES)
 MERGE = _once(_route("MergeRequest", "MergeResponse", "The two belong together", other=_WRITES))

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow.compute as pc
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
 
 from features.snapshot import CUSTOMER, SEGMENT_NAMES, Snapshot
-from serving.bodies import read
+from serving.bodies import json_response, read
+from serving.filters import Condition, Filter
 from serving.problems import ProblemError, field_errors, problem
 from serving.recommendations import Answers
 from serving.schemas import Id, Short
@@ -87,7 +86,7 @@ class Demo:
             {"category": name, "items": n}
             for name, n in zip(s.category_names.to_pylist(), counts.tolist(), strict=True)
         ]
-        return _json({"categories": categories, "customers": _regulars(s)})
+        return json_response({"categories": categories, "customers": _regulars(s)})
 
     async def items(self, request: Request) -> Response:
         """A page of the catalog, what sells first; `next` is where the next page starts."""
@@ -97,16 +96,16 @@ class Demo:
             errors = field_errors(error.errors(include_url=False, include_input=False))
             raise ProblemError(problem("invalid_request", "The query is wrong; `errors` says where", errors)) from None
         served = self._answers.served
-        found = _found(served.snapshot, wanted)
+        found = _found(served, wanted)
         end = wanted.start + wanted.limit
         page = _described(served, found[wanted.start : end])
-        return _json({"items": page, "total": len(found), "next": end if end < len(found) else None})
+        return json_response({"items": page, "total": len(found), "next": end if end < len(found) else None})
 
     async def named(self, request: Request) -> Response:
         """These items, as far as the catalog knows them. Ids stay out of URLs."""
         served = self._answers.served
         at = served.snapshot.items.find((await read(request, _Named)).item_ids)
-        return _json({"items": _described(served, at[at >= 0])})
+        return json_response({"items": _described(served, at[at >= 0])})
 
 
 def add_page_routes(app: FastAPI, answers: Answers, demo: bool) -> None:
@@ -134,21 +133,13 @@ def add_page_routes(app: FastAPI, answers: Answers, demo: bool) -> None:
     app.post("/demo/items", include_in_schema=False)(shown.named)
 
 
-def _found(s: Snapshot, wanted: _Wanted) -> np.ndarray:
+def _found(served: Served, wanted: _Wanted) -> np.ndarray:
     """Positions of the items that are wanted, what sold to most in four weeks first."""
-    passed = np.ones(len(s.items), bool)
-    if wanted.category:
-        names = s.category_names.to_pylist()
-        under = [n for n, name in enumerate(names) if f"{name}/".startswith(f"{wanted.category}/")]
-        passed &= np.isin(s.categories, under)
-    if text := wanted.search.strip():
-        hits = np.zeros(len(s.items), bool)
-        for column in ("title", "brand"):
-            match = pc.match_substring(s.about[column], text, ignore_case=True)
-            hits |= match.combine_chunks().fill_null(False).to_numpy(zero_copy_only=False)
-        passed &= hits
-    positions = np.flatnonzero(passed)
-    sold = np.nan_to_num(s.item("buyers_28d")[positions])
+    text, either = wanted.search.strip(), None
+    if text:
+        either = Filter(any=[Condition(field=field, op="contains", value=text) for field in ("title", "brand")])
+    positions = np.flatnonzero(served.shelf.matching(either, wanted.category or None))
+    sold = np.nan_to_num(served.snapshot.item("buyers_28d")[positions])
     return positions[np.argsort(-sold, kind="stable")]
 
 
@@ -181,7 +172,3 @@ def _regulars(s: Snapshot) -> list[dict[str, Any]]:
         {"customer_id": s.customers.at(np.array([n]))[0], "segment": s.segment(n), "orders": int(orders[n])}
         for n in ranked[chosen].tolist()
     ]
-
-
-def _json(value: dict[str, Any]) -> Response:
-    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")

@@ -35,6 +35,11 @@ class Asked:
         return self.request.limit or self.placement.limit
 
     @property
+    def category(self) -> str | None:
+        """The category that nothing but which is shown."""
+        return self.request.context.category if self.placement.within else None
+
+    @property
     def visitor(self) -> Visitor | None:
         """Whose stored events matter."""
         placement, days = self.placement, self.request.exclude.purchased_within_days
@@ -56,13 +61,17 @@ def plan(asked: Asked, visit: tuple[Seen, ...], served: Served, now: int) -> Pla
     request, placement = asked.request, asked.placement
     recent = _recent(asked, visit)
     if asked.only is not None:
-        rules = Rules(only=asked.only, fill=(), reasons=_told(request))
+        # All of them and nothing else, among the candidates of all generators: the ranker is used to places there.
+        given = served.snapshot.items.find(asked.only)
+        allowed = np.zeros(len(served.snapshot.items), bool)
+        allowed[given[given >= 0]] = True
+        rules = Rules(allowed=allowed, best_too=len(given), fill=(), reasons=_told(request))
         return Plan(Request(len(asked.only), request.customer_id or None, recent, rules=rules), _none(), [])
     hours = placement.cool_down_hours
     just = [e.item_id for e in visit if e.name == "purchase" and (e.age or 0) <= hours * _HOUR_S] if hours else []
     thanks = list(dict.fromkeys(reversed(just)))
     cooling = served.snapshot.items.find(thanks)
-    narrowed = request.filter is not None or placement.within is not None
+    narrowed = request.filter is not None or asked.category is not None
     rules = Rules(
         generators=placement.generators,
         ranked=placement.ranked,
@@ -113,7 +122,7 @@ def _excluded(asked: Asked, thanks: list[str]) -> frozenset[str]:
 
 def _allowed(asked: Asked, served: Served, visit: tuple[Seen, ...], now: int) -> np.ndarray | None:
     request, placement, s = asked.request, asked.placement, served.snapshot
-    allowed = served.shelf.allowed(request.filter, request.context.category if placement.within else None)
+    allowed = served.shelf.allowed(request.filter, asked.category)
     gone = _bought(asked, served, visit, now)
     if "cart_categories" in placement.leave_out and request.context.cart_item_ids:
         cart = s.items.find(request.context.cart_item_ids)

@@ -3,10 +3,9 @@
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from pydantic_core import to_json
 
 from serving import openapi
-from serving.bodies import read
+from serving.bodies import json_response, read
 from serving.problems import Problem, respond
 from serving.recommendations import Answers
 from serving.results import as_result, failure
@@ -32,7 +31,7 @@ class Counter:
         )
         if what := failure(outcomes):
             return respond(what, request_id)
-        return _json({"results": [as_result(o) for o in outcomes]}, timing)
+        return json_response({"results": [as_result(o) for o in outcomes]}, headers=_timed(timing))
 
     async def rerank(self, request: Request) -> Response:
         """The same products in the visitor's order; none is dropped but by `limit`."""
@@ -49,7 +48,7 @@ class Counter:
 
     async def placements(self, _: Request) -> Response:
         """The placements that can be asked for, and what each of them shows."""
-        return _json({"placements": {name: p.model_dump() for name, p in self._answers.placements.items()}}, "")
+        return json_response({"placements": {name: p.model_dump() for name, p in self._answers.placements.items()}})
 
 
 def add_ranking_routes(app: FastAPI, answers: Answers) -> None:
@@ -64,9 +63,8 @@ def add_ranking_routes(app: FastAPI, answers: Answers) -> None:
 def _answered(outcome: dict[str, Any] | Problem, request: Request, timing: str) -> Response:
     if isinstance(outcome, Problem):
         return respond(outcome, request.state.request_id)
-    return _json(outcome, timing)
+    return json_response(outcome, headers=_timed(timing))
 
 
-def _json(value: dict[str, Any], timing: str) -> Response:
-    headers = {"server-timing": timing} if timing else None
-    return Response(to_json(value, inf_nan_mode="null"), headers=headers, media_type="application/json")
+def _timed(timing: str) -> dict[str, str]:
+    return {"server-timing": timing} if timing else {}

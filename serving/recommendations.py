@@ -15,7 +15,7 @@ from serving.batcher import Answer, Batcher, Closed, DeadlineExceeded, Overloade
 from serving.event_store import StoreUnavailable
 from serving.event_store.store import now
 from serving.overlay import Overlay
-from serving.placements import Placement
+from serving.placements import Needs, Placement
 from serving.planning import Asked, Plan, plan, together
 from serving.problems import Code, FieldError, Problem, field_errors, log_failure, problem
 from serving.results import Result, Shown, page, result, shown
@@ -27,6 +27,9 @@ _REFUSALS: dict[type[BaseException], tuple[Code, str]] = {
     Overloaded: ("overloaded", "Too many requests are waiting; try again after Retry-After seconds"),
     Closed: ("unavailable", "The server is shutting down; try again after Retry-After seconds"),
 }
+
+# Where in the context stands what a placement needs.
+_NEEDED: dict[Needs, str] = {"items": "item_ids", "cart": "cart_item_ids", "category": "category"}
 
 
 class Answers:
@@ -46,7 +49,6 @@ class Answers:
         self.served = served
         self.placements = placements
         self._overlay, self._overlaying = overlay, threading.Lock()
-        self._overlaid: tuple[Served | None, int] = None, 0
         self._ready = False
         self._batcher: Batcher[Asked, Shown] = Batcher(
             self._rank,
@@ -71,8 +73,7 @@ class Answers:
 
     def swap(self, served: Served) -> None:
         """Answer with another model, which is warm, from the next batch on. Any thread may call this."""
-        if self._overlay is not None:
-            served.change(self._overlay.now.items)
+        self._take_over(served)
         self.served = served
         metrics.serving(served.version, served.as_of / 1e6)
 
@@ -183,14 +184,17 @@ class Answers:
     def _current(self) -> Served:
         """The model, with the shop's latest word on its items."""
         served = self.served
-        if self._overlay is None or self._overlaid == (served, self._overlay.now.version):
-            return served
+        self._take_over(served)
+        return served
+
+    def _take_over(self, served: Served) -> None:
+        """Tell a model what the shop has said of its items, if that is new to it."""
+        if self._overlay is None or served.changes == self._overlay.now.version:
+            return
         with self._overlaying:
             state = self._overlay.now
-            if self._overlaid != (served, state.version):
-                served.change(state.items)
-                self._overlaid = served, state.version
-        return served
+            if served.changes != state.version:
+                served.change(state)
 
     def _away(self, item_ids: Sequence[str]) -> set[str]:
         served = self._current()
@@ -279,10 +283,8 @@ def _finished(
 
 
 def _missing(request: RecommendationRequest, placement: Placement, pointer: str) -> FieldError | None:
-    context = request.context
-    given = {"items": context.item_ids, "cart": context.cart_item_ids, "category": context.category}
-    if placement.needs is not None and not given[placement.needs]:
-        name = {"items": "item_ids", "cart": "cart_item_ids", "category": "category"}[placement.needs]
+    name = placement.needs and _NEEDED[placement.needs]
+    if name and not getattr(request.context, name):
         return FieldError(pointer=f"{pointer}/context/{name}", detail="This placement needs it")
     if request.limit is not None and request.limit > placement.most:
         return FieldError(pointer=f"{pointer}/limit", detail=f"This placement shows at most {placement.most}")

@@ -6,7 +6,6 @@ Batch features are as of the last midnight (UTC), as in training; what happened 
 import fcntl
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,19 +18,20 @@ from features.snapshot import Snapshot
 from models import published
 from models.bundle import Bundle
 from models.published import Published
+from serving.event_store.store import now
 
 
-def refresh(log: Path, where: Path, as_of: int | None = None, bundle: Published | None = None) -> Published:
-    """Publish in `where` what is published there (or `bundle`) over the log's snapshot as of `as_of`.
+def refresh(log: Path, where: Path, as_of: int | None = None) -> Published:
+    """Publish in `where` what is published there over the log's snapshot as of `as_of`.
 
     `as_of` in microseconds, default the last midnight. Raises `InputError`.
     """
     with _alone(where):
-        base = bundle or published.current(where)
+        base = published.current(where)
         if base is None:
             raise InputError(f"nothing is published in {where}; `usual promote` publishes the champion")
         loaded = Bundle.load(base.path)
-        at = int(time.time() * 1e6) // DAY * DAY if as_of is None else as_of
+        at = now() // DAY * DAY if as_of is None else as_of
         if at < loaded.snapshot.as_of:
             raise InputError(
                 f"the model was trained on events up to {iso(loaded.snapshot.as_of)}; a snapshot as of {iso(at)} "
@@ -40,7 +40,7 @@ def refresh(log: Path, where: Path, as_of: int | None = None, bundle: Published 
         made = loaded.refreshed(Snapshot.of(tables.at(EventLog.open(log), at)))
         with tempfile.TemporaryDirectory(prefix=".refresh-", dir=where) as scratch:
             saved = made.save(Path(scratch) / "bundle")
-            return published.publish(saved, base.version, where, instead_of=None if bundle else base)
+            return published.publish(saved, base.version, where, instead_of=base)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def page(asked: Asked, served: Served) -> Shown:
     """What a cursor still holds, without what is not to be shown any more. Raises `cursors.BadCursor`."""
     request, s = asked.request, served.snapshot
     found = cursors.read(request.cursor or "", s.items, request.placement, time())
-    allowed = served.shelf.allowed(request.filter, request.context.category if asked.placement.within else None)
+    allowed = served.shelf.allowed(request.filter, asked.category)
     keep = found.positions if allowed is None else found.positions[allowed[found.positions]]
     keep = keep[~np.isin(keep, s.items.find(request.exclude.item_ids))]
     ids = s.items.at(keep)

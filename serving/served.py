@@ -1,14 +1,13 @@
 """The model that is being served, and what belongs to it: swapped as one, by one reference."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from features.clock import DAY, parse
 from features.history import COLUMN as HISTORY
-from models.ranking import Ranking, Recommender, Request, Rules
+from models.ranking import Recommender, Request, Rules
 from serving.event_store import EventStore
-from serving.shelf import Change, Shelf
+from serving.overlay import OverlayState
+from serving.shelf import Shelf
 from serving.visits import Visits
 
 
@@ -26,24 +25,22 @@ class Served:
         self.description = {**info, "version": version}
         self.model = {"name": info["name"], "version": version, "snapshot": info["as_of"]}
         self.shelf = Shelf(self.snapshot)
+        self.changes = 0  # the version of the overlay that the shelf is as of
         self.visits = None if store is None else Visits(store, self.as_of, budget_s)
 
-    def warm_up(self) -> Ranking:
-        """Page the bundle in, by ranking for someone unknown and for someone who looks at a product.
-
-        Returns the first of these answers.
-        """
+    def warm_up(self) -> None:
+        """Page the bundle in, by ranking for someone unknown and for someone who looks at a product."""
         (popular,) = self.recommender.recommend([Request(limit=12)])
         recent = tuple((i, "view_item") for i in popular.item_ids[:3])
         rules = Rules(allowed=self.shelf.available, more=20)
         self.recommender.recommend([Request(limit=12, recent=recent, rules=rules)])  # type: ignore[arg-type]
         if self.visits is not None:
             self.visits.warm_up()
-        return popular
 
-    def change(self, changes: Mapping[str, Change]) -> None:
+    def change(self, state: OverlayState) -> None:
         """What the shop has said of its items since the bundle was made."""
-        self.shelf.change(changes)
+        self.shelf.change(state.items)
+        self.changes = state.version
 
     def title(self, item_id: str) -> str | None:
         """What the catalog calls an item."""

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import models as models  # `load` below comes from beside this file, wherever the server was started
 from features.errors import InputError
-from models.published import Published, current
+from models.published import current
 from serving import logs
 from serving.app import create_app
 from serving.bodies import BODY_WITHIN_S
@@ -95,13 +95,12 @@ class Usual:
         from models.recommender import load
 
         store = open_store(settings.event_store_url(), Limits(keep_days=settings.event_days))
-        found = _published(settings.champion)
-        if found is not None:
-            try:
+        try:
+            if settings.champion is not None and (found := current(settings.champion)) is not None:
                 self._app = create_app(load(found.path), settings, found.version, store, load, found)
                 return
-            except Exception as error:  # a worker that does not start would be started again for ever
-                log.error("the published model is not served: %s", error)
+        except Exception as error:  # a worker that does not start would be started again for ever
+            log.error("the published model is not served: %s", error)
         path, version = _bundle(settings.bundle)
         self._app = create_app(load(path), settings, version, store, load)
 
@@ -150,14 +149,6 @@ Usual.add_asgi_middleware(Observed)  # type: ignore[attr-defined]
 # Keys and body limit for the bulk endpoint too, which is not part of our application. Without keys the service
 # cannot even be imported: a worker that refused to start would be started again for ever.
 Usual.add_asgi_middleware(Edge, **options(settings))  # type: ignore[attr-defined]
-
-
-def _published(where: Path | None) -> Published | None:
-    try:
-        return None if where is None else current(where)
-    except InputError as error:
-        log.error("the published model is not served: %s", error)
-        return None
 
 
 def _bundle(path: Path | None) -> tuple[Path, str | None]:

@@ -3,31 +3,21 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from features.snapshot import Snapshot
 from serving.filters import Columns, Condition, Filter, mask
+from serving.overlay import ItemChange
 
 _MASKS = 64
-
-
-class Change(Protocol):
-    """What the shop has said of an item since the bundle was made; None: nothing."""
-
-    @property
-    def available(self) -> bool | None: ...
-
-    @property
-    def price(self) -> float | None: ...
 
 
 class Shelf:
     """The items of a snapshot as they are now, for any thread."""
 
-    def __init__(self, snapshot: Snapshot, changes: Mapping[str, Change] | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, changes: Mapping[str, ItemChange] | None = None) -> None:
         about, prices = snapshot.about, snapshot.item("price").astype(np.float64)
         listed = about["list_price"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.float64)
         texts = {name: about[name].combine_chunks() for name in ("title", "brand", "currency")}
@@ -42,7 +32,7 @@ class Shelf:
         self.titles = texts["title"]
         self.change(changes or {})
 
-    def change(self, changes: Mapping[str, Change]) -> None:
+    def change(self, changes: Mapping[str, ItemChange]) -> None:
         """All that is known to differ from the catalog, in place of what was known before."""
         available, price = self._listed.copy(), self._prices.copy()
         new = [item_id for item_id in changes if item_id not in self._at]
@@ -69,12 +59,12 @@ class Shelf:
         """bool[items]: what is available, passes the filter and is of the category or below; None: everything."""
         if wanted is None and category is None:
             return None if self._all_available else self._available
-        key, available, columns = (_key(wanted), category), self._available, self._columns
+        key, available = (_key(wanted), category), self._available
         with self._changing:
             if key in self._masks:
                 self._masks.move_to_end(key)
                 return self._masks[key]
-        passed = _passing(available, columns, wanted, category)  # may take long: nobody waits for it
+        passed = available & self.matching(wanted, category)  # may take long: nobody waits for it
         with self._changing:
             if available is self._available:
                 self._masks[key] = passed
@@ -82,20 +72,20 @@ class Shelf:
                     self._masks.popitem(last=False)
         return passed
 
+    def matching(self, wanted: Filter | None = None, category: str | None = None) -> np.ndarray:
+        """bool[items]: what passes the filter and is of the category or below, available or not."""
+        columns = self._columns
+        passed = np.ones(len(columns.price), bool)
+        if wanted is not None:
+            passed &= mask(columns, wanted)
+        if category is not None:
+            passed &= mask(columns, Filter(all=[Condition(field="category", op="under", value=category)]))
+        return passed
+
     def price(self, positions: np.ndarray) -> np.ndarray:
         """float64: NaN where none is known."""
         prices: np.ndarray = self._columns.price[positions]
         return prices
-
-
-def _passing(available: np.ndarray, columns: Columns, wanted: Filter | None, category: str | None) -> np.ndarray:
-    passed = available.copy()
-    if wanted is not None:
-        passed &= mask(columns, wanted)
-    if category is not None:
-        under = Condition(field="category", op="under", value=category)
-        passed &= mask(columns, Filter(all=[under]))
-    return passed
 
 
 def _key(wanted: Filter | None) -> str | None:

@@ -1,7 +1,10 @@
 """A shop that is simulated once and read by many."""
 
 import features as features  # isort: skip  # first: it fixes the thread counts before numpy is imported
+from collections.abc import Iterator
 from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ from features.sources.simulated import SimulatorConfig, read
 from models.bundle import Bundle
 from tests.models import fitted
 
+CHROMIUM = Path("/usr/bin/chromium")
 SHOP = SimulatorConfig(
     customers=250, visitors_per_customer=1, items=60, days=70, seed=3, sessions_per_customer=14, conversion=0.4
 )
@@ -36,3 +40,16 @@ def simulated_snapshot(simulated: Parsed) -> Snapshot:
 def bundle(simulated_snapshot: Snapshot) -> Bundle:
     """Both recommenders on that snapshot; nothing was measured, but they are trained."""
     return fitted.bundle(simulated_snapshot)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless chromium; of one module, as playwright's event loop runs as long as it is open."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    if not CHROMIUM.exists():
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+        made = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        yield made
+        made.close()

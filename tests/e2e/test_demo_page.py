@@ -24,11 +24,9 @@ from tests.serving.conftest import FakeRecommender, Server, running
 from tests.serving.stored import everything
 from tests.serving.test_keys import KEYS, SECRET, bearer
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<img src=x onerror=alert(1)> & <script>alert(2)</script>"
 
 pytestmark = pytest.mark.e2e
-in_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium")
 
 
 @dataclass
@@ -64,16 +62,6 @@ def shop(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         shop = Shop(server, store, [])
         shop.items += shop.get(limit=100)["items"]
         yield shop
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-        made = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        yield made
-        made.close()
 
 
 @dataclass
@@ -138,7 +126,6 @@ def visit(browser: Any, shop: Shop, tmp_path: Path, request: pytest.FixtureReque
     assert foreign == []
 
 
-@in_browser
 def test_what_is_looked_at_comes_to_the_front_and_what_is_bought_is_thanked_for(visit: Page, shop: Shop) -> None:
     of = {item["item_id"]: item["category"] for item in shop.items}
     sizes = Counter(of.values())
@@ -180,7 +167,6 @@ def test_what_is_looked_at_comes_to_the_front_and_what_is_bought_is_thanked_for(
     assert lists.height >= 12
 
 
-@in_browser
 def test_names_from_the_catalog_are_text(visit: Page, shop: Shop) -> None:
     hostile = next(item for item in shop.items if item["title"] == HOSTILE)
     visit.open(hostile)
@@ -195,7 +181,6 @@ def test_names_from_the_catalog_are_text(visit: Page, shop: Shop) -> None:
     assert visit.page.locator("img, main script").count() == 0
 
 
-@in_browser
 def test_a_customer_is_somebody_else_than_a_newcomer(visit: Page, shop: Shop) -> None:
     newcomer = visit.shown("home.for_you")
     choice = visit.page.get_by_label("You are")
@@ -226,7 +211,6 @@ def test_a_customer_is_somebody_else_than_a_newcomer(visit: Page, shop: Shop) ->
     assert visit.page.locator("#told li").count() == 0
 
 
-@in_browser
 def test_it_works_without_a_mouse(visit: Page) -> None:
     keys, focused = visit.page.keyboard, visit.page.locator(":focus")
     keys.press("Tab")
@@ -255,7 +239,6 @@ def test_it_works_without_a_mouse(visit: Page) -> None:
     assert visit.says(nameless) == 0
 
 
-@in_browser
 @pytest.mark.parametrize("visit", [(360, 780), (768, 1024)], indirect=True)
 def test_it_fits_on_a_small_screen(visit: Page, shop: Shop) -> None:
     wide = "document.documentElement.scrollWidth > innerWidth"

@@ -24,13 +24,9 @@ from tests.training.recipes import small
 from training import config, tracking
 from training.train import train
 
-CHROMIUM = Path("/usr/bin/chromium")
 BOUNDARIES = (3, 4)  # by which the two runs differ
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium"),
-]
+pytestmark = pytest.mark.e2e
 
 
 @dataclass
@@ -44,7 +40,7 @@ class Pages:
 
 
 @pytest.fixture(scope="module")
-def pages(simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+def pages(browser: Any, simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     root = tmp_path_factory.mktemp("ui")
     home, told = root / "home", root / "ui.out"
     log = ingest.ingest([simulated], root / "shop").log
@@ -92,16 +88,6 @@ def _wait(url: str, server: "subprocess.Popen[bytes]", told: Path) -> None:
             assert server.poll() is None, told.read_text()
             time.sleep(0.2)
     raise AssertionError(told.read_text())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-        made = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        yield made
-        made.close()
 
 
 @pytest.fixture

@@ -41,8 +41,6 @@ class FakeRecommender:
 
     def _rank(self, request: Request, fallback: Fallback | None = None) -> Ranking:
         rules, candidates = request.rules, list(range(self.catalog))
-        if rules.only is not None:
-            candidates = sorted(int(i[1:]) for i in rules.only if i in self.snapshot.items.values.to_pylist())
         allowed = [n for n in candidates if rules.allowed is None or rules.allowed[n]]
         positions = [n for n in allowed if f"i{n}" not in request.exclude][: request.limit + rules.more]
         known = request.customer_id is not None and fallback is None

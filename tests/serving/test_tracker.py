@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,11 +18,8 @@ from tests.serving.sending import ago
 from tests.serving.stored import everything
 from tests.serving.test_keys import KEYS, PUBLISHABLE
 
-CHROMIUM = Path("/usr/bin/chromium")
 EVENTS = "**/v1/events"
 VIEW = "usual.track('view_item', {items: [{item_id: 'p1', price: 2}]})"
-
-in_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium")
 
 
 @dataclass
@@ -67,16 +63,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         storefront.shutdown()
         storefront.server_close()
         thread.join(5)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-        made = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        yield made
-        made.close()
 
 
 @dataclass
@@ -171,7 +157,6 @@ def test_browsers_may_keep_it(server: Server) -> None:
 # ---- in a browser
 
 
-@in_browser
 def test_events_say_who_when_and_where(visitor: Visitor, shop: Shop) -> None:
     event_id = visitor.does(VIEW.replace("{items", "{recommendation_id: 'rec_1', currency: 'EUR', items"))
     until(visitor.page, lambda: len(visitor.sent()) > 0)
@@ -201,7 +186,6 @@ def test_events_say_who_when_and_where(visitor: Visitor, shop: Shop) -> None:
     assert [later[name] for name in ("client_id", "session_id", "source")] == [*ids, "newsletter"]
 
 
-@in_browser
 def test_events_go_together(visitor: Visitor) -> None:
     visitor.does(f"for (let n = 0; n < 45; n++) {VIEW}")
     until(visitor.page, lambda: len(visitor.sent()) == 45)
@@ -210,7 +194,6 @@ def test_events_go_together(visitor: Visitor) -> None:
     assert len({event["event_id"] for event in visitor.sent()}) == 45
 
 
-@in_browser
 def test_without_a_network_nothing_is_lost_and_nothing_doubled(visitor: Visitor, shop: Shop) -> None:
     # What a page asks for as it is left gets past playwright, network or not; here nothing is.
     leaving = "for (const name of ['pagehide', 'visibilitychange'])"
@@ -243,14 +226,12 @@ def test_without_a_network_nothing_is_lost_and_nothing_doubled(visitor: Visitor,
     assert kept["session_id"].n_unique() == 1
 
 
-@in_browser
 def test_who_leaves_at_once_is_still_heard(visitor: Visitor, shop: Shop) -> None:
     event_id = visitor.does(VIEW)
     visitor.page.goto("about:blank")
     until(visitor.page, lambda: event_id in shop.kept()["event_id"])
 
 
-@in_browser
 def test_it_waits_as_long_as_the_server_says(visitor: Visitor, shop: Shop) -> None:
     told = {"retry-after": "60", "access-control-allow-origin": "*", "access-control-expose-headers": "Retry-After"}
     visitor.context.route(EVENTS, lambda route: route.fulfill(status=429, headers=told, body="{}"), times=1)
@@ -266,7 +247,6 @@ def test_it_waits_as_long_as_the_server_says(visitor: Visitor, shop: Shop) -> No
     until(visitor.page, lambda: event_id in shop.kept()["event_id"])
 
 
-@in_browser
 def test_what_will_never_be_accepted_does_not_stand_in_the_way(visitor: Visitor, shop: Shop) -> None:
     visitor.does("usual.track('view_item', {items: []})")
     visitor.hurry()
@@ -277,7 +257,6 @@ def test_what_will_never_be_accepted_does_not_stand_in_the_way(visitor: Visitor,
     until(visitor.page, lambda: event_id in shop.kept()["event_id"])
 
 
-@in_browser
 def test_what_waits_is_bounded(visitor: Visitor) -> None:
     visitor.context.route(EVENTS, lambda route: route.abort())
     visitor.does("for (let n = 0; n < 230; n++) usual.track('search', {search_term: String(n)})")
@@ -288,7 +267,6 @@ def test_what_waits_is_bounded(visitor: Visitor) -> None:
     assert "229" in {event["params"]["search_term"] for event in kept}
 
 
-@in_browser
 def test_half_an_hour_without_a_visit_ends_it(visitor: Visitor) -> None:
     visitor.page.clock.install()
     sessions = []
@@ -299,7 +277,6 @@ def test_half_an_hour_without_a_visit_ends_it(visitor: Visitor) -> None:
     assert sessions[0] == sessions[1] == sessions[2] != sessions[3]
 
 
-@in_browser
 def test_recommendations_know_what_was_tracked_just_before(visitor: Visitor, shop: Shop) -> None:
     visitor.does("usual.identify('u1')")
     (answer,) = visitor.does(f"{VIEW}, usual.recommend({{placement: 'home.trending', limit: 3}})")
@@ -313,7 +290,6 @@ def test_recommendations_know_what_was_tracked_just_before(visitor: Visitor, sho
     assert told == [True, "invalid_request", "/requests/0/limit"]
 
 
-@in_browser
 def test_who_logs_in_is_known_from_then_on(visitor: Visitor) -> None:
     visitor.does(VIEW)
     for _ in range(2):
@@ -330,7 +306,6 @@ def test_who_logs_in_is_known_from_then_on(visitor: Visitor) -> None:
     assert len({event["client_id"] for event in events}) == 1
 
 
-@in_browser
 def test_without_consent_nobody_is_known_and_nothing_is_kept(visitor: Visitor, shop: Shop) -> None:
     def stored() -> list[str]:
         return [*visitor.names(), *(cookie["name"] for cookie in visitor.context.cookies())]
@@ -359,7 +334,6 @@ def test_without_consent_nobody_is_known_and_nothing_is_kept(visitor: Visitor, s
     assert visitor.does("localStorage['usual.client']") != visitor.sent()[0]["client_id"]
 
 
-@in_browser
 @pytest.mark.parametrize("storage", ["throw new DOMException('denied')", "return null"])
 def test_where_storage_is_denied_it_works_all_the_same(storage: str, visitor: Visitor, shop: Shop) -> None:
     visitor.context.add_init_script(f"Object.defineProperty(window, 'localStorage', {{get() {{ {storage} }}}})")
@@ -371,7 +345,6 @@ def test_where_storage_is_denied_it_works_all_the_same(storage: str, visitor: Vi
     assert visitor.does("usual.recommend({})")[0]["items"]
 
 
-@in_browser
 def test_a_full_storage_does_not_lose_events(visitor: Visitor, shop: Shop) -> None:
     visitor.does(VIEW)
     for size in (65536, 1024, 1):

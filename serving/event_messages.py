@@ -7,7 +7,16 @@ here. At the top, where a misspelt field would lose a visitor, unknown fields ar
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from features.sources.tokens import redacted
@@ -75,6 +84,10 @@ LENGTH, QUERY_LENGTH = 256, 1000
 
 def _text(length: int, **more: int) -> Any:
     return StringConstraints(strip_whitespace=True, max_length=length, **more)  # type: ignore[arg-type]
+
+
+# Python's own strip() takes some control characters for spaces: what it leaves may be somebody else's id.
+trimmed = TypeAdapter(Annotated[str, StringConstraints(strip_whitespace=True)]).validate_python
 
 
 def _id_schema(**more: int) -> WithJsonSchema:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from features.events import EventName
 from models.ranking import Fallback, Strategy
 from models.reason_codes import Code
+from serving.event_messages import trimmed
 from serving.event_store import Visitor
 from serving.filters import Filter
 from serving.placements import MOST, PATTERN, RERANK, Placement
@@ -142,7 +143,7 @@ class RecommendationRequest(Visiting):
 
 def _stored(name: str | None) -> str | None:
     """An id as events have it; None for one that no event can have."""
-    plain = (name or "").strip()
+    plain = trimmed(name or "")
     return plain if plain and "\0" not in plain else None
 
 

@@ -12,7 +12,7 @@ from serving.problems import ProblemError, problem
 Result = TypeVar("Result")
 
 _WHY: dict[Reason, str] = {
-    "down": "The event store cannot be reached",
+    "down": "The event store cannot be reached, or its disk fails",
     "slow": "The event store did not answer in time",
     "full": "The event store has no space left",
     "read_only": "The event store may not be written",

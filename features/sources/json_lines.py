@@ -77,7 +77,9 @@ def _read(lines: list[str], schema: Schema) -> pl.DataFrame:
 
 def _object(line: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(line, parse_constant=_refuse, parse_float=_number, object_pairs_hook=_first)
+        value = json.loads(
+            line, parse_constant=_refuse, parse_float=_number, parse_int=_whole, object_pairs_hook=_first
+        )
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -94,6 +96,12 @@ def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _number(text: str) -> float:
     value = float(text)
     return value if value - value == 0 else _refuse(text)
+
+
+def _whole(text: str) -> int | str:
+    """Beyond 64 bits as text, as which an id is kept: Polars does not read longer numbers."""
+    value = int(text)
+    return value if value.bit_length() < 64 else str(value)
 
 
 def _refuse(text: str) -> Any:

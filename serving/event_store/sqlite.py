@@ -139,6 +139,8 @@ class SqliteConnection:
         except OSError:
             raise StoreUnavailable("down") from None
         _create(path)
+        if not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
+            raise StoreUnavailable("read_only")  # SQLite would have to write there to read, and would not say so
         with _told():
             self._connection = sqlite3.connect(path, timeout_s, isolation_level=None, check_same_thread=False)
             try:

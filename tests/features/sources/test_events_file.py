@@ -112,6 +112,12 @@ def test_a_bad_cell_rejects_its_row_alone(tmp_path: Path, change: dict, reason: 
     assert (raw[column] or "") == value
 
 
+def test_a_number_of_any_length_is_an_id():
+    long = 10**40
+    read = json_lines.parse([f'{{"id": {n}}}' for n in (7, long, -long, 2**63)], {"id": pl.String()})
+    assert read["id"].to_list() == ["7", str(long), str(-long), str(2**63)]
+
+
 def test_json_lines_of_mixed_types(tmp_path: Path):
     file = tmp_path / "e.jsonl"
     rows = [GOOD | {"price": 3.5}, GOOD | {"price": {"net": 3}}, GOOD | {"event_id": 7, "price": "4"}]

@@ -81,7 +81,7 @@ def assemble(
 
     put(ranks)
     put(scores)
-    position = snapshot.history.find(customer, item)
+    position = visitors.find(snapshot.history, query, item)
     pair = put(_rows(snapshot.history.values, position))
     of_item = snapshot.item_features[item]
     of_customer = _rows(snapshot.customer_features, customer)

@@ -131,24 +131,6 @@ class Histories:
         values: np.ndarray = self.values[:, COLUMN[name]]
         return values
 
-    def find(self, customers: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Position of each (customer, item) pair in `items`, -1 where there is none; customer -1 has none.
-
-        A binary search per pair, all pairs at once: log2(longest row) passes.
-        """
-        known = customers >= 0
-        row = np.where(known, customers, 0)
-        low, end = self.indptr[row], self.indptr[row + known]
-        high = end.copy()
-        last = max(0, len(self.items) - 1)
-        for _ in range(int((end - low).max(initial=0)).bit_length()):
-            middle = (low + high) // 2
-            right = (middle < high) & (self.items[np.minimum(middle, last)] < items)
-            low = np.where(right, middle + 1, low)
-            high = np.where(right, high, np.minimum(middle, high))
-        hit = (low < end) & (self.items[np.minimum(low, last)] == items) if len(self.items) else low < end
-        return np.where(hit, low, -1)
-
     def gather(self, customers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All pairs of some customers: (query int64[n], position int64[n]), query i being customers[i]."""
         known = customers >= 0

@@ -1,6 +1,8 @@
 """A batch of visitors, as the recommenders see them."""
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,7 +29,10 @@ KIND: dict[EventName, int] = {name: code for code, name in enumerate(VISIT_EVENT
 _WEIGHTS = np.array(list(VISIT_EVENTS.values()), np.float32)
 
 
+# The fields after `customers` where there is no event.
+_NOTHING = tuple(np.zeros(0, t) for t in (np.int64, np.int64, np.uint8, np.float32, np.float32, np.int64, np.float32))
 _Index = slice | np.ndarray
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,12 @@ class Visitors:
     price: np.ndarray
     back: np.ndarray
     weight: np.ndarray
-    _pairs: list[tuple[Histories, tuple[np.ndarray, np.ndarray]]] = field(
-        default_factory=list, init=False, repr=False, compare=False
-    )
+    _made: dict[Hashable, tuple[object, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of_customers(cls, customers: np.ndarray) -> "Visitors":
         """Visitors of whose current visit nothing is known."""
-        none = np.zeros(0, np.int64)
-        return cls.of(customers, none, none, none)
+        return cls(customers.astype(np.int64), *_NOTHING)
 
     @classmethod
     def of(
@@ -91,11 +93,28 @@ class Visitors:
     def __len__(self) -> int:
         return len(self.customers)
 
+    def once(self, what: Hashable, of: object, make: Callable[[], _Made]) -> _Made:
+        """`make()`, remembered under the name `what` until it is asked for another `of`: generators share what they
+        begin with."""
+        found = self._made.get(what)
+        if found is None or found[0] is not of:
+            found = self._made[what] = of, make()
+        made: _Made = found[1]
+        return made
+
     def pairs(self, history: Histories) -> tuple[np.ndarray, np.ndarray]:
-        """`history.gather` of the customers, done once: most generators begin with it."""
-        if not self._pairs or self._pairs[0][0] is not history:
-            self._pairs[:] = [(history, history.gather(self.customers))]
-        return self._pairs[0][1]
+        """`history.gather` of the customers."""
+        return self.once("pairs", history, lambda: history.gather(self.customers))
+
+    def find(self, history: Histories, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """int64[len(query)]: which pair of the history each visitor and item are, -1 where they are none."""
+        whose, position = self.pairs(history)
+        if not len(position):
+            return np.full(len(query), -1)
+        keys = self.once("keys", history, lambda: (whose << 32) + history.items[position])
+        wanted = (query << 32) + item
+        at = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
+        return np.where(keys[at] == wanted, position[at], -1)
 
     def slice(self, start: int, stop: int) -> "Visitors":
         a, b = np.searchsorted(self.query, [start, stop])

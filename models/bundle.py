@@ -150,8 +150,9 @@ class Bundle:
                 raise InputError(f"the bundle {path} is damaged: {name} is missing; get the bundle again")
             if _digest(path / name) != digest:
                 raise InputError(f"the bundle {path} is damaged: {name} is not what was saved; get the bundle again")
+        # Plain arrays over the mapped files: each slice of a `memmap` takes several times as long as one of an array.
         arrays = {
-            name.removesuffix(".npy"): np.load(path / name, mmap_mode="r", allow_pickle=False)
+            name.removesuffix(".npy"): np.asarray(np.load(path / name, mmap_mode="r", allow_pickle=False))
             for name in manifest.files
             if name.endswith(".npy")
         }

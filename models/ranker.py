@@ -164,6 +164,8 @@ PRIOR = {
     "pair_carts_decayed": 0.28,
     "pair_views_decayed": 0.07,
 }
+_PRIOR_COLUMNS = [NAMES.index(name) for name in PRIOR]
+_PRIOR_WEIGHTS = np.array([*PRIOR.values()])[:, None]
 _PRIOR_FLOOR = 0.02  # what a candidate has of which nothing is known
 _PRIOR_LINE = "tifu_knn_prior="
 
@@ -205,15 +207,19 @@ class Prior:
         all rows share. A row adds up to the prior of it."""
         out = np.zeros((len(matrix), matrix.shape[1] + 1))
         logs = self.strength * np.log(self._sums(matrix))
-        out[:, [NAMES.index(name) for name in PRIOR]] = np.diff(logs, axis=0).T
+        out[:, _PRIOR_COLUMNS] = np.diff(logs, axis=0).T
         out[:, -1] = logs[0]
         return out
 
     def _sums(self, matrix: np.ndarray) -> np.ndarray:
         """float64[1 + features of `PRIOR` × n]: the score so far, one feature after another."""
         # Not a matrix product, whose last bit depends on how many rows there are.
-        terms = [w * np.nan_to_num(matrix[:, NAMES.index(name)].astype(np.float64)) for name, w in PRIOR.items()]
-        return np.cumsum([np.full(len(matrix), _PRIOR_FLOOR), *terms], axis=0)
+        terms = np.empty((1 + len(PRIOR), len(matrix)))
+        terms[0], terms[1:] = _PRIOR_FLOOR, matrix[:, _PRIOR_COLUMNS].T
+        terms[np.isnan(terms)] = 0
+        terms[1:] *= _PRIOR_WEIGHTS
+        sums: np.ndarray = terms.cumsum(axis=0)
+        return sums
 
 
 @dataclass(frozen=True)

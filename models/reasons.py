@@ -110,7 +110,7 @@ class _Reasons:
     def own_history(self) -> None:
         """What the visitor bought, carted and viewed of the candidate itself."""
         h = self.snapshot.history
-        at = h.find(self.visitors.customers[self.found.query], self.found.item)
+        at = self.visitors.find(h, self.found.query, self.found.item)
         if not len(at) or at.max() < 0:
             return
         pair = np.where(at[:, None] >= 0, h.values[np.maximum(at, 0)], np.float32(np.nan))

@@ -69,8 +69,10 @@ class BundleRecommender:
         )
         for name, rows in routes:
             if len(rows):
-                told = visitors.only(rows)
-                yield name, rows.tolist(), Visitors.of_customers(told.customers) if name == "one_to_one" else told
+                told = visitors if len(rows) == len(visitors) else visitors.only(rows)
+                if name == "one_to_one" and len(told.query):
+                    told = Visitors.of_customers(told.customers)
+                yield name, rows.tolist(), told
 
     def without_ranker(self, request: Request, why: Fallback) -> Ranking:
         """Only what fills up, in the order of the request's rules."""
@@ -221,8 +223,11 @@ def visitors_of(snapshot: Snapshot, requests: Sequence[Request]) -> Visitors:
     customers = snapshot.customers.find([r.customer_id or "" for r in requests])
     events = [(row, Seen(*event)) for row, request in enumerate(requests) for event in request.recent]
     events = [(row, event) for row, event in events if event.name in KIND]
+    customers = np.where(snapshot.has_history(customers), customers, -1)
+    if not events:
+        return Visitors.of_customers(customers)
     return Visitors.of(
-        np.where(snapshot.has_history(customers), customers, -1),
+        customers,
         np.array([row for row, _ in events], np.int64),
         snapshot.items.find([event.item_id for _, event in events]),
         np.array([KIND[event.name] for _, event in events], np.uint8),

@@ -80,13 +80,14 @@ def propose(
     """
     size = len(snapshot.items)
     scores = [generators.scores(name, snapshot, visitors) for name in GENERATORS]
-    # Visitor × items + item, then 5 bits for who proposes it.
-    proposals = [(n * size + items << 5) + _ALSO for n, items in enumerate(also or ())]
-    for bit, name in enumerate(GENERATORS):
-        if name in budgets:
-            query, item = scores[bit].top(budgets[name])
-            proposals.append((query * size + item << 5) + bit)
-    proposal = np.sort(np.concatenate([np.zeros(0, np.int64), *proposals]))
+    asked = [bit for bit, name in enumerate(GENERATORS) if name in budgets]
+    none = np.zeros(0, np.int64)
+    tops = [(none, none), *(scores[bit].top(budgets[GENERATORS[bit]]) for bit in asked)]
+    tops += [(np.full(len(items), n), items) for n, items in enumerate(also or ())]
+    query, item = (np.concatenate(parts) for parts in zip(*tops, strict=True))
+    bits = np.repeat([0, *asked] + [_ALSO] * len(also or ()), [len(items) for _, items in tops])
+    proposal = (query * size + item << 5) + bits  # visitor × items + item, then 5 bits for who proposes it
+    proposal.sort()
     pair, by = proposal >> 5, np.uint32(1) << (proposal & 31).astype(np.uint32)
     first = np.flatnonzero(np.diff(pair, prepend=-1))
     query, item = np.divmod(pair[first], size)
@@ -100,7 +101,9 @@ def candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, pr
     shares = np.zeros((len(scores), len(query)), np.float32)
     ranks = np.zeros((len(scores), len(query)), np.float32)
     if len(query):
-        raw = np.stack([s.at(query, item) for s in scores])
+        raw = np.empty((len(scores), len(query)), np.float32)
+        for row, each in zip(raw, scores, strict=True):
+            row[:] = each.at(query, item)
         said = raw.any(axis=1)  # of a generator that says nothing of anybody all are the first, with a share of 0
         raw = raw[said]
         starts = np.flatnonzero(np.diff(query, prepend=-1))

@@ -101,24 +101,8 @@ class Generators:
         )
 
     def scores(self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors) -> Scores:
-        of: dict[GeneratorName, Callable[[], Scores]] = {
-            "history": lambda: history.scores(snapshot, visitors),
-            "visit": lambda: history.visited(snapshot, visitors),
-            "neighbours": lambda: self.neighbours.scores(snapshot, visitors),
-            "als": lambda: self.als.scores(snapshot, visitors),
-            "item_knn": lambda: self.item_knn.scores(snapshot, visitors, "history"),
-            "item_knn_last": lambda: self.item_knn.scores(snapshot, visitors, "last_baskets"),
-            "item_knn_visit": lambda: self.item_knn.scores(snapshot, visitors, "visit"),
-            "covisit_last": lambda: self.covisit.of_last_orders(snapshot, visitors),
-            "covisit_visit": lambda: self.covisit.of_visit(snapshot, visitors),
-            "content": lambda: self.content.scores(snapshot, visitors, "history"),
-            "content_visit": lambda: self.content.scores(snapshot, visitors, "visit"),
-            "popular": lambda: self.popular.of_everyone(visitors),
-            "popular_segment": lambda: self.popular.of_segment(snapshot, visitors),
-            "popular_category": lambda: self.popular.of_categories(snapshot, visitors),
-            "arrivals": lambda: self.popular.of_arrivals(visitors),
-        }
-        return of[name]()
+        """What generator `name` says of each visitor."""
+        return _SCORES[name](self, snapshot, visitors)
 
     def arrays(self) -> Arrays:
         parts = {name: getattr(self, name).arrays() for name in self.__dataclass_fields__}
@@ -137,3 +121,22 @@ class Generators:
             Content.from_arrays(of("content.")),
             Popular.from_arrays(of("popular.")),
         )
+
+
+_SCORES: dict[GeneratorName, Callable[[Generators, Snapshot, Visitors], Scores]] = {
+    "history": lambda _, s, v: history.scores(s, v),
+    "visit": lambda _, s, v: history.visited(s, v),
+    "neighbours": lambda g, s, v: g.neighbours.scores(s, v),
+    "als": lambda g, s, v: g.als.scores(s, v),
+    "item_knn": lambda g, s, v: g.item_knn.scores(s, v, "history"),
+    "item_knn_last": lambda g, s, v: g.item_knn.scores(s, v, "last_baskets"),
+    "item_knn_visit": lambda g, s, v: g.item_knn.scores(s, v, "visit"),
+    "covisit_last": lambda g, s, v: g.covisit.of_last_orders(s, v),
+    "covisit_visit": lambda g, s, v: g.covisit.of_visit(s, v),
+    "content": lambda g, s, v: g.content.scores(s, v, "history"),
+    "content_visit": lambda g, s, v: g.content.scores(s, v, "visit"),
+    "popular": lambda g, s, v: g.popular.of_everyone(v),
+    "popular_segment": lambda g, s, v: g.popular.of_segment(s, v),
+    "popular_category": lambda g, s, v: g.popular.of_categories(s, v),
+    "arrivals": lambda g, s, v: g.popular.of_arrivals(v),
+}

@@ -3,7 +3,7 @@
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.scores import Sparse
-from models.candidates.taste import asked, taste
+from models.candidates.taste import asked, tastes
 
 
 def visited(snapshot: Snapshot, visitors: Visitors) -> Sparse:
@@ -16,5 +16,5 @@ def scores(snapshot: Snapshot, visitors: Visitors) -> Sparse:
     """Decayed by orders since and by time since: the first is right for frequent buyers, the second for others."""
     h = snapshot.history
     query, position = visitors.pairs(h)
-    value = h.column("bought_by_basket")[position] + taste(h, position)
+    value = h.column("bought_by_basket")[position] + tastes(snapshot, visitors)
     return Sparse(query * len(snapshot.items) + h.items[position], value, len(visitors), len(snapshot.items))

@@ -4,8 +4,9 @@ Held in the form that suits the generator. Whatever the form, what is said of a 
 alone, bit for bit, not on the batch they come in.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -41,16 +42,7 @@ class Dense:
     values: np.ndarray
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
-        n = self.values.shape[1]
-        if budget >= n:
-            return np.divmod(np.flatnonzero(self.values >= _LEAST), n)
-        # The smallest of the negated scores: where most scores are 0, partitioning at the far side of so many equal
-        # values takes ten times as long.
-        least = np.maximum(-np.partition(-self.values, budget - 1, axis=1)[:, budget - 1 : budget], _LEAST)
-        query, item = np.divmod(np.flatnonzero(self.values >= least), n)
-        if len(query) <= budget:
-            return query, item
-        return _cut(query, item, self.values[query, item] == least[query, 0], budget)
+        return _listed([_best(row, budget) for row in self.values])
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.values[query, item]
@@ -73,12 +65,8 @@ class Factored:
         # Rounding may hide what is just above 0, and change places near the last.
         rough += _ROUNDING * np.abs(self.vectors).sum(axis=1)[:, None]
         query, item = Dense(rough).top(budget + _SPARE)
-        value = self.at(query, item)
-        order = np.lexsort((item, -value, query))
-        order = order[value[order] >= _LEAST]
-        query, item = query[order], item[order]
-        place = np.arange(len(query)) - np.searchsorted(query, query)
-        return query[place < budget], item[place < budget]
+        query, kept = _best_of_each(query.searchsorted(np.arange(len(rough) + 1)), self.at(query, item), budget)
+        return query, item[kept]
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         found: np.ndarray = np.einsum("nf,nf->n", self.vectors[query], self.items[item])
@@ -152,22 +140,10 @@ class Sparse:
         total = np.bincount(place, weight, len(keys))
         return cls(keys[total != 0], total[total != 0].astype(np.float32), visitors, size)
 
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        return np.searchsorted(self.keys, np.arange(self.visitors + 1) * self.size)
-
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
-        if not len(self.keys):
-            return self.keys, self.keys
-        sizes = np.diff(self._starts)
-        least = np.full(self.visitors, _LEAST)
-        for row in np.flatnonzero(sizes > budget):
-            values = self.values[self._starts[row] : self._starts[row + 1]]
-            least[row] = max(_LEAST, -np.partition(-values, budget - 1)[budget - 1])
-        query = np.repeat(np.arange(self.visitors), sizes)
-        kept = np.flatnonzero(self.values >= least[query])
-        query = query[kept]
-        return _cut(query, self.keys[kept] - query * self.size, self.values[kept] == least[query], budget)
+        starts = self.keys.searchsorted(np.arange(self.visitors + 1) * self.size)
+        query, kept = _best_of_each(starts, self.values, budget)
+        return query, self.keys[kept] - query * self.size
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         if not len(self.keys):
@@ -203,13 +179,28 @@ def product(query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr,
     return Dense(out)
 
 
-def _cut(query: np.ndarray, item: np.ndarray, tied: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Without what a visitor (`query` rising) has over the budget, the last of those `tied` for the last place."""
-    keep = np.ones(len(query), bool)
-    for row in np.flatnonzero(np.bincount(query) > budget):
-        first, last = np.searchsorted(query, [row, row + 1])
-        keep[first + np.flatnonzero(tied[first:last])[first + budget - last :]] = False
-    return (query, item) if keep.all() else (query[keep], item[keep])
+def _best(values: np.ndarray, budget: int) -> np.ndarray:
+    """Where the `budget` largest of those above 0 are, rising; of equal ones the first."""
+    if len(values) <= budget:
+        return np.flatnonzero(values >= _LEAST)
+    # The smallest of the negated values: where most are 0, partitioning at the far side of so many equal ones takes
+    # ten times as long.
+    least = max(_LEAST, -np.partition(-values, budget - 1)[budget - 1])
+    best = np.flatnonzero(values >= least)
+    if len(best) > budget:
+        best = np.delete(best, np.flatnonzero(values[best] == least)[budget - len(best) :])
+    return best
+
+
+def _best_of_each(starts: np.ndarray, values: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """(visitor, where): `_best` of each visitor, whose values are those from `starts[visitor]` to the next."""
+    return _listed([first + _best(values[first:last], budget) for first, last in pairwise(starts.tolist())])
+
+
+def _listed(best: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(visitor, what) of each visitor's."""
+    none = np.zeros(0, np.int64)
+    return np.arange(len(best)).repeat([len(each) for each in best]), np.concatenate([none, *best])
 
 
 def ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:

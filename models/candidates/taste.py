@@ -21,6 +21,12 @@ def taste(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.nda
     return weight
 
 
+def tastes(snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
+    """float32: `taste` of all pairs of the visitors' histories, as `visitors.pairs` lists them."""
+    h = snapshot.history
+    return visitors.once("taste", h, lambda: taste(h, visitors.pairs(h)[1]))
+
+
 # Decayed purchases that an event of the visit is worth, by its weight (`features.visitors.VISIT_EVENTS`): a view and a
 # cart as in `taste`, a purchase of now is one.
 _WEIGHTS, _WORTH = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), (0.0, 0.05, 0.1, 0.25, 0.4, 1.0)
@@ -41,7 +47,16 @@ def asked(
     All they have had to do with, by decayed purchases; those of their last orders, all alike; or those of the
     visit, by kind of event and `visit_decay` for each later event.
     """
+    what = basis, last_baskets, visit_decay
+    return visitors.once(what, snapshot, lambda: _asked(snapshot, visitors, basis, last_baskets, visit_decay))
+
+
+def _asked(
+    snapshot: Snapshot, visitors: Visitors, basis: Basis, last_baskets: float, visit_decay: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if basis == "visit":
+        if not len(visitors.item):
+            return visitors.query, visitors.item, visitors.weight
         wanted = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
         weight = visitors.weight[wanted] * np.float32(visit_decay) ** visitors.back[wanted]
         return visitors.query[wanted], visitors.item[wanted], weight
@@ -51,4 +66,4 @@ def asked(
         keep = h.column("baskets_back")[position] < last_baskets
         query, position = query[keep], position[keep]
         return query, h.items[position], np.ones(len(position), np.float32)
-    return query, h.items[position], np.log1p(taste(h, position))
+    return query, h.items[position], np.log1p(tastes(snapshot, visitors))

@@ -56,7 +56,8 @@ def test_unknown_values_are_nan_and_known_ones_are_taken_over(simulated_snapshot
     s = simulated_snapshot
     customer = int(np.argmax(np.diff(s.history.indptr)))
     own = s.history.items[s.history.indptr[customer]]
-    other = next(i for i in range(len(s.items)) if s.history.find(np.array([customer]), np.array([i]))[0] < 0)
+    touched = s.history.items[s.history.indptr[customer] : s.history.indptr[customer + 1]]
+    other = np.setdiff1d(np.arange(len(s.items)), touched)[0]
     pair = slice(PLACE["pair_orders"], PLACE["pair_orders"] + len(HISTORY_COLUMNS))
     of_item = slice(PLACE["item_buyers_1d"], PLACE["item_buyers_1d"] + len(ITEM))
     of_customer = slice(len(NAMES) - len(CUSTOMER), len(NAMES))

@@ -106,10 +106,11 @@ def test_pairs_are_found_as_in_a_dict(shop: tuple[int, set[tuple[int, int]], lis
     customers, pairs, who, what = shop
     held = matrix(customers, pairs)
     place = {p: n for n, p in enumerate(sorted(pairs))}
-    found = held.find(np.array(who, np.int64), np.array(what, np.int64))
+    visitors = Visitors.of_customers(np.array(who, np.int64))
+    found = visitors.find(held, np.arange(len(who)), np.array(what, np.int64))
     assert found.tolist() == [place.get(p, -1) for p in zip(who, what, strict=True)]
 
-    query, position = held.gather(np.array(who, np.int64))
+    query, position = held.gather(visitors.customers)
     expected = [(q, n) for q, c in enumerate(who) for n, p in enumerate(sorted(pairs)) if p[0] == c]
     assert list(zip(query.tolist(), position.tolist(), strict=True)) == expected
 
@@ -130,7 +131,7 @@ def test_a_column_is_known_by_its_name():
 
 def test_without_pairs_there_is_nothing_to_find():
     held = matrix(0, set())
-    assert held.find(np.array([-1, -1]), np.array([0, 5])).tolist() == [-1, -1]
+    assert Visitors.of_customers(np.array([-1, -1])).find(held, np.arange(2), np.array([0, 5])).tolist() == [-1, -1]
     assert all(len(part) == 0 for part in held.gather(np.array([-1])))
     assert build([row("login", -1, "c1"), row("view_item", -1, "d1", "i1")]).history.is_empty()
 

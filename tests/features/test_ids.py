@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,12 +11,12 @@ from tests.features.shop import examples
 TEXTS = st.text(max_size=8)
 
 
-def constant(text: str) -> int:
+def constant(text: bytes) -> int:
     return 2**63 + 5
 
 
-def modulo_three(text: str) -> int:
-    return sum(text.encode()) % 3
+def modulo_three(text: bytes) -> int:
+    return sum(text) % 3
 
 
 @pytest.mark.parametrize("hashed", [None, constant, modulo_three])
@@ -40,6 +41,13 @@ def test_what_is_mapped_finds_as_what_was_built():
     held = Ids.of(["b", "a", "ü", "a/b"])
     again = Ids(held.values, held.hashes.copy(), held.order.copy())
     assert again.find(["ü", "a", "A", ""]).tolist() == [2, 1, -1, -1]
+
+
+def test_a_slice_of_what_is_mapped_begins_at_its_own_first_id():
+    whole = pa.array(["x", "b", "äh", "c", "y"])
+    held = Ids.of(["b", "äh", "c"])
+    assert Ids(whole[1:4], held.hashes, held.order).find(["c", "äh", "x", "\ud800"]).tolist() == [2, 1, -1, -1]
+    assert Ids(whole[1:4], held.hashes, held.order).at(np.array([0, 2])) == ["b", "c"]
 
 
 def test_nothing_asked_and_nothing_known():

@@ -96,8 +96,8 @@ def visiting(customers: list[int], events: list[tuple[int, int, EventName]]) -> 
 
 def test_als_folds_the_visit_in_by_the_closed_form(bundle: Bundle):
     s, als = bundle.snapshot, bundle.generators.als
-    known = int(s.history.items[s.history.indptr[3]])
-    other = next(n for n in range(len(s.items)) if s.history.find(np.array([3]), np.array([n]))[0] < 0)
+    touched = s.history.items[s.history.indptr[3] : s.history.indptr[4]]
+    known, other = int(touched[0]), int(np.setdiff1d(np.arange(len(s.items)), touched)[0])
     wanted = fitted.dense_taste(s)[3]
     views = [(0, known, "view_item"), (0, other, "view_item"), (0, other, "add_to_cart"), (1, other, "purchase")]
     scores = dense(als.scores(s, visiting([3, -1, 3], views)), 3, s)

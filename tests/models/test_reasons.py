@@ -183,7 +183,7 @@ def test_neighbours_are_counted(bundle: Bundle, everyone: tuple[Visitors, Candid
             if reason.code == "people_like_you":
                 customer = visitors.customers[q]
                 who = alike.indices[alike.indptr[customer] : alike.indptr[customer + 1]].astype(np.int64)
-                at = s.history.find(who, np.full(len(who), item))
+                at = Visitors.of_customers(who).find(s.history, np.arange(len(who)), np.full(len(who), item))
                 bought = (at >= 0) & (s.history.column("orders")[at] > 0)
                 assert reason.values == {"neighbours_bought": bought.sum(), "neighbours": len(who)}
                 assert bought.sum() > 1

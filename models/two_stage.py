@@ -89,7 +89,7 @@ def propose(
     proposal = (query * size + item << 5) + bits  # visitor × items + item, then 5 bits for who proposes it
     proposal.sort()
     pair, by = proposal >> 5, np.uint32(1) << (proposal & 31).astype(np.uint32)
-    first = np.flatnonzero(np.diff(pair, prepend=-1))
+    first = _starts(pair)
     query, item = np.divmod(pair[first], size)
     proposed = np.bitwise_or.reduceat(by, first) if len(first) else by
     return candidates(scores, query, item, proposed & ~np.uint32(1 << _ALSO))
@@ -106,12 +106,19 @@ def candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, pr
             row[:] = each.at(query, item)
         said = raw.any(axis=1)  # of a generator that says nothing of anybody all are the first, with a share of 0
         raw = raw[said]
-        starts = np.flatnonzero(np.diff(query, prepend=-1))
-        sizes = np.diff(starts, append=len(query))
+        starts = _starts(query)
+        sizes = np.diff(np.append(starts, len(query)))
         best = np.repeat(np.maximum.reduceat(raw, starts, axis=1), sizes, axis=1)
         shares[said] = np.divide(raw, best, out=np.zeros_like(raw), where=best > 0)
         ranks[said] = within_query_ranks(query, raw) - np.repeat(starts, sizes)
     return Candidates(query, item, np.ascontiguousarray(ranks.T), np.ascontiguousarray(shares.T), proposed)
+
+
+def _starts(rising: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins."""
+    new = np.ones(len(rising), bool)
+    np.not_equal(rising[1:], rising[:-1], out=new[1:])
+    return np.flatnonzero(new)
 
 
 def within_query_ranks(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -132,7 +139,8 @@ def within_query_ranks(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
     row = key & (1 << wide) - 1
     row += n * np.arange(len(key))[:, None]
     key >>= wide
-    place = np.tile(np.arange(n, dtype=np.int32), (len(key), 1))
+    place = np.empty(key.shape, np.int32)
+    place[:] = np.arange(n)
     place[:, 1:][key[:, 1:] == key[:, :-1]] = 0
     np.maximum.accumulate(place, axis=1, out=place)
     out = np.empty_like(place)

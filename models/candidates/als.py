@@ -94,6 +94,8 @@ class Als:
 
     def _live(self, snapshot: Snapshot, visitors: Visitors) -> dict[int, np.ndarray]:
         """Visitor → vector float32[factors], of those whose visit says what they want."""
+        if not len(visitors.item):
+            return {}
         query, item, wanted = visit_taste(visitors)
         found: dict[int, np.ndarray] = {}
         for visitor in np.unique(query).tolist():

@@ -84,7 +84,7 @@ class Shared:
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
         best = self.order[:budget]
         best = best[self.values[best] >= _LEAST]
-        return np.repeat(np.arange(self.visitors), len(best)), np.tile(best, self.visitors)
+        return np.arange(self.visitors).repeat(len(best)), best[None].repeat(self.visitors, axis=0).reshape(-1)
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.values[item]

@@ -1,7 +1,8 @@
 """Ranking in process: whole calls against the bare LightGBM prediction and matrix products inside them.
 
 The products are those of the generators, by scipy and BLAS on matrices that lie ready: ALS, the neighbours' histories,
-item to item by behaviour (twice), by orders and by content.
+item to item by behaviour (twice), by orders and by content. The calls take turns, so that each finds the processor's
+caches as the others leave them, as in a server.
 
 python benchmarks/rank.py [--log LOG | --bundle DIR] [--repeat 31]
 
@@ -9,7 +10,7 @@ With USUAL_NATIVE=1 and lleaves also the compiled ranker (`models.compiled`), by
 """
 
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ import numpy as np  # isort: skip
 from scipy import sparse
 
 from features.assemble import assemble
+from features.threads import THREADS
 from features.visitors import Visitors
 from models.bundle import Bundle
 from models.candidates.similar import Similar
 from models.candidates.taste import Basis, asked
 from models.ranking import Request
 from models.recommender import BundleRecommender
-from models.two_stage import propose
+from models.two_stage import Candidates, propose
 
 BATCHES = (1, 16, 64)
+SHOWN = ("whole", "propose", "LightGBM", "compiled", "products")
 
 
 def main() -> None:
@@ -39,48 +42,51 @@ def main() -> None:
         made = args.bundle or shop.bundle(shop.event_log(args.log, Path(scratch))[0]).save(Path(scratch) / "bundle")
         bundle = Bundle.load(made)
     recommender, snapshot = BundleRecommender(bundle), bundle.snapshot
-    two_stage = bundle.recommenders["one_to_one"]
-    native, lightgbm = two_stage.ranker.native, replace(two_stage.ranker, native=None)
     regulars = np.flatnonzero(snapshot.has_history(np.arange(len(snapshot.customers))))
     chosen = np.random.default_rng(7).permutation(regulars)
     rows = []
     for size in BATCHES:
-        customers = chosen[:size]
-        visitors = Visitors.of_customers(customers)
-        requests = [Request(limit=10, customer_id=c) for c in snapshot.customers.at(customers)]
-        found = propose(two_stage.generators, snapshot, visitors, two_stage.budgets)
-        matrix = assemble(snapshot, visitors, found.query, found.item, found.ranks, found.scores)
-
-        def proposing(visitors: Visitors = visitors) -> object:
-            return propose(two_stage.generators, snapshot, visitors, two_stage.budgets)
-
-        whole = shop.median_ms(lambda requests=requests: recommender.recommend(requests), args.repeat)
-        candidates = shop.median_ms(proposing, args.repeat)
-        predict = shop.median_ms(lambda matrix=matrix: lightgbm.predict(matrix), args.repeat)
-        compiled = shop.median_ms(lambda matrix=matrix: native(matrix), args.repeat) if native else None
-        ready = factors(bundle, visitors)
-        product = shop.median_ms(lambda ready=ready: [left @ right for left, right in ready], args.repeat)
-        limit = (compiled or predict) + product
+        candidates, ms = measured(recommender, chosen[:size], args.repeat)
+        limit = ms.get("compiled", ms["LightGBM"]) + ms["products"]
         rows.append(
             [
                 f"{size}",
-                f"{len(matrix) / size:.0f}",
-                *("–" if ms is None else f"{ms:.2f}" for ms in (whole, candidates, predict, compiled, product)),
-                f"{whole / limit:.2f}",
-                f"{size / whole * 1e3:,.0f}",
+                f"{candidates / size:.0f}",
+                *(f"{ms[name]:.2f}" if name in ms else "–" for name in SHOWN),
+                f"{ms['whole'] / limit:.2f}",
+                f"{size / ms['whole'] * 1e3:,.0f}",
             ]
         )
-    trees = two_stage.ranker.booster.num_trees()
+    trees = bundle.recommenders["one_to_one"].ranker.booster.num_trees()
     print(
         f"{len(snapshot.items):,} items, {len(snapshot.customers):,} customers, {trees} trees; median of {args.repeat}"
     )
-    shop.table(
-        [
-            *("visitors", "candidates each", "whole ms", "propose ms", "LightGBM ms", "compiled ms", "products ms"),
-            *("× limit", "visitors/s"),
-        ],
-        rows,
-    )
+    shop.table(["visitors", "candidates each", *(f"{name} ms" for name in SHOWN), "× limit", "visitors/s"], rows)
+
+
+def measured(recommender: BundleRecommender, customers: np.ndarray, repeat: int) -> tuple[int, dict[str, float]]:
+    """How many candidates some customers have, and the milliseconds of each of `SHOWN`."""
+    bundle, snapshot = recommender.bundle, recommender.snapshot
+    two_stage = bundle.recommenders["one_to_one"]
+    native, booster = two_stage.ranker.native, two_stage.ranker.booster
+    requests = [Request(limit=10, customer_id=c) for c in snapshot.customers.at(customers)]
+
+    def proposed(visitors: Visitors) -> Candidates:
+        return propose(two_stage.generators, snapshot, visitors, two_stage.budgets)
+
+    visitors = Visitors.of_customers(customers)
+    found = proposed(visitors)
+    matrix = assemble(snapshot, visitors, found.query, found.item, found.ranks, found.scores)
+    ready = factors(bundle, visitors)
+    calls: dict[str, Callable[[], Any]] = {
+        "whole": lambda: recommender.recommend(requests),
+        "propose": lambda: proposed(Visitors.of_customers(customers)),
+        "LightGBM": lambda: booster.predict(matrix, num_threads=THREADS),
+        "products": lambda: [left @ right for left, right in ready],
+    }
+    if native:
+        calls["compiled"] = lambda: native(matrix)
+    return len(matrix), shop.medians_ms(calls, repeat)
 
 
 def factors(bundle: Bundle, visitors: Visitors) -> list[tuple[Any, Any]]:

@@ -5,7 +5,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,17 @@ def median_ms(call: Callable[[], Any], repeat: int = 15) -> float:
         call()
         times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
+
+
+def medians_ms(calls: Mapping[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
+    """Median milliseconds of each of some calls, which take turns, after a round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeat + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(took[1:]) for name, took in times.items()}
 
 
 def peak_gb() -> float:

@@ -66,7 +66,8 @@ def _mlflow(bundle: Path, scratch: Path) -> Iterator[str]:
     )
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it looks for uvicorn there
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     with started([*command, "--port", str(port)], env, port, 300, ready="/ping") as url:
         yield url
 

@@ -36,11 +36,11 @@ class Ids:
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
         """int64[len(ids)]: the position of each id, -1 where it is not known."""
+        if not len(self) or not len(ids):
+            return np.full(len(ids), -1)
         if len(distinct := list(dict.fromkeys(ids))) < len(ids):  # the columns of a log repeat their ids
             place = dict(zip(distinct, self.find(distinct).tolist(), strict=True))
             return np.fromiter(map(place.__getitem__, ids), np.int64, len(ids))
-        if not len(self) or not len(ids):
-            return np.full(len(ids), -1)
         texts = [i.encode("utf-8", "surrogatepass") for i in ids]
         wanted = np.fromiter(map(_hash, texts), np.uint64, len(ids))
         slot = np.minimum(self.hashes.searchsorted(wanted), len(self) - 1)

@@ -137,7 +137,11 @@ class Answers:
         self, asked: Sequence[Asked | Problem], request_id: str, distinct: bool = False, dry_run: bool = False
     ) -> tuple[list[Result | Problem], str]:
         futures = [self._submit(a) for a in asked if isinstance(a, Asked)]
-        outcomes = iter(await asyncio.gather(*futures, return_exceptions=True))
+        try:
+            outcomes = iter([await _settled(future) for future in futures])
+        finally:
+            for future in futures:
+                future.cancel()  # whoever asked has gone; of those that are settled nothing
         queue_ms = run_ms = 0.0
         results: list[Result | Problem] = []
         used: set[str] = set()
@@ -267,6 +271,13 @@ class Answers:
             except Exception as worse:
                 log_failure("the fallback failed", request_id, worse)
         return problem("internal_error", "The ranking failed")
+
+
+async def _settled(future: "asyncio.Future[Answer[Shown]]") -> Answer[Shown] | Exception:
+    try:
+        return await future
+    except Exception as error:
+        return error
 
 
 def _planned(asked: Asked, visit: tuple[Seen, ...], served: Served, at: int) -> Plan | Exception:

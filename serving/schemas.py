@@ -65,9 +65,9 @@ class _Message(BaseModel):
 class Context(_Message):
     """What this visit has touched, oldest first, and where it is."""
 
-    item_ids: list[Id] = Field(default=[], max_length=50)
+    item_ids: list[Id] = Field(default_factory=list, max_length=50)
     """Products looked at."""
-    cart_item_ids: list[Id] = Field(default=[], max_length=50)
+    cart_item_ids: list[Id] = Field(default_factory=list, max_length=50)
     """Products in the cart; they count as more recent than those looked at."""
     category: Short | None = None
     """The category whose page is shown, as a path in the catalog."""
@@ -82,7 +82,7 @@ class Context(_Message):
 class Exclude(_Message):
     """What must not be in the answer."""
 
-    item_ids: list[Id] = Field(default=[], max_length=500)
+    item_ids: list[Id] = Field(default_factory=list, max_length=500)
     purchased_within_days: float | None = Field(None, ge=0, le=3650, allow_inf_nan=False)
     """What the customer bought in the last days. Unset: what the placement says."""
 
@@ -137,7 +137,7 @@ class RecommendationRequest(Visiting):
     filter: Filter | None = None
     """What the catalog must say of every product, those that fill up included."""
     exclude: Exclude = Field(default_factory=Exclude)
-    include: list[Include] = Field(default=[], max_length=3)
+    include: list[Include] = Field(default_factory=list, max_length=3)
     """What to tell of each product beside its id and rank."""
 
 
@@ -174,7 +174,7 @@ class RerankRequest(Visiting):
     """Ids that are not known keep their order behind the others, and after them comes what is not available."""
     limit: int | None = Field(None, ge=1, le=500)
     """How many to give back. Unset: all."""
-    include: list[Include] = Field(default=[], max_length=3)
+    include: list[Include] = Field(default_factory=list, max_length=3)
 
     def asked(self) -> dict[str, Any]:
         """The same as a request for recommendations."""
@@ -187,7 +187,7 @@ class ExplainRequest(Visiting):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "u_91", "item_ids": ["p1"]}]})
 
-    item_ids: list[Id] = Field(default=[], max_length=20)
+    item_ids: list[Id] = Field(default_factory=list, max_length=20)
     limit: int = Field(10, ge=1, le=20)
 
 

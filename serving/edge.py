@@ -24,6 +24,9 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # sending would otherwise see a broken connection in place of the answer.
 _DRAINED = 8
 
+# What an answer says where its route says nothing else: pages for everybody may be kept.
+_UNLESS_GIVEN = [(b"cache-control", b"private, no-store"), (b"x-content-type-options", b"nosniff")]
+
 
 def options(settings: Settings) -> dict[str, Any]:
     """The arguments of `Edge` that belong to `settings`. Raises InputError where nothing says who may ask."""
@@ -81,9 +84,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 started = True
                 given = list(message.get("headers", ()))
-                if all(name != b"cache-control" for name, _ in given):  # pages for everybody may be kept
-                    given.append((b"cache-control", b"private, no-store"))
-                message["headers"] = [*given, *out]
+                names = {name for name, _ in given}
+                message["headers"] = given + out + [header for header in _UNLESS_GIVEN if header[0] not in names]
             await send(message)
 
         async def sent(message: Message) -> None:

@@ -41,7 +41,6 @@ class _Asset:
             "content-type": f"{media_type}; charset=utf-8",
             "etag": self._tag,
             "vary": "Accept-Encoding",
-            "x-content-type-options": "nosniff",
             **headers,
         }
 

@@ -21,7 +21,7 @@ async def read_json(request: Request) -> object:
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type != "application/json":
         raise ProblemError(problem("unsupported_media_type", "Send Content-Type: application/json"))
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if any(coding.strip().lower() not in ("", "identity") for coding in request.headers.getlist("content-encoding")):
         raise ProblemError(problem("unsupported_media_type", "Send the body as it is, without Content-Encoding"))
     try:
         async with asyncio.timeout(BODY_WITHIN_S):

@@ -36,7 +36,7 @@ _PROBLEMS = {
     400: "The body is not JSON",
     408: "The body did not arrive in time",
     413: "The body is too long",
-    415: "The body is not declared as application/json",
+    415: "The body is not declared as application/json, or has a Content-Encoding",
     422: "The body, or every request in it, is wrong",
     429: "Too many requests are waiting",
     500: "The ranking failed",

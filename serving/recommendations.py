@@ -140,8 +140,9 @@ class Answers:
         try:
             outcomes = iter([await _settled(future) for future in futures])
         finally:
-            for future in futures:
-                future.cancel()  # whoever asked has gone; of those that are settled nothing
+            for future in futures:  # of those that are settled nothing, unless whoever asked has gone
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # else asyncio would log it as one that nobody has seen
         queue_ms = run_ms = 0.0
         results: list[Result | Problem] = []
         used: set[str] = set()

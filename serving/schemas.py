@@ -100,7 +100,7 @@ class Visiting(_Message):
 
     @model_validator(mode="after")
     def _names_a_visitor(self) -> Self:
-        if not any((i or "").strip() for i in (self.customer_id, self.client_id, self.session_id)):
+        if not any(trimmed(i or "") for i in (self.customer_id, self.client_id, self.session_id)):
             raise PydanticCustomError(
                 "no_visitor", "Give at least one of customer_id, client_id and session_id, not empty"
             )

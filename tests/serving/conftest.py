@@ -103,11 +103,12 @@ def without_keys() -> Iterator[None]:
 
 @contextmanager
 def running(recommender: FakeRecommender | None = None, **settings: object) -> Iterator[Server]:
-    """The application over real HTTP, on a free loopback port."""
+    """The application over real HTTP, on a free loopback port; `root_path`: below which path it is mounted."""
     recommender = recommender or FakeRecommender()
     parts: dict[str, Any] = {name: settings.pop(name, None) for name in ("store", "load", "published")}
+    below = str(settings.pop("root_path", ""))
     app = create_app(recommender, Settings.model_validate(settings), version="17", **parts)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2, root_path=below))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

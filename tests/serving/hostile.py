@@ -102,7 +102,7 @@ WIRES: dict[int, dict[str, bytes]] = {
         "markup in a header": wire(b"X-Request-Id: <script>xyzzy</script>"), "no trace": wire(b"traceparent: 00-xyzzy"),
         "a key for what takes none": wire(b"Idempotency-Key: xyzzy"), "2,000 headers": wire(*[b"X-Y: xyzzy"] * 2_000),
         "chunks": wire(_CHUNKED, body=_CHUNKS), "after the last chunk": wire(_CHUNKED, body=_CHUNKS + b"xyzzy\r\n\r\n"),
-        "forged address": wire(b"X-Forwarded-For: xyzzy, ::1"),
+        "forged address": wire(b"X-Forwarded-For: xyzzy, ::1"), "no coding": wire(b"Content-Encoding: Identity"),
         "forged host": wire(b"X-Forwarded-Host: xyzzy.example"), "expects more": wire(b"Expect: 100-continue"),
         "absolute": wire(at=b"http://xyzzy.example/v1/recommendations"),
         "query": wire(at=b"/v1/recommendations?xyzzy=%00"),
@@ -136,7 +136,10 @@ WIRES: dict[int, dict[str, bytes]] = {
         "markup": wire(at=b"/<script>xyzzy</script>"), "label": wire(at=b'/xyzzy"}%201%0ausage_forged{a="'),
         "asterisk": wire(at=b"*", method=b"OPTIONS"), "file of ours": wire(at=b"/demo/..%2f..%2fapp.py", method=b"GET"),
     },
-    415: {"false encoding": wire(b"Content-Encoding: gzip")},
+    415: {
+        "false encoding": wire(b"Content-Encoding: gzip"),
+        "second encoding": wire(b"Content-Encoding: identity", b"Content-Encoding: br"),
+    },
     405: {"method overridden": wire(*_OVERRIDES, at=b"/v1/items"), "TRACE": wire(method=b"TRACE", body=b"")},
 }  # fmt: skip
 

@@ -160,12 +160,15 @@ def test_client_that_leaves_does_no_harm(server, caplog: pytest.LogCaptureFixtur
     assert "unexpected error" not in caplog.text
 
 
-def test_unexpected_error_is_500_without_details(server, monkeypatch, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("root_path", ["", "/shop"])
+def test_unexpected_error_is_500_without_details(
+    serve, monkeypatch, caplog: pytest.LogCaptureFixture, root_path: str
+) -> None:
     def broken(outcomes: list[dict]) -> None:
         raise RuntimeError(outcomes[0]["segment"])
 
     monkeypatch.setattr("serving.ranking_api.failure", broken)
-    response = server.post({"customer_id": "secret"})
+    response = serve(root_path=root_path).post({"customer_id": "secret"})
     problem = check(response, 500, "internal_error")
     assert "secret" not in str(problem)
     assert "secret" not in caplog.text

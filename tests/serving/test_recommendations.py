@@ -86,9 +86,15 @@ def test_concurrent_callers_get_their_own_answers(server) -> None:
     assert segments == [f"segment of u{n}" for n in range(100)]
 
 
+def test_what_events_take_for_an_id_names_a_visitor(server) -> None:
+    assert server.post({"client_id": "\x1c"}).status_code == 200
+    assert server.post({"client_id": " \n"}).status_code == 422
+
+
 def test_headers(server) -> None:
     response = server.post(ANYONE)
     assert response.headers["cache-control"] == "private, no-store"
+    assert response.headers["x-content-type-options"] == "nosniff"
     assert re.fullmatch(r"queue;dur=[\d.]+, rank;dur=[\d.]+", response.headers["server-timing"])
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
 

@@ -1,4 +1,4 @@
-"""A running server under 50 arrivals a second: `python benchmarks/live.py BUNDLE [--soak 300]`.
+"""A running server under 50 arrivals a second: `python benchmarks/live.py BUNDLE [--soak 300 --rate 50]`.
 
 - hot swap: latency before and during 20 swaps of the model, and how many requests failed
 - freshness: from the acknowledgement of a purchase to an answer that thanks for it, and from taking an item off the
@@ -115,13 +115,13 @@ def gone(target: Target, rounds: int = 20) -> list[list[str]]:
     return [["item off the shelf → gone", f"{statistics.median(took):.0f}", f"{max(took):.0f} (most)", "2 workers"]]
 
 
-def soak(target: Target, seconds: float) -> list[list[str]]:
+def soak(target: Target, rate: float, seconds: float) -> list[list[str]]:
     """Memory of the server (unique set size) and p99, minute by minute; `stolen`: how long a processor was ours and
     ran somebody else's machine."""
     rows, memory = [], []
     for minute in range(max(3, round(seconds / 60))):
         stolen = _stolen_s()
-        load = arriving(target, RATE, 58)
+        load = arriving(target, rate, 58)
         stolen = _stolen_s() - stolen
         memory.append(_unique_mb())
         told = f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}", f"{memory[-1]:.0f} MB", f"{stolen:.1f} s"
@@ -152,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--soak", type=float, default=0)
+    parser.add_argument("--rate", type=float, default=RATE, help="arrivals a second of the soak")
     args = parser.parse_args()
     bundle = args.bundle.resolve()
     s = Bundle.load(bundle).snapshot
@@ -172,7 +173,7 @@ def main() -> None:
             shop.table(("", "p50 ms", "p99 ms", "answers asked for, at most"), freshness(target, items))
             if args.soak:
                 print()
-                shop.table(("", "p50 ms", "p99 ms", "memory", "stolen"), soak(target, args.soak))
+                shop.table(("", "p50 ms", "p99 ms", "memory", "stolen"), soak(target, args.rate, args.soak))
         with _serving(where, 2) as port:
             print()
             shop.table(("", "median ms", "ms", ""), gone(Target(port, ASKED, customers)))

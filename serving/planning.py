@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.events import EventName
+from features.visitors import MOST_RECENT
 from models.ranking import Request, Rules, Seen
 from serving import cursors
 from serving.event_store import Visitor
@@ -68,8 +69,7 @@ def plan(asked: Asked, visit: tuple[Seen, ...], served: Served, now: int) -> Pla
         rules = Rules(allowed=allowed, best_too=len(given), fill=(), reasons=_told(request))
         return Plan(Request(len(asked.only), request.customer_id or None, recent, rules=rules), _none(), [])
     hours = placement.cool_down_hours
-    just = [e.item_id for e in visit if e.name == "purchase" and (e.age or 0) <= hours * _HOUR_S] if hours else []
-    thanks = list(dict.fromkeys(reversed(just)))
+    thanks = _thanked(request.customer_id, visit, served, hours, now) if hours else []
     cooling = served.snapshot.items.find(thanks)
     narrowed = request.filter is not None or asked.category is not None
     rules = Rules(
@@ -86,6 +86,13 @@ def plan(asked: Asked, visit: tuple[Seen, ...], served: Served, now: int) -> Pla
         cooling[cooling >= 0],
         thanks,
     )
+
+
+def _thanked(customer_id: str | None, visit: tuple[Seen, ...], served: Served, hours: float, now: int) -> list[str]:
+    """What was bought within `hours` before `now`, the latest first; what the snapshot knows of comes after it."""
+    just = [e.item_id for e in visit if e.name == "purchase" and (e.age or 0) <= hours * _HOUR_S]
+    before = served.snapshot.items.at(served.bought(customer_id, hours / _DAY_H, now))
+    return list(dict.fromkeys([*reversed(just), *before]))
 
 
 def _recent(asked: Asked, visit: tuple[Seen, ...]) -> tuple[Seen | tuple[str, EventName], ...]:
@@ -108,7 +115,7 @@ def together(
     What both say counts once, as in training: an item that the visit viewed is not viewed again by being named,
     and is put into the cart by it if the visit has not done so.
     """
-    stored = {(event.item_id, event.name) for event in visit}
+    stored = {(event.item_id, event.name) for event in visit[-MOST_RECENT:]}
     return visit + tuple(e for e in said if (e[0], e[1]) not in stored)
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 from features.clock import SECOND
+from features.visitors import MOST_RECENT
 from models.ranking import Seen
 from serving.event_store import EventStore, StoreUnavailable, Touch, Visitor
 from serving.event_store.store import now
+
+_MOST = 4 * MOST_RECENT  # more than rankers look at: what was bought before that is still not to be pushed
 
 
 class Visits:
@@ -20,7 +23,7 @@ class Visits:
         if not asked:
             return [() for _ in visitors]
         at = now()
-        found = self._store.visits(list(asked), self._since, at, within_s or self._budget_s)
+        found = self._store.visits(list(asked), self._since, at, within_s or self._budget_s, _MOST)
         return [() if v is None else seen(found[asked[v]], at) for v in visitors]
 
     def warm_up(self) -> None:

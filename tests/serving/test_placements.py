@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from features.clock import DAY, HOUR, SECOND
 from features.errors import InputError
 from models.bundle import Bundle
 from models.recommender import BundleRecommender
@@ -165,6 +166,35 @@ def test_who_has_just_bought_is_thanked_and_not_pushed(
     assert category_of(bundle, best) not in {category_of(bundle, i) for i in got[:3]}
     assert ask(shop, limit=10, client_id="d2")["thanks"] == []
     assert best in shown(shop, limit=10, client_id="d2")
+
+
+def test_who_looks_around_after_an_order_is_still_thanked(shop: Any, sqlite_store: EventStore, items: list[str]):
+    best = shown(shop, limit=3)[0]
+    sqlite_store.append([event("purchase", now() - HOUR, best, client_id="d1", price=3.0, quantity=1.0)]).result(5)
+    others = [i for i in items if i != best]
+    looks = [event("view_item", now() - n * SECOND, others[n % len(others)], client_id="d1") for n in range(1, 120)]
+    sqlite_store.append(looks).result(5)
+    result = ask(shop, limit=10)
+    assert result["thanks"] == [best]
+    assert best not in [i["item_id"] for i in result["items"]]
+
+
+def test_what_the_snapshot_has_of_the_last_hours_is_thanked_for(
+    shop: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    s, late = bundle.snapshot, 3 * HOUR
+    days = s.history.column("bought_last_days")
+    pair = int(np.nanargmin(days))
+    customer = int(np.searchsorted(s.history.indptr, pair, side="right")) - 1
+    (who,) = s.customers.at(np.array([customer]))
+    (item,) = s.items.at(s.history.items[pair : pair + 1])
+    assert days[pair] * DAY + late < DAY, "the shop sells something on its last day"
+    monkeypatch.setattr("serving.recommendations.now", lambda: s.as_of + late)
+    result = ask(shop, customer_id=who, limit=10)
+    assert item in result["thanks"]
+    assert item not in [i["item_id"] for i in result["items"]]
+    monkeypatch.setattr("serving.recommendations.now", lambda: s.as_of + 9 * DAY)
+    assert ask(shop, customer_id=who)["thanks"] == []
 
 
 def test_what_was_bought_lately_can_be_left_out(shop: Any, bundle: Bundle, regular: str):

@@ -207,9 +207,10 @@ def test_a_worker_that_is_killed_and_a_registry_that_is_not_there(
 ):
     made = bundle.save(tmp_path / "bundle")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    others = psutil.Process().children(recursive=True)  # what other tests have left, zombies too
     with running(made, workers=2) as url, crowd_of(url, bundle).asking() as crowd:
         crowd.until(fine)
-        children = psutil.Process().children(recursive=True)
+        children = [p for p in psutil.Process().children(recursive=True) if p not in others]
         workers = [p for p in children if any("worker" in part for part in p.cmdline())]
         assert len(workers) >= 2
         os.kill(workers[0].pid, signal.SIGKILL)

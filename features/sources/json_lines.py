@@ -99,9 +99,9 @@ def _number(text: str) -> float:
 
 
 def _whole(text: str) -> int | str:
-    """Beyond 64 bits as text, as which an id is kept: Polars does not read longer numbers."""
+    """As text, as which an id is kept, where it is longer than the numbers that Polars reads, of 128 bits."""
     value = int(text)
-    return value if value.bit_length() < 64 else str(value)
+    return value if -(2**127) <= value < 2**128 else str(value)
 
 
 def _refuse(text: str) -> Any:

@@ -49,13 +49,7 @@ def bundle(log: EventLog) -> Bundle:
 
 def median_ms(call: Callable[[], Any], repeat: int = 15) -> float:
     """Median milliseconds of a call, after one that is not counted."""
-    call()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times)
+    return medians_ms({"": call}, repeat)[""]
 
 
 def medians_ms(calls: Mapping[str, Callable[[], Any]], repeat: int) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.published import Published
 from models.ranking import Recommender
@@ -63,12 +63,12 @@ class _Api(FastAPI):
         self._edge = Observed(Edge(self._inside, **options(settings)))
 
     @cached_property
-    def _endpoints(self) -> dict[tuple[str, str], Callable[[Request], Awaitable[Response]]]:
-        found: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {}
+    def _endpoints(self) -> dict[tuple[str, str], ASGIApp]:
+        found: dict[tuple[str, str], ASGIApp] = {}
         for route in self.routes:
             if isinstance(route, _Direct) and not route.param_convertors:
                 for method in route.methods or ():
-                    found.setdefault((method, route.path), route.endpoint)
+                    found.setdefault((method, route.path), route.app)
         return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,14 +80,12 @@ class _Api(FastAPI):
             await super().__call__(scope, receive, send)
             return
         scope["app"] = self
-        request = Request(scope, receive)
         try:
-            response = await endpoint(request)
+            await endpoint(scope, receive, send)
         except ProblemError as error:
-            response = _problem(request, error)
+            await _problem(Request(scope), error)(scope, receive, send)
         except HTTPException as error:
-            response = _http_error(request, error)
-        await response(scope, receive, send)
+            await _http_error(Request(scope), error)(scope, receive, send)
 
 
 _CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}

@@ -69,13 +69,19 @@ def plan(asked: Asked, visit: tuple[Seen, ...], served: Served, now: int) -> Pla
         rules = Rules(allowed=allowed, best_too=len(given), fill=(), reasons=_told(request))
         return Plan(Request(len(asked.only), request.customer_id or None, recent, rules=rules), _none(), [])
     hours = placement.cool_down_hours
-    thanks = _thanked(request.customer_id, visit, served, hours, now) if hours else []
+    days = _left_out_days(asked)
+    bought, ago = served.bought(request.customer_id, now) if days else (_none(), _none())
+    before = served.snapshot.items.at(bought[ago <= hours / _DAY_H]) if hours else []
+    # The latest first; what the snapshot knows of comes after it.
+    thanks = list(dict.fromkeys([*reversed(_purchases(visit, hours * _HOUR_S)), *before])) if hours else []
     cooling = served.snapshot.items.find(thanks)
     narrowed = request.filter is not None or asked.category is not None
     rules = Rules(
         generators=placement.generators,
         ranked=placement.ranked,
-        allowed=_allowed(asked, served, visit, now),
+        allowed=_allowed(
+            asked, served, _purchases(visit, days * _DAY_H * _HOUR_S) if days else [], bought[ago <= days]
+        ),
         best_too=_BEST_TOO if narrowed and placement.generators is None else 0,
         fill=() if request.strict else tuple(dict.fromkeys((*placement.fill, "popular"))),
         more=cursors.MOST,
@@ -88,11 +94,9 @@ def plan(asked: Asked, visit: tuple[Seen, ...], served: Served, now: int) -> Pla
     )
 
 
-def _thanked(customer_id: str | None, visit: tuple[Seen, ...], served: Served, hours: float, now: int) -> list[str]:
-    """What was bought within `hours` before `now`, the latest first; what the snapshot knows of comes after it."""
-    just = [e.item_id for e in visit if e.name == "purchase" and (e.age or 0) <= hours * _HOUR_S]
-    before = served.snapshot.items.at(served.bought(customer_id, hours / _DAY_H, now))
-    return list(dict.fromkeys([*reversed(just), *before]))
+def _purchases(visit: tuple[Seen, ...], within_s: float) -> list[str]:
+    """What the visit bought within so many seconds, oldest first."""
+    return [e.item_id for e in visit if e.name == "purchase" and (e.age or 0) <= within_s]
 
 
 def _recent(asked: Asked, visit: tuple[Seen, ...]) -> tuple[Seen | tuple[str, EventName], ...]:
@@ -127,10 +131,12 @@ def _excluded(asked: Asked, thanks: list[str]) -> frozenset[str]:
     return frozenset(ids)
 
 
-def _allowed(asked: Asked, served: Served, visit: tuple[Seen, ...], now: int) -> np.ndarray | None:
+def _allowed(asked: Asked, served: Served, lately: list[str], bought: np.ndarray) -> np.ndarray | None:
+    """`lately` and `bought`: what the customer bought too lately to be shown, in this visit and before."""
     request, placement, s = asked.request, asked.placement, served.snapshot
     allowed = served.shelf.allowed(request.filter, asked.category)
-    gone = _bought(asked, served, visit, now)
+    here = s.items.find(lately)
+    gone = np.concatenate([here[here >= 0], bought])
     if "cart_categories" in placement.leave_out and request.context.cart_item_ids:
         cart = s.items.find(request.context.cart_item_ids)
         shelves = s.categories[cart[cart >= 0]]
@@ -142,18 +148,12 @@ def _allowed(asked: Asked, served: Served, visit: tuple[Seen, ...], now: int) ->
     return allowed
 
 
-def _bought(asked: Asked, served: Served, visit: tuple[Seen, ...], now: int) -> np.ndarray:
-    """Positions of what the customer bought too lately to be shown."""
-    request, placement = asked.request, asked.placement
-    days = placement.bought_days
-    if request.exclude.purchased_within_days is not None:
-        days = request.exclude.purchased_within_days
-    days = np.inf if "bought" in placement.leave_out else max(days, placement.cool_down_hours / _DAY_H)
-    if not days:
-        return _none()
-    lately = [e.item_id for e in visit if e.name == "purchase" and (e.age or 0) <= days * _DAY_H * _HOUR_S]
-    here = served.snapshot.items.find(lately)
-    return np.concatenate([here[here >= 0], served.bought(request.customer_id, days, now)])
+def _left_out_days(asked: Asked) -> float:
+    """How long what was bought is not shown; 0: not at all."""
+    placement, days = asked.placement, asked.request.exclude.purchased_within_days
+    if "bought" in placement.leave_out:
+        return np.inf
+    return max(placement.bought_days if days is None else days, placement.cool_down_hours / _DAY_H)
 
 
 def _told(request: RecommendationRequest) -> int:

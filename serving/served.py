@@ -47,13 +47,14 @@ class Served:
         (at,) = self.snapshot.items.find([item_id])
         return self.shelf.titles[int(at)].as_py() if at >= 0 else None
 
-    def bought(self, customer_id: str | None, days: float, now: int) -> np.ndarray:
-        """Positions of what a customer bought within `days` before `now` (microseconds), as the snapshot knows."""
+    def bought(self, customer_id: str | None, now: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of what a customer ever bought, and how many days before `now` (microseconds) last, as the
+        snapshot knows."""
         s = self.snapshot
         (customer,) = s.customers.find([customer_id or ""])
         if customer < 0:
-            return np.zeros(0, np.int64)
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
         rows = slice(int(s.history.indptr[customer]), int(s.history.indptr[customer + 1]))
         ago = s.history.values[rows, HISTORY["bought_last_days"]] + (now - self.as_of) / DAY
-        bought: np.ndarray = np.asarray(s.history.items[rows])[ago <= days].astype(np.int64)
-        return bought
+        ever = ~np.isnan(ago)
+        return s.history.items[rows][ever].astype(np.int64), ago[ever]

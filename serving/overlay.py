@@ -9,7 +9,6 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -35,11 +34,6 @@ class OverlayState:
 
     version: int
     items: MappingProxyType[str, ItemChange]
-
-    @cached_property
-    def unavailable(self) -> frozenset[str]:
-        """The items that are said not to be available."""
-        return frozenset(item_id for item_id, change in self.items.items() if change.available is False)
 
 
 _NOTHING = OverlayState(0, MappingProxyType({}))

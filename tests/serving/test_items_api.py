@@ -11,6 +11,7 @@ from serving.app import create_app
 from serving.event_store import EventStore
 from serving.overlay import ItemChange, Overlay
 from serving.settings import Settings
+from tests.serving.test_overlay import unavailable
 from tests.serving.test_problems import check
 
 
@@ -43,13 +44,13 @@ def test_another_server_has_it_within_a_second(client: TestClient, open_: Callab
         end = time.monotonic() + 1
         while not overlay(other).now.items and time.monotonic() < end:
             time.sleep(0.01)
-        assert overlay(other).now.unavailable == {"p1"}
+        assert unavailable(overlay(other).now) == {"p1"}
 
 
 def test_a_server_that_was_started_again_has_it(client: TestClient, open_: Callable, fake: type) -> None:
     patch(client, {"item_id": "p1", "available": False})
     with TestClient(create_app(fake(), Settings(), store=open_())) as other:
-        assert overlay(other).now.unavailable == {"p1"}
+        assert unavailable(overlay(other).now) == {"p1"}
 
 
 def test_an_item_named_twice_has_what_is_said_last(client: TestClient) -> None:

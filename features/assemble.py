@@ -105,18 +105,18 @@ def _cross(pair: np.ndarray, item: np.ndarray, customer: np.ndarray) -> np.ndarr
     orders, last = pair[:, HISTORY["orders"]], pair[:, HISTORY["bought_last_days"]]
     with np.errstate(divide="ignore", invalid="ignore"):
         own_gap = (pair[:, HISTORY["bought_first_days"]] - last) / (orders - 1)
-        cross = np.stack(
-            [
-                orders / customer[:, CUSTOMER["frequency"]],
-                last - customer[:, CUSTOMER["recency_days"]],
-                own_gap,
-                last / own_gap,
-                last / item[:, ITEM["repeat_gap_days"]],
-                last / customer[:, CUSTOMER["order_gap_days"]],
-                item[:, ITEM["price"]] / customer[:, CUSTOMER["price_paid"]],
-                pair[:, HISTORY["quantity"]] / orders,
-            ],
-            axis=1,
+        columns = (
+            orders / customer[:, CUSTOMER["frequency"]],
+            last - customer[:, CUSTOMER["recency_days"]],
+            own_gap,
+            last / own_gap,
+            last / item[:, ITEM["repeat_gap_days"]],
+            last / customer[:, CUSTOMER["order_gap_days"]],
+            item[:, ITEM["price"]] / customer[:, CUSTOMER["price_paid"]],
+            pair[:, HISTORY["quantity"]] / orders,
         )
+    cross = np.empty((len(pair), len(columns)), np.float32)
+    for n, column in enumerate(columns):
+        cross[:, n] = column
     cross[~np.isfinite(cross)] = np.nan
     return cross

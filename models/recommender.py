@@ -106,14 +106,16 @@ class BundleRecommender:
             chunks = two_stage.rank(self.snapshot, visitors, asked | two_stage.budgets, also)
         else:
             strategy, chunks = "generators", fused(self.bundle.generators, self.snapshot, visitors, asked, also)
-        active = np.bincount(visitors.query[visitors.item >= 0], minlength=len(visitors)) > 0
+        if name == "predictive" and rules.ranked:
+            known = np.bincount(visitors.query[visitors.item >= 0], minlength=len(visitors)) > 0
+        else:
+            known = np.ones(len(visitors), bool)
         for start, batch, found, score in chunks:
             bounds = np.searchsorted(found.query, np.arange(len(batch) + 1))
             for i, first, end in zip(range(start, start + len(batch)), bounds[:-1], bounds[1:], strict=True):
-                unknown = name == "predictive" and rules.ranked and not active[i]
                 rows = np.arange(first, end)
                 ranked = rows, found, score, batch
-                yield self._ranking(requests[i], visitors, i, ranked, strategy, "unknown_visitor" if unknown else None)
+                yield self._ranking(requests[i], visitors, i, ranked, strategy, None if known[i] else "unknown_visitor")
 
     def _also(self, requests: Sequence[Request]) -> list[np.ndarray] | None:
         """Items that are ranked though nobody proposes them, for each request, rising."""
@@ -144,7 +146,8 @@ class BundleRecommender:
         why = None
         if ranked is not None:
             rows, found, score, batch = ranked
-            rows = rows[_by(rules, found.proposed[rows])]
+            if rules.generators is not None:
+                rows = rows[_by(rules.generators, found.proposed[rows])]
             rows = (rows if free is None else rows[free[found.item[rows]]])[: request.limit + rules.more]
             items, scores = found.item[rows], score[rows].tolist()
             generators = [proposers(p) or ("popular",) for p in found.proposed[rows].tolist()]
@@ -202,11 +205,9 @@ def _about_visit(rules: Rules) -> bool:
     return rules.generators is not None and all(name == "visit" or name.endswith("_visit") for name in rules.generators)
 
 
-def _by(rules: Rules, proposed: np.ndarray) -> np.ndarray:
-    """bool: whether one of the generators that are asked proposed each."""
-    if rules.generators is None:
-        return np.ones(len(proposed), bool)
-    bits = sum(1 << GENERATORS.index(g) for g in rules.generators)
+def _by(generators: Iterable[GeneratorName], proposed: np.ndarray) -> np.ndarray:
+    """bool: whether one of some generators proposed each."""
+    bits = sum(1 << GENERATORS.index(g) for g in generators)
     return proposed & bits > 0
 
 

@@ -70,17 +70,19 @@ class Popular:
     def of_categories(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
         """Best sellers of a category × the visitor's share of it, in the history and in this visit."""
         parts = []
-        for basis, worth in _BASES:
+        for basis, worth in _BASES if len(visitors.query) else _BASES[:1]:
             query, item, weight = asked(snapshot, visitors, basis)
             code = snapshot.categories[item]
-            query, code, weight = query[code >= 0], code[code >= 0], weight[code >= 0]
+            known = code >= 0
+            query, code, weight = query[known], code[known], weight[known]
             whole = np.bincount(query, weight, minlength=len(visitors))
             parts.append((query, code, worth * weight / np.maximum(whole[query], 1e-9)))
-        query, code, weight = (np.concatenate(of_both) for of_both in zip(*parts, strict=True))
-        order = np.argsort(query, kind="stable")
+        if len(parts) > 1:
+            query, code, weight = (np.concatenate(of_both) for of_both in zip(*parts, strict=True))
+            order = np.argsort(query, kind="stable")
+            parts = [(query[order], code[order], weight[order])]
         best = self.categories
-        matrix = best.indptr, best.indices, best.data
-        return product(query[order], code[order], weight[order], matrix, len(visitors), best.shape[1])
+        return product(*parts[0], (best.indptr, best.indices, best.data), len(visitors), best.shape[1])
 
     def arrays(self) -> Arrays:
         best = self.categories

@@ -141,6 +141,8 @@ class Sparse:
         return cls(keys[total != 0], total[total != 0].astype(np.float32), visitors, size)
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
+        if not len(self.keys):
+            return self.keys, self.keys
         starts = self.keys.searchsorted(np.arange(self.visitors + 1) * self.size)
         query, kept = _best_of_each(starts, self.values, budget)
         return query, self.keys[kept] - query * self.size
@@ -199,6 +201,8 @@ def _best_of_each(starts: np.ndarray, values: np.ndarray, budget: int) -> tuple[
 
 def _listed(best: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(visitor, what) of each visitor's."""
+    if len(best) == 1:
+        return np.zeros(len(best[0]), np.int64), best[0]
     none = np.zeros(0, np.int64)
     return np.arange(len(best)).repeat([len(each) for each in best]), np.concatenate([none, *best])
 

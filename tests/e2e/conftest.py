@@ -42,22 +42,26 @@ def run_in(home: Path) -> Run:
 def recipe(path: Path, **changes: object) -> Path:
     """The default recipe with fewer boundaries and trees, so that it trains in seconds."""
     content = yaml.safe_load(DEFAULT.read_text()) | changes
-    for recommender in ("one_to_one", "predictive"):
+    for recommender in ("one_to_one", "one_to_one_visit", "predictive"):
         content[recommender]["ranker"]["rounds"] = 80
     path.write_text(yaml.safe_dump(content))
     return path
 
 
 class Shop:
-    """A simulated shop: its log, its home, and the answers of the commands that made it."""
+    """A simulated shop: its log, its home, and the answers of the commands that made it. The last weeks of the log
+    are left for evaluation."""
+
+    until = "2026-05-03"
 
     def __init__(self, root: Path) -> None:
         self.home, self.log = root / "home", root / "log"
         self.run = run_in(self.home)
         size = ("--customers", 600, "--days", 150, "--seed", 3)
         self.ingested = json.loads(self.run("ingest", "simulated", "--out", self.log, *size, "--json").stdout)
-        settings = recipe(root / "recipe.yml", boundaries=4)
-        self.trained = json.loads(self.run("train", "--log", self.log, "--recipe", settings, "--json").stdout)
+        settings = recipe(root / "recipe.yml", boundaries=3)
+        train = ("train", "--log", self.log, "--until", self.until, "--recipe", settings, "--json")
+        self.trained = json.loads(self.run(*train).stdout)
         self.promoted = json.loads(self.run("promote", "--json").stdout)
         self.recommendations = root / "recommendations.parquet"
         self.run("recommend", "--k", 10, "--out", self.recommendations)

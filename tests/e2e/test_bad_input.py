@@ -6,11 +6,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.e2e.conftest import Shop, run_in
+from features.ingest import Parsed, ingest
+from models.bundle import Bundle
+from tests.conftest import SHOP
+from tests.e2e.conftest import run_in
 
 pytestmark = pytest.mark.e2e
 
 GOOD = "name,timestamp,customer_id,item_id,quantity,price,order_id\n"
+
+
+@pytest.fixture(scope="module")
+def log(simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ingest([simulated], tmp_path_factory.mktemp("bad_input") / "log").log.path
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
@@ -45,14 +53,14 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
     assert file.name in run_in(tmp_path)("ingest", "events", file, "--out", tmp_path / "log", code=2).stderr
 
 
-def test_until_before_the_first_event(shop: Shop) -> None:
-    told = shop.run("train", "--log", shop.log, "--until", "2020-01-01", code=2).stderr
-    assert "2026-01-01" in told
+def test_until_before_the_first_event(log: Path, tmp_path: Path) -> None:
+    told = run_in(tmp_path)("train", "--log", log, "--until", "2020-01-01", code=2).stderr
+    assert str(SHOP.start) in told
     assert "--until" in told
 
 
-def test_until_that_is_no_time(shop: Shop) -> None:
-    assert "'tomorrow'" in shop.run("train", "--log", shop.log, "--until", "tomorrow", code=2).stderr
+def test_until_that_is_no_time(log: Path, tmp_path: Path) -> None:
+    assert "'tomorrow'" in run_in(tmp_path)("train", "--log", log, "--until", "tomorrow", code=2).stderr
 
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
@@ -66,14 +74,12 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
         ({"features": "0123456789abcdef"}, "other features"),
     ],
 )
-def test_a_bundle_of_another_kind(shop: Shop, tmp_path: Path, change: dict[str, object], expected: str) -> None:
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    original = next((shop.home / "artifacts").glob("models/*/artifacts/artifacts/bundle/manifest.json"))
-    (bundle / "manifest.json").write_text(json.dumps(json.loads(original.read_text()) | change))
-    arguments = ("recommend", "--model", bundle, "--out", tmp_path / "recs.parquet")
-    assert expected in shop.run(*arguments, code=2).stderr
-    assert expected in shop.run("serve", bundle, "--open", code=2).stderr
+def test_a_bundle_of_another_kind(bundle: Bundle, tmp_path: Path, change: dict[str, object], expected: str) -> None:
+    saved, run = bundle.save(tmp_path / "bundle"), run_in(tmp_path)
+    manifest = saved / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    assert expected in run("recommend", "--model", saved, "--out", tmp_path / "recs.parquet", code=2).stderr
+    assert expected in run("serve", saved, "--open", code=2).stderr
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
@@ -81,8 +87,8 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     assert "usual promote" in told
 
 
-def test_k_of_zero(shop: Shop, tmp_path: Path) -> None:
-    assert "--k" in shop.run("recommend", "--k", 0, "--out", tmp_path / "r.parquet", code=2).stderr
+def test_k_of_zero(tmp_path: Path) -> None:
+    assert "--k" in run_in(tmp_path)("recommend", "--k", 0, "--out", tmp_path / "r.parquet", code=2).stderr
 
 
 def test_serve_before_package(tmp_path: Path) -> None:

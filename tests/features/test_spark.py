@@ -43,7 +43,9 @@ def as_of(log: EventLog) -> int:
 @pytest.fixture(scope="module")
 def both(log: EventLog) -> tuple[Tables, Tables]:
     pytest.importorskip("pyspark", reason="the extra `spark` is not installed: make spark")
-    engine = named("local[2]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")  # this run is over before more compiling pays
+        engine = named("local[2]")
     try:
         return tables.at(log, as_of(log)), tables.at(log, as_of(log), engine)
     finally:

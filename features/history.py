@@ -136,6 +136,11 @@ class Histories:
         known = customers >= 0
         row = np.where(known, customers, 0)
         sizes = self.indptr[row + known] - self.indptr[row]
-        query = np.repeat(np.arange(len(customers)), sizes)
-        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return query, self.indptr[row][query] + within
+        return np.arange(len(customers)).repeat(sizes), ranges(self.indptr[row], sizes)
+
+
+def ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """start[0], start[0] + 1, …, `sizes[0]` of them, and so on for each."""
+    out = (start - (sizes.cumsum() - sizes)).repeat(sizes)
+    out += np.arange(len(out))
+    return out

@@ -41,6 +41,8 @@ class Ids:
         if len(distinct := list(dict.fromkeys(ids))) < len(ids):  # the columns of a log repeat their ids
             place = dict(zip(distinct, self.find(distinct).tolist(), strict=True))
             return np.fromiter(map(place.__getitem__, ids), np.int64, len(ids))
+        if len(ids) == 1:
+            return np.array([self._place(ids[0].encode("utf-8", "surrogatepass"))])
         texts = [i.encode("utf-8", "surrogatepass") for i in ids]
         wanted = np.fromiter(map(_hash, texts), np.uint64, len(ids))
         slot = np.minimum(self.hashes.searchsorted(wanted), len(self) - 1)
@@ -52,6 +54,17 @@ class Ids:
             alike = self.order[slot[n] : self.hashes.searchsorted(wanted[n], side="right")]
             found[n] = next((p for p, text in zip(alike, self._texts(alike), strict=True) if text == texts[n]), -1)
         return found
+
+    def _place(self, text: bytes) -> int:
+        # As `find` does with many, whose steps each take longer than all of this.
+        wanted = np.uint64(_hash(text))
+        slot = int(self.hashes.searchsorted(wanted))
+        while slot < len(self) and self.hashes[slot] == wanted:
+            position = int(self.order[slot])
+            if self._texts(self.order[slot : slot + 1])[0] == text:
+                return position
+            slot += 1
+        return -1
 
     @cached_property
     def by_position(self) -> np.ndarray:

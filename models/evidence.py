@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.history import ranges
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.neighbours import Neighbours
-from models.candidates.scores import ranges
 from models.candidates.similar import Similar
 
 Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # query, item, weight, as `candidates.taste.asked`

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,8 @@ class BundleRecommender:
         else:
             known = np.ones(len(visitors), bool)
         for start, batch, found, score in chunks:
-            bounds = np.searchsorted(found.query, np.arange(len(batch) + 1))
-            for i, first, end in zip(range(start, start + len(batch)), bounds[:-1], bounds[1:], strict=True):
+            bounds = found.query.searchsorted(np.arange(len(batch) + 1)).tolist()
+            for i, (first, end) in enumerate(pairwise(bounds), start):
                 rows = np.arange(first, end)
                 ranked = rows, found, score, batch
                 yield self._ranking(requests[i], visitors, i, ranked, strategy, None if known[i] else "unknown_visitor")

@@ -12,7 +12,7 @@ from features.assemble import assemble
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
-from models.candidates.scores import Scores
+from models.candidates.scores import Scores, Sparse
 from models.ranker import Ranker, RankerConfig
 from models.space import Between
 from models.stages import stage
@@ -101,16 +101,18 @@ def candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, pr
     shares = np.zeros((len(scores), len(query)), np.float32)
     ranks = np.zeros((len(scores), len(query)), np.float32)
     if len(query):
-        raw = np.empty((len(scores), len(query)), np.float32)
-        for row, each in zip(raw, scores, strict=True):
-            row[:] = each.at(query, item)
-        said = raw.any(axis=1)  # of a generator that says nothing of anybody all are the first, with a share of 0
-        raw = raw[said]
+        # To a generator that says nothing of anybody all are the first, with a share of 0.
+        said = [n for n, each in enumerate(scores) if not (isinstance(each, Sparse) and not len(each.keys))]
+        raw = np.empty((len(said), len(query)), np.float32)
+        for row, n in zip(raw, said, strict=True):
+            row[:] = scores[n].at(query, item)
         starts = _starts(query)
-        sizes = np.diff(np.append(starts, len(query)))
-        best = np.repeat(np.maximum.reduceat(raw, starts, axis=1), sizes, axis=1)
-        shares[said] = np.divide(raw, best, out=np.zeros_like(raw), where=best > 0)
-        ranks[said] = within_query_ranks(query, raw) - np.repeat(starts, sizes)
+        sizes = np.empty_like(starts)
+        sizes[:-1], sizes[-1] = starts[1:] - starts[:-1], len(query) - starts[-1]
+        best = np.maximum.reduceat(raw, starts, axis=1)
+        best[best <= 0] = np.inf
+        shares[said] = raw / best.repeat(sizes, axis=1) + 0  # not -0
+        ranks[said] = within_query_ranks(query, raw) - starts.repeat(sizes)
     return Candidates(query, item, np.ascontiguousarray(ranks.T), np.ascontiguousarray(shares.T), proposed)
 
 
@@ -141,7 +143,7 @@ def within_query_ranks(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
     key >>= wide
     place = np.empty(key.shape, np.int32)
     place[:] = np.arange(n)
-    place[:, 1:][key[:, 1:] == key[:, :-1]] = 0
+    place[:, 1:] *= key[:, 1:] != key[:, :-1]
     np.maximum.accumulate(place, axis=1, out=place)
     out = np.empty_like(place)
     out.reshape(-1)[row] = place

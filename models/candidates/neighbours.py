@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from scipy import sparse
 
+from features.history import ranges
 from features.snapshot import Snapshot
 from features.visitors import Visitors
 from models.candidates.base import Arrays
-from models.candidates.scores import Scores, product, ranges
+from models.candidates.scores import Scores, product
 from models.candidates.similar import nearest, others, unit_rows
 from models.candidates.taste import taste
 from models.space import Between

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from features.history import ranges
+
 Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
 """indptr, indices and data of a matrix held by rows."""
 
@@ -18,6 +20,7 @@ _BLOCK = 1 << 15  # entries that are summed at once: they stay in the processor'
 _LEAST = np.finfo(np.float32).tiny  # what is smaller counts as 0
 _ROUNDING, _SPARE = 1e-5, 32  # of a product over a batch: its error, and by how many places that may move an item
 _CELLS = 16  # so many cells are gone through as fast as one entry is sorted
+_FEW = 1 << 14  # and so many cells as fast as sorting anything begins
 
 
 class Scores(Protocol):
@@ -132,7 +135,7 @@ class Sparse:
         if not len(query):
             return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), visitors, size)
         key = query * size + item
-        if visitors * size <= _CELLS * len(key):
+        if visitors * size <= max(_CELLS * len(key), _FEW):
             total = np.bincount(key, weight, visitors * size)
             keys = np.flatnonzero(total)
             return cls(keys, total[keys].astype(np.float32), visitors, size)
@@ -170,7 +173,7 @@ def product(query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr,
     step = max(1, int(visitors * _BLOCK // ends[-1]))
     for first in range(0, visitors, step):
         last = min(first + step, visitors)
-        part = slice(*np.searchsorted(query, [first, last]))
+        part = slice(*query.searchsorted([first, last]).tolist())
         many = sizes[part]
         at = ranges(start[part], many)
         key = np.repeat((query[part] - first) * size, many)
@@ -190,7 +193,9 @@ def _best(values: np.ndarray, budget: int) -> np.ndarray:
     least = max(_LEAST, -np.partition(-values, budget - 1)[budget - 1])
     best = np.flatnonzero(values >= least)
     if len(best) > budget:
-        best = np.delete(best, np.flatnonzero(values[best] == least)[budget - len(best) :])
+        kept = np.ones(len(best), bool)
+        kept[np.flatnonzero(values[best] == least)[budget - len(best) :]] = False
+        best = best[kept]
     return best
 
 
@@ -205,10 +210,3 @@ def _listed(best: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(len(best[0]), np.int64), best[0]
     none = np.zeros(0, np.int64)
     return np.arange(len(best)).repeat([len(each) for each in best]), np.concatenate([none, *best])
-
-
-def ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """start[0], start[0] + 1, …, `sizes[0]` of them, and so on for each."""
-    out = np.repeat(start - (np.cumsum(sizes) - sizes), sizes)
-    out += np.arange(len(out))
-    return out

@@ -31,6 +31,7 @@ def test_every_id_is_found_where_it_stands_and_no_other_is(monkeypatch: pytest.M
         asked = [*known, *strangers, *known[:1], *strangers[:1]]
         expected = [known.index(i) if i in known else -1 for i in asked]
         assert held.find(asked).tolist() == expected
+        assert [held.find([i]).tolist() for i in asked] == [[p] for p in expected]
         positions = np.array([p for p in expected if p >= 0], np.int64)
         assert held.at(positions) == [known[p] for p in positions]
 

@@ -27,8 +27,8 @@ def test_ingest_train_recommend_score(tmp_path: Path) -> None:
     assert told["rows_read"] == 1_044_848
     assert told["kept"]["refund"] > 17_000
     assert sum(told["kept"].values()) + told["merged"] + sum(told["rejected"].values()) == 1_044_848
-    # Three boundaries of the default recipe's twelve, a third of its trees: a fifth of the time, nearly the quality.
-    settings = recipe(tmp_path / "recipe.yml", boundaries=3)
+    # Three boundaries of the default recipe's twelve, a third of its queries and trees: nearly the quality.
+    settings = recipe(tmp_path / "recipe.yml", boundaries=3, queries_per_boundary=1000)
     run("train", "--log", log, "--until", "2011-11-11", "--recipe", settings)
     run("recommend", "--model", "models:/usual@challenger", "--k", 100, "--out", recommendations)
     scored = subprocess.run(

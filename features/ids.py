@@ -51,12 +51,11 @@ class Ids:
         found = np.fromiter((p if text == asked else -1 for p, text, asked in held), np.int64, len(ids))
         # Two ids may share a hash: the right one is then further on.
         for n in np.flatnonzero((found < 0) & (self.hashes[slot] == wanted)).tolist():
-            alike = self.order[slot[n] : self.hashes.searchsorted(wanted[n], side="right")]
-            found[n] = next((p for p, text in zip(alike, self._texts(alike), strict=True) if text == texts[n]), -1)
+            found[n] = self._place(texts[n])
         return found
 
     def _place(self, text: bytes) -> int:
-        # As `find` does with many, whose steps each take longer than all of this.
+        """Of one id: each step that `find` takes with many takes longer than all of this."""
         wanted = np.uint64(_hash(text))
         slot = int(self.hashes.searchsorted(wanted))
         while slot < len(self) and self.hashes[slot] == wanted:

@@ -117,11 +117,15 @@ class Visitors:
         return np.where(keys[at] == wanted, position[at], -1)
 
     def slice(self, start: int, stop: int) -> "Visitors":
+        if start == 0 and stop >= len(self):
+            return self
         a, b = np.searchsorted(self.query, [start, stop])
         return self._part(np.s_[start:stop], np.s_[a:b], self.query[a:b] - start)
 
     def only(self, rows: np.ndarray) -> "Visitors":
         """Those at `rows` (rising)."""
+        if len(rows) == len(self):
+            return self
         place = np.full(len(self), -1)
         place[rows] = np.arange(len(rows))
         mine = np.flatnonzero(place[self.query] >= 0)

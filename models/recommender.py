@@ -49,8 +49,7 @@ class BundleRecommender:
         answers: dict[int, Ranking] = {}
         for name, rows, visitors in self.routed(requests):
             for place in _alike([requests[i].rules for i in rows]):
-                told = visitors if len(place) == len(rows) else visitors.only(np.array(place))
-                mine = [rows[p] for p in place]
+                mine, told = [rows[p] for p in place], visitors.only(np.array(place))
                 answers |= dict(zip(mine, self._answers(name, [requests[i] for i in mine], told), strict=True))
         return [answers[i] for i in range(len(requests))]
 
@@ -70,7 +69,7 @@ class BundleRecommender:
         )
         for name, rows in routes:
             if len(rows):
-                told = visitors if len(rows) == len(visitors) else visitors.only(rows)
+                told = visitors.only(rows)
                 if name == "one_to_one" and len(told.query):
                     told = Visitors.of_customers(told.customers)
                 yield name, rows.tolist(), told
@@ -107,7 +106,7 @@ class BundleRecommender:
             chunks = two_stage.rank(self.snapshot, visitors, asked | two_stage.budgets, also)
         else:
             strategy, chunks = "generators", fused(self.bundle.generators, self.snapshot, visitors, asked, also)
-        if name == "predictive" and rules.ranked:
+        if strategy == "predictive":
             known = np.bincount(visitors.query[visitors.item >= 0], minlength=len(visitors)) > 0
         else:
             known = np.ones(len(visitors), bool)

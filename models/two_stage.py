@@ -214,8 +214,5 @@ def _best_first(
 def chunks(snapshot: Snapshot, visitors: Visitors) -> Iterator[tuple[int, Visitors]]:
     """Visitors in batches whose dense scores take about 100 MB."""
     size = min(max(4_000_000 // max(1, len(snapshot.items)), 1), 512)
-    if 0 < len(visitors) <= size:
-        yield 0, visitors
-        return
     for start in range(0, len(visitors), size):
         yield start, visitors.slice(start, start + size)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 import features as features  # fixes thread counts before any library starts its own
-from features.errors import InputError
-from features.home import home
+from features.common.errors import InputError
+from features.common.paths import home
 
 app = typer.Typer(
     help="Personalization for online shops: an event log goes in, ranked products come out.",
@@ -82,10 +82,11 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Read SOURCE into an event log; bad rows are kept beside it with their reason."""
-    from features import ingest as door
-    from features import progress, sources
-    from features.sources.simulated_config import configured
-    from features.sources.simulated_truth import write_truth
+    from features import sources
+    from features.common import progress
+    from features.event_log import ingest as door
+    from features.sources.simulator.config import configured
+    from features.sources.simulator.truth import write_truth
 
     given = {"customers": customers, "items": items, "days": days, "seed": seed}
     settings = {name: value for name, value in given.items() if value is not None}
@@ -109,13 +110,14 @@ def features_(
     as_json: Json = False,
 ) -> None:
     """Write every table as of one instant: customers, items, histories, affinities, who is who, bots left out."""
-    from features import clock, tables
-    from features import engine as engines
-    from features.log import EventLog
+    from features.common import clock
+    from features.event_log.log import EventLog
+    from features.tables import build
+    from features.tables import engine as engines
 
-    made = tables.at(EventLog.open(log), clock.parse(as_of, "--as-of"), engines.named(engine))
+    made = build.at(EventLog.open(log), clock.parse(as_of, "--as-of"), engines.named(engine))
     made.write(out)
-    sizes = {name: getattr(made, name).height for name in tables.FILES}
+    sizes = {name: getattr(made, name).height for name in build.FILES}
     lines = "\n".join(f"{n:>12,}  {name}.parquet" for name, n in sizes.items())
     answer({**sizes, "as_of": clock.iso(made.as_of), "out": out}, as_json, f"{lines}\nwritten to {out}")
 
@@ -149,10 +151,13 @@ def segments(
     as_json: Json = False,
 ) -> None:
     """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, likeness to seeds, predictions."""
-    from features import clock, lookalike, segments_page, tables
-    from features import segments as segmenting
-    from features.clusters import Clustering
-    from features.log import EventLog
+    from features.common import clock
+    from features.event_log.log import EventLog
+    from features.segments import build as segmenting
+    from features.segments import lookalike
+    from features.segments import report as segments_page
+    from features.segments.clusters import Clustering
+    from features.tables import build
 
     segmenting.check_out(out)
     if page:
@@ -161,11 +166,12 @@ def segments(
         raise InputError("--lookalikes needs --seeds: a file of the customers that others are to be like")
     wanted = lookalike.read_seeds(seeds) if seeds else None
     event_log, when = EventLog.open(log), clock.parse(as_of, "--as-of")
-    now = tables.at(event_log, when)
+    now = build.at(event_log, when)
     likely = None
     if model:
-        from training import config, registry
-        from training.replay import predicted
+        from training import config
+        from training.evaluation.backtest import predicted
+        from training.tracking import registry
 
         likely = predicted(registry.bundle(model, config.load()), now)
     kept = Clustering.read(keep_clusters) if keep_clusters and keep_clusters.exists() else None
@@ -188,7 +194,7 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """Remove a customer and everything of theirs from the log, for good."""
-    from features.erase import erase as remove
+    from features.event_log.erase import erase as remove
 
     gone = remove(customer, log)
     answer(vars(gone), as_json, gone.text())
@@ -203,7 +209,7 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Say that a client is a customer, from now on."""
-    from features.links import merge as link
+    from features.event_log.identity_links import merge as link
 
     new = link(client, customer, log, undo)
     told = "the client is no longer that customer" if undo else "the client is that customer from now on"
@@ -218,10 +224,11 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Fit, evaluate on a hold-out, log to MLflow, register as challenger."""
-    from features import clock
-    from features.log import EventLog
-    from training import config, report
+    from features.common import clock
+    from features.event_log.log import EventLog
+    from training import config
     from training import recipe as recipes
+    from training.reports import text as report
     from training.run import run
 
     settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
@@ -247,11 +254,11 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Try many recipes on a hold-out, log each to MLflow, and write the best, if it is better, as a recipe."""
-    from features import clock
-    from features.log import EventLog
+    from features.common import clock
+    from features.common.progress import steps
+    from features.event_log.log import EventLog
     from training import config
     from training import recipe as recipes
-    from training.progress import steps
     from training.tuning import report
     from training.tuning import tune as tuning
 
@@ -279,11 +286,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Replay a model on a window it has not seen, against simple baselines and by groups of customers and visits."""
-    from features import clock
-    from features.log import EventLog
-    from features.sources.simulated_truth import Truth
-    from training import config, recipe, registry, report
-    from training.replay import replay
+    from features.common import clock
+    from features.event_log.log import EventLog
+    from features.sources.simulator.truth import Truth
+    from training import config, recipe
+    from training.evaluation.backtest import replay
+    from training.reports import text as report
+    from training.tracking import registry
 
     if out:
         report.check_out(out)
@@ -309,9 +318,10 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make the challenger champion, if the gate in mlflow.yml lets it pass; servers that follow serve it at once."""
-    from features.log import EventLog
-    from training import config, registry
-    from training.promote import promote as decide
+    from features.event_log.log import EventLog
+    from training import config
+    from training.promotion.promote import promote as decide
+    from training.tracking import registry
 
     settings = config.load()
     verdict = decide(settings, force, EventLog.open(log) if log else None)
@@ -325,8 +335,9 @@ def promote(
 @app.command()
 def rollback(as_json: Json = False) -> None:
     """Give the alias champion back to the version before."""
-    from training import config, registry
-    from training.promote import rollback as undo
+    from training import config
+    from training.promotion.promote import rollback as undo
+    from training.tracking import registry
 
     settings = config.load()
     verdict = undo(settings)
@@ -348,10 +359,11 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Rank products for many customers at once."""
-    from features import clock
-    from features.log import EventLog
-    from training import batch, config, registry
-    from training.replay import refreshed
+    from features.common import clock
+    from features.event_log.log import EventLog
+    from training import batch_inference, config
+    from training.evaluation.backtest import refreshed
+    from training.tracking import registry
 
     bundle = registry.bundle(model, config.load())
     if as_of and not log:
@@ -359,8 +371,8 @@ def recommend(
     if log:
         when = clock.parse(as_of, "--as-of") if as_of else bundle.snapshot.as_of
         bundle = refreshed(bundle, EventLog.open(log), when)
-    made = batch.recommend(bundle, batch.read_customers(customers, bundle), k)
-    batch.write(made, out)
+    made = batch_inference.recommend(bundle, batch_inference.read_customers(customers, bundle), k)
+    batch_inference.write(made, out)
     summary = {"customers": made["customer_id"].n_unique(), "rows": made.height, "out": str(out)}
     answer(summary, as_json, f"{summary['rows']:,} rows for {summary['customers']:,} customers written to {out}")
 
@@ -380,11 +392,12 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why products are recommended to a customer, and what the ranker made of each."""
-    from features.log import EventLog
-    from models.explain import explain as why
-    from models.ranking import Request
+    from features.event_log.log import EventLog
+    from models.explain.explain import explain as why
+    from models.interface import Request
     from models.recommender import BundleRecommender
-    from training import config, registry
+    from training import config
+    from training.tracking import registry
 
     titles = {}
     if log:
@@ -400,8 +413,9 @@ def explain(
 @app.command()
 def package(model: Model = None, as_json: Json = False) -> None:
     """Put a model into the BentoML store and build the Bento that serves it."""
-    from serving import packaging
-    from training import config, registry
+    from serving.deploy import bento as packaging
+    from training import config
+    from training.tracking import registry
 
     settings = config.load()
     uri = model or registry.champion(settings)
@@ -417,11 +431,11 @@ def refresh(
     as_json: Json = False,
 ) -> None:
     """Publish the champion over a newer snapshot of the log, without retraining; servers that follow serve it."""
-    from features.clock import parse
-    from models import published
-    from serving.refreshing import refresh as renew
+    from features.common.clock import parse
+    from models import publishing
+    from serving.deploy.refresh import refresh as renew
 
-    made = renew(log, published.place(), parse(as_of) if as_of else None)
+    made = renew(log, publishing.place(), parse(as_of) if as_of else None)
     answer({"path": str(made.path), "version": made.version}, as_json, f"published {made.path}")
 
 
@@ -438,7 +452,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the packaged champion, or a bundle directory, over HTTP, to who has a key."""
-    from serving import server
+    from serving.deploy import server
 
     server.serve(target, host=host, port=port, workers=workers, without_keys=without_keys)
 
@@ -449,9 +463,10 @@ def ui(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
 ) -> None:
     """Open the MLflow pages: runs, metrics, plots, registered models."""
-    from training import config, tracking
+    from training import config
+    from training.tracking import log_run
 
-    tracking.serve_ui(config.load(), host, port)
+    log_run.serve_ui(config.load(), host, port)
 
 
 @app.command()
@@ -460,10 +475,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Where chance starts.")] = 0,
 ) -> None:
     """Simulate a shop, train, promote, package, serve, and ask the server for two visitors."""
-    from features.log import EventLog
-    from serving.demo import visit
-    from serving.server import running
-    from training import config, recipe, report
+    from features.event_log.log import EventLog
+    from serving.deploy.demo import visit
+    from serving.deploy.server import running
+    from training import config, recipe
+    from training.reports import text as report
     from training.run import run
 
     log = home() / "demo" / "log"

@@ -15,19 +15,19 @@ import shop  # first: BLAS reads its threads when numpy is imported
 import numpy as np  # isort: skip
 import polars as pl
 
-from features.history import COLUMN as HISTORY
-from features.history import Histories
-from features.ids import Ids
-from features.snapshot import Snapshot, about
+from features.ranking.id_index import Ids
+from features.ranking.snapshot import Snapshot, about
+from features.tables.history import COLUMN as HISTORY
+from features.tables.history import Histories
 from models.bundle import Bundle
 from models.candidates.als import Als
 from models.candidates.content import Content
 from models.candidates.covisit import Covisit
 from models.candidates.generators import Generators
 from models.candidates.item_knn import ItemKnn
-from models.candidates.neighbours import Neighbours
 from models.candidates.popular import Popular
-from models.candidates.similar import Similar
+from models.candidates.similarity import Similar
+from models.candidates.user_knn import Neighbours
 
 TOUCHED = 12  # items in a customer's history, on average
 ITEM_NEIGHBOURS, CUSTOMER_NEIGHBOURS = 100, 50

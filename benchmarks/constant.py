@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from features.errors import InputError
-from features.snapshot import Snapshot
-from models.ranking import Fallback, Ranking, Request
-from serving.app import create_app
+from features.common.errors import InputError
+from features.ranking.snapshot import Snapshot
+from models.interface import Fallback, Ranking, Request
+from serving.api.app import create_app
 from serving.settings import Settings
 from tests.serving.small_shop import small_shop
 

@@ -24,11 +24,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this directory, which has a features.py
 
-from features.sources import store as source
+from features.sources import event_store as source
 from serving.event_store import Event, StoreUnavailable, open_store
-from serving.event_store.base import COLUMNS
+from serving.event_store.protocol import COLUMNS
 from serving.event_store.store import now
-from serving.received import order_of
+from serving.events.validate import order_of
 
 THREADS = 8
 AGAIN = 20  # events before and after the last acknowledged one that the next round sends again

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this directory, which has a features.py
 
-from features.sources.store import COLUMNS, is_postgres
+from features.sources.event_store import COLUMNS, is_postgres
 from serving.event_store import Event, EventStore, Limits, Visitor, open_store
 from serving.event_store.store import now
 

@@ -21,13 +21,13 @@ import numpy as np  # isort: skip
 import polars as pl
 import with_pandas
 
-from features import behaviour, items, orders, rfm, sessions, tables
-from features.clock import DAY, micros, next_midnight
-from features.engine import Polars
-from features.ingest import ingest
-from features.log import EventLog
-from features.seen import seen
+from features.common.clock import DAY, micros, next_midnight
+from features.event_log.ingest import ingest
+from features.event_log.log import EventLog
 from features.sources import SimulatorConfig, read
+from features.tables import behaviour, build, items, orders, rfm, sessions
+from features.tables.engine import Polars
+from features.tables.visibility import seen
 
 EVENTS_PER_CUSTOMER = 126  # of the default shop
 
@@ -41,8 +41,8 @@ def scan(log: EventLog) -> pl.DataFrame:
     return log.scan().group_by("customer_id").agg(pl.len(), pl.col("price").sum()).collect()
 
 
-def every_table(log: EventLog) -> tables.Tables:
-    return tables.at(log, as_of(log))
+def every_table(log: EventLog) -> build.Tables:
+    return build.at(log, as_of(log))
 
 
 def rfm_and_behaviour(log: EventLog) -> pl.DataFrame:

@@ -23,8 +23,8 @@ import features as features  # noqa: E402, I001  fixes thread counts before any 
 import polars as pl  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
-from features.events import EVENT_SCHEMA, conform  # noqa: E402
-from features.ingest import ingest  # noqa: E402
+from features.event_log.schema import EVENT_SCHEMA, conform  # noqa: E402
+from features.event_log.ingest import ingest  # noqa: E402
 from features.sources import SimulatorConfig, read  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "online_retail_II.parquet"

@@ -3,7 +3,7 @@
 python benchmarks/lifetime.py [--customers 1000000]
 python benchmarks/lifetime.py --plot docs/images/cdnow.png    expected against actual purchases of CDNOW
 
-Time is in whole days, as in `features.lifetime.summary`: that is what makes customers alike, and only
+Time is in whole days, as in `features.tables.lifetime.summary`: that is what makes customers alike, and only
 distinct ones are fitted. The plot reads cdnow_sample.parquet where it is found (../shared/data beside the
 checkout, or --data): customer_id, date and spend of http://brucehardie.com/datasets/CDNOW_sample.zip.
 """
@@ -19,9 +19,9 @@ import numpy as np  # isort: skip
 import polars as pl
 from matplotlib.figure import Figure
 
-from features.clock import DAY, micros
-from features.lifetime import Lifetime, summary
-from features.lifetime_models import BgNbd, GammaGamma
+from features.common.clock import DAY, micros
+from features.tables.lifetime import Lifetime, summary
+from features.tables.lifetime_models import BgNbd, GammaGamma
 
 CDNOW = shop.ROOT.parent / "shared" / "data" / "cdnow_sample.parquet"
 CALIBRATED = micros(datetime(1997, 10, 1, tzinfo=UTC))

@@ -30,9 +30,9 @@ import psutil  # type: ignore[import-untyped]  # noqa: E402
 import shop  # noqa: E402
 from load import Load, Target, arriving, run  # noqa: E402
 
-from models import published  # noqa: E402
+from models import publishing  # noqa: E402
 from models.bundle import Bundle  # noqa: E402
-from serving.server import command_line, free_port, started  # noqa: E402
+from serving.deploy.server import command_line, free_port, started  # noqa: E402
 
 RATE, SWAPS, ASKED = 50.0, 20, "/v1/recommendations"
 
@@ -41,7 +41,7 @@ RATE, SWAPS, ASKED = 50.0, 20, "/v1/recommendations"
 def _serving(where: Path, workers: int) -> Iterator[int]:
     """A server that follows the directory `where`; yields its port."""
     port = free_port()
-    os.environ[published.VARIABLE] = str(where)
+    os.environ[publishing.VARIABLE] = str(where)
     command, env = command_line(None, "127.0.0.1", port, workers, own_keys=False)
     with started(command, env, port):
         yield port
@@ -61,7 +61,7 @@ def swaps(target: Target, bundle: Path, where: Path) -> list[list[str]]:
         client = httpx.Client(base_url=f"http://127.0.0.1:{target.port}", timeout=60)
         swapped, begun = 0, time.perf_counter()
         for n in range(SWAPS):
-            published.publish(bundle, str(n + 2), where)
+            publishing.publish(bundle, str(n + 2), where)
             swapped += client.post("/v1/admin/reload").json()["swapped"]
         took = time.perf_counter() - begun
         measured = during.get()
@@ -164,7 +164,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["USUAL_HOME"] = scratch
         where = Path(scratch) / "champion"
-        published.publish(bundle, "1", where)
+        publishing.publish(bundle, "1", where)
         with _serving(where, 1) as port:
             target = Target(port, ASKED, customers)
             arriving(target, RATE, 3)

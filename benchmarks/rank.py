@@ -6,7 +6,7 @@ caches as the others leave them, as in a server.
 
 python benchmarks/rank.py [--log LOG | --bundle DIR] [--repeat 31]
 
-With USUAL_NATIVE=1 and lleaves also the compiled ranker (`models.compiled`), by which whole calls then rank.
+With USUAL_NATIVE=1 and lleaves also the compiled ranker (`models.native_ranker`), by which whole calls then rank.
 """
 
 import tempfile
@@ -19,13 +19,13 @@ import shop  # first: BLAS reads its threads when numpy is imported, and what is
 import numpy as np  # isort: skip
 from scipy import sparse
 
-from features.assemble import assemble
-from features.threads import THREADS
-from features.visitors import Visitors
+from features.common.threads import THREADS
+from features.ranking.feature_matrix import assemble
+from features.ranking.visitors import Visitors
 from models.bundle import Bundle
-from models.candidates.similar import Similar
-from models.candidates.taste import Basis, asked
-from models.ranking import Request
+from models.candidates.similarity import Similar
+from models.candidates.user_profile import Basis, asked
+from models.interface import Request
 from models.recommender import BundleRecommender
 from models.two_stage import Candidates, propose
 

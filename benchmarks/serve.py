@@ -23,10 +23,10 @@ import shop  # noqa: E402
 from load import Load, Target, arriving, closed, most_within  # noqa: E402
 
 from models.bundle import Bundle  # noqa: E402
-from models.ranking import Request  # noqa: E402
+from models.interface import Request  # noqa: E402
 from models.recommender import BundleRecommender  # noqa: E402
-from serving.keys import open_environment  # noqa: E402
-from serving.server import command_line, free_port, running, started  # noqa: E402
+from serving.api.middleware.api_keys import open_environment  # noqa: E402
+from serving.deploy.server import command_line, free_port, running, started  # noqa: E402
 
 CONNECTIONS = 16
 P99_MS = 50.0

@@ -12,8 +12,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from features.ingest import ingest  # noqa: E402
-from features.log import EventLog  # noqa: E402
+from features.event_log.ingest import ingest  # noqa: E402
+from features.event_log.log import EventLog  # noqa: E402
 from features.sources import SimulatorConfig, read  # noqa: E402
 from models.bundle import Bundle  # noqa: E402
 from training import recipe  # noqa: E402

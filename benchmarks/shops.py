@@ -13,19 +13,20 @@ import shop  # first: BLAS reads its threads when numpy is imported
 
 import numpy as np  # isort: skip
 
-from features.clock import DAY, micros
-from features.ingest import ingest
-from features.snapshot import Snapshot
+from features.common.clock import DAY, micros
+from features.event_log.ingest import ingest
+from features.ranking.snapshot import Snapshot
 from features.sources import read
-from features.sources.simulated_config import configured
-from features.sources.simulated_truth import Truth, write_truth
+from features.sources.simulator.config import configured
+from features.sources.simulator.truth import Truth, write_truth
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
-from training import queries, recipe
-from training.breakdown import baseline_columns, mean, oracle_share, over_best_baseline
-from training.evaluate import Evaluation
-from training.metrics import lists, ndcg_at_10
-from training.queries import Queries
-from training.replay import measure, refreshed
+from training import recipe
+from training.dataset import queries
+from training.dataset.queries import Queries
+from training.evaluation.backtest import measure, refreshed
+from training.evaluation.breakdown import baseline_columns, mean, oracle_share, over_best_baseline
+from training.evaluation.evaluate import Evaluation
+from training.evaluation.metrics import lists, ndcg_at_10
 from training.train import train
 
 KINDS = ("general", "grocery", "fashion", "longtail")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import shop
 
-from features import clock
-from features.ingest import ingest
+from features.common import clock
+from features.event_log.ingest import ingest
 from features.sources import SimulatorConfig, read
 from training import recipe
 from training.stopwatch import Stopwatch

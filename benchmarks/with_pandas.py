@@ -1,4 +1,4 @@
-"""RFM and behaviour in pandas, written the usual way: what `features.rfm` and `features.behaviour` are timed against.
+"""RFM and behaviour in pandas, written the usual way: what `features.tables.rfm` and `features.tables.behaviour` are timed against.
 
 The same columns from the same rules (consent, bots, who is who, half-open windows), so that the comparison is one of
 like with like; `benchmarks/features.py` checks that the numbers agree.
@@ -7,11 +7,11 @@ like with like; `benchmarks/features.py` checks that the numbers agree.
 import numpy as np
 import pandas as pd
 
-from features import bots
-from features.behaviour import DAY_PARTS, KINDS, WEEKDAYS, WINDOWS_DAYS
-from features.clock import moment
-from features.log import EventLog
-from features.rfm import WINDOW_DAYS
+from features.common.clock import moment
+from features.event_log.log import EventLog
+from features.tables import bots
+from features.tables.behaviour import DAY_PARTS, KINDS, WEEKDAYS, WINDOWS_DAYS
+from features.tables.rfm import WINDOW_DAYS
 
 BY = "customer_id"
 COLUMNS = [

@@ -1,3 +1,3 @@
 """Events in, point-in-time tables out. Importing the package fixes the thread counts (see threads.py)."""
 
-from features import threads as threads  # first: BLAS reads its settings when numpy is imported
+from features.common import threads as threads  # first: BLAS reads its settings when numpy is imported

@@ -23,17 +23,17 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from features.assemble import schema_hash
-from features.clock import iso, parse
-from features.errors import InputError
-from features.history import Histories
-from features.ids import Ids
-from features.rfm import CutPoints
-from features.snapshot import Snapshot
-from features.yaml_file import faults
+from features.common.clock import iso, parse
+from features.common.errors import InputError
+from features.common.yaml_config import faults
+from features.ranking.feature_matrix import schema_hash
+from features.ranking.id_index import Ids
+from features.ranking.snapshot import Snapshot
+from features.tables.history import Histories
+from features.tables.rfm import CutPoints
 from models.candidates.generators import GeneratorName, Generators
-from models.customer_predictions import Predictions, profile
-from models.propensity import Propensity
+from models.customers.predictions import Predictions, profile
+from models.customers.propensity import Propensity
 from models.ranker import Ranker
 from models.two_stage import TwoStage
 

@@ -12,8 +12,8 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from features.errors import InputError
-from models.ranking import Request
+from features.common.errors import InputError
+from models.interface import Request
 from models.recommender import BundleRecommender, load
 
 DEFAULT_K = 10

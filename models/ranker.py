@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from features.assemble import NAMES
-from features.threads import THREADS
-from models.compiled import Predict, compiled
-from models.space import Between
+from features.common.threads import THREADS
+from features.ranking.feature_matrix import NAMES
+from models.native_ranker import Predict, compiled
+from models.search_space import Between
 
 if TYPE_CHECKING:
     import lightgbm
@@ -224,13 +224,13 @@ class Prior:
 
 @dataclass(frozen=True)
 class Ranker:
-    """A trained booster over the columns of `features.assemble`, on top of a prior or of nothing."""
+    """A trained booster over the columns of `features.ranking.feature_matrix`, on top of a prior or of nothing."""
 
     booster: "lightgbm.Booster"
     history: tuple[float, ...] = field(default=(), compare=False, repr=False)
     """NDCG@10 on the validation window after each tree, where there was one; not saved. By `Gains` with a value."""
     native: Predict | None = field(default=None, compare=False, repr=False)
-    """The booster as machine code, where there is one; see `models.compiled`."""
+    """The booster as machine code, where there is one; see `models.native_ranker`."""
     prior: Prior | None = None
     """What is added to the trees' score."""
 

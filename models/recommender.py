@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from features.snapshot import Snapshot
-from features.visitors import KIND, Visitors
+from features.ranking.snapshot import Snapshot
+from features.ranking.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import GENERATORS, GeneratorName
-from models.ranking import Fallback, Ranking, Request, Rules, Seen, Strategy
-from models.reasons import reasons
+from models.explain.reasons import reasons
+from models.interface import Fallback, Ranking, Request, Rules, Seen, Strategy
 from models.two_stage import Candidates, Chunk, fused, proposers
 
 _TOLD = 60  # candidates beyond the limit that reasons are told of: among these an answer chooses
@@ -28,7 +28,7 @@ def load(path: Path) -> "BundleRecommender":
 
 @dataclass(frozen=True)
 class BundleRecommender:
-    """Implements `models.ranking.Recommender` on a bundle."""
+    """Implements `models.interface.Recommender` on a bundle."""
 
     bundle: Bundle
 
@@ -80,7 +80,7 @@ class BundleRecommender:
         return self._ranking(request, visitors, 0, None, "popular", why)
 
     def explain(self, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
-        from models.explain import explain
+        from models.explain.explain import explain
 
         explained = explain(self, request, item_ids)
         shown = [*item_ids, *(item.item_id for item in explained.items)]

@@ -8,14 +8,14 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from features.assemble import assemble
-from features.snapshot import Snapshot
-from features.visitors import Visitors
+from features.ranking.feature_matrix import assemble
+from features.ranking.snapshot import Snapshot
+from features.ranking.visitors import Visitors
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
 from models.candidates.scores import Scores, Sparse
 from models.ranker import Ranker, RankerConfig
-from models.space import Between
-from models.stages import stage
+from models.search_space import Between
+from models.timing import stage
 
 # glibc gives memory back to the system once more of it is free than twice the largest block that was freed before, one
 # of 32 MB at most. This makes it keep 64 MB: having its pages anew was a tenth of the time that a batch takes.

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client import generate_latest as text_of
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from models.ranking import Fallback
+from models.interface import Fallback
 
 Stage = Literal["queue", "visitor", "plan", "candidates", "features", "ranker", "rules"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -127,7 +127,7 @@ def exposition() -> bytes:
 
 
 def of_ranking(name: str, seconds: float) -> None:
-    """Hears of the recommender's own stages: `models.stages.tell`."""
+    """Hears of the recommender's own stages: `models.timing.tell`."""
     if name in STAGES:
         stage(name, seconds)
 

@@ -18,16 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import models as models  # `load` below comes from beside this file, wherever the server was started
-from features.errors import InputError
-from models.published import current
-from serving import logs
-from serving.app import create_app
-from serving.bodies import BODY_WITHIN_S
-from serving.edge import Edge, options
+from features.common.errors import InputError
+from models.publishing import current
+from serving import logging as logs
+from serving.api.app import create_app
+from serving.api.json_io import BODY_WITHIN_S
+from serving.api.middleware.gateway import Edge, options
+from serving.api.middleware.telemetry import Observed
 from serving.event_store import Limits, open_store
-from serving.observed import Observed
-from serving.recommendations import Answers
-from serving.results import as_result
+from serving.recommend.engine import Answers
+from serving.recommend.response import as_result
 from serving.settings import read_settings
 
 # The name under which a Bento holds its model; it stands for the exact version that was packaged.

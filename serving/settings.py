@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from features.errors import InputError
-from features.sources.store import default_url
-from serving.cors import origins
-from serving.keys import digests
+from features.common.errors import InputError
+from features.sources.event_store import default_url
+from serving.api.middleware.api_keys import digests
+from serving.api.middleware.cors import origins
 
 
 class Settings(BaseSettings):

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from features import tables
-from features.clock import DAY, micros
-from features.ingest import Parsed
-from features.snapshot import Snapshot
-from features.sources.simulated import SimulatorConfig, read
+from features.common.clock import DAY, micros
+from features.event_log.ingest import Parsed
+from features.ranking.snapshot import Snapshot
+from features.sources.simulator.shop import SimulatorConfig, read
+from features.tables import build
 from models.bundle import Bundle
 from tests.models import fitted
 
@@ -33,7 +33,7 @@ def simulated() -> Parsed:
 @pytest.fixture(scope="session")
 def simulated_snapshot(simulated: Parsed) -> Snapshot:
     """What that shop knew ten days before its log ends."""
-    return Snapshot.of(tables.build(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - 10 * DAY))
+    return Snapshot.of(build.build(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - 10 * DAY))
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ def test_files_can_be_read_in_one_sitting():
 
 def test_the_server_starts_without_the_trainers_libraries():
     code = (
-        "import sys, serving.app, models.recommender\n"
+        "import sys, serving.api.app, models.recommender\n"
         "print(*sorted({'mlflow', 'optuna', 'matplotlib', 'implicit', 'training'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -103,7 +103,7 @@ def test_the_server_starts_without_the_trainers_libraries():
         ("import training.train", {"training"}),
         ("def f():\n    from training import train", {"training"}),
         ("from mlflow.models import set_model", {"mlflow"}),
-        ("import features.log as log", {"features"}),
+        ("import features.event_log.log as log", {"features"}),
         ("'import training'", set()),
     ],
 )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from features import yaml_file
-from features.home import home
+from features.common import yaml_config
+from features.common.paths import home
 
 _BESIDE_THE_CODE = Path(__file__).resolve().parent.parent / "mlflow.yml"
 
@@ -84,4 +84,4 @@ class MlflowConfig(BaseModel):
 def load() -> MlflowConfig:
     """mlflow.yml of the working directory, else the one beside the code. Raises `InputError`."""
     here = Path("mlflow.yml")
-    return yaml_file.read(here if here.is_file() else _BESIDE_THE_CODE, MlflowConfig, "the MLflow settings")
+    return yaml_config.read(here if here.is_file() else _BESIDE_THE_CODE, MlflowConfig, "the MLflow settings")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
-from features import yaml_file
+from features.common import yaml_config
 from models.bundle import RecommenderName
 from models.candidates.generators import GeneratorsConfig
 from models.two_stage import TwoStageConfig
@@ -52,7 +52,7 @@ class Recipe(BaseModel):
 
 def load(path: Path | None = None) -> Recipe:
     """The recipe at `path`, or the default one. Raises `InputError` naming the wrong keys."""
-    return yaml_file.read(path or DEFAULT, Recipe, "the recipe")
+    return yaml_config.read(path or DEFAULT, Recipe, "the recipe")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """One training run, as `usual train` and `usual demo` make it: its progress shown, logged and registered."""
 
-from features.log import EventLog
+from features.common.progress import steps
+from features.event_log.log import EventLog
 from training.config import MlflowConfig
-from training.progress import steps
 from training.recipe import Recipe
 from training.stopwatch import Stopwatch
-from training.tracking import Logged, log_run
+from training.tracking.log_run import Logged, log_run
 from training.train import Result, train
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from training.progress import Step, silent
+from features.common.progress import Step, silent
 
 
 class Stopwatch:

@@ -10,21 +10,22 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from features import tables
-from features.clock import DAY, iso, micros, next_midnight
-from features.errors import InputError
-from features.log import EventLog
-from features.snapshot import Snapshot
+from features.common.clock import DAY, iso, micros, next_midnight
+from features.common.errors import InputError
+from features.common.progress import Step, silent
+from features.event_log.log import EventLog
+from features.ranking.snapshot import Snapshot
+from features.tables import build
 from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.ranker import Ranker
 from models.two_stage import TwoStage
-from training import budgets, value
-from training.budgets import Cut
-from training.customers import Measured, Past, learn_customers
-from training.evaluate import Evaluation, evaluate, prefixed
-from training.examples import Boundary, Examples, boundary, examples
-from training.progress import Step, silent
+from training.customers.fit import Measured, Past, learn_customers
+from training.dataset import candidate_budgets
+from training.dataset.candidate_budgets import Cut
+from training.dataset.examples import Boundary, Examples, boundary, examples
+from training.evaluation import revenue_tradeoff
+from training.evaluation.evaluate import Evaluation, evaluate, prefixed
 from training.recipe import Recipe
 
 FEWEST_QUERIES = 20  # with fewer a ranker would learn by heart
@@ -47,7 +48,7 @@ class Result:
     customers: Measured = field(default_factory=Measured)
     """What customers were expected to do next, and did."""
     trade_offs: dict[RecommenderName, pl.DataFrame] = field(default_factory=dict)
-    """Quality against revenue, of recommenders that let prices count (`training.value`)."""
+    """Quality against revenue, of recommenders that let prices count (`training.evaluation.revenue_tradeoff`)."""
     cuts: dict[RecommenderName, Cut] = field(default_factory=dict)
     """The generators' budgets, and what they were decided by."""
 
@@ -89,7 +90,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
     cuts: dict[RecommenderName, Cut] = {}
     total = len(points) + len(RECOMMENDERS) + 2
     waiting: list[Boundary] = []
-    last = budgets.last_needed(before_holdout, recipe)
+    last = candidate_budgets.last_needed(before_holdout, recipe)
     for n, at in enumerate(points):
         step(f"refit as of {iso(at)[:10]}", n + 1, total)
         waiting.append(boundary(events, catalog, at, recipe, links))
@@ -98,7 +99,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
             continue
         if n == last:
             holdout, early = waiting[0], [p for p, before in zip(waiting, before_holdout, strict=False) if before]
-            cuts = {name: budgets.cut(early, name, recipe) for name in RECOMMENDERS}
+            cuts = {name: candidate_budgets.cut(early, name, recipe) for name in RECOMMENDERS}
             configs = {name: made.onto(recipe.of(name)) for name, made in cuts.items()}
         for point in waiting:
             for name, made in parts.items():
@@ -125,8 +126,8 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         if len(asked := holdout.asked[name]):
             evaluations[name] = evaluate(two_stage, holdout.snapshot, asked, holdout.traffic)
             if config.ranker.value:
-                others = value.rankers(seen, made[0], config.ranker, first)
-                trade_offs[name] = value.trade_off(two_stage, others, holdout.snapshot, asked)
+                others = revenue_tradeoff.rankers(seen, made[0], config.ranker, first)
+                trade_offs[name] = revenue_tradeoff.trade_off(two_stage, others, holdout.snapshot, asked)
         # As many trees as did best on the hold-out, now from its examples too.
         rankers[name] = Ranker.fit(everything, config.ranker.model_copy(update={"rounds": first.trees}))
     if not rankers:
@@ -136,7 +137,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
         )
 
     step(f"refit as of {iso(end)[:10]}", total - 1, total)
-    now = tables.at(event_log, end)
+    now = build.at(event_log, end)
     snapshot = Snapshot.of(now)
     generators = Generators.fit(snapshot, recipe.generators)
     step("what customers do next", total, total)
@@ -150,9 +151,9 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
             },
             metrics={
                 **prefixed(evaluations),
-                **value.prefixed(trade_offs),
+                **revenue_tradeoff.prefixed(trade_offs),
                 **{f"{name}_trees": ranker.trees for name, ranker in rankers.items()},
-                **budgets.prefixed({name: cuts[name] for name in rankers}),
+                **candidate_budgets.prefixed({name: cuts[name] for name in rankers}),
                 **measured.metrics(),
             },
             propensity=likely.model,

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from features.errors import InputError
-from features.ingest import Parsed
-from features.sources import events_file, ga4, online_retail, postgres, rees46, retailrocket, segment, simulated, store
-from features.sources.simulated import SimulatorConfig
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed
+from features.sources import event_store, events_file, ga4, online_retail, postgres, rees46, retailrocket, segment
+from features.sources.simulator import shop
+from features.sources.simulator.shop import SimulatorConfig
 
 SourceName = Literal[
     "events", "postgres", "ga4", "segment", "rees46", "retailrocket", "online-retail", "simulated", "store"
@@ -49,9 +50,9 @@ def read(
         if paths:
             raise InputError(f"the source `{name}` reads no files; leave out {paths[0]}")
         if name == "simulated":
-            return simulated.read(config or SimulatorConfig())
+            return shop.read(config or SimulatorConfig())
         if name == "store":
-            return store.read()
+            return event_store.read()
         return postgres.read(table, query_file, mapping)
     if not paths:
         raise InputError(f"the source {name!r} reads files; name at least one")

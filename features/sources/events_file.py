@@ -14,22 +14,22 @@ Columns are those of the event log; a mapping (YAML) says which of the shop's co
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from features.ingest import Parsed
-from features.sources import tables
-from features.sources.mapped import NOTHING, Reader
-from features.sources.mapping import Mapping
+from features.event_log.ingest import Parsed
+from features.sources.parsing import readers
+from features.sources.parsing.mapped import NOTHING, Reader
+from features.sources.parsing.mapping import Mapping
 
 
-def read(paths: Sequence[Path], mapping: Path | None = None, rows: int = tables.BATCH) -> Iterator[Parsed]:
+def read(paths: Sequence[Path], mapping: Path | None = None, rows: int = readers.BATCH) -> Iterator[Parsed]:
     """One `Parsed` per batch of at most `rows` rows. Raises `InputError` for an unreadable file, mapping or
     catalog, for required columns that are missing, and for addresses or tokens without a salt.
     """
     reader = Reader(Mapping.load(mapping) if mapping else Mapping())
     for path in paths:
-        theirs = reader.columns(tables.columns(path, reader.needed), str(path))
-        if tables.kind_of(path) == "JSON lines":
+        theirs = reader.columns(readers.columns(path, reader.needed), str(path))
+        if readers.kind_of(path) == "JSON lines":
             theirs = reader.with_rare(theirs)
         keys = sorted({*theirs.values(), *reader.secrets.values()})
-        parsed = (reader.parse(batch, offset, theirs, path.name) for offset, batch in tables.batches(path, rows, keys))
+        parsed = (reader.parse(batch, offset, theirs, path.name) for offset, batch in readers.batches(path, rows, keys))
         yield next(parsed, NOTHING)
         yield from parsed

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import polars as pl
 
-from features.errors import InputError
-from features.events import EVENT_NAMES, EVENT_SCHEMA, ROW, Rule
-from features.ingest import Parsed
-from features.sources import content, json_events, json_lines, tables, times
-from features.sources.json_events import FOREIGN, number, said
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed
+from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, ROW, Rule
+from features.sources.parsing import event_ids, json_events, json_lines, readers, timestamps
+from features.sources.parsing.json_events import FOREIGN, number, said
 
 NAMES = {name: name for name in EVENT_NAMES} | {"view_search_results": "search"}
 CATEGORIES = ("item_category", "item_category2", "item_category3", "item_category4", "item_category5")
@@ -52,11 +52,11 @@ SCHEMA: json_lines.Schema = {
 }
 
 
-def read(paths: Sequence[Path], rows: int = tables.BATCH) -> Iterator[Parsed]:
+def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[Parsed]:
     """One `Parsed` per batch of at most `rows` lines. Raises `InputError` for a file that is not JSON lines
     or not of GA4: none of its first lines has event_name and event_timestamp."""
     for path in paths:
-        found = tables.columns(path, {"event_name", "event_timestamp"})
+        found = readers.columns(path, {"event_name", "event_timestamp"})
         if missing := [c for c in ("event_name", "event_timestamp") if c not in found]:
             raise InputError(
                 f"{path} is not GA4's export: no line has {' or '.join(missing)}; found {', '.join(found) or 'none'}. "
@@ -123,7 +123,7 @@ def _events(lines: pl.DataFrame) -> pl.DataFrame:
         device=said(pl.col("device").struct.field("category")),
         country=said(pl.col("geo").struct.field("country")),
         consent=pl.when(refused).then(False).when(analytics == "Yes").then(True),
-    ).with_columns(times.parse(lines["event_timestamp"]).alias("timestamp"))
+    ).with_columns(timestamps.parse(lines["event_timestamp"]).alias("timestamp"))
 
 
 def _items(events: pl.DataFrame) -> pl.DataFrame:
@@ -131,7 +131,7 @@ def _items(events: pl.DataFrame) -> pl.DataFrame:
     together = pl.col("items").list.eval(said(pl.element().struct.field("item_id"))).list.drop_nulls().list.join("\x1e")
     events = events.with_columns(together.alias("_items"))
     told = ["name", "timestamp", "client_id", "customer_id", "session_id", *_PLACE, "order_id", "query", "_items"]
-    events = events.with_columns(content.ids(events, told))
+    events = events.with_columns(event_ids.ids(events, told))
     rows = events.explode("items", empty_as_null=True).with_columns(
         item_id=said(item.field("item_id")),
         title=said(item.field("item_name")),

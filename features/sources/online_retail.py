@@ -13,11 +13,11 @@ from pathlib import Path
 
 import polars as pl
 
-from features.errors import InputError
-from features.events import ABSURD_AMOUNT, BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
-from features.ingest import Parsed
-from features.sources import cells, tables, times
-from features.sources.screening import damage, raw_of, screened
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed
+from features.event_log.schema import ABSURD_AMOUNT, BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
+from features.sources.parsing import coerce, readers, timestamps
+from features.sources.parsing.validate import damage, raw_of, screened
 
 CURRENCY = "GBP"
 
@@ -30,7 +30,7 @@ COLUMNS = {
     "price": ("price", "unitprice"),
     "customer_id": ("customerid",),
 }
-OPTIONAL = {"title": ("description",), "country": ("country",), "sheet": (tables.SHEET.lower(),)}
+OPTIONAL = {"title": ("description",), "country": ("country",), "sheet": (readers.SHEET.lower(),)}
 
 _CANCELLED = pl.col("event_id").str.starts_with("C")
 _NUMBER = pl.col("quantity").is_finite().fill_null(False)
@@ -62,7 +62,7 @@ def read(paths: Sequence[Path]) -> Iterator[Parsed]:
 
 
 def _parse(path: Path) -> Parsed:
-    source = tables.read(path)
+    source = readers.read(path)
     lines, notes = _lines(source, path)
     kept, rejected = screened(lines, path.name, raw_of(source, 0), (*damage(source), *RULES))
     kept = kept.with_columns(
@@ -85,7 +85,7 @@ def _parse(path: Path) -> Parsed:
 
 
 def _lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
-    columns = [c for c in source.columns if c not in tables.ADDED]
+    columns = [c for c in source.columns if c not in readers.ADDED]
     found = {c.lower().replace(" ", "").replace("_", ""): c for c in columns}
     names = {ours: next((found[t] for t in theirs if t in found), "") for ours, theirs in COLUMNS.items()}
     missing = [COLUMNS[ours][0] for ours, name in names.items() if not name]
@@ -98,10 +98,10 @@ def _lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
     names |= {ours: next((found[t] for t in theirs if t in found), "") for ours, theirs in OPTIONAL.items()}
     times_, notes = _times(source[names["timestamp"]], path)
     customer = pl.col(names["customer_id"]).cast(pl.Float64, strict=False)
-    optional = [(cells.text(names[c]) if names[c] else pl.lit(None, pl.String)).alias(c) for c in OPTIONAL]
+    optional = [(coerce.text(names[c]) if names[c] else pl.lit(None, pl.String)).alias(c) for c in OPTIONAL]
     lines = source.select(
-        cells.identifiers(source[names["event_id"]]).alias("event_id"),
-        cells.identifiers(source[names["item_id"]]).alias("item_id"),
+        coerce.identifiers(source[names["event_id"]]).alias("event_id"),
+        coerce.identifiers(source[names["item_id"]]).alias("item_id"),
         times_.alias("timestamp"),
         pl.col(names["quantity"]).cast(pl.Float64, strict=False).alias("quantity"),
         pl.col(names["price"]).cast(pl.Float64, strict=False).alias("price"),
@@ -109,17 +109,17 @@ def _lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
         .then(customer.cast(pl.Int64, strict=False).cast(pl.String))
         .alias("customer_id"),
         *optional,
-        *(c for c in tables.ADDED if c in source.columns),
+        *(c for c in readers.ADDED if c in source.columns),
     )
     return lines.with_row_index(ROW), notes
 
 
 def _times(values: pl.Series, path: Path) -> tuple[pl.Series, list[str]]:
-    iso = times.parse(values)
-    if values.dtype != pl.String or times.usable(iso) == values.len():
+    iso = timestamps.parse(values)
+    if values.dtype != pl.String or timestamps.usable(iso) == values.len():
         return iso, []
-    slashed, order = times.parse_slashed(values)
-    if times.usable(slashed) <= times.usable(iso):
+    slashed, order = timestamps.parse_slashed(values)
+    if timestamps.usable(slashed) <= timestamps.usable(iso):
         return iso, []
     example = values.filter(slashed.is_not_null()).item(0)
     return slashed, [f"{path.name}: dates such as {example} are read {order}"]

@@ -15,11 +15,11 @@ import psycopg
 from psycopg import sql
 from psycopg.types.string import TextLoader
 
-from features.errors import InputError
-from features.ingest import Parsed
-from features.sources import tokens
-from features.sources.mapped import NOTHING, Reader
-from features.sources.mapping import Mapping
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed
+from features.sources.parsing import pii
+from features.sources.parsing.mapped import NOTHING, Reader
+from features.sources.parsing.mapping import Mapping
 
 DSN = "USUAL_SOURCE_DSN"
 BATCH = 100_000  # rows; they come as objects, of which a row has one per column
@@ -61,7 +61,7 @@ def _told(error: psycopg.Error) -> str:
     kind = f"{type(error).__name__} (SQLSTATE {code})" if code else type(error).__name__
     # What a function of the shop raises, class P0, may hold values without quotes.
     text = "" if code.startswith("P0") else _QUOTES.split(error.diag.message_primary or "")[0].strip()
-    return f"{kind}: {tokens.redacted(text)}" if text else kind
+    return f"{kind}: {pii.redacted(text)}" if text else kind
 
 
 def _select(table: str) -> sql.Composed:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import polars as pl
 
-from features.errors import InputError
-from features.events import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
-from features.ingest import Parsed
-from features.sources import catalogs, cells, content, tables
-from features.sources.mapped import NOTHING
-from features.sources.screening import damage, raw_of, screened
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed
+from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
+from features.sources.parsing import catalogs, coerce, event_ids, readers
+from features.sources.parsing.mapped import NOTHING
+from features.sources.parsing.validate import damage, raw_of, screened
 
 NAMES = {
     "view": "view_item",
@@ -40,32 +40,32 @@ COLUMNS = {
 DESCRIBED = ("category_id", "category_code", "brand")  # absent in some mirrors
 
 
-def read(paths: Sequence[Path], rows: int = tables.BATCH) -> Iterator[Parsed]:
+def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[Parsed]:
     """One `Parsed` per batch of at most `rows` rows. Raises `InputError` for a file that cannot be read or
     lacks a column."""
     for path in paths:
-        found = tables.columns(path, {*COLUMNS.values(), *DESCRIBED})
+        found = readers.columns(path, {*COLUMNS.values(), *DESCRIBED})
         if missing := [c for c in COLUMNS.values() if c not in found]:
             raise InputError(
                 f"{path} is not REES46's: missing columns {', '.join(missing)}; found {', '.join(found) or 'none'}. "
                 "Read other files as source `events` with a mapping"
             )
         keys = [*COLUMNS.values(), *(c for c in DESCRIBED if c in found)]
-        parsed = (_parse(batch, offset, path.name) for offset, batch in tables.batches(path, rows, keys))
+        parsed = (_parse(batch, offset, path.name) for offset, batch in readers.batches(path, rows, keys))
         yield next(parsed, NOTHING)
         yield from parsed
 
 
 def _parse(batch: pl.DataFrame, offset: int, source: str) -> Parsed:
-    values = pl.DataFrame(cells.values({ours: batch[theirs] for ours, theirs in COLUMNS.items()}))
-    described = [cells.identifiers(batch[c]).alias(c) for c in DESCRIBED if c in batch.columns]
+    values = pl.DataFrame(coerce.values({ours: batch[theirs] for ours, theirs in COLUMNS.items()}))
+    described = [coerce.identifiers(batch[c]).alias(c) for c in DESCRIBED if c in batch.columns]
     name = values["name"].cast(pl.String)
     known = name.is_in(list(NAMES))
     events = conform(
         values.with_columns(name.replace(NAMES).alias("name"), quantity=pl.lit(1.0)), EVENT_SCHEMA
-    ).with_columns(batch[c] for c in tables.ADDED if c in batch.columns)
+    ).with_columns(batch[c] for c in readers.ADDED if c in batch.columns)
     events = events.with_columns(described)
-    event_id = content.ids(
+    event_id = event_ids.ids(
         events.select(
             "name", "timestamp", "customer_id", "session_id", item=pl.when(name != "purchase").then("item_id")
         ),
@@ -75,7 +75,7 @@ def _parse(batch: pl.DataFrame, offset: int, source: str) -> Parsed:
         event_id, order_id=pl.when(name == "purchase").then(event_id)
     ).with_row_index(ROW, offset=offset)  # fmt: skip
     unknown = Rule("unknown_event_type", pl.lit(~known & name.is_not_null()))
-    unread = Rule("bad_price", pl.lit(cells.says(batch["price"]) & values["price"].is_null()))
+    unread = Rule("bad_price", pl.lit(coerce.says(batch["price"]) & values["price"].is_null()))
     kept, rejected = screened(events, source, raw_of(batch, offset), (*damage(batch), unknown, unread, *TIDY_RULES))
     return Parsed(
         rows_read=batch.height,

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import polars as pl
 
-from features.errors import InputError
-from features.events import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
-from features.ingest import Parsed
-from features.sources import cells, content, tables, times
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed
+from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
+from features.sources.parsing import coerce, event_ids, readers, timestamps
+from features.sources.parsing.validate import damage, raw_of, screened
 from features.sources.retailrocket_items import ATTRIBUTES as ATTRIBUTES
 from features.sources.retailrocket_items import Items
-from features.sources.screening import damage, raw_of, screened
 
 NAMES = {"view": "view_item", "addtocart": "add_to_cart", "transaction": "purchase"}
 HEADERS = {
@@ -34,7 +34,7 @@ HEADERS = {
 }
 
 
-def read(paths: Sequence[Path], rows: int = tables.BATCH) -> Iterator[Parsed]:
+def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[Parsed]:
     """`Parsed` of at most `rows` rows each; the catalog comes in the last. Raises `InputError` for a file
     that cannot be read or has another header, and where there is no events file."""
     files: dict[str, list[Path]] = {kind: [] for kind in HEADERS}
@@ -44,20 +44,20 @@ def read(paths: Sequence[Path], rows: int = tables.BATCH) -> Iterator[Parsed]:
         raise InputError("none of the files is Retailrocket's events.csv; name it beside the others")
     items = Items()
     for path in files["tree"]:
-        for offset, batch in tables.batches(path, rows):
+        for offset, batch in readers.batches(path, rows):
             yield items.take_tree(batch, offset, path.name)
     for path in files["properties"]:
-        for offset, batch in tables.batches(path, rows):
+        for offset, batch in readers.batches(path, rows):
             yield items.take_properties(batch, offset, path.name)
     items.settle()
     for path in files["events"]:
-        for offset, batch in tables.batches(path, rows):
+        for offset, batch in readers.batches(path, rows):
             yield _parse(batch, offset, path.name, items)
     yield Parsed(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), catalog=items.catalog(), notes=items.notes())
 
 
 def _kind(path: Path) -> str:
-    found = tables.columns(path)
+    found = readers.columns(path)
     for kind, header in HEADERS.items():
         if set(header) <= set(found):
             return kind
@@ -68,15 +68,15 @@ def _kind(path: Path) -> str:
 
 
 def _parse(batch: pl.DataFrame, offset: int, source: str, items: Items) -> Parsed:
-    what = cells.identifiers(batch["event"])
+    what = coerce.identifiers(batch["event"])
     rows = pl.DataFrame([
         what.replace(NAMES).alias("name"),
-        times.parse(batch["timestamp"]).alias("timestamp"),
-        *(cells.identifiers(batch[c]).alias(ours) for c, ours in
+        timestamps.parse(batch["timestamp"]).alias("timestamp"),
+        *(coerce.identifiers(batch[c]).alias(ours) for c, ours in
           [("visitorid", "client_id"), ("itemid", "item_id"), ("transactionid", "order_id")]),
     ])  # fmt: skip
     rows = rows.with_row_index(ROW, offset=offset).with_columns(
-        batch[c] for c in tables.ADDED if c in batch.columns
+        batch[c] for c in readers.ADDED if c in batch.columns
     )  # fmt: skip
     rows = rows.with_columns(
         items.prices_at(rows),
@@ -86,14 +86,14 @@ def _parse(batch: pl.DataFrame, offset: int, source: str, items: Items) -> Parse
     )
     alone = pl.col("order").is_null()
     rows = rows.with_columns(
-        content.ids(
+        event_ids.ids(
             rows.select(
                 "name", "order", *(pl.when(alone).then(c).alias(c) for c in ("timestamp", "client_id", "item_id"))
             ),
             ["name", "order", "timestamp", "client_id", "item_id"],
         )
     )
-    extra = [c for c in (ROW, *tables.ADDED) if c in rows.columns]
+    extra = [c for c in (ROW, *readers.ADDED) if c in rows.columns]
     rows = conform(rows, EVENT_SCHEMA).with_columns(rows[c] for c in extra)
     unknown = Rule("unknown_event", pl.lit(~what.is_in(list(NAMES)) & what.is_not_null()))
     kept, rejected = screened(rows, source, raw_of(batch, offset), (*damage(batch), unknown, *TIDY_RULES))

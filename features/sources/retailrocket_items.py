@@ -2,10 +2,10 @@
 
 import polars as pl
 
-from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, ROW, TIMESTAMP, Rule
-from features.ingest import Parsed
-from features.sources import catalogs, cells, tables, times
-from features.sources.screening import damage, raw_of, screened
+from features.event_log.ingest import Parsed
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, ROW, TIMESTAMP, Rule
+from features.sources.parsing import catalogs, coerce, readers, timestamps
+from features.sources.parsing.validate import damage, raw_of, screened
 
 PRICE = "790"
 ATTRIBUTES = ("6", "112", "202", "364", "678", "776")  # hashed words that many items have
@@ -26,7 +26,7 @@ class Items:
 
     def take_tree(self, batch: pl.DataFrame, offset: int, source: str) -> Parsed:
         """Rows without a category are rejected; of one that is there twice the last counts."""
-        rows = batch.select(cells.text("categoryid"), cells.text("parentid"))
+        rows = batch.select(coerce.text("categoryid"), coerce.text("parentid"))
         missing = Rule("missing_category", pl.col("categoryid").is_null())
         kept, rejected = self._screened(rows, batch, offset, source, missing)
         self._parents |= dict(kept.select("categoryid", "parentid").iter_rows())
@@ -36,8 +36,8 @@ class Items:
         """Rows of the properties that are kept, where they cannot be read, are rejected."""
         held = pl.col("property").is_in([*_SAID, *ATTRIBUTES])
         rows = batch.select(
-            times.parse(batch["timestamp"]).alias("timestamp"),
-            *(cells.text(c) for c in ("itemid", "property", "value")),
+            timestamps.parse(batch["timestamp"]).alias("timestamp"),
+            *(coerce.text(c) for c in ("itemid", "property", "value")),
         )
         price = pl.col("property") == PRICE
         bad = (price & ~pl.col("value").str.contains(_PRICE)) | (
@@ -146,7 +146,7 @@ class Items:
     def _screened(
         self, rows: pl.DataFrame, batch: pl.DataFrame, offset: int, source: str, *rules: Rule
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        rows = rows.with_columns(*(batch[c] for c in tables.ADDED if c in batch.columns))
+        rows = rows.with_columns(*(batch[c] for c in readers.ADDED if c in batch.columns))
         return screened(
             rows.with_row_index(ROW, offset=offset), source, raw_of(batch, offset), (*damage(batch), *rules)
         )

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import polars as pl
 
-from features.errors import InputError
-from features.events import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform
-from features.ingest import Parsed
-from features.sources import content, json_events, json_lines, tables, times, tokens
-from features.sources.json_events import FOREIGN, number, said
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform
+from features.sources.parsing import event_ids, json_events, json_lines, pii, readers, timestamps
+from features.sources.parsing.json_events import FOREIGN, number, said
 
 NAMES = {
     "product list viewed": "view_item_list",
@@ -72,11 +72,11 @@ SCHEMA: json_lines.Schema = {
 }  # fmt: skip
 
 
-def read(paths: Sequence[Path], rows: int = tables.BATCH) -> Iterator[Parsed]:
+def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[Parsed]:
     """One `Parsed` per batch of at most `rows` lines. Raises `InputError` for a file that is not JSON lines
     or not of Segment, and for e-mail addresses without a salt to hash them with."""
     for path in paths:
-        found = tables.columns(path, {"type", "event"})
+        found = readers.columns(path, {"type", "event"})
         if "type" not in found and "event" not in found:
             raise InputError(
                 f"{path} holds no Segment calls: no line has type or event; found {', '.join(found) or 'none'}"
@@ -118,7 +118,7 @@ def _named(lines: pl.DataFrame, offset: int) -> pl.DataFrame:
     return lines.with_columns(kind.alias("_kind"), name.alias("name")).with_columns(
         pl.when(pl.col("name").is_null() & known.fill_null(False)).then(called).alias(FOREIGN),
         pl.coalesce(
-            times.parse(lines["timestamp"]), times.parse(lines["originalTimestamp"]), times.parse(lines["receivedAt"])
+            timestamps.parse(lines["timestamp"]), timestamps.parse(lines["originalTimestamp"]), timestamps.parse(lines["receivedAt"])
         ).alias("_at"),
     ).with_row_index(ROW, offset=offset)  # fmt: skip
 
@@ -161,10 +161,10 @@ def _events(lines: pl.DataFrame) -> pl.DataFrame:
             context.field("locale").str.extract(r"^[a-zA-Z]{2,3}[-_]([a-zA-Z]{2})\b").str.to_uppercase(),
         ),
         consent=_consent(),
-    ).with_columns(times.parse(lines["receivedAt"]).alias("received_at"))
+    ).with_columns(timestamps.parse(lines["receivedAt"]).alias("received_at"))
     # A call without messageId is known by what it says.
     told = events.with_columns(pl.col("properties").struct.json_encode().alias("_said"))
-    own = content.ids(told, ["name", "timestamp", "customer_id", "client_id", "_said"])
+    own = event_ids.ids(told, ["name", "timestamp", "customer_id", "client_id", "_said"])
     return events.with_columns(pl.coalesce("event_id", own))
 
 
@@ -222,15 +222,15 @@ def _links(lines: pl.DataFrame) -> pl.DataFrame:
         previous=_previous(),
         _consent=_consent(),
     ).filter(pl.col("timestamp").is_not_null(), pl.col("_consent").ne_missing(False))  # fmt: skip
-    named = ~(tokens.is_address("customer_id") | tokens.is_address("client_id"))
+    named = ~(pii.is_address("customer_id") | pii.is_address("client_id"))
     seen = seen.filter(named)
     parts = [pl.DataFrame(schema=LINK_SCHEMA)]
     addressed = seen.drop_nulls("email")
     if addressed.height:
-        key = tokens.salt("the calls hold e-mail addresses (email in traits or properties)")
-        parts.append(tokens.links(addressed, {"email": tokens.hashed(addressed["email"], "email", key)}))
+        key = pii.salt("the calls hold e-mail addresses (email in traits or properties)")
+        parts.append(pii.links(addressed, {"email": pii.hashed(addressed["email"], "email", key)}))
     alias = seen.drop_nulls(["previous", "customer_id"]).with_columns(client_id="previous")
     merges = alias.filter(named).select(
         "client_id", "customer_id", at=pl.col("timestamp").cast(TIMESTAMP), kind=pl.lit("merge")
     )
-    return pl.concat([*parts, tokens.once(conform(merges, LINK_SCHEMA))])
+    return pl.concat([*parts, pii.once(conform(merges, LINK_SCHEMA))])

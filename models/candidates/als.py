@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy import sparse
 
-from features.history import Histories
-from features.snapshot import Snapshot
-from features.threads import THREADS
-from features.visitors import Visitors
+from features.common.threads import THREADS
+from features.ranking.snapshot import Snapshot
+from features.ranking.visitors import Visitors
+from features.tables.history import Histories
 from models.candidates.base import Arrays
 from models.candidates.scores import Factored
-from models.candidates.taste import taste, visit_taste
-from models.space import Between
+from models.candidates.user_profile import taste, visit_taste
+from models.search_space import Between
 
 
 class AlsConfig(BaseModel):

@@ -13,13 +13,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from scipy import sparse
 
-from features.snapshot import Snapshot
-from features.visitors import Visitors
+from features.ranking.snapshot import Snapshot
+from features.ranking.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.scores import Scores
-from models.candidates.similar import Similar, unit_rows
-from models.candidates.taste import Basis, asked
-from models.space import Between
+from models.candidates.similarity import Similar, unit_rows
+from models.candidates.user_profile import Basis, asked
+from models.search_space import Between
 
 _WORD = re.compile(r"[^\W_]+")
 

@@ -14,15 +14,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from scipy import sparse
 
-from features.clock import DAY
-from features.recent import TOUCHES
-from features.snapshot import Snapshot
-from features.visitors import Visitors
+from features.common.clock import DAY
+from features.ranking.snapshot import Snapshot
+from features.ranking.visitors import Visitors
+from features.tables.interactions import TOUCHES
 from models.candidates.base import Arrays
 from models.candidates.scores import Scores
-from models.candidates.similar import Similar
-from models.candidates.taste import asked
-from models.space import Between
+from models.candidates.similarity import Similar
+from models.candidates.user_profile import asked
+from models.search_space import Between
 
 REACH = 10
 HALF_LIFE_TOUCHES = 3.0

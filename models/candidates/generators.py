@@ -10,18 +10,18 @@ from typing import Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from features.assemble import SCORES
-from features.snapshot import Snapshot
-from features.visitors import Visitors
-from models.candidates import history
+from features.ranking.feature_matrix import SCORES
+from features.ranking.snapshot import Snapshot
+from features.ranking.visitors import Visitors
+from models.candidates import buy_again
 from models.candidates.als import Als, AlsConfig
 from models.candidates.base import Arrays
 from models.candidates.content import Content, ContentConfig
 from models.candidates.covisit import Covisit, CovisitConfig
 from models.candidates.item_knn import ItemKnn, ItemKnnConfig
-from models.candidates.neighbours import Neighbours, NeighboursConfig
 from models.candidates.popular import Popular
 from models.candidates.scores import Scores
+from models.candidates.user_knn import Neighbours, NeighboursConfig
 
 GeneratorName = Literal[
     "history",
@@ -124,8 +124,8 @@ class Generators:
 
 
 _SCORES: dict[GeneratorName, Callable[[Generators, Snapshot, Visitors], Scores]] = {
-    "history": lambda _, s, v: history.scores(s, v),
-    "visit": lambda _, s, v: history.visited(s, v),
+    "history": lambda _, s, v: buy_again.scores(s, v),
+    "visit": lambda _, s, v: buy_again.visited(s, v),
     "neighbours": lambda g, s, v: g.neighbours.scores(s, v),
     "als": lambda g, s, v: g.als.scores(s, v),
     "item_knn": lambda g, s, v: g.item_knn.scores(s, v, "history"),

@@ -8,13 +8,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from scipy import sparse
 
-from features.snapshot import Snapshot
-from features.visitors import Visitors
+from features.ranking.snapshot import Snapshot
+from features.ranking.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.scores import Scores
-from models.candidates.similar import Similar
-from models.candidates.taste import Basis, asked, taste
-from models.space import Between
+from models.candidates.similarity import Similar
+from models.candidates.user_profile import Basis, asked, taste
+from models.search_space import Between
 
 
 class ItemKnnConfig(BaseModel):

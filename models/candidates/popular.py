@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from features.snapshot import SEGMENT_NAMES, Snapshot
-from features.visitors import Visitors
+from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
+from features.ranking.visitors import Visitors
 from models.candidates.base import Arrays
 from models.candidates.scores import Grouped, Scores, Shared, product
-from models.candidates.taste import Basis, asked, taste
+from models.candidates.user_profile import Basis, asked, taste
 
 ARRIVAL_DAYS = 28.0
 _PER_CATEGORY = 100

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from features.history import ranges
+from features.tables.history import ranges
 
 Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
 """indptr, indices and data of a matrix held by rows."""

@@ -3,9 +3,9 @@
 One interface, `EventStore`, over SQLite (one machine, also with several workers) and PostgreSQL (several).
 """
 
-from features.sources.store import is_postgres, sqlite_path
-from serving.event_store.base import Connection, Erased, Event, StoreUnavailable, Touch, Unstorable, Visitor
-from serving.event_store.items import ItemChanges, ItemPatch, ItemRow, Once, Outcome
+from features.sources.event_store import is_postgres, sqlite_path
+from serving.event_store.item_updates import ItemChanges, ItemPatch, ItemRow, Once, Outcome
+from serving.event_store.protocol import Connection, Erased, Event, StoreUnavailable, Touch, Unstorable, Visitor
 from serving.event_store.store import EventStore, Limits
 
 __all__ = [

@@ -12,9 +12,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from features.errors import InputError
-from features.sources.store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
-from serving.event_store.base import (
+from features.common.errors import InputError
+from features.sources.event_store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
+from serving.event_store.item_updates import ANSWERS, ITEMS, Beside, ItemChanges, ItemPatch, Once, Outcome
+from serving.event_store.protocol import (
     KNOWN,
     MOST_DEVICES,
     SEEN,
@@ -36,7 +37,6 @@ from serving.event_store.base import (
     sql_types,
     ties,
 )
-from serving.event_store.items import ANSWERS, ITEMS, Beside, ItemChanges, ItemPatch, Once, Outcome
 
 _TYPES = sql_types('text COLLATE "C"', "bigint", "double precision", "boolean")
 _PLAIN = [t.split(" COLLATE")[0] for t in _TYPES.values()]

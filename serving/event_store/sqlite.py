@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from features.sources.store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS
-from serving.event_store.base import (
+from features.sources.event_store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS
+from serving.event_store.item_updates import ANSWERS, ITEMS, Beside, ItemChanges, ItemPatch, Once, Outcome
+from serving.event_store.protocol import (
     KNOWN,
     MOST_DEVICES,
     SEEN,
@@ -36,7 +37,6 @@ from serving.event_store.base import (
     sql_types,
     ties,
 )
-from serving.event_store.items import ANSWERS, ITEMS, Beside, ItemChanges, ItemPatch, Once, Outcome
 
 _TYPES = sql_types("TEXT", "INTEGER", "REAL", "INTEGER")
 # All that is read of a visit, so that one range of the index is read and no row, each of which lies elsewhere.

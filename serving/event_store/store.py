@@ -10,10 +10,10 @@ from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from features.clock import DAY
-from features.visitors import MOST_RECENT
-from serving.event_store.base import DEDUP_DAYS, Connection, Erased, Event, Link, StoreUnavailable, Touch, Visitor
-from serving.event_store.items import ItemChanges, Once, Outcome
+from features.common.clock import DAY
+from features.ranking.visitors import MOST_RECENT
+from serving.event_store.item_updates import ItemChanges, Once, Outcome
+from serving.event_store.protocol import DEDUP_DAYS, Connection, Erased, Event, Link, StoreUnavailable, Touch, Visitor
 from serving.event_store.worker import Job, Worker
 
 Result = TypeVar("Result")

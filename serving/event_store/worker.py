@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from serving.event_store.base import Connection, StoreUnavailable
+from serving.event_store.protocol import Connection, StoreUnavailable
 
 Result = TypeVar("Result")
 

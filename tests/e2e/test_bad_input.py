@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.ingest import Parsed, ingest
+from features.event_log.ingest import Parsed, ingest
 from models.bundle import Bundle
 from tests.conftest import SHOP
 from tests.e2e.conftest import run_in

@@ -12,7 +12,7 @@ import httpx
 import polars as pl
 import pytest
 
-from serving.server import free_port
+from serving.deploy.server import free_port
 from tests.e2e.conftest import Shop
 
 pytestmark = pytest.mark.e2e

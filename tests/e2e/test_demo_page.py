@@ -18,11 +18,11 @@ import pytest
 
 from models.bundle import Bundle
 from models.recommender import BundleRecommender
+from serving.api.routes.pages import PAGES
 from serving.event_store import open_store
-from serving.pages_api import PAGES
+from tests.serving.api.middleware.test_api_keys import KEYS, SECRET, bearer
 from tests.serving.conftest import FakeRecommender, Server, running
 from tests.serving.stored import everything
-from tests.serving.test_keys import KEYS, SECRET, bearer
 
 HOSTILE = "<img src=x onerror=alert(1)> & <script>alert(2)</script>"
 

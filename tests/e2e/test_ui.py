@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
-from features import ingest
-from features.ingest import Parsed
+from features.event_log import ingest
+from features.event_log.ingest import Parsed
 from tests.e2e.conftest import ROOT
 from tests.training.recipes import small
-from training import config, tracking
+from training import config
+from training.tracking import log_run
 from training.train import train
 
 BOUNDARIES = (3, 4)  # by which the two runs differ
@@ -48,9 +49,9 @@ def pages(browser: Any, simulated: Parsed, tmp_path_factory: pytest.TempPathFact
         patch.setenv("USUAL_HOME", str(home))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
         settings = config.load()
-        client = tracking.connect(settings)  # two processes that make the store at once would be in each other's way
+        client = log_run.connect(settings)  # two processes that make the store at once would be in each other's way
         with _serving(home, told) as (url, server):
-            logged = [tracking.log_run(train(log, small(boundaries=n)), log, settings) for n in BOUNDARIES]
+            logged = [log_run.log_run(train(log, small(boundaries=n)), log, settings) for n in BOUNDARIES]
             runs = [client.get_run(run.run_id) for run in logged]
             _wait(url, server, told)
             yield Pages(url, told.read_text(), runs[0].info.experiment_id, runs)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from features.events import EVENT_SCHEMA, conform
-from features.ingest import Parsed
+from features.event_log.ingest import Parsed
+from features.event_log.schema import EVENT_SCHEMA, conform
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from features import tables
-from features.clock import DAY, SECOND, micros, moment
-from features.events import CATALOG_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, LINK_SCHEMA, conform
-from features.snapshot import Snapshot
-from features.tables import Tables
+from features.common.clock import DAY, SECOND, micros, moment
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, LINK_SCHEMA, conform
+from features.ranking.snapshot import Snapshot
+from features.tables import build as tables
+from features.tables.build import Tables
 
 AS_OF = micros(datetime(2024, 5, 1, tzinfo=UTC))
 

@@ -10,21 +10,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features import keys, merge, parts, quarantine, replace, staging
-from features.events import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform, deduplicate
-from features.ingest import Parsed, ingest
-from features.log import EventLog
+from features.event_log import atomic_dir, compaction, dedup, partitions, quarantine, staging
+from features.event_log.ingest import Parsed, ingest
+from features.event_log.log import EventLog
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform, deduplicate
 from tests.features.batches import NOON, batch, events
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "ROWS_PER_PART", 6)
-    monkeypatch.setattr(merge, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(partitions, "ROWS_PER_PART", 6)
+    monkeypatch.setattr(compaction, "ROWS_AT_ONCE", 3)
     monkeypatch.setattr(staging, "ROWS_PER_RUN", 4)
-    monkeypatch.setattr(keys, "NUMBERS_AT_ONCE", 5)
+    monkeypatch.setattr(dedup, "NUMBERS_AT_ONCE", 5)
     monkeypatch.setattr(quarantine, "ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(replace, "sync", lambda path: None)  # no test here pulls the plug
+    monkeypatch.setattr(atomic_dir, "sync", lambda path: None)  # no test here pulls the plug
 
 
 def ids(event_log: EventLog) -> list[str]:
@@ -71,9 +71,9 @@ def check_parts(event_log: EventLog) -> None:
     days: list[int] = []
     for part in event_log.parts:
         rows = pl.read_parquet(event_log.path / "events" / part.file)
-        own = sorted(set(keys.days_of(rows).tolist()))
+        own = sorted(set(dedup.days_of(rows).tolist()))
         assert rows.height == part.rows
-        assert rows.height <= parts.ROWS_PER_PART or len(own) == 1
+        assert rows.height <= partitions.ROWS_PER_PART or len(own) == 1
         assert not days or days[-1] < own[0]
         days += own
     assert len(event_log.parts) == len(list((event_log.path / "events").iterdir()))

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 
 from benchmarks import with_pandas
-from features import behaviour, rfm, tables
-from features.clock import DAY, HOUR, micros
-from features.columns import names
-from features.ingest import ingest
+from features.common.clock import DAY, HOUR, micros
+from features.event_log.ingest import ingest
 from features.sources import SimulatorConfig, read
+from features.tables import behaviour, build, rfm
+from features.tables.columns import names
 
 SHOP = SimulatorConfig(customers=300, visitors_per_customer=1, items=80, days=120, sessions_per_customer=12)
 
@@ -16,7 +16,7 @@ SHOP = SimulatorConfig(customers=300, visitors_per_customer=1, items=80, days=12
 def test_every_customer_and_column_agrees(tmp_path):
     log = ingest(read("simulated", config=SHOP), tmp_path / "log").log
     as_of = micros(log.last) - 9 * DAY - 7 * HOUR
-    ours = tables.at(log, as_of).customers
+    ours = build.at(log, as_of).customers
     theirs = pl.from_pandas(with_pandas.table(log, as_of).reset_index()).sort("customer_id")
     assert ours["customer_id"].to_list() == theirs["customer_id"].to_list()
     assert ours.height > 200

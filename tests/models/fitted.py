@@ -3,23 +3,23 @@
 import lightgbm
 import numpy as np
 
-from features.assemble import NAMES, assemble
-from features.events import EventName
-from features.snapshot import CUSTOMER, Snapshot
-from features.visitors import KIND, Visitors
+from features.event_log.schema import EventName
+from features.ranking.feature_matrix import NAMES, assemble
+from features.ranking.snapshot import CUSTOMER, Snapshot
+from features.ranking.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.als import AlsConfig
 from models.candidates.content import ContentConfig
 from models.candidates.covisit import CovisitConfig
 from models.candidates.generators import GeneratorName, Generators, GeneratorsConfig
 from models.candidates.item_knn import ItemKnnConfig
-from models.candidates.neighbours import NeighboursConfig
 from models.candidates.scores import Scores
-from models.candidates.similar import Similar
-from models.propensity import HORIZONS_DAYS, Classifier, Propensity, inputs
+from models.candidates.similarity import Similar
+from models.candidates.user_knn import NeighboursConfig
+from models.customers.propensity import HORIZONS_DAYS, Classifier, Propensity, inputs
 from models.ranker import Ranker, RankerConfig
 from models.two_stage import TwoStage, propose
-from training.examples import Examples
+from training.dataset.examples import Examples
 
 CONFIG = GeneratorsConfig(
     als=AlsConfig(factors=6, iterations=3),

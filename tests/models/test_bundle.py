@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import assemble
-from features.clock import DAY
-from features.errors import InputError
-from features.ingest import Parsed
-from features.snapshot import Snapshot
-from features.tables import build
+from features.common.clock import DAY
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed
+from features.ranking import feature_matrix
+from features.ranking.snapshot import Snapshot
+from features.tables.build import build
 from models import bundle as module
 from models.bundle import Bundle, read_manifest
-from models.customer_predictions import Predictions
+from models.customers.predictions import Predictions
+from models.interface import Ranking, Request
 from models.ranker import Ranker
-from models.ranking import Ranking, Request
 from models.recommender import BundleRecommender, load
 from tests.features.shop import same_arrays, snapshot_arrays
 
@@ -118,7 +118,7 @@ def test_the_manifest_names_every_other_file(saved: Path):
     manifest = read_manifest(saved)
     files = {f.relative_to(saved).as_posix() for f in saved.rglob("*") if f.is_file()}
     assert set(manifest.files) == files - {"manifest.json"}
-    assert manifest.features == assemble.schema_hash()
+    assert manifest.features == feature_matrix.schema_hash()
     assert str(saved.parent) not in (saved / "manifest.json").read_text()
 
 
@@ -202,14 +202,14 @@ def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(bundle: Bundl
 
 def test_a_rankers_importance_is_by_gain(bundle: Bundle):
     gains = bundle.recommenders["one_to_one"].ranker.importance()
-    assert set(gains) == set(assemble.NAMES)
+    assert set(gains) == set(feature_matrix.NAMES)
     assert list(gains.values()) == sorted(gains.values(), reverse=True)
     assert next(iter(gains.values())) > 0
 
 
 def test_a_ranker_is_the_same_after_its_text(bundle: Bundle):
     ranker = bundle.recommenders["predictive"].ranker
-    matrix = np.random.default_rng(1).random((50, len(assemble.NAMES)), np.float32)
+    matrix = np.random.default_rng(1).random((50, len(feature_matrix.NAMES)), np.float32)
     matrix[::3, ::4] = np.nan
     again = Ranker.from_text(ranker.text())
     assert same_arrays(again.predict(matrix), ranker.predict(matrix))

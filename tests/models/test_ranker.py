@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from features.assemble import NAMES
+from features.ranking.feature_matrix import NAMES
 from models.ranker import BINS, Gains, Ranker, RankerConfig, objective, parameters
 from tests.features.shop import examples as so_many
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from features.assemble import NAMES
+from features.ranking.feature_matrix import NAMES
 from models.ranker import PRIOR, Prior, Ranker, RankerConfig
 from tests.features.shop import same_arrays
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.events import EventName
-from features.rfm import PROSPECT
-from features.snapshot import SEGMENT_NAMES
-from features.visitors import MOST_RECENT
+from features.event_log.schema import EventName
+from features.ranking.snapshot import SEGMENT_NAMES
+from features.ranking.visitors import MOST_RECENT
+from features.tables.rfm import PROSPECT
 from models.bundle import Bundle, RecommenderName
 from models.candidates.popular import popularity
-from models.ranking import Ranking, Request
+from models.interface import Ranking, Request
 from models.recommender import BundleRecommender
 from models.two_stage import TwoStage
 from tests.features.shop import examples, row, snapshot

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from features.visitors import Visitors
+from features.ranking.visitors import Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import GENERATORS
 from models.two_stage import Candidates, TwoStageConfig, chunks, propose, within_query_ranks

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import uvicorn
 
-from features.errors import InputError
-from features.snapshot import Snapshot
-from models.ranking import Fallback, Ranking, Request
-from serving.app import create_app
+from features.common.errors import InputError
+from features.ranking.snapshot import Snapshot
+from models.interface import Fallback, Ranking, Request
+from serving.api.app import create_app
 from serving.event_store import EventStore, Limits, open_store
 from serving.settings import Settings
 from tests.serving.databases import Postgres

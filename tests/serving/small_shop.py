@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.clock import parse
-from features.history import COLUMNS as HISTORY_COLUMNS
-from features.history import Histories
-from features.ids import Ids
-from features.lifetime import COLUMNS as LIFETIME_COLUMNS
-from features.rfm import CutPoints
-from features.snapshot import CUSTOMER_COLUMNS, ITEM, ITEM_COLUMNS, Snapshot, about
+from features.common.clock import parse
+from features.ranking.id_index import Ids
+from features.ranking.snapshot import CUSTOMER_COLUMNS, ITEM, ITEM_COLUMNS, Snapshot, about
+from features.tables.history import COLUMNS as HISTORY_COLUMNS
+from features.tables.history import Histories
+from features.tables.lifetime import COLUMNS as LIFETIME_COLUMNS
+from features.tables.rfm import CutPoints
 
 SHELVES = 10  # i0, i10, i20 … are in shop/shelf 0
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import polars as pl
 
-from features.clock import DAY
-from features.sources import store as source
+from features.common.clock import DAY
+from features.sources import event_store as source
 from serving.event_store import Event, EventStore, Visitor
-from serving.event_store.base import COLUMNS
-from serving.received import order_of
+from serving.event_store.protocol import COLUMNS
+from serving.events.validate import order_of
 
 T = 1_790_000_000_000_000  # microseconds
 FOR_EVER = 100_000  # days

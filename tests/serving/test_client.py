@@ -13,9 +13,9 @@ import pytest
 from serving import client as client_module
 from serving.client import ApiError, Client, Unreachable
 from serving.event_store import EventStore
+from tests.serving.api.middleware.test_api_keys import KEYS, PUBLISHABLE, SECRET
 from tests.serving.conftest import Server
 from tests.serving.sending import ago, sent
-from tests.serving.test_keys import KEYS, PUBLISHABLE, SECRET
 
 
 class Road(httpx.BaseTransport):

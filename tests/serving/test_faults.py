@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
-from models import published
+from models import publishing
 from models.bundle import Bundle
-from models.ranking import Request
+from models.interface import Request
 from models.recommender import BundleRecommender, load
+from serving.deploy.server import running
 from serving.event_store import Limits, open_store
-from serving.server import running
 from tests.serving.databases import Postgres
 from tests.serving.sending import post, sent
 
@@ -167,14 +167,14 @@ def test_more_requests_than_can_be_ranked(serve: Callable, fake: type):
 
 def test_a_new_model_that_is_damaged(serve: Callable, bundle: Bundle, tmp_path: Path):
     made, where = bundle.save(tmp_path / "bundle"), tmp_path / "champion"
-    found = published.publish(made, "1", where)
+    found = publishing.publish(made, "1", where)
     server = serve(BundleRecommender(bundle), champion=where, follow_every_s=0.05, load=load, published=found)
     crowd = crowd_of(f"http://{server.host}:{server.port}", bundle)
     with crowd.asking():
         crowd.until(fine)
         shutil.copytree(made, where / "2-bad")
         (where / "2-bad" / "items" / "features.npy").write_bytes(b"\x93NUMPY")
-        (where / published.POINTER).write_text('{"bundle": "2-bad", "version": "2"}')
+        (where / publishing.POINTER).write_text('{"bundle": "2-bad", "version": "2"}')
         end = time.monotonic() + 20
         while server.client.get("/v1/model").json()["following"]["problem"] is None:
             assert time.monotonic() < end

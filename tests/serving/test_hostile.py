@@ -22,9 +22,9 @@ import pytest
 
 from models.bundle import Bundle
 from models.recommender import BundleRecommender
-from serving import logs
+from serving import logging as logs
 from serving.event_store import Limits, open_store
-from serving.problems import Code
+from serving.schemas.problems import Code
 from tests.serving.conftest import Server, running
 from tests.serving.hostile import (
     BODIES,
@@ -252,7 +252,7 @@ def test_bytes_on_the_wire(shop: Shop, status: int, sent_bytes: bytes):
 
 @pytest.mark.parametrize("path", [*BODIES, *LISTS])
 def test_a_body_that_takes_its_time(shop: Shop, path: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("serving.bodies.BODY_WITHIN_S", 0.05)
+    monkeypatch.setattr("serving.api.json_io.BODY_WITHIN_S", 0.05)
     slow = wire(
         b"Content-Length: 500", at=path.encode(), method=b"PATCH" if path == "/v1/items" else b"POST", body=b"{"
     )

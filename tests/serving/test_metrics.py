@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle import Bundle
 from models.recommender import BundleRecommender
-from serving import logs
+from serving import logging as logs
+from serving.api.middleware.telemetry import ROUTES
 from serving.event_store import EventStore
-from serving.observed import ROUTES
 from tests.serving.sending import post, sent
 
 WHO = "somebody-secret"

@@ -9,25 +9,25 @@ import numpy as np
 import polars as pl
 import pytest
 
+import serving.api.routes.events
 import serving.event_store.store
-import serving.events_api
-import serving.recommendations
-import serving.visits
-from features.assemble import NAMES, assemble
-from features.clock import DAY
-from features.ingest import Parsed
-from features.visitors import KIND, Visitors
+import serving.recommend.engine
+import serving.recommend.visits
+from features.common.clock import DAY
+from features.event_log.ingest import Parsed
+from features.ranking.feature_matrix import NAMES, assemble
+from features.ranking.visitors import KIND, Visitors
 from models import two_stage
 from models.bundle import Bundle, RecommenderName
 from models.recommender import BundleRecommender
 from models.two_stage import propose
 from serving.event_store import EventStore
-from tests.serving.test_visits import held_out
-from training import queries
+from tests.serving.recommend.test_visits import held_out
+from training.dataset import queries
 
 MOST = 40  # moments of each situation
 DAYS = 3
-CLOCKS = (serving.event_store.store, serving.events_api, serving.recommendations, serving.visits)
+CLOCKS = (serving.event_store.store, serving.api.routes.events, serving.recommend.engine, serving.recommend.visits)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from serving.settings import Settings
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("module", ["serving.app", "serving.service"])
+@pytest.mark.parametrize("module", ["serving.api.app", "serving.service"])
 def test_serving_imports_nothing_of_training(module: str) -> None:
     """A server needs neither the memory nor the packages that training does."""
     code = f"import {module}, sys; print(*sys.modules)"

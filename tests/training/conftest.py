@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from features import ingest
-from features.ingest import Parsed
-from features.log import EventLog
-from features.sources.simulated import read
+from features.event_log import ingest
+from features.event_log.ingest import Parsed
+from features.event_log.log import EventLog
+from features.sources.simulator.shop import read
 from tests.conftest import SHOP
 from tests.training.recipes import small
-from training import tracking
 from training.config import Gate, MlflowConfig
+from training.tracking import log_run
 from training.train import Result, train
 
 
@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowConfig]:
         patch.setenv("USUAL_HOME", str(home))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
         config = MlflowConfig(experiment="shop", registered_model="shop", gate=gate)
-        tracking.connect(config)
+        log_run.connect(config)
         yield config
 
 
@@ -52,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowConfig]:
 class Run:
     """A training run as it was logged."""
 
-    logged: tracking.Logged
+    logged: log_run.Logged
     config: MlflowConfig
     home: Path
 
@@ -60,4 +60,4 @@ class Run:
 @pytest.fixture(scope="session")
 def run(result: Result, event_log: EventLog, store: MlflowConfig) -> Run:
     home = Path(store.uri.removeprefix("sqlite:///")).parent
-    return Run(tracking.log_run(result, event_log, store), store, home)
+    return Run(log_run.log_run(result, event_log, store), store, home)

@@ -3,13 +3,13 @@
 import numpy as np
 import polars as pl
 
-from features import tables
-from features.clock import DAY
-from features.events import EVENT_SCHEMA, conform
-from features.snapshot import Snapshot
+from features.common.clock import DAY
+from features.event_log.schema import EVENT_SCHEMA, conform
+from features.ranking.snapshot import Snapshot
+from features.tables import build
 from tests.features.shop import AS_OF, CATALOG, ITEMS
-from training.customers import Past, bought, fold
-from training.propensity import Fold
+from training.customers.fit import Past, bought, fold
+from training.customers.propensity import Fold
 
 CUSTOMERS, DAYS = 2500, 160
 START = AS_OF - DAYS * DAY
@@ -42,7 +42,7 @@ def log(seed: int = 11) -> pl.DataFrame:
 
 def snapshot_at(events: pl.DataFrame, at: int) -> tuple[Snapshot, pl.DataFrame]:
     """The snapshot, and whose clients are known."""
-    made = tables.build(events.lazy(), CATALOG, at)
+    made = build.build(events.lazy(), CATALOG, at)
     return Snapshot.of(made), made.profiles
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import tables
-from features.assemble import assemble
-from features.clock import DAY, moment
-from features.tables import Tables
-from features.visitors import KIND, Visitors
+from features.common.clock import DAY, moment
+from features.ranking.feature_matrix import assemble
+from features.ranking.visitors import KIND, Visitors
+from features.tables import build as tables
+from features.tables.build import Tables
 from models.bundle import Bundle
 from models.candidates.generators import GENERATORS
 from models.ranker import Ranker
@@ -29,7 +29,7 @@ from tests.features.shop import (
     same_tables,
 )
 from tests.training.recipes import small
-from training.examples import Boundary, boundary
+from training.dataset.examples import Boundary, boundary
 
 BUDGETS = dict.fromkeys(GENERATORS, 3)
 TICK = 1 / DAY  # a microsecond

@@ -12,19 +12,22 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
-from features.clock import DAY, iso
-from features.errors import InputError
-from features.log import EventLog
+from features.common.clock import DAY, iso
+from features.common.errors import InputError
+from features.event_log.log import EventLog
 from models import bundle as module
 from models.bundle import RECOMMENDERS, Bundle
-from models.ranking import Request
+from models.interface import Request
 from models.recommender import BundleRecommender, load
 from tests.conftest import SHOP_ENDS
 from tests.training.conftest import Run
-from training import recipe, report, run_metrics, samples, tracking
+from training import recipe
 from training.config import Gate
-from training.metrics import PER_QUERY
-from training.promote import promote
+from training.evaluation.metrics import PER_QUERY
+from training.promotion.promote import promote
+from training.reports import samples
+from training.reports import text as report
+from training.tracking import log_run, metric_names
 from training.train import Result
 
 ROOT = Path(module.__file__).resolve().parent.parent
@@ -32,7 +35,7 @@ ROOT = Path(module.__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def client(run: Run) -> MlflowClient:
-    return tracking.connect(run.config)
+    return log_run.connect(run.config)
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +81,14 @@ def test_metrics_are_the_evaluations(record: MlflowRun, result: Result, client: 
     for name in RECOMMENDERS:
         summary = result.evaluations[name].summary
         for metric, value in summary.items():
-            assert metrics[run_metrics.logged_name(f"{name}_{metric}")] == pytest.approx(value)
+            assert metrics[metric_names.logged_name(f"{name}_{metric}")] == pytest.approx(value)
         assert {"ndcg_at_10", "recall_at_20", "coverage", "gini", "novelty"} <= set(summary)
         assert metrics[f"headline/{name}_ndcg_at_10"] == metrics[f"{name}_ndcg_at_10"]
     assert np.isfinite(list(metrics.values())).all()
     assert record.outputs
     (made,) = record.outputs.model_outputs
     held = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics or ()}
-    assert held == pytest.approx(run_metrics.logged(result.bundle.metrics))
+    assert held == pytest.approx(metric_names.logged(result.bundle.metrics))
 
 
 def test_what_the_gate_reads_keeps_its_name_and_the_rest_is_in_sections(record: MlflowRun):
@@ -179,13 +182,13 @@ def test_a_model_card_describes_the_version(run: Run, client: MlflowClient, resu
 
 
 def test_it_is_registered_as_challenger(run: Run, client: MlflowClient):
-    version = client.get_model_version_by_alias("shop", tracking.CHALLENGER)
+    version = client.get_model_version_by_alias("shop", log_run.CHALLENGER)
     assert str(version.version) == run.logged.version
     assert version.run_id == run.logged.run_id
     assert version.tags["holdout_from"] == iso(SHOP_ENDS - 10 * DAY)
-    assert tracking.version_label("models:/shop@challenger", run.config) == run.logged.version
-    assert tracking.version_label(run.logged.model_uri, run.config) == run.logged.version
-    assert tracking.version_label("somewhere/else", run.config) == "local"
+    assert log_run.version_label("models:/shop@challenger", run.config) == run.logged.version
+    assert log_run.version_label(run.logged.model_uri, run.config) == run.logged.version
+    assert log_run.version_label("somewhere/else", run.config) == "local"
 
 
 def test_the_model_answers_like_the_recommender(run: Run, result: Result):
@@ -230,14 +233,14 @@ def test_the_trainers_paths_and_pickles_stay_at_home(model: Path, run: Run):
 
 
 def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: Result, tmp_path: Path):
-    found = tracking.bundle_path("models:/shop@challenger", run.config)
+    found = log_run.bundle_path("models:/shop@challenger", run.config)
     assert Bundle.load(found).info() == result.bundle.info()
-    assert tracking.bundle_path(str(found), run.config) == found
+    assert log_run.bundle_path(str(found), run.config) == found
     with pytest.raises(InputError, match="neither a bundle directory nor a model URI"):
-        tracking.bundle_path(str(tmp_path), run.config)
+        log_run.bundle_path(str(tmp_path), run.config)
     for uri in ("models:/shop@champion", "models:/shop/99", "models:/nothing/1", "runs:/0123/usual"):
         with pytest.raises(InputError, match=r"was not found at .*`usual train`"):
-            tracking.bundle_path(uri, run.config)
+            log_run.bundle_path(uri, run.config)
 
 
 def test_the_report_says_where_to_look(result: Result, run: Run):
@@ -257,7 +260,7 @@ def test_two_versions_meet_on_events_newer_than_both(
     )
     client.create_registered_model(config.registered_model)
     trained = client.get_model_version("shop", run.logged.version)
-    for alias in (tracking.CHAMPION, tracking.CHALLENGER):
+    for alias in (log_run.CHAMPION, log_run.CHALLENGER):
         # Tags of another hold-out: only the newer events can tell.
         tags = trained.tags | {"log_fingerprint": alias}
         made = client.create_model_version(

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from features.clock import DAY
-from features.errors import InputError
+from features.common.clock import DAY
+from features.common.errors import InputError
 from training import config, recipe
 from training.recipe import Recipe
 from training.train import boundaries

@@ -3,10 +3,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features import log
-from features.clock import DAY, moment
-from features.errors import InputError
-from features.log import EventLog
+from features.common.clock import DAY, moment
+from features.common.errors import InputError
+from features.event_log import log
+from features.event_log.log import EventLog
 from models.bundle import read_manifest
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS

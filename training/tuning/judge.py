@@ -1,14 +1,14 @@
-"""One metric of one hold-out, quickly: what `training.evaluate` says of it, for scores of the same candidates."""
+"""One metric of one hold-out, quickly: what `training.evaluation.evaluate` says of it, for scores of the same candidates."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from features.snapshot import Snapshot
+from features.ranking.snapshot import Snapshot
 from models.two_stage import Candidates
-from training import metrics
-from training.met import among, bought
-from training.queries import Queries
+from training.dataset.queries import Queries
+from training.evaluation import metrics
+from training.evaluation.seen_items import among, bought
 
 NEW = "new_"  # items the customer had not bought before, only
 

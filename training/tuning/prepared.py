@@ -11,17 +11,17 @@ from typing import Any, cast
 import lightgbm
 import numpy as np
 
-from features.assemble import NAMES, assemble
-from features.clock import DAY, iso, micros
-from features.errors import InputError
-from features.log import EventLog
-from features.threads import THREADS
+from features.common.clock import DAY, iso, micros
+from features.common.errors import InputError
+from features.common.threads import THREADS
+from features.event_log.log import EventLog
+from features.ranking.feature_matrix import NAMES, assemble
 from models.bundle import RecommenderName
 from models.candidates.generators import Generators, GeneratorsConfig
 from models.ranker import Prior, Ranker, RankerConfig, objective, parameters
 from models.two_stage import TwoStageConfig, chunks, propose
-from training import budgets
-from training.examples import Boundary, Examples, boundary, examples
+from training.dataset import candidate_budgets
+from training.dataset.examples import Boundary, Examples, boundary, examples
 from training.recipe import Recipe
 from training.train import FEWEST_QUERIES, boundaries
 from training.tuning.judge import Judge
@@ -124,7 +124,7 @@ class Workshop:
             for at in self._points(recipe):
                 step(f"refit as of {iso(at)[:10]}")
                 points.append(boundary(events, catalog, at, recipe, links))
-        within = budgets.cut(points[1:], self._name, recipe).onto(config)
+        within = candidate_budgets.cut(points[1:], self._name, recipe).onto(config)
         made = [examples(p, p.asked[self._name].some(recipe.queries_per_boundary), within, recipe) for p in points]
         seen, unseen = Examples.concat(made[1:]), made[0]
         asked = points[0].asked[self._name].some(MOST_QUERIES)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from features.clock import iso
+from features.common.clock import iso
 from training.tuning.outcome import Outcome
 from training.tuning.tracking import Logged
 

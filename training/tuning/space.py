@@ -1,4 +1,4 @@
-"""What tuning may change in a recipe, gathered from the ranges beside the fields (models/space.py).
+"""What tuning may change in a recipe, gathered from the ranges beside the fields (models/search_space.py).
 
 Settings are known by their flat name, as in MLflow: `one_to_one.ranker.leaves`, `generators.als.factors`.
 """
@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from pydantic import BaseModel
 
 from models.bundle import RecommenderName
-from models.space import Between
+from models.search_space import Between
 from training.recipe import Recipe, flat
 
 Settings = dict[str, float | int]

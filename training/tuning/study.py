@@ -23,13 +23,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 
-from features.assemble import schema_hash
-from features.clock import iso
-from features.errors import InputError
-from features.home import home
-from features.log import EventLog
+from features.common.clock import iso
+from features.common.errors import InputError
+from features.common.paths import home
+from features.event_log.log import EventLog
+from features.ranking.feature_matrix import schema_hash
 from training.recipe import Recipe, flat
-from training.store import quiet
+from training.tracking.mlflow_client import quiet
 from training.tuning import space
 
 GENERATORS_EVERY = 3  # one trial in so many changes a generator or the budgets, the others the ranker

@@ -16,10 +16,10 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
-from features.errors import InputError
+from features.common.errors import InputError
 from training.config import MlflowConfig
 from training.recipe import flat
-from training.store import connect
+from training.tracking.mlflow_client import connect
 from training.tuning import plots
 from training.tuning.space import applied
 from training.tuning.study import Study

@@ -14,14 +14,14 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from features.clock import DAY, micros, next_midnight
-from features.errors import InputError
-from features.log import EventLog
+from features.common.clock import DAY, micros, next_midnight
+from features.common.errors import InputError
+from features.common.progress import Step, silent
+from features.event_log.log import EventLog
 from models.bundle import RECOMMENDERS
 from models.ranker import RankerConfig
-from training import metrics, paired
 from training.config import MlflowConfig
-from training.progress import Step, silent
+from training.evaluation import bootstrap, metrics
 from training.recipe import Recipe, flat
 from training.tuning import report, space, tracking
 from training.tuning.best_recipe import written
@@ -130,7 +130,7 @@ def _outcome(task: Task, study: Study) -> Outcome:
         default=value(first),
         best=value(best),
         best_trial=best.number,
-        difference=paired.difference(ours, theirs, task.recipe.seed),
+        difference=bootstrap.difference(ours, theirs, task.recipe.seed),
         settings=best.user_attrs["settings"],
         before=flat(task.recipe.model_dump()),
     )

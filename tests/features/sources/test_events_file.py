@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import InputError
-from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, deduplicate
-from features.ingest import Parsed, ingest
-from features.sources import events_file, json_lines
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed, ingest
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, deduplicate
+from features.sources import events_file
+from features.sources.parsing import json_lines
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 GOOD = {

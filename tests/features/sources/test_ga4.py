@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.errors import InputError
-from features.events import EVENT_SCHEMA
-from features.ingest import Parsed, ingest
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed, ingest
+from features.event_log.schema import EVENT_SCHEMA
 from features.sources import ga4
 
 SAMPLE = Path(__file__).parent / "samples" / "ga4.jsonl"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import InputError
-from features.events import CATALOG_SCHEMA, EVENT_SCHEMA, deduplicate
-from features.ingest import Parsed, ingest
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed, ingest
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, deduplicate
 from features.sources import online_retail
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "online_retail_II.parquet"

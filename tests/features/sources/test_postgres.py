@@ -7,8 +7,8 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.errors import InputError
-from features.ingest import Parsed, ingest
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed, ingest
 from features.sources import postgres
 
 SHOP = """

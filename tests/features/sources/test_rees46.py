@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.errors import InputError
-from features.events import CATALOG_SCHEMA, EVENT_SCHEMA
-from features.ingest import Parsed, ingest
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed, ingest
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA
 from features.sources import rees46
 
 SAMPLE = Path(__file__).parent / "samples" / "rees46.csv"

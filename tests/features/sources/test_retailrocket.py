@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.errors import InputError
-from features.ingest import Parsed, ingest
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed, ingest
 from features.sources import retailrocket
 
 START = 1_433_221_332_117  # the first event's time in the published file

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import InputError
+from features.common.errors import InputError
 from features.sources import SOURCES, SimulatorConfig, read
 
 TINY = SimulatorConfig(customers=2, items=3, days=2)

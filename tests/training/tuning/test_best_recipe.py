@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from features.log import EventLog
+from features.event_log.log import EventLog
 from tests.training.recipes import small
 from training import recipe as recipes
 from training.train import train

@@ -6,14 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features import log
-from features.clock import DAY, moment
-from features.log import EventLog
+from features.common.clock import DAY, moment
+from features.event_log import log
+from features.event_log.log import EventLog
 from models.two_stage import chunks, propose
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
-from training.evaluate import evaluate
-from training.examples import boundary
+from training.dataset.examples import boundary
+from training.evaluation.evaluate import evaluate
 from training.recipe import flat
 from training.train import Result
 from training.tuning import space, tune

@@ -13,18 +13,18 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from optuna.trial import TrialState
 
-from features import log
-from features.clock import DAY
-from features.errors import InputError
-from features.home import home
-from features.log import EventLog
+from features.common.clock import DAY
+from features.common.errors import InputError
+from features.common.paths import home
+from features.event_log import log
+from features.event_log.log import EventLog
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
 from training import recipe as recipes
-from training import tracking
 from training.config import MlflowConfig
 from training.recipe import Recipe, flat
+from training.tracking import log_run
 from training.train import Result
 from training.tuning import plots, report, space, tune
 from training.tuning.outcome import Outcome
@@ -137,7 +137,7 @@ def test_the_best_is_no_worse_than_the_recipe_and_is_taken_only_beyond_chance(tu
 
 def test_mlflow_has_a_nested_run_per_trial(tuned: Tuned, store: MlflowConfig):
     task, outcome, logged, _ = tuned
-    client = tracking.connect(store)
+    client = log_run.connect(store)
     runs = {run.data.tags["trial"]: run for run in nested(client, logged.run_id)}
     assert sorted(runs) == ["0", "1", "2", "3"]
     for trial in trials(outcome):
@@ -178,7 +178,7 @@ def test_a_study_that_was_killed_goes_on_as_if_it_had_not_been(
     finished = [t for t in trials(outcome) if t.state is not TrialState.FAIL]
     assert [t.params for t in finished] == [t.params for t in trials(at_once)[:6]]
     assert [t.value for t in finished] == [t.value for t in trials(at_once)[:6]]
-    assert len(nested(tracking.connect(store), logged.run_id)) == 6
+    assert len(nested(log_run.connect(store), logged.run_id)) == 6
     # Enough are there already: nothing is tried, the same answer is given.
     again, same = tune.tune(changed(task, trials=6), store)
     assert (again, same.run_id, len(trials(again))) == (outcome, logged.run_id, 7)
@@ -193,7 +193,7 @@ def test_what_was_not_logged_is_logged_when_the_study_goes_on(
         with pytest.raises(ConnectionError):
             tune.tune(task, store)
     outcome, logged = tune.tune(task, store)
-    runs = nested(tracking.connect(store), logged.run_id)
+    runs = nested(log_run.connect(store), logged.run_id)
     assert sorted(r.data.tags["trial"] for r in runs) == ["0", "1", "2", "3"]
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert all(r.data.metrics[outcome.metric] > 0 for r in runs)
@@ -220,7 +220,7 @@ def test_a_trial_that_falls_behind_is_pruned(whole: tuple[Task, Outcome, Logged]
         max(t.params["one_to_one.ranker.learning_rate"] for t in pruned)
         < outcome.settings["one_to_one.ranker.learning_rate"]
     )
-    runs = {r.data.tags["trial"]: r for r in nested(tracking.connect(store), logged.run_id)}
+    runs = {r.data.tags["trial"]: r for r in nested(log_run.connect(store), logged.run_id)}
     for trial in pruned:
         run = runs[str(trial.number)]
         assert run.data.tags["state"] == "pruned"

@@ -1,0 +1,1 @@
+"""What every room stands on: time, errors, paths, threads, progress, and small pages."""

@@ -1,0 +1,167 @@
+"""A directory replaced in one step: whoever reads sees the old one or the new one, never half of each.
+
+The new directory is filled beside the old one, put on disk, and then the two swap names. A lock file
+beside the directory keeps a second writer out; what a killed writer left behind, the next one removes.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from features.common.errors import InputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Change:
+    """`path` is the directory as it is, `new` the empty directory that will take its place, `scratch`
+    a directory for what is needed on the way. Nothing happens to `path` before `commit`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.new = path.with_name(f".{path.name}.{os.getpid()}.new")
+        self.scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        for directory in (self.new, self.scratch):
+            directory.mkdir()
+
+    def keep(self, name: str) -> None:
+        """Take the file `name` over from the old directory: the same file under a second name, where it can be."""
+        source, target = self.path / name, self.new / name
+        target.parent.mkdir(exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without hard links
+            shutil.copy2(source, target)
+
+    def commit(self) -> None:
+        for directory, _, files in os.walk(self.new):
+            for file in files:
+                sync(Path(directory) / file)
+            sync(Path(directory))
+        _replace(self.new, self.path)
+        sync(self.path.parent)
+
+    def clear(self) -> None:
+        """Remove both working directories; after `commit`, `new` is the name of what was there before."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        shutil.rmtree(self.new, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[Change]:
+    """A `Change` of the directory `path`, alone: a second one at the same time raises `InputError`.
+
+    So does a disk that is full or a directory that cannot be replaced; then the old one stays as it is.
+    """
+    real = path.resolve()
+    if real.is_mount():
+        raise InputError(f"{path} is a mount point, which cannot be replaced; name a directory inside it")
+    try:
+        real.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(real):
+            _sweep(real)
+            change = Change(real)
+            try:
+                yield change
+            finally:
+                change.clear()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        if why := _why(error, real):
+            raise InputError(f"{why}; {path} is as it was before") from error
+        raise
+
+
+def sync(path: Path) -> None:
+    """Return once `path`, a file or a directory, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode() or "unknown"
+            os.close(descriptor)
+            raise InputError(f"{path} is being written by process {holder}; try again when that has ended") from None
+        try:
+            # Whoever held the lock before may have removed the file between our opening and locking it.
+            held = os.stat(lock).st_ino == os.fstat(descriptor).st_ino
+        except FileNotFoundError:
+            held = False
+        if held:
+            break
+        os.close(descriptor)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _sweep(path: Path) -> None:
+    """Finish or remove what a killed writer left. Only who holds the lock may call this."""
+    left = [p for p in path.parent.iterdir() if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.(new|old|tmp)", p.name)]
+    for old in (p for p in left if p.suffix == ".old"):
+        if not path.exists():
+            old.rename(path)
+    for directory in left:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _replace(new: Path, path: Path) -> None:
+    if not path.exists():
+        new.rename(path)
+    elif not _exchange(new, path):
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.rename(old)
+        new.rename(path)
+        shutil.rmtree(old)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two directories in one step, where the kernel can (Linux renameat2, macOS renamex_np)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if sys.platform == "darwin":
+            return bool(libc.renamex_np(os.fsencode(a), os.fsencode(b), 2) == 0)
+        at_fdcwd, rename_exchange = -100, 2
+        return bool(libc.renameat2(at_fdcwd, os.fsencode(a), at_fdcwd, os.fsencode(b), rename_exchange) == 0)
+    except AttributeError:
+        return False
+
+
+def _why(error: Exception, path: Path) -> str | None:
+    """What a person can do something about; None where it is ours."""
+    about = getattr(error, "filename", None)
+    if isinstance(about, str | bytes | os.PathLike) and path.parent not in Path(os.fsdecode(about)).parents:
+        return None  # a file that is read
+    number = getattr(error, "errno", None)
+    if number is None and (told := re.search(r"os error (\d+)", str(error))):  # as Polars says it
+        number = int(told[1])
+    if number in _FULL:
+        free = shutil.disk_usage(path.parent).free
+        return f"no space left to write {path} ({free / 1e9:.1f} GB free in {path.parent}); free some"
+    if number in (errno.EBUSY, errno.EXDEV):
+        return f"{path} cannot be replaced: it is in use or on another disk than {path.parent}; name another directory"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path.parent} cannot be written to; change its permissions or name another directory"
+    return None

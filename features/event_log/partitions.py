@@ -1,0 +1,220 @@
+"""The event rows of a log: Parquet files of whole days (UTC), in order of time."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from features.common.clock import DAY, iso, moment, parse
+from features.event_log.dedup import day_starts, days_of
+
+ROWS_PER_PART = 2_000_000
+ROWS_PER_GROUP = 250_000  # what a scan can skip by time
+
+# Columns whose values come back within a part; the others are smaller and faster without a dictionary.
+_REPEATED = [
+    "name", "customer_id", "client_id", "item_id", "currency", "query", "list_id", "source", "device", "country",
+]  # fmt: skip
+
+_MODULUS = 1 << 128
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of events. `first` and `last` are ISO 8601; `digest` is the sum of its days' digests."""
+
+    file: str
+    rows: int
+    first: str
+    last: str
+    digest: str
+
+    @property
+    def days(self) -> tuple[int, int]:
+        """First and last day, counted from the epoch."""
+        return parse(self.first) // DAY, parse(self.last) // DAY
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def total(parts: Sequence[Part]) -> str:
+    """One digest of several parts: the same however their days are cut into parts."""
+    return f"{sum(int(p.digest, 16) for p in parts) % _MODULUS:032x}"
+
+
+class PartWriter:
+    """Writes events into `directory`, cut between days into parts of about `rows` rows.
+
+    Encoding and digests run beside the caller, one frame behind.
+    """
+
+    def __init__(self, directory: Path, rows: int = ROWS_PER_PART) -> None:
+        self._directory, self.rows = directory, rows
+        self._parts: list[Part] = []
+        self._open: _OpenPart | None = None
+        self._workers = ThreadPoolExecutor(2)
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "PartWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._workers.shutdown()
+        if self._open:
+            self._open.file.close()
+
+    def add(self, events: pl.DataFrame) -> None:
+        """`events`: deduplicated, sorted, whole days, all later than what was added before."""
+        if events.is_empty():
+            return
+        table, day = events.to_arrow().combine_chunks(), days_of(events)
+        self._wait()
+        self._pending = self._workers.submit(self._write, table, day)
+
+    def close(self) -> list[Part]:
+        """End the current part; all parts written since the last `close`."""
+        self._wait()
+        self._end()
+        parts, self._parts = self._parts, []
+        return parts
+
+    def _wait(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(self, table: pa.Table, day: np.ndarray) -> None:
+        edges = day_starts(day).tolist()
+        hashing = self._workers.submit(_digests, table, day, edges)
+        # The days of this table that go into the part that is open, and those of each part after it.
+        groups: list[list[int]] = [[]]
+        rows = self._open.rows if self._open else 0
+        for i, n in enumerate(np.diff(edges).tolist()):
+            if rows and rows + n > self.rows:
+                groups.append([])
+                rows = 0
+            groups[-1].append(i)
+            rows += n
+        for nth, days in enumerate(groups):
+            if nth:
+                self._end()
+            if days:
+                start, end = edges[days[0]], edges[days[-1] + 1]
+                self._open = self._open or _OpenPart(self._directory, table.schema)
+                self._open.write(table.slice(start, end - start))
+                self._open.digest += sum(hashing.result()[days[0] : days[-1] + 1])
+
+    def _end(self) -> None:
+        if self._open:
+            self._parts.append(self._open.finish())
+            self._open = None
+
+
+class _OpenPart:
+    def __init__(self, directory: Path, schema: pa.Schema) -> None:
+        self.path = directory / "part.unfinished"
+        self.file = pq.ParquetWriter(
+            self.path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=_REPEATED,
+            write_statistics=["timestamp"],  # what scans skip by; the others would cost a fifth more to write
+        )
+        self.rows, self.digest = 0, 0
+        self.first: int | None = None
+        self.last = 0
+
+    def write(self, table: pa.Table) -> None:
+        times = table["timestamp"].cast(pa.int64())
+        self.first = times[0].as_py() if self.first is None else self.first
+        self.last = times[-1].as_py()
+        self.rows += table.num_rows
+        self.file.write_table(table, row_group_size=ROWS_PER_GROUP)
+
+    def finish(self) -> Part:
+        self.file.close()
+        digest = f"{self.digest % _MODULUS:032x}"
+        # Named by content, so that a file of one name never changes under someone who reads it.
+        name = f"part-{moment(self.first or 0):%Y%m%d}-{digest[:8]}.parquet"
+        self.path.rename(self.path.with_name(name))
+        return Part(name, self.rows, iso(self.first or 0), iso(self.last), digest)
+
+
+def _digests(table: pa.Table, day: np.ndarray, edges: Sequence[int]) -> list[int]:
+    """The digest of each day's rows: the same on any machine, whatever else is in the table."""
+    columns = [_Plain.of(name, table[name]) for name in table.column_names if table[name].null_count < len(day)]
+    # A column without a value on a day is as if it were not there; `said` has a row per column.
+    said = [np.logical_or.reduceat(c.valid, edges[:-1]) if c.valid is not None else None for c in columns]
+    digests = []
+    for i, (a, b) in enumerate(pairwise(edges)):
+        digest = hashlib.sha256(int(day[a]).to_bytes(8, "little", signed=True))
+        for column, days in zip(columns, said, strict=True):
+            if days is None or days[i]:
+                digest.update(column.name)
+                digest.update(column.values[a:b].data)
+                if column.offsets is not None:
+                    digest.update(column.text[column.offsets[a] : column.offsets[b]].data)
+        digests.append(int.from_bytes(digest.digest()[:16], "little"))
+    return digests
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A column as little-endian numbers, null being one of them; of text the lengths, beside offsets and bytes."""
+
+    name: bytes
+    values: np.ndarray
+    valid: np.ndarray | None  # bool[rows]; None where there is no null
+    offsets: np.ndarray | None = None
+    text: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    @classmethod
+    def of(cls, name: str, column: pa.ChunkedArray) -> "_Plain":
+        array, label = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0), name.encode()
+        valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+        if pa.types.is_large_string(array.type):
+            return cls._of_text(label, array, valid)
+        if pa.types.is_dictionary(array.type):
+            # A category is its hash: codes differ from process to process.
+            names = [n or "" for n in array.dictionary.to_pylist()]
+            hashes = b"".join(hashlib.blake2b(n.encode(), digest_size=8).digest() for n in names) + bytes(8)
+            return cls(label, np.frombuffer(hashes, "<u8")[_filled(array.indices, -1, pa.int64())], valid)
+        if pa.types.is_boolean(array.type):
+            return cls(label, _filled(array, -1, pa.int8()), valid)
+        if pa.types.is_floating(array.type):
+            return cls(label, _filled(array, float("nan"), pa.float64()).astype("<f8"), valid)
+        return cls(label, _filled(array, np.iinfo(np.int64).min, pa.int64()).astype("<i8"), valid)
+
+    @classmethod
+    def _of_text(cls, label: bytes, array: pa.Array, valid: np.ndarray | None) -> "_Plain":
+        offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+        lengths = np.diff(offsets).astype("<i4")
+        if valid is not None:
+            if lengths[~valid].any():  # there may be bytes under a null
+                return cls._of_text(label, pc.fill_null(array, ""), None)._replace(valid)
+            lengths[~valid] = -1
+        text = array.buffers()[2]
+        return cls(label, lengths, valid, offsets, np.frombuffer(text, np.uint8) if text else np.zeros(0, np.uint8))
+
+    def _replace(self, valid: np.ndarray) -> "_Plain":
+        return _Plain(self.name, np.where(valid, self.values, -1).astype("<i4"), valid, self.offsets, self.text)
+
+
+def _filled(array: pa.Array, null: float, dtype: pa.DataType) -> np.ndarray:
+    values = array.cast(dtype)
+    filled: np.ndarray = (pc.fill_null(values, null) if array.null_count else values).to_numpy(zero_copy_only=False)
+    return filled

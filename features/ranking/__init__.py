@@ -1,0 +1,1 @@
+"""One feature matrix for training and serving: snapshot, visitors, session features, and their assembly."""

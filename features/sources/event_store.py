@@ -1,0 +1,129 @@
+"""Events that the server received, from its store: SQLite or PostgreSQL. Closes the loop to the next training.
+
+The environment variable `USUAL_EVENT_STORE` says which, as for the server: the path of a SQLite file or
+postgresql://…; it stands in no argument, message or log. Unset, it is the server's default file. Reading is
+one read-only transaction in bounded memory, as of one instant, while the server goes on writing.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from features.common.errors import InputError
+from features.common.paths import home
+from features.event_log.ingest import Parsed
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, RAW, ROW, TIMESTAMP, conform, screen
+
+VARIABLE = "USUAL_EVENT_STORE"
+BATCH = 100_000  # rows; they come as objects, of which a row has one per column
+
+# One row per event × item, columns as the event log's, times as microseconds; and what ties clients to
+# customers, as the log's links, "" for null.
+EVENTS, LINKS = "usual_events", "usual_links"
+COLUMNS, LINK_COLUMNS = tuple(EVENT_SCHEMA), tuple(LINK_SCHEMA)
+SEEN_TOGETHER = "event"  # kind of a link that an event with both ids made; the event says as much to the log
+REFUSED = "refused"  # the same of events that consent was refused for: ties nobody, and erasing finds devices by it
+
+Select = Callable[[str, Sequence[str]], Iterator[list[tuple[Any, ...]]]]
+
+
+def is_postgres(url: str) -> bool:
+    """Whether `url` names a PostgreSQL, else a SQLite file."""
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that `url` names: a path, or sqlite:///path as others write it. Raises `InputError`."""
+    if "://" in url and not url.startswith("sqlite:///"):
+        raise InputError(f"{VARIABLE} is neither the path of a SQLite file nor postgresql://USER@HOST:PORT/DATABASE")
+    return Path(url.removeprefix("sqlite://")).expanduser().absolute()
+
+
+def default_url() -> str:
+    """Where the server keeps events unless told otherwise."""
+    return str(home() / "events.sqlite")
+
+
+def read(url: str | None = None, rows: int = BATCH) -> Iterator[Parsed]:
+    """One `Parsed` per `rows` rows, links with the first. Raises `InputError` for a store that cannot be read."""
+    url = url or os.environ.get(VARIABLE) or default_url()
+    with _postgres(url) if is_postgres(url) else _sqlite(sqlite_path(url)) as select:
+        links = _links(select)
+        offset = 0
+        for fetched in select(EVENTS, COLUMNS):
+            parsed = _parsed(fetched, offset, links)
+            yield parsed
+            links, offset = links.clear(), offset + len(fetched)
+        if not offset:
+            yield Parsed(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), links=links)
+
+
+def _parsed(fetched: list[tuple[Any, ...]], offset: int, links: pl.DataFrame) -> Parsed:
+    plain = {c: pl.Int64() if t == TIMESTAMP else t for c, t in EVENT_SCHEMA.items()}
+    events = pl.DataFrame(fetched, schema=plain, orient="row").with_columns(
+        pl.from_epoch(c, "us").cast(TIMESTAMP) for c, t in EVENT_SCHEMA.items() if t == TIMESTAMP
+    )
+    # The server has checked them; what was put there by other hands is checked here.
+    kept, rejected = screen(events.with_row_index(ROW, offset=offset), "store")
+    return Parsed(len(fetched), kept.drop(ROW, RAW), rejected, links=links)
+
+
+def _links(select: Select) -> pl.DataFrame:
+    rows = [row for part in select(LINKS, LINK_COLUMNS) for row in part]
+    plain = {c: pl.Int64() if t == TIMESTAMP else pl.String() for c, t in LINK_SCHEMA.items()}
+    links = pl.DataFrame(rows, schema=plain, orient="row").filter(~pl.col("kind").is_in([SEEN_TOGETHER, REFUSED]))
+    texts = [c for c in LINK_COLUMNS if LINK_SCHEMA[c] == pl.String()]
+    said = links.with_columns(pl.when(pl.col(c) != "").then(c).alias(c) for c in texts)
+    return conform(said.with_columns(pl.from_epoch("at", "us").cast(TIMESTAMP)), LINK_SCHEMA)
+
+
+@contextmanager
+def _sqlite(path: Path) -> Iterator[Select]:
+    if not path.is_file():
+        raise InputError(
+            f"there is no event store at {path}; set {VARIABLE} to the one the server writes, a file or postgresql://…"
+        )
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+
+            def select(table: str, columns: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
+                # Names are ours, from the schemas above.
+                cursor = connection.execute(f'SELECT {", ".join(columns)} FROM "{table}"')  # noqa: S608
+                while part := cursor.fetchmany(BATCH):
+                    yield part
+
+            yield select
+    except sqlite3.Error as error:
+        raise InputError(f"the event store {path} cannot be read: {error}") from None
+
+
+@contextmanager
+def _postgres(url: str) -> Iterator[Select]:
+    try:
+        with psycopg.connect(url, connect_timeout=10, application_name="usual ingest") as connection:
+            connection.read_only = True
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+
+            def select(table: str, columns: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
+                names = sql.SQL(", ").join(map(sql.Identifier, columns))
+                with connection.cursor(name=f"usual_ingest_{table}") as cursor:
+                    cursor.execute(sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier(table)))
+                    while part := cursor.fetchmany(BATCH):
+                        yield part
+
+            yield select
+    except psycopg.Error as error:
+        code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
+        raise InputError(
+            f"the event store that {VARIABLE} names cannot be read: {type(error).__name__}{code}. Is the database "
+            "running, are host, user and password right, and has the server written to it?"
+        ) from None

@@ -1,0 +1,102 @@
+"""Cells of a table as values of the event log's types; what cannot be read as one is null."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import polars as pl
+
+from features.common import threads
+from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
+from features.sources.parsing import timestamps
+
+_YES_NO = dict.fromkeys(("true", "1", "yes", "t", "y"), True) | dict.fromkeys(("false", "0", "no", "f", "n"), False)
+
+
+def text(column: str) -> pl.Expr:
+    """`column` as strings without surrounding spaces; empty ones are null."""
+    plain = pl.col(column).cast(pl.String, strict=False).str.strip_chars()
+    return pl.when(plain != "").then(plain)
+
+
+def identifiers(values: pl.Series) -> pl.Series:
+    """`values` as `text`; an id that a table stored as a float (13085.0) is the whole number again."""
+    frame = values.alias("id").to_frame()
+    if values.dtype.is_integer():
+        return values.cast(pl.String)
+    if values.dtype.is_float():
+        whole = pl.col("id").cast(pl.Int64, strict=False)
+        number = pl.when(whole == pl.col("id")).then(whole.cast(pl.String)).otherwise(pl.col("id").cast(pl.String))
+        return frame.select(number.alias(values.name)).to_series()
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        # Few texts, many rows: the texts are cleaned once each.
+        once = values.unique().drop_nulls()
+        clean = once.cast(pl.String).alias("id").to_frame().select(text("id")).to_series()
+        if once.cast(pl.String).eq_missing(clean).all():
+            return values if isinstance(values.dtype, pl.Categorical) else values.cast(pl.String)
+    if values.dtype == pl.String and _tidy(values):
+        return values
+    return frame.select(text("id")).to_series().alias(values.name)
+
+
+def _tidy(values: pl.Series) -> bool:
+    """Whether no text is empty or has at either end what might be space: then `text` changes nothing.
+
+    Looks at two bytes of each text where they lie, which is several times faster than to strip them all.
+    """
+    array = values.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+    if str(array.type) != "string_view" or array.offset:
+        return False
+    _, views, *data = array.buffers()
+    view = np.frombuffer(views, np.uint8)[: 16 * len(array)].reshape(-1, 16)
+    if values.null_count():
+        view = view[values.is_not_null().to_numpy()]
+    parts = view.view("<u4")  # length, then the text itself up to 12 bytes, else its start, buffer and place
+    size = parts[:, 0]
+    if not size.all():
+        return False
+    flat = view.reshape(-1)
+    place = np.arange(0, flat.size, 16)
+    place += np.where(size <= 12, size, 1) + 3
+    last = flat[place]
+    far = np.flatnonzero(size > 12)
+    if far.size:
+        buffer, end = parts[far, 2], parts[far, 3] + size[far] - 1
+        for n in np.unique(buffer):
+            here = buffer == n
+            last[far[here]] = np.frombuffer(data[n], np.uint8)[end[here]]
+    # One comparison for both bounds: what lies below the first wraps around to the top.
+    return bool((view[:, 4] - np.uint8(0x21) < 0x5E).all() and (last - np.uint8(0x21) < 0x5E).all())
+
+
+def values(columns: dict[str, pl.Series], zone: str = "UTC") -> list[pl.Series]:
+    """`columns` of the event log as values of its types, each under its name; several are read at once."""
+    with ThreadPoolExecutor(threads.THREADS) as pool:
+        return list(pool.map(lambda c: value(columns[c], c, EVENT_SCHEMA[c], zone), columns))
+
+
+def value(values: pl.Series, name: str, dtype: pl.DataType, zone: str) -> pl.Series:
+    """`values` as `dtype` under `name`; times without an offset are local to `zone`."""
+    if values.dtype == dtype and dtype != pl.String:
+        return values.alias(name) if not isinstance(dtype, pl.Categorical) else identifiers(values).alias(name)
+    if dtype == TIMESTAMP:
+        return timestamps.parse(values, zone).alias(name)
+    if dtype == pl.Boolean:
+        word = values.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
+        word = word.str.strip_suffix(".0")
+        return word.replace_strict(_YES_NO, default=None, return_dtype=pl.Boolean).alias(name)
+    if dtype.is_numeric():
+        number = values.str.strip_chars() if values.dtype == pl.String else values
+        number = number.cast(pl.Float64, strict=False)
+        if dtype.is_integer():
+            return number.set(number != number.floor(), None).cast(dtype, strict=False).alias(name)
+        return number.alias(name)
+    if isinstance(dtype, pl.Categorical) and values.dtype == pl.String:
+        return identifiers(values.cast(dtype)).cast(dtype).alias(name)
+    return identifiers(values).cast(dtype).alias(name)
+
+
+def says(values: pl.Series) -> pl.Series:
+    """Whether a cell holds anything."""
+    if values.dtype != pl.String:
+        return values.is_not_null()
+    return (values.str.strip_chars() != "").fill_null(False)

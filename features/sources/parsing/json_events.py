@@ -1,0 +1,102 @@
+"""What the sources that read one JSON object per event have in common: an event has many items, or none."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from features.event_log.ingest import Parsed
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIDY_RULES, Rule, conform
+from features.sources.parsing import catalogs, json_lines, mapped, readers
+from features.sources.parsing.validate import damage, screened
+
+FOREIGN = "_foreign"  # the name of an event that is none of a shop's, else null
+SAID = (("price", "currency"), ("title",), ("category",), ("brand",))
+
+# An event's items are rows of the events they belong to; _foreign and columns of the catalog go with them.
+Rows = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def read(path: Path, schema: json_lines.Schema, rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """(number of its first line, lines as `json_lines.parse` gives them) of at most `rows` lines at a time."""
+    offset = 0
+    for block in readers.lines(path):
+        for start in range(0, len(block), rows):
+            lines = block[start : start + rows]
+            yield offset, json_lines.parse(lines, schema)
+            offset += len(lines)
+
+
+def parsed(
+    rows: pl.DataFrame, lines: pl.DataFrame, offset: int, source: str, rules: Sequence[Rule] = (),
+    links: pl.DataFrame | None = None,
+) -> Parsed:  # fmt: skip
+    """`rows`: events × items with `ROW`, the number of their line; `lines` the batch they are from, with `ROW` too.
+
+    An item that one event names more than once is one row; of its rows those that break a rule are not
+    merged but rejected. The copy of an event that is none of a shop's is its name alone: there may be many,
+    and large ones.
+    """
+
+    def raw(numbers: pl.Series) -> pl.Series:
+        line = lines[numbers - offset]
+        unparsed = pl.struct(json_lines.UNPARSED).struct.json_encode()
+        foreign = pl.struct(pl.col(FOREIGN).alias("event")).struct.json_encode()
+        return line.select(
+            pl.when(pl.col(json_lines.UNPARSED).is_not_null()).then(unparsed)
+            .when(pl.col(FOREIGN).is_not_null()).then(foreign)
+            .otherwise(json_lines.LINE).alias("raw")
+        ).to_series()  # fmt: skip
+
+    foreign = Rule("not_a_shop_event", pl.col(FOREIGN).is_not_null())
+    rows, merged = once_per_item(rows, (*rules, *TIDY_RULES))
+    marks = lines.select(ROW, json_lines.UNPARSED)
+    rows = rows.join(marks, on=ROW, how="left", maintain_order="left")
+    kept, rejected = screened(rows, source, raw, (*damage(rows), foreign, *rules, *TIDY_RULES))
+    events = conform(kept, EVENT_SCHEMA)
+    described = kept.select(c for c in ("item_id", "timestamp", "price", "currency", "title", "category", "brand"))
+    return Parsed(
+        rows_read=rows.height + merged,
+        events=mapped.without_addresses(events),
+        rejected=rejected,
+        catalog=catalogs.from_events(described, SAID),
+        merged=merged,
+        links=pl.DataFrame(schema=LINK_SCHEMA) if links is None else links,
+    )
+
+
+def once_per_item(rows: pl.DataFrame, rules: Sequence[Rule] = ()) -> tuple[pl.DataFrame, int]:
+    """One row per line and item, quantities added and the price their mean; and how many rows that saved.
+
+    Rows that break one of `rules` stay as they are.
+    """
+    key = [ROW, "item_id"]
+    repeated = pl.col("item_id").is_not_null() & (pl.len().over(key) > 1)
+    several = rows.filter(repeated)
+    if several.is_empty():
+        return rows, 0
+    # Added up with others, a bad quantity or price would no longer show.
+    broken = several.select(_broken=pl.any_horizontal(pl.lit(False), *(r.broken.fill_null(False) for r in rules)))
+    several = several.hstack(broken)
+    rest = pl.concat([rows.filter(~repeated), several.filter("_broken").drop("_broken")])
+    several = several.filter(~pl.col("_broken"))
+    price, quantity = pl.col("price"), pl.col("quantity")
+    paid = pl.when(price.is_not_null() & quantity.is_not_null())
+    mean = (paid.then(price * quantity)).sum() / (paid.then(quantity)).sum()
+    first = [pl.col(c).first() for c in rows.columns if c not in (*key, "price", "quantity")]
+    one = several.group_by(key, maintain_order=True).agg(
+        *first,
+        pl.when(quantity.count() > 0).then(quantity.sum()).alias("quantity"),
+        pl.when((price.min() == price.max()) | mean.is_nan()).then(price.first()).otherwise(mean).alias("price"),
+    )
+    return pl.concat([rest, one.select(rows.columns)]).sort(ROW, maintain_order=True), (several.height - one.height)
+
+
+def said(column: str | pl.Expr) -> pl.Expr:
+    """A text without surrounding spaces; null where it is empty or GA4's "(not set)"."""
+    text = (pl.col(column) if isinstance(column, str) else column).str.strip_chars()
+    return pl.when(~text.is_in(["", "(not set)"])).then(text)
+
+
+def number(text: pl.Expr) -> pl.Expr:
+    return text.str.strip_chars().cast(pl.Float64, strict=False)

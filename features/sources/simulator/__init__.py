@@ -1,0 +1,1 @@
+"""A simulated shop: its items, people and visits, the events they leave, and the truth behind them."""

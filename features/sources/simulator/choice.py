@@ -1,0 +1,108 @@
+"""Which item a look falls on: the model of choice, and draws from it.
+
+A person of style k and thrift level l who looks at category c sees item i with probability
+
+    P(i | k, l, c, day) = look[k, l, i] / sum of look[k, l, j] over the items j of c
+    look[k, l, i] = weight[i] × exp(style[k] · style[i] − thrift[l] × log(price[i] / median price of c)) × today[i]
+
+where the price is net of the day's discount and `today` is 0 before the launch, raised while an item is
+new or discounted, and a tenth while it is out of stock. Where the person insists on a brand, the sum
+is over that brand's items in c, as long as there are any. What is looked at to be bought follows `buy`:
+`look` × appeal[i], more where discounted, and 0 while out of stock. `Truth` reads the same tables.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.sources.simulator.calendar import Calendar
+from features.sources.simulator.config import SimulatorConfig
+from features.sources.simulator.items import STYLE_DIMENSIONS, Items
+
+THRIFT = np.array([0.2, 0.6, 1.1, 2.1])  # by level, each a quarter of the people; mean 1
+SEEN_WHILE_OUT = 0.1
+NOVELTY_DAYS = 10.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`base` (styles, levels, items): `look` without what differs from day to day."""
+
+    base: NDArray[np.float64]
+    thrift: NDArray[np.float64]
+    items: Items
+    calendar: Calendar
+    novelty: float
+    promoted: float  # how much a discount draws the eye, and once more the purse
+
+    def today(self, day: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`look` and `buy` on a day of the log, each (styles, levels, items)."""
+        off = self.calendar.discount[day].astype(np.float64)
+        age = day - self.items.launch_day
+        fresh = np.where(self.items.launch_day > 0, 1 + self.novelty * np.exp(-np.maximum(age, 0) / NOVELTY_DAYS), 1.0)
+        common = (age >= 0) * fresh * np.exp(self.promoted * off)
+        by_level = common * np.exp(-self.thrift[:, None] * np.log1p(-off))
+        out = self.calendar.out[day]
+        seen = by_level * np.where(out, SEEN_WHILE_OUT, 1.0)
+        bought = by_level * np.where(out, 0.0, self.items.appeal * np.exp(self.promoted * off))
+        return self.base * seen, self.base * bought
+
+    def available(self, day: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether an item was on sale and in stock."""
+        return (self.items.launch_day[item] <= day) & ~self.calendar.out[day, item]
+
+
+def draw_choice(rng: np.random.Generator, config: SimulatorConfig, items: Items, calendar: Calendar) -> Choice:
+    style = config.taste * 0.75 * rng.standard_normal((config.styles, STYLE_DIMENSIONS))
+    thrift = config.price_sensitivity * THRIFT
+    liking = (style @ items.style.T)[:, None, :] - thrift[None, :, None] * items.dearness
+    return Choice(items.weight * np.exp(liking), thrift, items, calendar, config.novelty, promoted=1.0)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What looks are after, one entry per look; `brand` is -1 where any will do."""
+
+    style: NDArray[np.int64]
+    level: NDArray[np.int64]
+    category: NDArray[np.int64]
+    brand: NDArray[np.int64]
+    day: NDArray[np.int64]
+    to_buy: NDArray[np.bool_]
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> "Wish":
+        return Wish(*(getattr(self, f)[rows] for f in self.__dataclass_fields__))
+
+
+def pick(rng: np.random.Generator, choice: Choice, wish: Wish) -> NDArray[np.int64]:
+    """The item each look falls on. Each day's looks and purchases are drawn from that day's tables."""
+    point = rng.random(len(wish.day))
+    item = np.zeros(len(wish.day), np.int64)
+    key = 2 * wish.day + wish.to_buy
+    order = np.argsort(key, kind="stable")
+    edges = np.searchsorted(key[order], np.arange(2 * len(choice.calendar.visits) + 1))
+    for day in range(len(choice.calendar.visits)):
+        low, middle, high = edges[2 * day : 2 * day + 3]
+        if low == high:
+            continue
+        for table, rows in zip(choice.today(day), (order[low:middle], order[middle:high]), strict=True):
+            if len(rows):
+                item[rows] = _pick_today(choice.items, table, wish[rows], point[rows])
+    return item
+
+
+def _pick_today(items: Items, table: NDArray[np.float64], wish: Wish, point: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Inverse of the cumulative weights: one search in all styles and levels laid end to end."""
+    levels, n = table.shape[1:]
+    cumulative = np.concatenate([[0.0], np.cumsum(table)])
+    offset = (wish.style * levels + wish.level) * n
+    low, high = (cumulative[offset + items.first[wish.category + end]] for end in (0, 1))
+    ends = items.block[wish.category, wish.brand]
+    brand_low, brand_high = cumulative[offset + ends[:, 0]], cumulative[offset + ends[:, 1]]
+    loyal = (wish.brand >= 0) & (brand_high > brand_low)
+    low, high = np.where(loyal, brand_low, low), np.where(loyal, brand_high, high)
+    # Strictly below the upper edge: an item whose weight is 0 is never found.
+    at = np.minimum(low + point * (high - low), np.nextafter(high, 0.0))
+    found: NDArray[np.int64] = np.searchsorted(cumulative, at, side="right") - 1 - offset
+    return found

@@ -1,0 +1,143 @@
+"""The simulated shop's shelves: categories, brands, and an item table drawn from them."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.common.errors import InputError
+from features.sources.simulator.config import SimulatorConfig
+
+
+class Shelf(NamedTuple):
+    path: str  # category
+    price: float  # median, in the shop's currency
+    refill_days: int  # how long one purchase lasts; 0 for what is not used up
+    nouns: tuple[str, ...]
+
+
+# The most visited first.
+SHELVES = (
+    Shelf("grocery/coffee", 9, 21, ("espresso beans", "filter coffee", "decaf beans", "cold brew")),
+    Shelf("home/kitchen", 28, 0, ("saucepan", "chef's knife", "mixing bowl", "cutting board", "kettle")),
+    Shelf("beauty/skin", 18, 40, ("day cream", "face wash", "night serum", "sun lotion")),
+    Shelf("clothing/tops", 26, 0, ("t-shirt", "linen shirt", "sweater", "tank top", "hoodie")),
+    Shelf("pets/dogs", 22, 28, ("dry dog food", "dog treats", "puppy food", "dental chews")),
+    Shelf("home/decor", 24, 0, ("vase", "wall mirror", "picture frame", "candle holder", "clock")),
+    Shelf("electronics/audio", 75, 0, ("headphones", "earbuds", "speaker", "turntable")),
+    Shelf("grocery/tea", 7, 30, ("green tea", "black tea", "herbal tea", "chai")),
+    Shelf("clothing/shoes", 70, 0, ("sneakers", "ankle boots", "sandals", "loafers")),
+    Shelf("toys/building", 32, 0, ("building blocks", "marble run", "model train", "puzzle")),
+    Shelf("home/cleaning", 8, 35, ("dish soap", "laundry powder", "floor cleaner", "sponges")),
+    Shelf("garden/plants", 15, 0, ("fern", "olive tree", "lavender", "tomato seedling", "cactus")),
+    Shelf("sports/running", 48, 0, ("running shoes", "running shorts", "water bottle", "headlamp")),
+    Shelf("beauty/hair", 12, 45, ("shampoo", "conditioner", "hair oil", "styling clay")),
+    Shelf("books/cooking", 24, 0, ("baking book", "soup cookbook", "vegan cookbook", "grill guide")),
+    Shelf("pets/cats", 17, 24, ("wet cat food", "cat litter", "cat treats", "kitten food")),
+    Shelf("home/bedding", 55, 0, ("duvet cover", "pillow", "fitted sheet", "wool blanket")),
+    Shelf("office/paper", 9, 60, ("notebook", "copy paper", "sticky notes", "envelopes")),
+    Shelf("electronics/lighting", 38, 0, ("desk lamp", "floor lamp", "light strip", "night light")),
+    Shelf("baby/care", 14, 18, ("nappies", "baby wipes", "baby lotion", "formula milk")),
+    Shelf("sports/yoga", 34, 0, ("yoga mat", "yoga block", "leggings", "bolster")),
+    Shelf("garden/tools", 29, 0, ("hand trowel", "pruning shears", "watering can", "rake")),
+    Shelf("clothing/bags", 60, 0, ("backpack", "tote bag", "wallet", "weekend bag")),
+    Shelf("books/travel", 19, 0, ("city guide", "hiking guide", "road atlas", "travel journal")),
+)
+BRANDS = (
+    "Alder", "Birchwood", "Calla", "Dunmore", "Elmfield", "Fernway", "Gable", "Hollin", "Ivory Lane",
+    "Juniper Row", "Kestrel", "Larkhill", "Marlow", "Northdale", "Oakhurst", "Pinewood",
+)  # fmt: skip
+ADJECTIVES = (
+    "classic", "everyday", "organic", "small", "large", "soft", "bright", "dark", "natural", "light",
+    "premium", "simple", "rustic", "modern", "festive", "summer", "winter", "blue", "green", "red", "white",
+)  # fmt: skip
+
+STYLE_DIMENSIONS = 4
+
+
+@dataclass(frozen=True)
+class Items:
+    """One entry per item, ordered by category, then brand.
+
+    `first[c]:first[c + 1]` are the items of category c, `block[c, b, 0]:block[c, b, 1]` those of brand b in it.
+    """
+
+    shelves: tuple[Shelf, ...]  # the categories of this shop
+    category: NDArray[np.int64]  # index into `shelves`
+    brand: NDArray[np.int64]  # index into BRANDS
+    price: NDArray[np.float64]
+    title: list[str]
+    noun: list[str]
+    weight: NDArray[np.float64]  # popularity within the category
+    appeal: NDArray[np.float64]  # how readily a look becomes a purchase
+    style: NDArray[np.float64]  # (items, STYLE_DIMENSIONS)
+    launch_day: NDArray[np.int64]  # days from the start of the log; negative for what was there before
+    first: NDArray[np.int64]
+    block: NDArray[np.int64]
+    best: NDArray[np.int64]  # per category, the item with the greatest weight: always on sale and in stock
+
+    @property
+    def refill_days(self) -> NDArray[np.int64]:
+        """How long one purchase lasts; 0 for what is not used up."""
+        return np.array([s.refill_days for s in self.shelves])[self.category]
+
+    @property
+    def dearness(self) -> NDArray[np.float64]:
+        """Log of the price against the category's median."""
+        return np.log(self.price / np.array([s.price for s in self.shelves])[self.category])
+
+
+def shelves_of(departments: tuple[str, ...]) -> tuple[Shelf, ...]:
+    """The categories below any of the departments; raises `InputError` where one has none."""
+    for name in departments:
+        if not any(f"{s.path}/".startswith(f"{name}/") for s in SHELVES):
+            known = ", ".join(sorted({s.path.partition("/")[0] for s in SHELVES}))
+            raise InputError(f"the simulated shop has no department {name!r}; there are {known}")
+    return tuple(s for s in SHELVES if not departments or any(f"{s.path}/".startswith(f"{d}/") for d in departments))
+
+
+def draw_items(rng: np.random.Generator, config: SimulatorConfig) -> Items:
+    """The shop's items; a share `config.launched` of them comes on sale during the log."""
+    n = config.items
+    shelves = shelves_of(config.departments)[:n]
+    category = np.sort(np.arange(n) % len(shelves))
+    brand = rng.integers(0, len(BRANDS), n)
+    brand = brand[np.lexsort((brand, category))]
+    first = np.searchsorted(category, np.arange(len(shelves) + 1))
+    place = np.arange(len(shelves))[:, None] * len(BRANDS) + np.arange(len(BRANDS))
+    key = category * len(BRANDS) + brand
+    block = np.stack([np.searchsorted(key, place), np.searchsorted(key, place, side="right")], axis=2)
+    rank = np.concatenate([rng.permutation(high - low) for low, high in pairwise(first)])
+    best = first[:-1] + np.array([np.argmin(rank[low:high]) for low, high in pairwise(first)])
+    coming = rng.random(n) < config.launched
+    launch = np.floor(np.where(coming, rng.random(n) * 0.8 * config.days, -rng.random(n) * 365)).astype(np.int64)
+    # The best seller of a category is always on sale, so every category has something to show.
+    launch[best] = -365
+    median = np.array([s.price for s in shelves])[category]
+    price = np.maximum(np.round(median * rng.lognormal(0, config.price_spread, n)) - 0.01, 0.99)
+    titles, nouns = np.empty(n, dtype=object), np.empty(n, dtype=object)
+    for c, (low, high) in enumerate(pairwise(first)):
+        names = [(a, noun) for noun in shelves[c].nouns for a in ADJECTIVES]
+        order = rng.permutation(len(names))
+        for i in range(high - low):
+            series, which = divmod(i, len(names))
+            adjective, noun = names[order[which]]
+            titles[low + i] = f"{adjective} {noun}".capitalize() + (f" No. {series + 1}" if series else "")
+            nouns[low + i] = noun
+    return Items(
+        shelves=shelves,
+        category=category,
+        brand=brand,
+        price=price.round(2),
+        title=list(titles),
+        noun=list(nouns),
+        weight=np.power(rank + 1.0, -config.popularity),
+        appeal=rng.lognormal(0, config.appeal, n),
+        style=rng.standard_normal((n, STYLE_DIMENSIONS)),
+        launch_day=launch,
+        first=first,
+        block=block,
+        best=best,
+    )

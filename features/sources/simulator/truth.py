@@ -1,0 +1,270 @@
+"""What a perfect recommender would know: the probabilities behind a simulated log.
+
+`probabilities` are those of a customer's next item at an instant, given everything about the customer but
+what they are about to do. A customer who makes r visits a day with v looks each, on average, and whose
+habit of item i falls due on that day with the chance h_i, given how long the last one has lasted, touches
+item i on that day with the intensities
+
+    purchase: r × o × line_i + h_i          view_item: r × (v × look_i + o × line_i) + h_i
+
+where o is the chance that a visit becomes an order and line_i that i is in one. Divided by their sum these
+are the probabilities. `look` and `line` come from the customer's mixture over styles, categories, brand and
+favourites of the tables of `simulated_choice`; nothing is drawn to compute them.
+
+Exact but for this: they are of a day of the shop (from 3:00 UTC), not of a minute; inside a visit, what was
+already looked at says more; and how easily a visit becomes an order is averaged over lengths and sources.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from features.common.errors import InputError
+from features.sources.simulator.calendar import Calendar
+from features.sources.simulator.choice import Choice
+from features.sources.simulator.config import SimulatorConfig
+from features.sources.simulator.events import DAY
+from features.sources.simulator.frames import midnight
+from features.sources.simulator.habits import GAP_SPREAD, KEPT_UP, Habits
+from features.sources.simulator.items import BRANDS, Items, shelves_of
+from features.sources.simulator.people import People
+from features.sources.simulator.shop import Shop, simulate
+from features.sources.simulator.visits import FAVOURITE_SHARE, Rates
+
+FORMAT = 1
+DAY_STARTS = DAY // 8  # 3:00
+TruthEvent = Literal["view_item", "purchase"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The shop without its visits: what is needed to say what any customer would do on any day of the log."""
+
+    config: SimulatorConfig
+    choice: Choice
+    people: People
+    favourites: NDArray[np.int64]
+    habits: Habits
+    rates: Rates
+
+    @classmethod
+    def of(cls, shop: Shop) -> "Truth":
+        known = shop.config.customers
+        own = {f.name: getattr(shop.people, f.name)[:known] for f in fields(People) if f.name != "customers"}
+        people = replace(shop.people, **own)
+        return cls(shop.config, shop.choice, people, shop.favourites, shop.habits, shop.rates)
+
+    def save(self, directory: Path) -> None:
+        """config.json and truth.npz (plain arrays) in `directory`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        text = {"format": FORMAT, "config": self.config.model_dump(mode="json")}
+        (directory / "config.json").write_text(json.dumps(text, indent=1) + "\n")
+        np.savez_compressed(directory / "truth.npz", allow_pickle=False, **self._arrays())
+
+    @classmethod
+    def load(cls, directory: Path) -> "Truth":
+        """What `save` wrote; raises `InputError` where it is not there or of another format."""
+        try:
+            text = json.loads((directory / "config.json").read_text())
+            with np.load(directory / "truth.npz", allow_pickle=False) as file:
+                arrays = dict(file)
+        except (OSError, ValueError) as e:
+            raise InputError(f"{directory} holds no simulated truth: {e}") from None
+        if text.get("format") != FORMAT:
+            raise InputError(f"{directory} has format {text.get('format')!r}, expected {FORMAT}; write it anew")
+        config = SimulatorConfig(**text["config"])
+
+        def made(kind: type, name: str, **other: Any) -> Any:
+            return kind(**{k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{name}.")}, **other)
+
+        items = made(Items, "items", shelves=shelves_of(config.departments)[: config.items])
+        items = replace(items, title=items.title.tolist(), noun=items.noun.tolist())
+        novelty, promoted, looks, basket = arrays["settings"].tolist()
+        return cls(
+            config=config,
+            choice=made(
+                Choice, "choice", items=items, calendar=made(Calendar, "calendar"), novelty=novelty, promoted=promoted
+            ),
+            people=made(People, "people", customers=config.customers),
+            favourites=arrays["favourites"],
+            habits=made(Habits, "habits"),
+            rates=Rates(looks, arrays["orders"], basket),
+        )
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        parts = {
+            "items": self.choice.items, "calendar": self.choice.calendar, "choice": self.choice, "people": self.people,
+            "habits": self.habits,
+        }  # fmt: skip
+        found = {f"{n}.{f.name}": getattr(p, f.name) for n, p in parts.items() for f in fields(p)}  # type: ignore[arg-type]
+        found = {name: np.array(v) if isinstance(v, list) else v for name, v in found.items()}
+        plain = {name: v for name, v in found.items() if isinstance(v, np.ndarray)}
+        numbers = np.array([self.choice.novelty, self.choice.promoted, self.rates.looks, self.rates.basket])
+        return plain | {"favourites": self.favourites, "orders": self.rates.orders, "settings": numbers}
+
+    @cached_property
+    def items(self) -> list[str]:
+        """The item ids, in the order of the probabilities' columns."""
+        return [f"i{i:06d}" for i in range(self.config.items)]
+
+    def probabilities(
+        self, customers: Sequence[str], at: int | NDArray[np.int64], event: TruthEvent = "purchase"
+    ) -> Floats:
+        """float64[len(customers), items]: the chance of each item to be the customer's next one; rows sum to 1.
+
+        `at`: microseconds since the epoch, one for all or one each. Raises `InputError` for a customer the
+        shop does not have or an instant outside its log.
+        """
+        who = np.array([self.number(c) for c in customers], np.int64)
+        since = np.broadcast_to(np.asarray(at, np.int64), len(who)) - midnight(self.config)
+        if len(who) and not (since.min() >= 0 and since.max() <= self.config.days * DAY):
+            raise InputError(f"the simulated log has {self.config.days} days from {self.config.start}; ask inside them")
+        days = np.clip((since - DAY_STARTS) // DAY, 0, self.config.days - 1)
+        result = np.empty((len(who), self.config.items))
+        for day in np.unique(days):
+            rows = np.flatnonzero(days == day)
+            result[rows] = self._on(int(day), who[rows], event)
+        return result
+
+    def bought_within(self, customers: Sequence[str], start: int, end: int) -> Floats:
+        """float64[len(customers), items]: the chance that each item is bought at least once in [start, end).
+
+        As of `start` (microseconds, both midnights): what happens later is not known, but for the shop's own
+        doing. Customers are taken to stay; a habit is counted for its first purchase. Ranking by this is the
+        best that can be done where relevant is what is bought in a window. Raises `InputError` as above.
+        """
+        who = np.array([self.number(c) for c in customers], np.int64)
+        first, last = ((at - midnight(self.config)) // DAY for at in (start, end - 1))
+        if not 0 <= first <= last < self.config.days:
+            raise InputError(f"the simulated log has {self.config.days} days from {self.config.start}; ask inside them")
+        orders = np.zeros((len(who), self.config.items))
+        for day in range(first, last + 1):
+            rate = self.people.rate[who] * self.choice.calendar.visits[day] * self.rates.orders[who]
+            buy = self.choice.today(day)[1]
+            orders += rate[:, None] * self.wish(buy, day, who).lines(self.rates.basket, self.config.wander)
+        row, item, chance = self._due(first, last, who)
+        never = np.exp(-orders)  # visits come at random, independent of each other
+        never[row, item] *= 1 - chance
+        return 1 - never
+
+    def number(self, customer: str) -> int:
+        """The row of a customer in `people`. Raises `InputError` for one the shop does not have."""
+        number = int(customer[1:]) if customer[:1] == "c" and customer[1:].isdecimal() else -1
+        if not 0 <= number < self.config.customers:
+            raise InputError(f"the simulated shop has no customer {customer!r}; they are c000000 and on")
+        return number
+
+    def _on(self, day: int, who: NDArray[np.int64], event: TruthEvent) -> Floats:
+        look, buy = self.choice.today(day)
+        visits = (self.people.rate[who] * self.choice.calendar.visits[day])[:, None]
+        lines = self.wish(buy, day, who).lines(self.rates.basket, self.config.wander)
+        intensity = visits * self.rates.orders[who, None] * lines
+        if event == "view_item":
+            intensity += visits * self.rates.looks * self.wish(look, day, who).any()
+        row, item, chance = self._due(day, day, who)
+        np.add.at(intensity, (row, item), chance)
+        total = intensity.sum(axis=1, keepdims=True)
+        # Where nobody orders anything, the question is what it would be if somebody did.
+        lines /= lines.sum(axis=1, keepdims=True)
+        return np.where(total > 0, intensity / np.where(total > 0, total, 1), lines)
+
+    def wish(self, table: Floats, day: int, who: NDArray[np.int64]) -> "Wish":
+        """What the customers (by `number`) are after on a day, by one of the day's two tables (`Choice.today`)."""
+        p, items = self.people, self.choice.items
+        block = items.category * len(BRANDS) + items.brand
+        first = np.flatnonzero(np.diff(block, prepend=-1))
+        run = np.cumsum(np.diff(block, prepend=-1) != 0) - 1
+        total = np.add.reduceat(table, first, axis=2)[:, :, run]
+        in_brand = np.divide(table, total, out=np.zeros_like(table), where=total > 0)
+        in_category = table / np.add.reduceat(table, items.first[:-1], axis=2)[:, :, items.category]
+        there = np.zeros((len(BRANDS), len(items.shelves)), bool)
+        there[items.brand, items.category] = total[0, 0] > 0
+        brand, loyalty = p.brand[who], p.loyalty[who, None]
+        theirs, absent = items.brand == brand[:, None], ~there[brand][:, items.category]
+        styles = []
+        for style in p.style[who].T:
+            anyone = in_category[style, p.level[who]]
+            insisting = np.where(theirs, in_brand[style, p.level[who]], 0.0) + np.where(absent, anyone, 0.0)
+            styles.append((1 - loyalty) * anyone + loyalty * insisting)
+        season = p.taste[who] * self.choice.calendar.season[day]
+        season /= season.sum(axis=1, keepdims=True)
+        wanted = self.favourites[who]
+        share = self.config.favourites * FAVOURITE_SHARE * self.choice.available(np.full_like(wanted, day), wanted)
+        fond = np.zeros((len(who), self.config.items))
+        np.add.at(fond, (np.arange(len(who))[:, None], wanted), share)
+        return Wish(season[:, items.category], p.mixture[who], styles, fond)
+
+    def _due(
+        self, first: int, last: int, who: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+        """Index into `who` and item of every habit, and the chance that it falls due from day `first` to `last`."""
+        h, out = self.habits, self.choice.calendar.out
+        pair = h.person * self.config.items + h.item
+        newest = (h.day < first) & np.append((pair[1:] != pair[:-1]) | (h.day[1:] >= first), True)[: len(pair)]
+        open_ = np.flatnonzero(newest & (first < self.people.until[h.person]))
+        low, high = (np.searchsorted(h.person[open_], who, side=s) for s in ("left", "right"))
+        row = np.repeat(np.arange(len(who)), high - low)
+        at = open_[np.arange(len(row)) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[row]]
+        person, item = h.person[at], h.item[at]
+
+        def could(day: int) -> NDArray[np.int64]:
+            """The latest day up to `day` on which it could be bought: the person shops and it is in stock."""
+            found = day - (day + person) % self.config.rhythm
+            while (waited := (found >= 0) & out[np.maximum(found, 0), item]).any():
+                found[waited] -= self.config.rhythm
+            return found
+
+        centre = np.log(self.choice.items.refill_days[item] * self.people.pace[person])
+
+        def worn(days: NDArray[np.int64]) -> Floats:
+            """The chance that one has lasted at most so many days."""
+            chance: Floats = ndtr((np.log(np.maximum(days, 0) + 0.5) - centre) / GAP_SPREAD)
+            return np.where(days < 1, 0.0, chance)
+
+        # What fell due since the person last could have bought it is bought the next time they can.
+        before = worn(could(first - 1) - h.day[at])
+        chance = KEPT_UP * (worn(could(last) - h.day[at]) - before) / (KEPT_UP * (1 - before) + 1 - KEPT_UP)
+        return row, item, chance
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What some customers are after on a day: each matrix is (customers, items)."""
+
+    category: Floats  # the chance of each item's category
+    mixture: Floats  # (customers, styles of one): the chance of each of their styles
+    styles: list[Floats]  # for each of their styles, the chance of an item within its category
+    fond: Floats  # the chance that it is this item because it is a favourite
+
+    def any(self) -> Floats:
+        """The chance of each item, whatever the visit is about."""
+        general = self.category * sum(self.mixture[:, m, None] * style for m, style in enumerate(self.styles))
+        return self.fond + (1 - self.fond.sum(axis=1, keepdims=True)) * general
+
+    def lines(self, basket: float, wander: float) -> Floats:
+        """How often each item is in an order, on average.
+
+        An order is n draws with a geometric n of mean B, given what the visit is about. An item that one draw
+        finds with the chance p is in it with the chance 1 − E[(1 − p)^n] = B p / (1 + (B − 1) p).
+        """
+        stray = self.any() * wander + self.fond * (1 - wander)
+        free = (1 - wander) * (1 - self.fond.sum(axis=1, keepdims=True))
+
+        def found(p: Floats) -> Floats:
+            return basket * p / (1 + (basket - 1) * p)
+
+        about_it = sum(self.mixture[:, m, None] * found(stray + free * q) for m, q in enumerate(self.styles))
+        return self.category * about_it + (1 - self.category) * found(stray)
+
+
+def write_truth(config: SimulatorConfig, directory: Path) -> None:
+    """Simulate the shop once more and write the truth behind its log to `directory`; see `Truth.load`."""
+    Truth.of(simulate(config)).save(directory)

@@ -1,0 +1,146 @@
+"""Customer × item: what each customer has had to do with each item, as of one instant.
+
+The long table becomes a CSR matrix over the snapshot's customers and items: `Histories`.
+"""
+
+from dataclasses import dataclass
+
+import narwhals as nw
+import numpy as np
+
+from features.tables.columns import Column, names, select
+from features.tables.engine import Lazy, days_before, fixed, total, unfixed
+
+HALF_LIFE_DAYS = 90.0
+BASKET_DECAY = 0.7
+
+# What an event says about taste, a purchase being one.
+TYPE_WEIGHT = {"view_item": 0.1, "add_to_cart": 0.4, "purchase": 1.0}
+TOUCHES = {"views": "view_item", "carts": "add_to_cart", "sales": "purchase"}
+
+COLUMNS = (
+    Column("orders", "orders", "orders with the item"),
+    Column("quantity", "units", "units bought, less units given back"),
+    Column("bought_decayed", "orders", f"orders with the item, halved every {HALF_LIFE_DAYS:g} days"),
+    Column("bought_by_basket", "orders", f"orders with the item, × {BASKET_DECAY} for each order since"),
+    Column("bought_first_days", "days", "since the item was first bought"),
+    Column("bought_last_days", "days", "since the item was last bought"),
+    Column("baskets_back", "orders", "orders since the item was last bought; 0 = in the latest"),
+    Column("views_decayed", "events", f"views of the item, halved every {HALF_LIFE_DAYS:g} days"),
+    Column("viewed_last_days", "days", "since the item was last viewed"),
+    Column("carts_decayed", "events", f"times put in the cart, halved every {HALF_LIFE_DAYS:g} days"),
+)
+COLUMN = {name: i for i, name in enumerate(names(COLUMNS))}
+
+
+def _decayed(as_of: int, t: nw.Expr, half_life_days: float) -> nw.Expr:
+    return (days_before(as_of, t) * (-np.log(2.0) / half_life_days)).exp()
+
+
+def bought(lines: Lazy, orders: Lazy, as_of: int) -> Lazy:
+    """One row per customer × item bought: counts, decayed counts, first and last time."""
+    placed = lines.select("customer_id", "order", "item_id", "quantity").join(
+        orders.select("customer_id", "order", "t", "back"), on=["customer_id", "order"], how="inner"
+    )
+    weighed = placed.with_columns(
+        _time=fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)),
+        _basket=fixed((nw.col("back").cast(nw.Float64) * np.log(BASKET_DECAY)).exp()),
+    )
+    return weighed.group_by("customer_id", "item_id").agg(
+        orders=nw.len(),
+        units=total(nw.col("quantity")),
+        bought_decayed=unfixed(nw.col("_time").sum()),
+        bought_by_basket=unfixed(nw.col("_basket").sum()),
+        first=nw.col("t").min(),
+        last=nw.col("t").max(),
+        baskets_back=nw.col("back").min(),
+    )
+
+
+def touched(events: Lazy, as_of: int) -> Lazy:
+    """One row per customer × item viewed, carted or bought: how often of each, decayed (`fixed`), and touches."""
+    browsed = events.filter(
+        ~nw.col("customer_id").is_null(), ~nw.col("item_id").is_null(), nw.col("name").is_in([*TYPE_WEIGHT])
+    ).with_columns(_weight=fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)))
+    decayed = {
+        kind: (nw.col("_weight") * (nw.col("name") == name).cast(nw.Int64)).sum() for kind, name in TOUCHES.items()
+    }
+    return browsed.group_by("customer_id", "item_id").agg(
+        **decayed,
+        viewed=nw.when(nw.col("name") == "view_item").then(nw.col("t")).max(),
+        touches=nw.len(),
+    )
+
+
+def history(touched: Lazy, pairs: Lazy, refunds: Lazy, as_of: int) -> Lazy:
+    """One row per customer × item bought, viewed or carted: `COLUMNS`."""
+    returned = refunds.group_by("customer_id", "item_id").agg(returned=total(nw.col("quantity")))
+    keys = ["customer_id", "item_id"]
+    table = (
+        touched.join(pairs, on=keys, how="left")
+        .join(returned, on=keys, how="left")
+        .with_columns(
+            *(nw.col(c).fill_null(0) for c in ("orders", "bought_decayed", "bought_by_basket")),
+            quantity=nw.col("units").fill_null(0.0) - nw.col("returned").fill_null(0.0),
+            bought_first_days=days_before(as_of, nw.col("first")),
+            bought_last_days=days_before(as_of, nw.col("last")),
+            views_decayed=unfixed(nw.col("views")),
+            viewed_last_days=days_before(as_of, nw.col("viewed")),
+            carts_decayed=unfixed(nw.col("carts")),
+        )
+    )
+    return select(table, keys, COLUMNS)
+
+
+def anonymous(events: Lazy, as_of: int) -> Lazy:
+    """One row per client × item of events without a customer: weight = sum of `TYPE_WEIGHT`, decayed."""
+    weights = nw.lit(0.0)
+    for name, weight in TYPE_WEIGHT.items():
+        weights = nw.when(nw.col("name") == name).then(nw.lit(weight)).otherwise(weights)
+    return (
+        events.filter(
+            nw.col("customer_id").is_null(),
+            ~nw.col("item_id").is_null(),
+            nw.col("name").is_in([*TYPE_WEIGHT]),
+        )
+        .group_by("client_id", "item_id")
+        .agg(weight=total(weights * _decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)).cast(nw.Float32))
+    )
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Rows are the snapshot's customers, columns its items, both in the snapshot's order.
+
+    `indptr` int64[customers + 1], `items` int32[pairs] rising within a row, `values`
+    float32[pairs × len(COLUMNS)], NaN where a value is not defined.
+    """
+
+    indptr: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def build(cls, rows: np.ndarray, items: np.ndarray, values: np.ndarray, customers: int) -> "Histories":
+        """From one entry per pair, sorted by row, then item."""
+        indptr = np.zeros(customers + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=customers), out=indptr[1:])
+        return cls(indptr, items.astype(np.int32), np.ascontiguousarray(values, dtype=np.float32))
+
+    def column(self, name: str) -> np.ndarray:
+        values: np.ndarray = self.values[:, COLUMN[name]]
+        return values
+
+    def gather(self, customers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All pairs of some customers: (query int64[n], position int64[n]), query i being customers[i]."""
+        known = customers >= 0
+        row = np.where(known, customers, 0)
+        sizes = self.indptr[row + known] - self.indptr[row]
+        return np.arange(len(customers)).repeat(sizes), ranges(self.indptr[row], sizes)
+
+
+def ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """start[0], start[0] + 1, …, `sizes[0]` of them, and so on for each."""
+    out = (start - (sizes.cumsum() - sizes)).repeat(sizes)
+    out += np.arange(len(out))
+    return out

@@ -1,0 +1,22 @@
+"""What visitors have touched lately, in order: from this generators learn what goes with what."""
+
+import narwhals as nw
+
+from features.common.clock import DAY
+from features.tables.engine import Lazy
+
+WINDOW_DAYS = 56
+TOUCHES = ("select_item", "view_item", "add_to_wishlist", "add_to_cart", "purchase")
+
+
+def recent(events: Lazy, as_of: int) -> Lazy:
+    """One row per visitor, item, name and instant of the last `WINDOW_DAYS` days: visitor, item_id, name, t.
+
+    `visitor` is the customer, or the client of someone without an account.
+    """
+    lately = events.filter(
+        nw.col("t") >= as_of - WINDOW_DAYS * DAY, nw.col("name").is_in([*TOUCHES]), ~nw.col("item_id").is_null()
+    )
+    client, customer = (nw.concat_str(nw.lit(f"{kind}/"), f"{kind}_id") for kind in ("client", "customer"))
+    visitor = nw.when(nw.col("customer_id").is_null()).then(client).otherwise(customer)
+    return lately.select("item_id", nw.col("name").cast(nw.String), "t", visitor=visitor)

@@ -1,0 +1,120 @@
+"""Customer lifetime: who will buy again, how often, for how much, as of one instant.
+
+BG/NBD (Fader, Hardie, Lee 2005, "Counting Your Customers the Easy Way") for when customers buy and stop
+buying, Gamma-Gamma (Fader, Hardie 2013, "The Gamma-Gamma Model of Monetary Value") for what an order is
+worth; both by maximum likelihood. Their frequency and recency are not those of RFM: `repeat_orders` leaves
+out the first order, `first_to_last_weeks` runs between orders.
+"""
+
+from dataclasses import asdict, dataclass
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from features.common.clock import DAY
+from features.tables.columns import Column, names
+from features.tables.engine import Lazy, fixed, total, unfixed
+from features.tables.lifetime_models import BgNbd, GammaGamma
+
+COLUMNS = (
+    Column(
+        "alive", "0-1", "probability of not having stopped buying; 1 after a single order, where the model cannot tell"
+    ),
+    Column("churn_risk_90d", "0-1", "probability of no order in the next 90 days"),
+    Column("expected_orders_28d", "orders", "expected in the next 28 days"),
+    Column("expected_orders_365d", "orders", "expected in the next 365 days"),
+    Column("expected_order_value", "currency", "expected value of a future order, net of refunds"),
+    Column("expected_value_365d", "currency", "expected_orders_365d × expected_order_value, not discounted"),
+)
+
+
+def summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
+    """One row per customer with an order: customer_id, repeat_orders, first_to_last_weeks, age_weeks, repeat_value.
+
+    Time is counted in whole UTC days, as for CDNOW: the orders of a day are one, and `age_weeks` runs from
+    the day of the first order to the last day that was seen, that of the microsecond before `as_of`.
+    `repeat_value` is the mean value of the repeat orders, net of refunds; null without any. The first order
+    is left out of it: it is no draw of the repeat process, and who has no other has nothing to average.
+    Orders refunded whole do not count. Credit notes that name no order of ours are taken off what the repeat
+    orders came to, as far as that goes.
+    """
+    returned = refunds.group_by("customer_id", "order").agg(returned=total(nw.col("value")))
+    bought_on = (
+        orders.join(returned, on=["customer_id", "order"], how="left")
+        .filter(nw.col("returned").is_null() | (nw.col("returned") < nw.col("value")))
+        .with_columns(day=nw.col("t") // DAY, net=nw.col("value") - nw.col("returned").fill_null(0.0))
+        .group_by("customer_id", "day")
+        .agg(net=total(nw.col("net")))
+        .with_columns(first=nw.col("day").min().over("customer_id"))
+    )
+    loose = returned.join(orders.select("customer_id", "order"), on=["customer_id", "order"], how="anti")
+    table = (
+        bought_on.group_by("customer_id")
+        .agg(
+            days=nw.len(),
+            first=nw.col("first").min(),
+            last=nw.col("day").max(),
+            later=total(nw.when(nw.col("day") > nw.col("first")).then(nw.col("net")).otherwise(nw.lit(0.0))),
+        )
+        .join(loose.group_by("customer_id").agg(credit=total(nw.col("returned"))), on="customer_id", how="left")
+        .with_columns(later=nw.col("later") - nw.col("credit").fill_null(0.0))
+    )
+    repeats = nw.col("days").cast(nw.Int64) - 1
+    return table.select(
+        "customer_id",
+        repeat_orders=repeats,
+        first_to_last_weeks=_weeks(nw.col("last") - nw.col("first")),
+        age_weeks=_weeks((as_of - 1) // DAY - nw.col("first")),
+        repeat_value=nw.when(repeats > 0).then(
+            nw.when(nw.col("later") > 0).then(nw.col("later")).otherwise(0.0) / repeats
+        ),
+    )
+
+
+def _weeks(days: nw.Expr) -> nw.Expr:
+    """Polars divides by a number as it multiplies by its inverse, Spark does not: rounded, both give the same bits."""
+    return unfixed(fixed(days.cast(nw.Float64) / 7))
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """Both models of a shop; None where it has too few repeat buyers for one."""
+
+    purchases: BgNbd | None
+    value: GammaGamma | None
+
+    @classmethod
+    def fit(cls, table: pl.DataFrame) -> "Lifetime":
+        """From a `summary`; as that holds nothing from `as_of` on, neither does the model."""
+        x, t_x, T, mean = _summary_arrays(table.drop_nulls("repeat_orders"))
+        return cls(BgNbd.fit(x, t_x, T), GammaGamma.fit(x, mean))
+
+    def score(self, table: pl.DataFrame) -> pl.DataFrame:
+        """customer_id and `COLUMNS` (float32) of a `summary`; null where a model is missing or a row is null."""
+        x, t_x, T, mean = _summary_arrays(table)
+        known = ~np.isnan(x)
+        found = {name: np.full(len(x), np.nan) for name in names(COLUMNS)}
+        x, t_x, T, mean = x[known], t_x[known], T[known], mean[known]
+        if self.purchases is not None:
+            found["alive"][known] = self.purchases.alive(x, t_x, T)
+            found["churn_risk_90d"][known] = self.purchases.no_purchase(90 / 7, x, t_x, T)
+            for days in (28, 365):
+                found[f"expected_orders_{days}d"][known] = self.purchases.expected_purchases(days / 7, x, t_x, T)
+        if self.value is not None:
+            found["expected_order_value"][known] = self.value.expected_value(x, mean)
+        found["expected_value_365d"] = found["expected_orders_365d"] * found["expected_order_value"]
+        values = (pl.Series(name, column, pl.Float64).fill_nan(None).cast(pl.Float32) for name, column in found.items())
+        return table.select("customer_id").with_columns(*values)
+
+    def parameters(self) -> dict[str, dict[str, float] | None]:
+        """For JSON."""
+        return {
+            "purchases": None if self.purchases is None else asdict(self.purchases),
+            "value": None if self.value is None else asdict(self.value),
+        }
+
+
+def _summary_arrays(table: pl.DataFrame) -> tuple[np.ndarray, ...]:
+    columns = ("repeat_orders", "first_to_last_weeks", "age_weeks", "repeat_value")
+    return tuple(table[c].cast(pl.Float64).fill_null(float("nan")).to_numpy() for c in columns)

@@ -1,0 +1,153 @@
+"""Recency, frequency, monetary value: numbers, scores from 1 to 5, and the segment they name.
+
+Money is net of refunds; an order that was refunded whole does not count. A score is the fifth of the
+mid-rank distribution a value falls in, kept as four cut points: equal customers score equally whatever
+the order of rows, and a new value can be scored later against the same cut points.
+"""
+
+from dataclasses import dataclass
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from features.tables.columns import Column, Field, select
+from features.tables.engine import Lazy, days_before, ratio, total, within
+
+WINDOW_DAYS = 730
+
+COLUMNS = (
+    Column("recency_days", "days", "since the last order, however long ago"),
+    Column(
+        "frequency",
+        "orders",
+        f"orders in the last {WINDOW_DAYS} days that were not refunded whole",
+        f"{WINDOW_DAYS} days",
+    ),
+    Column("monetary", "currency", f"spent in the last {WINDOW_DAYS} days, net of refunds", f"{WINDOW_DAYS} days"),
+    Column("average_order_value", "currency", "monetary / frequency", f"{WINDOW_DAYS} days"),
+    Column("tenure_days", "days", "since the first order"),
+)
+SCORES = (
+    Column("r_score", "1-5", "recency score, 5 = most recent; 0 without orders"),
+    Column("f_score", "1-5", "frequency score; 0 without orders"),
+    Column("m_score", "1-5", "monetary score, the value tier; 0 without orders"),
+)
+
+SEGMENT = Field("segment", "string", "one of the ten of the R × F map, or prospect: no order yet")
+PROSPECT = "prospect"
+SEGMENTS = (
+    "champions",
+    "loyal",
+    "potential_loyalist",
+    "new",
+    "promising",
+    "need_attention",
+    "about_to_sleep",
+    "at_risk",
+    "cant_lose",
+    "hibernating",
+)
+
+
+def segment_of(r: int, f: int) -> str:
+    """The segment of a recency and a frequency score; every pair 1–5 × 1–5 has exactly one."""
+    if r == 5 and f >= 4:
+        return "champions"
+    if r >= 3 and f >= 4:
+        return "loyal"
+    if r >= 4 and f >= 2:
+        return "potential_loyalist"
+    if r == 5:
+        return "new"
+    if r == 4:
+        return "promising"
+    if r == 3:
+        return "need_attention" if f == 3 else "about_to_sleep"
+    if f == 5:
+        return "cant_lose"
+    return "at_risk" if f >= 3 else "hibernating"
+
+
+SEGMENT_MAP = np.array([[segment_of(r, f) for f in range(1, 6)] for r in range(1, 6)])
+
+
+def rfm(orders: Lazy, refunds: Lazy, as_of: int, window_days: int = WINDOW_DAYS) -> Lazy:
+    """One row per customer who ever ordered: `COLUMNS` as of `as_of`; without orders in the window frequency is 0.
+
+    A refund that names an order counts with that order. One that does not (a credit note with a number of its own)
+    counts when it was given.
+    """
+    key = ["customer_id", "order"]
+    returned = refunds.group_by(*key).agg(returned=total(nw.col("value")), t=nw.col("t").min())
+    recent = within(as_of, window_days)
+    net = (
+        orders.filter(recent)
+        .join(returned.drop("t"), on=key, how="left")
+        .with_columns(net=nw.col("value") - nw.col("returned").fill_null(0.0))
+        .with_columns(whole=nw.col("returned").is_null() | (nw.col("returned") < nw.col("value")))
+        .group_by("customer_id")
+        .agg(spent=total(nw.col("net")), frequency=nw.col("whole").cast(nw.Int64).sum())
+    )
+    loose = returned.filter(recent).join(orders.select(*key), on=key, how="anti")
+    credit = loose.group_by("customer_id").agg(credit=total(nw.col("returned")))
+    table = (
+        orders.group_by("customer_id")
+        .agg(last=nw.col("t").max(), first=nw.col("t").min())
+        .join(net, on="customer_id", how="left")
+        .join(credit, on="customer_id", how="left")
+        .with_columns(
+            recency_days=days_before(as_of, nw.col("last")),
+            tenure_days=days_before(as_of, nw.col("first")),
+            frequency=nw.col("frequency").fill_null(0),
+            monetary=nw.col("spent").fill_null(0.0) - nw.col("credit").fill_null(0.0),
+        )
+        .with_columns(average_order_value=ratio(nw.col("monetary"), nw.col("frequency")))
+    )
+    return select(table, ["customer_id"], COLUMNS)
+
+
+@dataclass(frozen=True)
+class CutPoints:
+    """Four rising bounds per score: the score of a value is one more than the bounds it reaches."""
+
+    recency: list[float]  # of minus the recency, so that recent is high
+    frequency: list[float]
+    monetary: list[float]
+
+
+def cut_points(table: pl.DataFrame) -> CutPoints:
+    """The bounds that put each value of `table` in its fifth by mid-rank."""
+    return CutPoints(
+        _bounds(-table["recency_days"].to_numpy()),
+        _bounds(table["frequency"].to_numpy()),
+        _bounds(table["monetary"].to_numpy()),
+    )
+
+
+def _bounds(values: np.ndarray) -> list[float]:
+    distinct, counts = np.unique(values, return_counts=True)
+    # Mid-rank share of a value: those below it and half of those equal to it.
+    share = (np.cumsum(counts) - counts / 2) / max(1, counts.sum())
+    first = np.searchsorted(share, [0.2, 0.4, 0.6, 0.8], side="right")
+    return [float(distinct[i]) if i < len(distinct) else float("inf") for i in first]
+
+
+def score(table: pl.DataFrame, cuts: CutPoints) -> pl.DataFrame:
+    """`table` with `SCORES` and `segment`; rows without orders (null recency) are prospects."""
+    known = ~np.isnan(table["recency_days"].to_numpy())
+    r = _score(-table["recency_days"].to_numpy(), cuts.recency, known)
+    f = _score(table["frequency"].to_numpy(), cuts.frequency, known)
+    m = _score(table["monetary"].to_numpy(), cuts.monetary, known)
+    segment = np.where(known, SEGMENT_MAP[np.maximum(r, 1) - 1, np.maximum(f, 1) - 1], PROSPECT)
+    return table.with_columns(
+        pl.Series("r_score", r, pl.Float32),
+        pl.Series("f_score", f, pl.Float32),
+        pl.Series("m_score", m, pl.Float32),
+        pl.Series("segment", segment, pl.String),
+    )
+
+
+def _score(values: np.ndarray, bounds: list[float], known: np.ndarray) -> np.ndarray:
+    scores: np.ndarray = 1 + np.searchsorted(np.asarray(bounds), values, side="right")
+    return np.where(known, scores, 0).astype(np.int64)

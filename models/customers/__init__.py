@@ -1,0 +1,1 @@
+"""What each customer is expected to do next: propensity, churn risk, lifetime value, next category."""

@@ -1,0 +1,123 @@
+"""Purchase propensity: how likely a customer orders in the next 7 and 28 days.
+
+One LightGBM classifier a horizon over what a snapshot knows of its customers, its log-odds calibrated by
+Platt's line (Platt 1999): two numbers, which keep the order of customers and cannot be learnt by heart.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from scipy.special import expit
+
+from features.common.errors import InputError
+from features.common.threads import THREADS
+from features.common.yaml_config import faults
+from features.ranking.snapshot import CUSTOMER_COLUMNS, Snapshot
+from features.tables import lifetime
+from features.tables.columns import Column, names
+
+if TYPE_CHECKING:
+    import lightgbm
+
+HORIZONS_DAYS = (7, 28)
+COLUMNS = tuple(
+    Column(f"propensity_{d}d", "0-1", f"probability of an order in the next {d} days") for d in HORIZONS_DAYS
+)
+INPUTS = (*CUSTOMER_COLUMNS, *lifetime.COLUMNS)
+CHUNK = 100_000  # customers predicted at once: memory does not grow with their number
+
+
+class _Line(BaseModel):
+    """Calibrated log-odds = slope × log-odds + intercept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slope: FiniteFloat = Field(ge=0)
+    intercept: FiniteFloat
+
+
+class _Manifest(BaseModel):
+    """propensity.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: list[str]
+    horizons: dict[int, _Line]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """One horizon: a booster that gives log-odds, and the line that calibrates them."""
+
+    booster: "lightgbm.Booster"
+    slope: float
+    intercept: float
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """float64[n]: probabilities for float32[n × len(INPUTS)]; NaN is a missing value."""
+        if not len(matrix):
+            return np.zeros(0)
+        odds = np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=THREADS))
+        return np.asarray(expit(self.slope * odds + self.intercept))
+
+
+@dataclass(frozen=True)
+class Propensity:
+    """The classifiers by horizon in days; a log that was too short has left some out."""
+
+    classifiers: Mapping[int, Classifier] = field(default_factory=dict)
+
+    def predict(self, snapshot: Snapshot) -> np.ndarray:
+        """float32[customers × len(COLUMNS)], NaN for a horizon without classifier."""
+        out = np.full((len(snapshot.customers), len(COLUMNS)), np.nan, np.float32)
+        for start in range(0, len(out), CHUNK) if self.classifiers else ():
+            rows = slice(start, start + CHUNK)
+            known = inputs(snapshot, rows)
+            for at, days in enumerate(HORIZONS_DAYS):
+                if days in self.classifiers:
+                    out[rows, at] = self.classifiers[days].predict(known)
+        return out
+
+    def save(self, path: Path) -> None:
+        """propensity.json and a LightGBM text file per horizon, in directory `path`."""
+        path.mkdir(parents=True, exist_ok=True)
+        for days, classifier in self.classifiers.items():
+            (path / f"propensity_{days}d.txt").write_text(classifier.booster.model_to_string())
+        lines = {d: _Line(slope=c.slope, intercept=c.intercept) for d, c in self.classifiers.items()}
+        manifest = _Manifest(inputs=names(INPUTS), horizons=lines)
+        (path / "propensity.json").write_text(manifest.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Propensity":
+        """What `save` wrote to directory `path`. Raises `InputError` where it does not fit this code."""
+        import lightgbm
+
+        try:
+            manifest = _Manifest.model_validate_json((path / "propensity.json").read_bytes())
+        except ValidationError as error:
+            raise InputError(f"{path / 'propensity.json'} is damaged: {faults(error)}; get the bundle again") from error
+        if manifest.inputs != names(INPUTS):
+            apart = ", ".join(sorted(set(manifest.inputs) ^ set(names(INPUTS)))) or "their order"
+            raise InputError(
+                f"the propensity model {path} was trained on other columns of the customers ({apart}); train it again, "
+                "or use it with the version that trained it"
+            )
+        return cls(
+            {
+                days: Classifier(
+                    lightgbm.Booster(model_str=(path / f"propensity_{days}d.txt").read_text()),
+                    line.slope,
+                    line.intercept,
+                )
+                for days, line in manifest.horizons.items()
+            }
+        )
+
+
+def inputs(snapshot: Snapshot, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+    """float32[customers × len(INPUTS)] of some customers (default: all): what classifiers learn from and read."""
+    return np.hstack([snapshot.customer_features[rows], snapshot.lifetime[rows]])

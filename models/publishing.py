@@ -1,0 +1,106 @@
+"""Where champions are published for running servers: a directory that they follow.
+
+    current.json        what is to be served: the directory beside it, and the version in the registry
+    VERSION-DIGEST/     a bundle; of those that are not current the last one is kept
+
+The file is replaced as a whole, after the bundle is complete: a reader sees the old champion or the new one.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.common.errors import InputError
+from features.common.paths import home
+from features.common.yaml_config import faults
+from models.bundle import read_manifest
+
+POINTER = "current.json"
+VARIABLE = "USUAL_CHAMPION"
+_KEPT = 2
+
+
+class _Pointer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    bundle: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")  # a name in the directory, never a path
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published bundle and the version it is registered as."""
+
+    path: Path
+    version: str | None
+
+
+def place() -> Path:
+    """`USUAL_CHAMPION`, or `champion` in `USUAL_HOME`."""
+    return Path(os.environ.get(VARIABLE) or home() / "champion").expanduser().absolute()
+
+
+def publish(bundle: Path, version: str | None, where: Path, instead_of: Published | None = None) -> Published:
+    """Make the bundle in directory `bundle` what servers that follow `where` serve.
+
+    Raises `InputError`, also where something else than `instead_of`, if given, is published by now.
+    """
+    read_manifest(bundle)
+    where.mkdir(parents=True, exist_ok=True)
+    with (where / ".publishing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if instead_of is not None and current(where) != instead_of:
+            raise InputError(f"another champion was published in {where} meanwhile; refresh that one")
+        return _publish(bundle, version, where)
+
+
+def _publish(bundle: Path, version: str | None, where: Path) -> Published:
+    digest = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()[:12]
+    name = f"{version or 'local'}-{digest}"
+    if not (where / name).exists():
+        arriving = where / f".arriving-{uuid4().hex}"
+        try:
+            shutil.copytree(bundle, arriving)
+            arriving.rename(where / name)
+        finally:
+            shutil.rmtree(arriving, ignore_errors=True)
+    pointer = where / f".{POINTER}-{uuid4().hex}"
+    with pointer.open("w") as file:
+        file.write(_Pointer(bundle=name, version=version).model_dump_json() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    pointer.replace(where / POINTER)
+    (where / name).touch()
+    _forget_old(where, name)
+    return Published(where / name, version)
+
+
+def current(where: Path) -> Published | None:
+    """What is published in `where`, if anything is. Raises `InputError` where that cannot be read."""
+    try:
+        pointer = _Pointer.model_validate(json.loads((where / POINTER).read_bytes()))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise InputError(f"{where / POINTER} does not fit: {faults(error)}; `usual promote` writes it") from error
+    except ValueError as error:
+        raise InputError(f"{where / POINTER} is not JSON; `usual promote` writes it") from error
+    return Published(where / pointer.bundle, pointer.version)
+
+
+def _forget_old(where: Path, name: str) -> None:
+    for left in where.glob(".*-*"):  # of a process that was killed; we hold the lock
+        if left.name.startswith((".arriving-", f".{POINTER}-")):
+            shutil.rmtree(left, ignore_errors=True)
+            left.unlink(missing_ok=True)
+    bundles = [p for p in where.glob("[!.]*") if (p / "manifest.json").is_file() and p.name != name]
+    bundles.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in bundles[_KEPT - 1 :]:  # servers that still map it keep it until they let go
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The HTTP API: the ASGI app, its routes and its middleware."""

@@ -1,0 +1,54 @@
+"""Bodies of requests and answers: JSON of the right outer shape, or a problem that says what is wrong."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json, to_json
+
+from serving.schemas.problems import ProblemError, field_errors, problem
+
+Message = TypeVar("Message", bound=BaseModel)
+
+# A body comes in one piece, or from someone who keeps connections open on purpose.
+BODY_WITHIN_S = 1.0
+
+
+async def read_json(request: Request) -> object:
+    """The body as JSON. Raises ProblemError."""
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise ProblemError(problem("unsupported_media_type", "Send Content-Type: application/json"))
+    if any(coding.strip().lower() not in ("", "identity") for coding in request.headers.getlist("content-encoding")):
+        raise ProblemError(problem("unsupported_media_type", "Send the body as it is, without Content-Encoding"))
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            content = await request.body()
+    except TimeoutError:
+        detail = f"The body did not arrive within {BODY_WITHIN_S:g} s"
+        raise ProblemError(problem("slow_body", detail)) from None
+    try:
+        return from_json(content, allow_inf_nan=False)
+    except ValueError as error:
+        raise ProblemError(problem("malformed_json", f"The body is not JSON: {error}")) from None
+
+
+async def read(request: Request, message: type[Message]) -> Message:
+    """The body as `message`. Raises ProblemError."""
+    return checked(await read_json(request), message)
+
+
+def checked(body: object, message: type[Message]) -> Message:
+    """`body` as `message`. Raises ProblemError that points at what is wrong."""
+    try:
+        return message.model_validate(body)
+    except ValidationError as error:
+        errors = field_errors(error.errors(include_url=False, include_input=False))
+        raise ProblemError(problem("invalid_request", "The body is wrong; `errors` says where", errors)) from None
+
+
+def json_response(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`value` as a JSON response; numbers that JSON has not are null."""
+    return Response(to_json(value, inf_nan_mode="null"), status, headers, media_type="application/json")

@@ -1,0 +1,37 @@
+"""A short visit to a running server, as a person would read it."""
+
+from collections.abc import Iterator
+
+import httpx
+import polars as pl
+
+from features.event_log.log import EventLog
+
+SHOWN = 8
+
+
+def visit(url: str, log: EventLog) -> Iterator[str]:
+    """Ask for a regular, for someone never seen, and for the same once they have looked at something.
+
+    Yields the lines to print.
+    """
+    titles = dict(log.catalog().select("item_id", "title").iter_rows())
+    purchases = log.scan().filter(pl.col("name") == "purchase", pl.col("customer_id").is_not_null())
+    regular = purchases.group_by("customer_id").len().sort("len", "customer_id").collect()["customer_id"][-1]
+    viewed = log.scan().filter(pl.col("name") == "view_item").collect()["item_id"][-1]
+    visits = {
+        f"a regular, {regular}": {"customer_id": regular},
+        "someone never seen": {"client_id": "somebody-new"},
+        f"the same, having looked at {titles.get(viewed, viewed)}": {
+            "client_id": "somebody-new",
+            "context": {"item_ids": [viewed]},
+        },
+    }
+    for who, request in visits.items():
+        body = {"requests": [{"placement": "home.for_you", "limit": SHOWN, **request}]}
+        response = httpx.post(f"{url}/v1/recommendations", json=body, timeout=10)
+        (result,) = response.raise_for_status().json()["results"]
+        how = result["strategy"] + (f", fallback {result['fallback']['why']}" if result["fallback"] else "")
+        yield f"\nfor {who} ({how}):"
+        for item in result["items"]:
+            yield f"  {item['rank']:>2}  {item['item_id']:<10} {titles.get(item['item_id']) or ''}"

@@ -1,0 +1,61 @@
+"""`usual refresh`: the champion's models over a newer snapshot, published for the servers that follow.
+
+Batch features are as of the last midnight (UTC), as in training; what happened since is read from the event store.
+"""
+
+import fcntl
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from features.common.clock import DAY, iso
+from features.common.errors import InputError
+from features.event_log.log import EventLog
+from features.ranking.snapshot import Snapshot
+from features.tables import build
+from models import publishing
+from models.bundle import Bundle
+from models.publishing import Published
+from serving.event_store.store import now
+
+
+def refresh(log: Path, where: Path, as_of: int | None = None) -> Published:
+    """Publish in `where` what is published there over the log's snapshot as of `as_of`.
+
+    `as_of` in microseconds, default the last midnight. Raises `InputError`.
+    """
+    with _alone(where):
+        base = publishing.current(where)
+        if base is None:
+            raise InputError(f"nothing is published in {where}; `usual promote` publishes the champion")
+        loaded = Bundle.load(base.path)
+        at = now() // DAY * DAY if as_of is None else as_of
+        if at < loaded.snapshot.as_of:
+            raise InputError(
+                f"the model was trained on events up to {iso(loaded.snapshot.as_of)}; a snapshot as of {iso(at)} "
+                "would be older than that"
+            )
+        made = loaded.refreshed(Snapshot.of(build.at(EventLog.open(log), at)))
+        with tempfile.TemporaryDirectory(prefix=".refresh-", dir=where) as scratch:
+            saved = made.save(Path(scratch) / "bundle")
+            return publishing.publish(saved, base.version, where, instead_of=base)
+
+
+@contextmanager
+def _alone(where: Path) -> Iterator[None]:
+    where.mkdir(parents=True, exist_ok=True)
+    with (where / ".refreshing").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"a refresh of {where} is running already; wait for it") from None
+        yield
+
+
+if __name__ == "__main__":
+    try:
+        refresh(Path(sys.argv[1]), Path(sys.argv[2]))
+    except InputError as error:
+        sys.exit(f"usual: {error}")

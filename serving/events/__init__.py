@@ -1,0 +1,1 @@
+"""Events as storefronts and Segment send them, validated and made into rows of the event store."""

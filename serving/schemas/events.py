@@ -1,0 +1,240 @@
+"""The messages of `POST /v1/events` and of merging and erasing customers.
+
+An event is what shops' data layers already send for GA4: parameters and items may carry more than is read
+here. At the top, where a misspelt field would lose a visitor, unknown fields are refused by name.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from features.sources.parsing.pii import redacted
+
+MAX_EVENTS = 1000
+
+_EXAMPLE: dict[str, Any] = {
+    "event_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
+    "name": "purchase",
+    "timestamp": "2026-11-21T10:00:00.123Z",
+    "customer_id": "u_91",
+    "client_id": "GA1.1.5",
+    "session_id": "s7",
+    "consent": True,
+    "source": "email",
+    "device": "mobile",
+    "country": "DE",
+    "params": {
+        "transaction_id": "T1",
+        "value": 59.9,
+        "currency": "EUR",
+        "items": [{"item_id": "p1", "item_list_id": "home.for_you", "index": 1, "price": 29.95, "quantity": 2}],
+    },
+}
+
+
+def names_somebody(text: str) -> bool:
+    """Whether an e-mail address stands in `text`: addresses are not kept, so it can be no id."""
+    return ("@" in text or "%40" in text) and redacted(text) != text
+
+
+def _plain(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("bad_text", "A text must not contain the character U+0000")
+    return text
+
+
+def _no_address(text: str) -> str:
+    if names_somebody(text):
+        raise PydanticCustomError("email_as_id", "An id must not contain an e-mail address; send a hash of it")
+    return text
+
+
+def _instant(value: object) -> object:
+    if not isinstance(value, str):
+        raise PydanticCustomError("timestamp", "Give an ISO 8601 time as text, such as 2026-11-21T10:00:00.123Z")
+    return value
+
+
+def _zoned(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:
+        raise PydanticCustomError("timestamp", "In UTC this is no time of the years 1 to 9999") from None
+
+
+def _as_text(value: object) -> object:
+    # Shops' data layers write ids as they are in the database.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# Spaces around a text mean nothing, and a text of nothing else is none: GA4's tags send "" for what is not there.
+LENGTH, QUERY_LENGTH = 256, 1000
+
+
+def _text(length: int, **more: int) -> Any:
+    return StringConstraints(strip_whitespace=True, max_length=length, **more)  # type: ignore[arg-type]
+
+
+# Python's own strip() takes some control characters for spaces: what it leaves may be somebody else's id.
+trimmed = TypeAdapter(Annotated[str, StringConstraints(strip_whitespace=True)]).validate_python
+
+
+def _id_schema(**more: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": ["string", "integer"], "maxLength": LENGTH, **more}, mode="validation")
+
+
+_Text = Annotated[str, _text(LENGTH), AfterValidator(_plain)]
+_Query = Annotated[str, _text(QUERY_LENGTH), AfterValidator(_plain)]
+_Id = Annotated[
+    str, _text(LENGTH), BeforeValidator(_as_text), AfterValidator(_plain), AfterValidator(_no_address), _id_schema()
+]
+Required = Annotated[
+    str,
+    _text(LENGTH, min_length=1),
+    BeforeValidator(_as_text),
+    AfterValidator(_plain),
+    AfterValidator(_no_address),
+    _id_schema(minLength=1),
+]
+_Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_zoned)]
+Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+_Pieces = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+_Currency = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern="^([A-Za-z]{3})?$")]
+
+
+class Item(BaseModel):
+    """One product of an event."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    item_id: Required
+    item_list_id: _Id | None = None
+    """The placement it was shown in."""
+    index: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    """Its rank there."""
+    price: Amount | None = None
+    """Of one piece, net of discount."""
+    quantity: _Pieces | None = None
+    """Pieces; one where it is not given."""
+    currency: _Currency | None = None
+
+
+class Params(BaseModel):
+    """GA4's parameters of an event; others than these are passed over."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    transaction_id: _Id | None = None
+    """The order. A purchase or refund that repeats it is a duplicate, whatever its event_id."""
+    value: float | None = None
+    currency: _Currency | None = None
+    search_term: _Query | None = None
+    item_list_id: _Id | None = None
+    items: list[Item] = Field(default=[], max_length=200)
+
+
+class ReceivedEvent(BaseModel):
+    """Something a visitor did. `customer_id` or `client_id` says who."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [_EXAMPLE]})
+
+    event_id: Required
+    """Unique for each event; one sent again within seven days is a duplicate."""
+    name: Annotated[str, StringConstraints(pattern="^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+    """GA4's name. Others are kept, and nothing is learnt from them."""
+    timestamp: _Instant | None = None
+    """When it happened, at most 30 days ago; when it arrives, if not given."""
+    customer_id: _Id | None = None
+    client_id: _Id | None = None
+    """A device or cookie."""
+    session_id: _Id | None = None
+    consent: bool | None = None
+    """False keeps it out of every model and of what the visitor is shown."""
+    recommendation_id: _Id | None = None
+    """Of the answer that led to this."""
+    source: _Id | None = None
+    device: _Text | None = None
+    country: _Text | None = None
+    params: Params = Field(default_factory=Params)
+
+
+class EventsRequest(BaseModel):
+    """1–1,000 events. One that is wrong does not refuse the others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: list[ReceivedEvent] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class EventsEnvelope(BaseModel):
+    """The body with its events still unchecked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: list[Any] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class Rejected(BaseModel):
+    """An event that was not kept, why, and where in the body it is wrong."""
+
+    index: int
+    pointer: str
+    code: str
+    detail: str
+
+
+class EventsResponse(BaseModel):
+    """What became of the events, once all that were accepted are on disk.
+
+    `duplicates` were there already. `ignored` are Segment calls that are no shop's events.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"accepted": 2, "duplicates": 1, "rejected": []}]})
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejected]
+    ignored: int | None = None
+
+
+class MergeRequest(BaseModel):
+    """From now on this client is that customer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    client_id: Required
+    customer_id: Required
+
+
+class MergeResponse(BaseModel):
+    """`changed`: the two were not known to belong together before."""
+
+    changed: bool
+
+
+class EraseRequest(BaseModel):
+    """Whose events are to be removed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    customer_id: Required
+
+
+class EraseResponse(BaseModel):
+    """How much was removed; `shared_clients` are devices that other customers use too."""
+
+    events: int
+    links: int
+    clients: int
+    shared_clients: int

@@ -1,0 +1,307 @@
+"""The messages of `POST /v1/recommendations`, `/v1/rerank` and `/v1/explain`.
+
+Types are strict and unknown fields are refused by name: a field that is silently ignored would make
+a shop believe that it works.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from features.event_log.schema import EventName
+from models.explain.codes import Code
+from models.interface import Fallback, Strategy
+from serving.event_store import Visitor
+from serving.schemas.events import trimmed
+from serving.schemas.filters import Filter
+from serving.schemas.placements import MOST, PATTERN, RERANK, Placement
+from serving.schemas.problems import Problem
+
+Id = Annotated[str, Field(min_length=1, max_length=256)]
+VisitorId = Annotated[str, Field(max_length=256)]
+Include = Literal["score", "generators", "reasons"]
+Short = Annotated[str, Field(max_length=256)]
+Short4k = Annotated[str, Field(max_length=4096, pattern="^[A-Za-z0-9_-]*$")]
+
+_REQUEST: dict[str, Any] = {
+    "placement": "home.for_you",
+    "customer_id": "u_91",
+    "session_id": "s7",
+    "context": {"item_ids": ["p3"], "cart_item_ids": ["p9"]},
+    "limit": 2,
+    "exclude": {"item_ids": ["p4"], "purchased_within_days": 30},
+    "filter": {"all": [{"field": "price", "op": "<=", "value": 50}]},
+    "include": ["score", "reasons"],
+}
+_REASON = {"code": "bought_with", "item_id": "p9", "text": "often bought with p9"}
+
+_ANSWER: dict[str, Any] = {
+    "results": [
+        {
+            "recommendation_id": "rec_0f8fad5bd9cb469fa16570867728950e",
+            "placement": "home.for_you",
+            "items": [
+                {"item_id": "p1", "rank": 1, "score": 0.71, "reasons": [_REASON]},
+                {"item_id": "p7", "rank": 2, "score": 0.64, "reasons": [_REASON]},
+            ],
+            "strategy": "one_to_one",
+            "fallback": None,
+            "degraded": False,
+            "segment": "loyal",
+            "thanks": [],
+            "model": {"name": "usual", "version": "17", "snapshot": "2026-11-20T00:00:00Z"},
+            "experiment": None,
+            "next_cursor": "AQB5Jmo...",
+        }
+    ]
+}
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Context(_Message):
+    """What this visit has touched, oldest first, and where it is."""
+
+    item_ids: list[Id] = Field(default_factory=list, max_length=50)
+    """Products looked at."""
+    cart_item_ids: list[Id] = Field(default_factory=list, max_length=50)
+    """Products in the cart; they count as more recent than those looked at."""
+    category: Short | None = None
+    """The category whose page is shown, as a path in the catalog."""
+    query: Short | None = None
+    source: Short | None = None
+    device: Short | None = None
+    country: Short | None = None
+    currency: Short | None = None
+    """Taken, and without effect on the ranking so far, as are the four above: what they say comes with the events."""
+
+
+class Exclude(_Message):
+    """What must not be in the answer."""
+
+    item_ids: list[Id] = Field(default_factory=list, max_length=500)
+    purchased_within_days: float | None = Field(None, ge=0, le=3650, allow_inf_nan=False)
+    """What the customer bought in the last days. Unset: what the placement says."""
+
+
+class Visiting(_Message):
+    """Who asks, named by at least one of the three ids, and what their visit is about."""
+
+    customer_id: VisitorId | None = None
+    """A known customer. One the bundle does not know is answered with a fallback."""
+    client_id: VisitorId | None = None
+    """A device or cookie."""
+    session_id: VisitorId | None = None
+    """A visit."""
+    context: Context = Field(default_factory=Context)
+
+    @model_validator(mode="after")
+    def _names_a_visitor(self) -> Self:
+        if not any(trimmed(i or "") for i in (self.customer_id, self.client_id, self.session_id)):
+            raise PydanticCustomError(
+                "no_visitor", "Give at least one of customer_id, client_id and session_id, not empty"
+            )
+        return self
+
+    @property
+    def visitor(self) -> Visitor | None:
+        """Whose stored events belong to the request, if it says who."""
+        customer, client = _stored(self.customer_id), _stored(self.client_id)
+        return Visitor(customer, client) if customer or client else None
+
+    @property
+    def recent(self) -> tuple[tuple[str, EventName], ...]:
+        """What the context says of the visit, as events."""
+        viewed: list[tuple[str, EventName]] = [(i, "view_item") for i in self.context.item_ids]
+        return (*viewed, *((i, "add_to_cart") for i in self.context.cart_item_ids))
+
+
+class RecommendationRequest(Visiting):
+    """One placement to fill for one visitor."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_REQUEST]})
+
+    placement: str = Field("home.for_you", max_length=64, pattern=PATTERN)
+    """Where the products are shown: one of `GET /v1/placements`; echoed in the answer."""
+    limit: int | None = Field(None, ge=1, le=MOST)
+    """How many products. Unset: what the placement says."""
+    cursor: Short4k | None = None
+    """`next_cursor` of an earlier answer: what comes after it, never an item of it again."""
+    strict: bool = False
+    """Rather fewer products than such that only fill up."""
+    diversity: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    """How much a product counts less that is like those above it. Unset: what the placement says."""
+    filter: Filter | None = None
+    """What the catalog must say of every product, those that fill up included."""
+    exclude: Exclude = Field(default_factory=Exclude)
+    include: list[Include] = Field(default_factory=list, max_length=3)
+    """What to tell of each product beside its id and rank."""
+
+
+def _stored(name: str | None) -> str | None:
+    """An id as events have it; None for one that no event can have."""
+    plain = trimmed(name or "")
+    return plain if plain and "\0" not in plain else None
+
+
+class Envelope(_Message):
+    """The body with its requests still unchecked, so that one that is wrong does not refuse the others."""
+
+    requests: list[Any] = Field(min_length=1, max_length=16)
+    distinct: bool = False
+    dry_run: bool = False
+
+
+class RecommendationsRequest(_Message):
+    """1–16 requests, answered in order."""
+
+    requests: list[RecommendationRequest] = Field(min_length=1, max_length=16)
+    distinct: bool = False
+    """No product twice in the answer: what an earlier request shows, the later ones leave out."""
+    dry_run: bool = False
+    """A look that nobody will see: the answers have no `recommendation_id`."""
+
+
+class RerankRequest(Visiting):
+    """Products in some order, such as a search's, to be put into the visitor's order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "u_91", "item_ids": ["p1", "p7", "p9"]}]})
+
+    item_ids: list[Id] = Field(min_length=1, max_length=500)
+    """Ids that are not known keep their order behind the others, and after them comes what is not available."""
+    limit: int | None = Field(None, ge=1, le=500)
+    """How many to give back. Unset: all."""
+    include: list[Include] = Field(default_factory=list, max_length=3)
+
+    def asked(self) -> dict[str, Any]:
+        """The same as a request for recommendations."""
+        said = self.model_dump(include={"customer_id", "client_id", "session_id", "context", "include"})
+        return {"placement": RERANK, **said}
+
+
+class ExplainRequest(Visiting):
+    """Whose ranking is to be explained, and of which products; without any, of those at its head."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "u_91", "item_ids": ["p1"]}]})
+
+    item_ids: list[Id] = Field(default_factory=list, max_length=20)
+    limit: int = Field(10, ge=1, le=20)
+
+
+class ItemReason(BaseModel):
+    """Why a product is shown: a code, the visitor's product it rests on if one is, and the same in words."""
+
+    code: Code
+    item_id: str | None
+    text: str
+
+
+class Item(BaseModel):
+    """One product of an answer. `score` only orders the products within it."""
+
+    item_id: str
+    rank: int = Field(ge=1)
+    score: float | None = None
+    generators: list[str] | None = None
+    reasons: list[ItemReason] | None = None
+
+
+class FallbackUsed(BaseModel):
+    """Why the answer is not wholly what was asked for, and what stood in: a strategy or a generator."""
+
+    why: Fallback
+    to: str
+
+
+class ModelIdentity(BaseModel):
+    """What ranked. `version` is null when a bundle directory is served, which no registry knows."""
+
+    name: str
+    version: str | None
+    snapshot: str
+
+
+class Recommendation(BaseModel):
+    """The answer to one request. Send `recommendation_id` with the events it leads to."""
+
+    recommendation_id: str | None = Field(pattern="^rec_[0-9a-f]{32}$")
+    placement: str
+    items: list[Item]
+    strategy: Strategy
+    fallback: FallbackUsed | None
+    degraded: bool
+    """What the visitor has just done could not be read, or ranking failed."""
+    segment: str
+    thanks: list[str]
+    """What the visitor has just bought, in placements that cool down after a purchase: to thank for, not to push."""
+    model: ModelIdentity
+    experiment: str | None
+    next_cursor: str | None
+
+
+class FailedRecommendation(BaseModel):
+    """Takes the place of the answer to a request that is wrong or could not be ranked."""
+
+    error: Problem
+
+
+class RecommendationsResponse(BaseModel):
+    """One result per request, in order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_ANSWER]})
+
+    results: list[Recommendation | FailedRecommendation]
+
+
+class ModelDescription(BaseModel):
+    """The bundle that is served: its name, version, snapshot time, metrics and library versions."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    version: str | None
+    as_of: str
+    following: "FollowingDescription | None"
+
+
+class FollowingDescription(BaseModel):
+    """How it stands with what is published: why it is not served, if it is not, and the last refresh."""
+
+    problem: str | None
+    refreshing: bool
+    refresh_problem: str | None
+
+
+class PlacementsDescription(BaseModel):
+    """Placements by name."""
+
+    placements: dict[str, Placement]
+
+
+class Explanation(BaseModel):
+    """A ranking and why; `contributions` are what each feature added to a product's score."""
+
+    model_config = ConfigDict(extra="allow")
+
+    customer_id: str | None
+    strategy: Strategy
+    segment: str
+    snapshot: str
+    visit: bool
+    items: list[dict[str, Any]]
+
+
+class ReloadResponse(BaseModel):
+    """What is served now; `swapped`: whether it was not before."""
+
+    swapped: bool
+    model: ModelIdentity
+
+
+class RefreshResponse(BaseModel):
+    """A snapshot is being made; it is served when it is ready. `GET /v1/model` says when that is."""
+
+    refreshing: bool

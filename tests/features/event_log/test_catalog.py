@@ -1,0 +1,95 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.event_log.catalog import Catalog, flat, layers, merge_catalogs
+from features.event_log.schema import CATALOG_SCHEMA, conform
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+LATER = NOON + timedelta(days=1)
+
+
+def said(at: datetime | None, item_id: str = "i1", **values: Any) -> pl.DataFrame:
+    used = {c: t for c, t in CATALOG_SCHEMA.items() if c in ("item_id", "updated_at") or c in values}
+    return conform(pl.DataFrame([{"item_id": item_id, "updated_at": at} | values], schema=used), CATALOG_SCHEMA)
+
+
+def one(*rows: pl.DataFrame) -> dict[str, Any]:
+    return merge_catalogs([], list(rows)).row(0, named=True)
+
+
+def test_catalogs_merge_by_item():
+    old = said(None, "i2", title="Old", price=1.0, first_seen=NOON, brand="Alder")
+    new = said(None, "i2", title="New", price=None, first_seen=LATER)
+    merged = merge_catalogs([old], [said(None, title="First"), new])
+    assert merged["item_id"].to_list() == ["i1", "i2"]
+    row = merged.row(1, named=True)
+    assert (row["title"], row["price"], row["brand"], row["first_seen"]) == ("New", 1.0, "Alder", NOON)
+
+
+def test_an_older_file_does_not_move_prices_back():
+    assert one(said(LATER, price=2.0), said(NOON, price=1.0))["price"] == 2.0
+    assert one(said(NOON, price=1.0), said(LATER, price=2.0))["price"] == 2.0
+
+
+def test_an_older_file_fills_in_what_the_newer_did_not_say():
+    row = one(said(LATER, price=2.0), said(NOON, price=1.0, title="Vase", first_seen=NOON))
+    assert (row["price"], row["title"], row["first_seen"], row["updated_at"]) == (2.0, "Vase", NOON, LATER)
+
+
+def test_each_column_keeps_its_own_time():
+    """The price is of the first day, the title of the third: a price of the second day is news, a title is not."""
+    third = LATER + timedelta(days=1)
+    known = merge_catalogs([], [said(NOON, price=1.0, title="A"), said(third, title="C")])
+    assert (known["price"][0], known["title"][0]) == (1.0, "C")
+    row = one(said(NOON, price=1.0, title="A"), said(third, title="C"), said(LATER, price=2.0, title="B"))
+    assert (row["price"], row["title"]) == (2.0, "C")
+
+
+def test_a_given_catalog_outranks_events_whenever_it_comes():
+    given, seen = said(None, price=5.0, available=False), said(LATER, price=2.0, available=True, brand="Alder")
+    for order in ((given, seen), (seen, given)):
+        row = one(*order)
+        assert (row["price"], row["available"], row["brand"], row["updated_at"]) == (5.0, False, "Alder", None)
+
+
+def test_what_events_added_to_a_given_catalog_can_still_change():
+    row = one(said(None, title="Vase"), said(NOON, price=1.0), said(LATER, price=2.0))
+    assert (row["title"], row["price"]) == ("Vase", 2.0)
+
+
+def test_of_two_given_catalogs_the_later_read_wins():
+    assert one(said(None, price=9.0), said(None, price=5.0))["price"] == 5.0
+
+
+def test_an_item_of_which_nothing_is_said_is_kept():
+    assert one(said(NOON))["item_id"] == "i1"
+
+
+SEEN = st.builds(
+    said,
+    st.sampled_from([NOON, LATER, LATER + timedelta(hours=1)]),
+    item_id=st.sampled_from(["i1", "i2"]),
+    title=st.sampled_from([None, "A", "B"]),
+    price=st.sampled_from([None, 1.0, 2.0]),
+    available=st.sampled_from([None, True, False]),
+    first_seen=st.sampled_from([None, NOON, LATER]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(SEEN, min_size=1, max_size=8).flatmap(lambda r: st.tuples(st.just(r), st.permutations(r))), st.data())
+def test_rows_of_events_may_come_in_any_order_and_any_pieces(
+    orders: tuple[list[pl.DataFrame], list[pl.DataFrame]], data: st.DataObject
+):
+    one_by_one, together = Catalog(), layers(pl.concat(orders[0]))
+    for rows in orders[1]:
+        one_by_one.add(rows)
+        if data.draw(st.booleans()):
+            one_by_one.layers()
+    assert one_by_one.layers().equals(together)
+    assert flat(layers(together)).equals(flat(together))
+    assert together.height <= 2 * 3

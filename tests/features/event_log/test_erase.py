@@ -1,0 +1,274 @@
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import usual
+from features.common.clock import micros
+from features.common.errors import InputError
+from features.event_log import compaction, partitions
+from features.event_log.erase import Erasure, erase
+from features.event_log.identity_links import merge as link
+from features.event_log.ingest import Parsed, Report, ingest
+from features.event_log.log import EventLog
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
+from features.tables import build
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+# (customer, client): Ann has a phone of her own and shares the tablet with Bob; her laptop is known by its token.
+VISITS = [
+    ("ann-17", "ann-phone"), (None, "ann-phone"), ("ann-17", "tablet-5"), ("bob-23", "tablet-5"), (None, "tablet-5"),
+    (None, "ann-laptop"), ("bob-23", "bob-phone"), (None, "bob-phone"), ("cyd-42", None), ("ann-17", None),
+]  # fmt: skip
+LINKS = [
+    ("email", "token-ann", None, "ann-17"), ("email", "token-ann", "ann-laptop", None),
+    ("email", "token-bob", "bob-phone", "bob-23"), ("payment", "token-ann-card", "tablet-5", "ann-17"),
+    ("payment", "token-ann-card", "tablet-5", None),
+]  # fmt: skip
+RAWS = [
+    {"user": "ann-17", "note": ""}, {"user": "bob-23"}, {"text": "paid by (ann-17), thanks"}, {"device": "ann-phone"},
+    {"user": "ann-170"}, {"_unparsed": '{"user": "ann-17", '}, {"nested": {"users": ["bob-23", "ann-17"]}},
+]  # fmt: skip
+ANN = ("ann-17", "ann-phone", "ann-laptop", "token-ann", "token-ann-card")
+
+
+def source(visits: list[tuple[str | None, str | None]] = VISITS, days: int = 8) -> Parsed:
+    """Every visit on each of some days, as a view and a purchase."""
+    rows = [
+        {
+            "event_id": f"{name}-{day}-{VISITS.index(v)}", "name": name, "customer_id": v[0], "client_id": v[1],
+            "timestamp": NOON + timedelta(days=day, minutes=VISITS.index(v)), "item_id": f"i{day % 3}",
+            "quantity": 1.0, "price": 2.0, "order_id": f"o{day}-{VISITS.index(v)}",
+        }
+        for day in range(days) for v in visits for name in ("view_item", "purchase") if name == "view_item" or v[0]
+    ]  # fmt: skip
+    events = conform(pl.DataFrame(rows, infer_schema_length=None), EVENT_SCHEMA)
+    links = pl.DataFrame([(NOON, *row) for row in LINKS], schema=LINK_SCHEMA, orient="row")
+    raw = pl.DataFrame({"row": range(len(RAWS)), "raw": [json.dumps(r) for r in RAWS]})
+    rejected = conform(raw.with_columns(source=pl.lit("a.csv"), reason=pl.lit("bad")), REJECTED_SCHEMA)
+    return Parsed(events.height + rejected.height, events, rejected, links=links)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventLog:
+    monkeypatch.setattr(partitions, "ROWS_PER_PART", 40)
+    monkeypatch.setattr(compaction, "ROWS_AT_ONCE", 20)
+    return ingest([source()], tmp_path / "log").log
+
+
+def said(path: Path) -> str:
+    """Every text in every file under `path`, decoded."""
+    texts = []
+    for file in (f for f in path.rglob("*") if f.is_file()):
+        texts.append(file.name)
+        if file.suffix == ".parquet":
+            table = pl.read_parquet(file)
+            texts += [str(v) for c in table.columns for v in table[c].cast(pl.String).drop_nulls()]
+            # What lies in a dictionary or in the statistics is there too.
+            texts.append(str(pl.read_parquet_metadata(file)))
+        else:
+            texts.append(file.read_text())
+    return "\n".join(texts)
+
+
+def test_nothing_of_the_customer_is_left(shop: EventLog):
+    erased = erase("ann-17", shop.path)
+    assert erased == Erasure(events=8 * (6 + 3), links=4, rejected=5, clients=2, shared_clients=1)
+    left = said(shop.path).replace("ann-170", "")
+    assert [text for text in ANN if text in left] == []
+    assert "bob-23" in left
+    raw = b"".join(f.read_bytes() for f in shop.path.rglob("*") if f.is_file())
+    assert b"ann-phone" not in raw
+
+
+def test_others_keep_what_is_theirs(shop: EventLog):
+    erase("ann-17", shop.path)
+    event_log = EventLog.open(shop.path)
+    visits = set(event_log.scan().select("customer_id", "client_id").collect().rows())
+    assert visits == {("bob-23", "tablet-5"), ("bob-23", "bob-phone"), (None, "bob-phone"), ("cyd-42", None)}
+    assert event_log.links()["token"].to_list() == ["token-bob"]
+    assert [json.loads(r) for r in event_log.rejected()["raw"]] == [{"user": "bob-23"}, {"user": "ann-170"}]
+
+
+def without_ann(path: Path) -> EventLog:
+    theirs = [v for v in VISITS if v[0] in ("bob-23", "cyd-42") or v[1] == "bob-phone"]
+    return ingest([source(theirs)], path).log
+
+
+def test_the_tables_are_those_of_a_log_that_never_had_them(shop: EventLog, tmp_path: Path):
+    erase("ann-17", shop.path)
+    event_log, never = EventLog.open(shop.path), without_ann(tmp_path / "never")
+    assert event_log.fingerprint == never.fingerprint
+    as_of = micros(NOON + timedelta(days=6))
+    one, other = (build.build(e.scan(), shop.catalog(), as_of) for e in (event_log, never))
+    for name in ("customers", "items", "history", "anonymous"):
+        assert getattr(one, name).equals(getattr(other, name)), name
+
+
+def refused(report: Report) -> tuple[int, dict[str, int]]:
+    return report.erased, report.kept
+
+
+def test_reading_the_source_again_brings_nothing_back(shop: EventLog):
+    erase("ann-17", shop.path)
+    before = EventLog.open(shop.path)
+    report = ingest([source()], shop.path)
+    assert refused(report) == (8 * (6 + 3) + 5, {})
+    assert "77  of customers who were erased" in report.text()
+    assert report.log.info == before.info
+    assert [text for text in ANN if text in said(shop.path).replace("ann-170", "")] == []
+
+
+def cut(user: str, ascii_only: bool = True) -> str:
+    """The copy of a line of JSON that breaks off."""
+    return json.dumps({"_unparsed": json.dumps({"n": 1, "user": user, "x": 2}, ensure_ascii=ascii_only)[:-1]})
+
+
+@pytest.mark.parametrize(
+    ("customer", "raws"),
+    [
+        ("auth0|5f7c8ec7", [
+            cut("auth0|5f7c8ec7"),
+            '{"_unparsed": "{\\"user\\":\\"auth0|5f7c8ec7"}', '{"_ragged": "1,auth0|5f7c8ec7,3"}',
+            '{"_unparsed": "user=auth0|5f7c8ec7&n=1"}', '{"_unparsed": "{user:auth0|5f7c8ec7}"}',
+        ]),
+        ("café-77", [
+            cut("café-77"), cut("café-77", ascii_only=False), json.dumps({"user": "café-77"}),
+            '{"user": "caf\\u00E9-77"}',
+            '{"_unparsed": "user caf\\\\u00E9-77 left"}', '{"note": "\\ud800", "user": "café-77"}',
+        ]),
+        ("urn:shop/7 b", [
+            cut("urn:shop/7 b"), '{"user": "urn:shop\\/7 b"}', '{"_unparsed": "{\\"u\\": \\"urn:shop\\\\/7 b\\""}',
+        ]),
+    ],
+)  # fmt: skip
+def test_ids_of_any_spelling_are_found_among_the_rejected(tmp_path: Path, customer: str, raws: list[str]):
+    others = [cut("auth0|5f7c8ec8"), cut("café-78"), cut("urn:shop/8 b"), '{"user": "auth0"}']
+    raw = pl.DataFrame({"row": range(len(raws + others)), "raw": raws + others})
+    rejected = conform(raw.with_columns(source=pl.lit("a.csv"), reason=pl.lit("bad_json")), REJECTED_SCHEMA)
+    events = source([("bob-23", "bob-phone"), ("cyd-42", None)], days=1).events
+    events = events.with_columns(pl.col("customer_id").replace("cyd-42", customer))
+    parsed = Parsed(events.height + rejected.height, events, rejected)
+    event_log = ingest([parsed], tmp_path / "log").log
+    assert erase(customer, event_log.path).rejected == len(raws)
+    assert sorted(EventLog.open(event_log.path).rejected()["raw"]) == sorted(others)
+    assert ingest([parsed], event_log.path).erased == 2 + len(raws)
+    assert sorted(EventLog.open(event_log.path).rejected()["raw"]) == sorted(others)
+
+
+def test_a_shared_client_may_go_on(shop: EventLog):
+    """What the tablet does from now on is Bob's business; what it did before may have been Ann's."""
+    erase("ann-17", shop.path)
+    new = source([(None, "tablet-5"), (None, "ann-phone")], days=1)
+    later = new.events.with_columns(pl.col("timestamp") + pl.duration(days=50_000), pl.col("event_id") + "-later")
+    report = ingest([Parsed(later.height, later)], shop.path)
+    assert refused(report) == (1, {"view_item": 1})
+    assert report.log.scan().collect()["client_id"].to_list()[-1] == "tablet-5"
+
+
+def test_parts_without_the_customer_are_not_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(partitions, "ROWS_PER_PART", 40)
+    early = source(days=2).events.with_columns(pl.col("timestamp") - pl.duration(days=9), pl.col("event_id") + "-early")
+    others = source([("bob-23", "bob-phone")])
+    event_log = ingest([Parsed(early.height, early), others], tmp_path / "log").log
+    before = {p.file: (event_log.path / "events" / p.file).stat().st_ino for p in event_log.parts}
+    erase("ann-17", event_log.path)
+    after = {p.file: (event_log.path / "events" / p.file).stat().st_ino for p in EventLog.open(event_log.path).parts}
+    assert len(before.items() & after.items()) == len(before) - 1 > 0
+
+
+def test_an_undone_merge_is_no_link(shop: EventLog):
+    link("ann-phone", "bob-23", shop.path, undo=True)
+    link("ann-phone", "ann-17", shop.path, undo=True)
+    erase("ann-17", shop.path)
+    left = EventLog.open(shop.path).scan().filter(pl.col("client_id") == "ann-phone").collect()
+    assert left["customer_id"].to_list() == [None] * 8
+
+
+def test_the_last_customer_can_be_erased(tmp_path: Path):
+    event_log = ingest([Parsed(8, source([("cyd-42", None)], days=4).events)], tmp_path / "log").log
+    erase("cyd-42", event_log.path)
+    empty = EventLog.open(event_log.path)
+    assert empty.scan().collect().schema == EVENT_SCHEMA
+    assert empty.info["rows"] == 0
+    with pytest.raises(InputError, match="holds no events any more"):
+        _ = empty.first
+    with pytest.raises(InputError, match="none of the 8 rows read is a usable event: 8 of customers who were erased"):
+        ingest([Parsed(8, source([("cyd-42", None)], days=4).events)], event_log.path)
+    assert ingest([source([("bob-23", "bob-phone")])], event_log.path).log.info["rows"] == 16
+
+
+def test_who_is_not_there_and_who_is_gone(shop: EventLog):
+    with pytest.raises(InputError, match="knows no customer of this id") as error:
+        erase("nobody-1", shop.path)
+    assert "nobody-1" not in str(error.value)
+    assert not (shop.path / "erased.json").exists()
+    assert not erase("ann-17", shop.path).already
+    before = EventLog.open(shop.path)
+    again = erase("ann-17", shop.path)
+    assert again.already
+    assert "already erased" in again.text()
+    assert EventLog.open(shop.path) == before
+
+
+def test_salts_differ_from_log_to_log(shop: EventLog, tmp_path: Path):
+    ingest([source()], tmp_path / "other")
+    stored = []
+    for path in (shop.path, tmp_path / "other"):
+        erase("ann-17", path)
+        stored.append(json.loads((path / "erased.json").read_text()))
+    assert not set(stored[0]["customers"]) & set(stored[1]["customers"])
+
+
+def test_without_its_list_of_the_erased_a_log_takes_nothing_in(shop: EventLog):
+    erase("ann-17", shop.path)
+    (shop.path / "erased.json").write_text("{}")
+    with pytest.raises(InputError, match=r"erased.json is damaged"):
+        ingest([source()], shop.path)
+
+
+def pair(event_log: EventLog) -> list[str]:
+    links = EventLog.open(event_log.path).links()
+    return links.filter(pl.col("client_id") == "bob-phone", pl.col("customer_id") == "cyd-42")["kind"].to_list()
+
+
+def test_the_last_word_on_a_pair_stands(shop: EventLog):
+    before = EventLog.open(shop.path)
+    assert link("bob-phone", "cyd-42", shop.path)
+    assert not link("bob-phone", "cyd-42", shop.path)
+    assert pair(shop) == ["merge"]
+    assert link("bob-phone", "cyd-42", shop.path, undo=True)
+    assert pair(shop) == ["unlink"]
+    assert link("bob-phone", "cyd-42", shop.path)
+    assert pair(shop) == ["merge"]
+    after = EventLog.open(shop.path)
+    assert (after.fingerprint, after.info["links"]) == (before.fingerprint, before.info["links"] + 1)
+    assert after.rejected().equals(before.rejected())
+    assert datetime.now(UTC) - after.links()["at"].max() < timedelta(minutes=1)  # type: ignore[operator]
+
+
+def test_only_who_is_known_can_be_merged(shop: EventLog):
+    with pytest.raises(InputError, match="no client of this id"):
+        link("bob-fone", "bob-23", shop.path)
+    with pytest.raises(InputError, match="no customer of this id"):
+        link("bob-phone", "bob-24", shop.path)
+    erase("ann-17", shop.path)
+    with pytest.raises(InputError, match="this customer was erased"):
+        link("bob-phone", "ann-17", shop.path)
+
+
+def test_commands(shop: EventLog):
+    def run(*words: str) -> dict:
+        done = CliRunner().invoke(usual.app, [*words, "--log", str(shop.path), "--json"])
+        assert done.exit_code == 0, done.output
+        assert "ann" not in done.stdout
+        return json.loads(done.stdout)
+
+    assert run("merge", "ann-laptop", "bob-23") == {"changed": True, "undo": False}
+    assert run("merge", "ann-laptop", "bob-23", "--undo") == {"changed": True, "undo": True}
+    assert run("erase", "ann-17")["events"] == 72
+    assert run("erase", "ann-17")["already"] is True

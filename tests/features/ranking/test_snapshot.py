@@ -1,0 +1,138 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.common.clock import DAY, iso
+from features.common.errors import InputError
+from features.ranking.snapshot import CUSTOMER_COLUMNS, ITEM_COLUMNS, SEGMENT_NAMES, Snapshot
+from features.tables import build as tables
+from features.tables.columns import names
+from tests.features.shop import (
+    AS_OF,
+    CATALOG,
+    Row,
+    build,
+    events,
+    examples,
+    frame,
+    one,
+    row,
+    same_snapshots,
+    same_tables,
+    snapshot,
+)
+
+FIRST = row("purchase", -3, "c0", "i0", 1.0, 2.0, "o1")
+
+
+def shuffled(rows: list[Row], seed: int) -> pl.DataFrame:
+    return frame(rows).sample(fraction=1, shuffle=True, seed=seed)
+
+
+@examples(9)
+@given(events(-120, 0), st.integers(0, 99))
+def test_the_order_of_rows_changes_nothing(rows: list[Row], seed: int):
+    rows = [FIRST, *rows]
+    once = tables.build(frame(rows).lazy(), CATALOG, AS_OF)
+    again = tables.build(shuffled(rows, seed).lazy(), CATALOG, AS_OF)
+    assert same_tables(once, again)
+    assert same_snapshots(Snapshot.of(once), Snapshot.of(again))
+
+
+@examples(12)
+@given(events(-120, 0), events(0, 40, newcomers=True, least=1), st.integers(0, 99))
+def test_what_happens_at_or_after_the_instant_leaves_no_trace(rows: list[Row], later: list[Row], seed: int):
+    rows = [FIRST, *rows]
+    doubled = [*rows, *later, *later]
+    assert same_tables(build(rows), tables.build(shuffled(doubled, seed).lazy(), CATALOG, AS_OF))
+
+
+@examples(9)
+@given(events(-120, 0), events(-120, 0, newcomers=True, least=1))
+def test_refused_consent_and_unknown_names_leave_no_trace(rows: list[Row], others: list[Row]):
+    rows = [FIRST, *rows]
+    unseen = [r | {"consent": False} for r in others] + [r | {"name": "tea_brewed"} for r in others]
+    assert same_tables(build(rows), build([*rows, *unseen]))
+
+
+@pytest.mark.parametrize("name", ["purchase", "refund", "view_item", "add_to_cart", "search", "login"])
+def test_consent_that_was_given_or_never_asked_for_counts(name: str):
+    more = row(name, -2, "c0", "i0", 1.0, 2.0, "o2")
+    without = build([FIRST])
+    asked, never = (build([FIRST, more | {"consent": c}]) for c in (True, None))
+    assert same_tables(asked, never)
+    assert not same_tables(asked, without)
+
+
+def test_the_arrays_hold_what_the_tables_say():
+    rows = [FIRST, row("view_item", -2, "c1", "i3"), row("login", -1, "c2"), row("view_item", -1, "d1", "i4")]
+    held, made = build(rows), snapshot(rows)
+    assert made.customers.values.to_pylist() == ["c0", "c1", "c2"]
+    assert made.items.values.to_pylist() == ["i0", "i3", "i4"]
+    assert [SEGMENT_NAMES[s] for s in made.segments] == held.customers["segment"].to_list()
+    for table, array, columns in (
+        (held.customers, made.customer_features, CUSTOMER_COLUMNS),
+        (held.items, made.item_features, ITEM_COLUMNS),
+    ):
+        assert array.dtype == np.float32
+        for n, name in enumerate(names(columns)):
+            expected = [np.nan if v is None else v for v in table[name]]
+            assert np.array_equal(array[:, n], np.array(expected, np.float32), equal_nan=True)
+    assert made.history.indptr.tolist() == [0, 1, 2, 2]
+    assert made.history.items.tolist() == [0, 1]
+    assert made.material is not None
+    assert [part.tolist() for part in made.material.anonymous[:2]] == [[0], [2]]
+    assert [part.tolist() for part in made.material.recent] == [
+        [0, 1, 2],
+        [2, 0, 1],
+        [1, 4, 1],
+        [AS_OF - n * DAY for n in (1, 3, 2)],
+    ]
+    assert made.material.descriptions == [
+        (None, "Kitchen/Tea", "Alder"),
+        (None, None, "Birch"),
+        (None, "Garden", None),
+    ]
+    assert made.item("price").tolist()[0] == one(held.items, item_id="i0")["price"] == 2
+    assert [made.segment(c) for c in (-1, 1)] == ["prospect", "prospect"]
+    assert made.segment(0) == one(held.customers, customer_id="c0")["segment"] != "prospect"
+
+
+def test_categories_and_brands_are_alike_where_their_names_are():
+    made = snapshot([row("view_item", -1, "d1", f"i{n}") for n in range(7)])
+    assert made.categories.tolist() == [2, 2, 1, -1, 0, 0, 0]
+    assert made.departments.tolist() == [1, 1, 1, -1, 0, 0, 0]
+    assert made.brands.tolist() == [0, 1, 0, 1, -1, 0, -1]
+
+
+def test_history_means_something_touched():
+    made = snapshot([FIRST, row("login", -1, "c1"), row("view_item", -1, "c2", "i1")])
+    assert made.has_history(np.array([0, 1, 2, -1])).tolist() == [True, False, True, False]
+
+
+def test_a_shop_without_customers():
+    made = snapshot([row("view_item", -1, "d1", "i1"), row("add_to_cart", -1, "d2", "i2")])
+    assert (len(made.customers), len(made.items)) == (0, 2)
+    assert made.has_history(np.array([-1])).tolist() == [False]
+    assert made.customers.find(["c0"]).tolist() == [-1]
+
+
+def test_nothing_before_the_instant():
+    for rows in ([row("purchase", 0, "c0", "i0")], [FIRST | {"consent": False}], [FIRST | {"name": "tea_brewed"}]):
+        with pytest.raises(InputError, match=r"no usable event before 2024-05-01T00:00:00Z; choose a later time"):
+            build(rows)
+
+
+def test_tables_on_disk(tmp_path: Path):
+    held = build([FIRST, row("login", -1, "c1")])
+    held.write(tmp_path / "deep" / "out")
+    for name in ("customers", "items", "history"):
+        assert pl.read_parquet(tmp_path / "deep" / "out" / f"{name}.parquet").equals(getattr(held, name))
+    about = json.loads((tmp_path / "deep" / "out" / "snapshot.json").read_text())
+    assert about["as_of"] == iso(AS_OF)
+    assert set(about["rfm_cut_points"]) == {"recency", "frequency", "monetary"}

@@ -1,0 +1,211 @@
+"""The truth behind a simulated log is calibrated, and nobody ranks better."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.common.errors import InputError
+from features.sources.simulator.frames import midnight
+from features.sources.simulator.shop import SimulatorConfig, read, simulate
+from features.sources.simulator.truth import Truth, TruthEvent, write_truth
+
+DAY = 86_400_000_000
+CONFIG = SimulatorConfig(customers=500, visitors_per_customer=0, items=240, days=120, seed=2, conversion=0.12)
+
+
+def happened(config: SimulatorConfig, event: TruthEvent) -> pl.DataFrame:
+    """Customers' views or purchases: customer_id, item (number), t. Those of the night belong to the day before."""
+    (parsed,) = read(config)
+    rows = parsed.events.filter(pl.col("name") == event, pl.col("customer_id").is_not_null())
+    return rows.select(
+        "customer_id", item=pl.col("item_id").str.slice(1).cast(pl.Int64), t=pl.col("timestamp").to_physical()
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the truth says of some rows, before they happened: `p` (rows, items), `item` the one that came."""
+
+    rows: pl.DataFrame
+    p: np.ndarray
+
+    @property
+    def item(self) -> np.ndarray:
+        return self.rows["item"].to_numpy()
+
+    def surprise(self) -> np.ndarray:
+        """Log-loss less entropy of each row: 0 on average where the probabilities are right."""
+        log = np.log(np.maximum(self.p, 1e-300))
+        return -log[np.arange(len(self.p)), self.item] + (self.p * log).sum(axis=1)
+
+    def chi_square(self) -> float:
+        """Per degree of freedom, over the items that are expected five times and more."""
+        expected, observed = self.p.sum(axis=0), np.bincount(self.item, minlength=self.p.shape[1])
+        often = expected >= 5
+        # A row's item is one draw from its own probabilities.
+        variance = (self.p * (1 - self.p)).sum(axis=0)[often]
+        return float(np.mean((observed[often] - expected[often]) ** 2 / variance))
+
+
+def see(config: SimulatorConfig, event: TruthEvent, most: int = 2500) -> Seen:
+    truth = Truth.of(simulate(config))
+    rows = happened(config, event)
+    rows = rows.sample(min(most, rows.height), seed=1)
+    return Seen(rows, truth.probabilities(rows["customer_id"].to_list(), rows["t"].to_numpy(), event))
+
+
+@pytest.fixture(scope="module")
+def bought() -> Seen:
+    return see(CONFIG, "purchase")
+
+
+@pytest.fixture(scope="module")
+def viewed() -> Seen:
+    return see(CONFIG, "view_item")
+
+
+@pytest.mark.parametrize("event", ["purchase", "view_item"])
+def test_over_all_customers_what_happens_is_what_was_said(event: str, request: pytest.FixtureRequest):
+    seen: Seen = request.getfixturevalue({"purchase": "bought", "view_item": "viewed"}[event])
+    assert len(seen.rows) > 1500
+    assert seen.p.sum(axis=1) == pytest.approx(1.0)
+    assert seen.p.min() >= 0
+    surprise = seen.surprise()
+    # Rows of one visit are about one thing, so their mean varies more than that of as many alone.
+    assert abs(surprise.mean()) < 4 * 1.5 * surprise.std() / np.sqrt(len(surprise))
+    assert 0.5 < seen.chi_square() < 1.6
+    # As often as it is said, at every level.
+    hit = np.arange(seen.p.shape[1]) == seen.item[:, None]
+    for low, high in [(0.001, 0.01), (0.01, 0.05), (0.05, 0.2), (0.2, 1.0)]:
+        said = (seen.p >= low) & (seen.p < high)
+        assert hit[said].mean() == pytest.approx(seen.p[said].mean(), rel=0.15), (low, high)
+
+
+@pytest.mark.parametrize("event", ["purchase", "view_item"])
+@pytest.mark.parametrize("seed", [2, 3, 6])
+def test_one_customer_over_thousands_of_draws(event: TruthEvent, seed: int):
+    # All looks are of their own, so they are as many independent draws.
+    one = SimulatorConfig(
+        customers=1, visitors_per_customer=0, items=60, days=20, seed=seed, sessions_per_customer=60_000, logged_in=1.0,
+        late_login=0.0, wander=1.0, repeat_views=0.0, views_per_session=1.0, conversion=0.3, stock_outs=0.1, bots=0.0,
+        departments=("grocery", "home", "clothing"), shared_devices=0.0, basket=1.0,
+    )  # fmt: skip
+    seen = see(one, event, most=8000)
+    assert len(seen.rows) > 3000
+    assert seen.chi_square() < 2.0
+    assert abs(seen.surprise().mean()) < 4 * seen.surprise().std() / np.sqrt(len(seen.rows))
+
+
+def test_a_wrong_truth_is_told_from_a_right_one(bought: Seen):
+    others = Seen(bought.rows, np.roll(bought.p, 7, axis=0))
+    flat = Seen(bought.rows, np.full_like(bought.p, 1 / bought.p.shape[1]))
+    assert others.surprise().mean() > 1
+    assert flat.chi_square() > 3
+
+
+def hits(scores: np.ndarray, item: np.ndarray) -> float:
+    """Share of rows whose item is among the ten best."""
+    mine = scores[np.arange(len(item)), item][:, None]
+    better, level = (scores > mine).sum(axis=1), (scores == mine).sum(axis=1)
+    return float(np.clip((10 - better) / level, 0, 1).mean())
+
+
+def test_no_count_ranks_better_than_the_truth():
+    at = midnight(CONFIG) + 90 * DAY
+    rows = {event: happened(CONFIG, event) for event in ("view_item", "purchase")}
+    customers = [f"c{i:06d}" for i in range(CONFIG.customers)]
+    truth = Truth.of(simulate(CONFIG)).bought_within(customers, at, at + 30 * DAY)
+    after = rows["purchase"].filter(pl.col("t") >= at)
+    who = after["customer_id"].str.slice(1).cast(pl.Int64).to_numpy()
+    counts = np.zeros_like(truth)
+    for event, weight in (("view_item", 0.1), ("purchase", 1.0)):
+        before = rows[event].filter(pl.col("t") < at)
+        np.add.at(
+            counts, (before["customer_id"].str.slice(1).cast(pl.Int64).to_numpy(), before["item"].to_numpy()), weight
+        )
+    popular = np.broadcast_to(counts.sum(axis=0), counts.shape)
+    item = after["item"].to_numpy()
+    best, own, anyone = (hits(scores[who], item) for scores in (truth, counts + 1e-6 * popular, popular))
+    assert len(item) > 300
+    assert best > own + 0.02 > anyone + 0.1
+
+
+def test_what_is_bought_in_a_window_is_what_was_said():
+    at, shop = midnight(CONFIG) + 60 * DAY, simulate(CONFIG)
+    # The truth does not foresee who comes for the first time, or leaves.
+    there = np.flatnonzero((shop.people.since[: CONFIG.customers] < 60) & (shop.people.until[: CONFIG.customers] > 88))
+    said = Truth.of(shop).bought_within([f"c{i:06d}" for i in there], at, at + 28 * DAY)
+    # All that was bought, logged in or not.
+    bought = (shop.visits.units > 0) & (shop.visits.day >= 60)[shop.visits.visit]
+    bought &= (shop.visits.day < 88)[shop.visits.visit]
+    real = np.zeros((CONFIG.customers, CONFIG.items), bool)
+    real[shop.visits.person[shop.visits.visit[bought]], shop.visits.item[bought]] = True
+    real = real[there]
+    assert real.sum() > 300
+    assert said.sum() == pytest.approx(real.sum(), rel=0.12)
+    for low, high in [(0.001, 0.01), (0.01, 0.05), (0.05, 0.3), (0.3, 1.0)]:
+        cells = (said >= low) & (said < high)
+        assert real[cells].mean() == pytest.approx(said[cells].mean(), rel=0.25), (low, high)
+
+
+def test_what_cannot_be_bought_has_no_chance():
+    config = CONFIG.model_copy(update={"stock_outs": 0.2, "launched": 0.5})
+    shop = simulate(config)
+    day = 40
+    p = Truth.of(shop).probabilities(["c000003", "c000009"], midnight(config) + day * DAY + DAY // 2)
+    gone, coming = shop.calendar.out[day], shop.items.launch_day > day
+    assert gone.any()
+    assert coming.any()
+    assert (p[:, gone | coming] == 0).all()
+    assert (p[:, ~(gone | coming)] > 0).all()
+    seen = Truth.of(shop).probabilities(["c000003"], midnight(config) + day * DAY + DAY // 2, "view_item")
+    assert (seen[:, gone & ~coming] > 0).all()
+
+
+def test_instants_of_a_day_are_alike_and_days_differ():
+    truth = Truth.of(simulate(CONFIG))
+    at = midnight(CONFIG) + 50 * DAY + np.array([4, 20, 26, 28]) * 3_600_000_000
+    p = truth.probabilities(["c000001"] * 4, at)
+    assert (p[0] == p[1]).all()
+    assert (p[0] == p[2]).all()  # two in the morning is still the day before
+    assert (p[0] != p[3]).any()
+    assert np.allclose(truth.probabilities(["c000001"], int(at[3])), p[3])
+
+
+def test_saved_and_loaded(tmp_path: Path):
+    config = SimulatorConfig.fashion(customers=30, items=90, days=30)
+    write_truth(config, tmp_path / "truth")
+    again, truth = Truth.load(tmp_path / "truth"), Truth.of(simulate(config))
+    assert again.config == config
+    assert sorted(f.name for f in (tmp_path / "truth").iterdir()) == ["config.json", "truth.npz"]
+    customers, at = ["c000000", "c000029"], midnight(config) + 20 * DAY
+    assert (again.probabilities(customers, at) == truth.probabilities(customers, at)).all()
+    assert again.items == read_catalog(config)
+
+
+def read_catalog(config: SimulatorConfig) -> list[str]:
+    return next(iter(read(config))).catalog["item_id"].to_list()
+
+
+def test_what_cannot_be_asked(tmp_path: Path):
+    truth = Truth.of(simulate(SimulatorConfig(customers=5, items=10, days=10)))
+    start = midnight(truth.config)
+    for customer in ("c000005", "d000001", "", "cx"):
+        with pytest.raises(InputError, match="no customer"):
+            truth.probabilities([customer], start)
+    for at in (start - 1, start + 11 * DAY):
+        with pytest.raises(InputError, match="10 days from 2026-01-01"):
+            truth.probabilities(["c000001"], at)
+    with pytest.raises(InputError, match="10 days from 2026-01-01"):
+        truth.bought_within(["c000001"], start + 5 * DAY, start + 11 * DAY)
+    assert truth.probabilities([], start).shape == (0, 10)
+    with pytest.raises(InputError, match="holds no simulated truth"):
+        Truth.load(tmp_path)
+    truth.save(tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace('"format": 1', '"format": 0'))
+    with pytest.raises(InputError, match="has format 0, expected 1"):
+        Truth.load(tmp_path)

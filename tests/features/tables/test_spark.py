@@ -1,0 +1,105 @@
+"""The same tables from the same log on both engines."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from features.common.clock import DAY, micros
+from features.common.errors import InputError
+from features.event_log.ingest import ingest
+from features.event_log.log import EventLog
+from features.sources import SimulatorConfig, read
+from features.tables import build
+from features.tables.build import Tables
+from features.tables.engine import named
+from tests.features.shop import TABLES
+
+# Everything that the simulator has, at rates that show in a small log.
+ODD_SHOP = SimulatorConfig(
+    customers=150, visitors_per_customer=1, items=60, days=60, sessions_per_customer=10, conversion=0.15, bots=0.2,
+    refunds=0.2, wishlists=0.05, abandoned=0.05, shared_devices=0.2, refused=0.05,
+)  # fmt: skip
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+needs_spark = pytest.mark.skipif(
+    not (shutil.which("java") or os.environ.get("JAVA_HOME")), reason="Spark needs Java 17 or later: make system-test"
+)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
+    return ingest(read("simulated", config=ODD_SHOP), tmp_path_factory.mktemp("spark") / "log").log
+
+
+def as_of(log: EventLog) -> int:
+    return micros(log.last) - 5 * DAY
+
+
+@pytest.fixture(scope="module")
+def both(log: EventLog) -> tuple[Tables, Tables]:
+    pytest.importorskip("pyspark", reason="the extra `spark` is not installed: make spark")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")  # this run is over before more compiling pays
+        engine = named("local[2]")
+    try:
+        return build.at(log, as_of(log)), build.at(log, as_of(log), engine)
+    finally:
+        engine.close()  # type: ignore[attr-defined]
+
+
+@needs_spark
+@pytest.mark.parametrize("name", TABLES)
+def test_polars_and_spark_make_the_same_table(both: tuple[Tables, Tables], name: str):
+    ours, theirs = (getattr(made, name) for made in both)
+    assert theirs.schema == ours.schema
+    assert theirs.height == ours.height > 0
+    for column, dtype in ours.schema.items():
+        a, b = ours[column], theirs[column]
+        assert a.is_null().equals(b.is_null()), column
+        if dtype.is_float():
+            apart = ((a - b).abs() > 1e-9 * a.abs()).fill_null(False)
+            assert not apart.any(), (column, a.filter(apart).head(3).to_list(), b.filter(apart).head(3).to_list())
+        else:
+            assert a.equals(b), column
+
+
+@needs_spark
+def test_what_is_fitted_is_the_same(both: tuple[Tables, Tables]):
+    assert both[0].cut_points == both[1].cut_points
+    assert both[0].lifetime == both[1].lifetime
+
+
+def test_the_log_has_what_makes_engines_differ(log: EventLog):
+    """Else the comparison says little."""
+    events = log.scan().collect()
+    assert events["name"].n_unique() == 12
+    for column in ("customer_id", "session_id", "item_id", "order_id", "price"):
+        assert events[column].null_count() > 0, column
+    assert (~events["consent"].fill_null(True)).any()
+    assert log.links().height > 0
+    made = build.at(log, as_of(log))
+    assert made.bots.height > 0
+    shared = events.drop_nulls(["client_id", "customer_id"]).group_by("client_id").agg(pl.col("customer_id").n_unique())
+    assert (shared["customer_id"] > 1).any()
+
+
+def test_an_engine_nobody_knows_is_named():
+    with pytest.raises(InputError, match="unknown engine 'dask'; there are polars, spark"):
+        named("dask")
+
+
+def test_without_pyspark_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    with pytest.raises(InputError, match=r"pip install 'the-usual\[spark\]'"):
+        named("spark")
+
+
+def test_importing_the_features_does_not_import_pyspark():
+    code = "import sys, features.tables.build; features.tables.engine.named('polars'); print('pyspark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "False", done.stderr

@@ -1,0 +1,254 @@
+"""Who may ask for what."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import serving
+from features.common.errors import InputError
+from serving.api.app import create_app
+from serving.deploy import server as server_command
+from serving.event_store import EventStore
+from serving.settings import Settings, read_settings
+from tests.serving.api.test_problems import check
+from tests.serving.conftest import Server
+from tests.serving.sending import sent
+
+PUBLISHABLE, NEXT, SECRET = (f"{name}-{'0123456789abcdef' * 2}" for name in ("publishable", "next", "secret"))
+KEYS = {"open": False, "publishable_keys": f"{PUBLISHABLE}, {NEXT}", "secret_keys": SECRET}
+ASKED = {"requests": [{"session_id": "s"}]}
+
+PUBLIC: list[tuple[str, str, Any, int]] = [
+    ("POST", "/v1/recommendations", ASKED, 200),
+    ("POST", "/v1/events", {"events": [sent()]}, 202),
+    ("POST", "/v1/events/segment", {"batch": []}, 422),
+    ("GET", "/v1/model", None, 200),
+]
+PRIVATE: list[tuple[str, str, Any, int]] = [
+    ("PATCH", "/v1/items", {"items": [{"item_id": "p1", "available": False}]}, 200),
+    ("POST", "/v1/customers/merge", {"client_id": "d1", "customer_id": "u1"}, 200),
+    ("POST", "/v1/customers/erase", {"customer_id": "u1"}, 200),
+    ("POST", "/v1/admin/unheard-of", None, 404),
+    ("GET", "/v1/recommendations/", None, 404),
+    ("GET", "/v2", None, 404),
+]
+
+
+def bearer(key: str, scheme: str = "Bearer") -> dict[str, str]:
+    return {"authorization": f"{scheme} {key}"}
+
+
+@pytest.fixture
+def keyed(serve: Callable[..., Server], fake: type, sqlite_store: EventStore) -> Server:
+    return serve(fake(), store=sqlite_store, **KEYS)
+
+
+def test_each_kind_of_key_opens_its_paths(keyed: Server) -> None:
+    for method, path, body, status in PUBLIC + PRIVATE:
+        check(keyed.client.request(method, path, json=body), 401, "unauthorized")
+        for key in (PUBLISHABLE, NEXT):
+            answer = keyed.client.request(method, path, json=body, headers=bearer(key))
+            if (method, path, body, status) in PRIVATE:
+                check(answer, 403, "forbidden")
+                assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+            else:
+                assert answer.status_code == status, (path, answer.text)
+        answer = keyed.client.request(method, path, json=body, headers=bearer(SECRET))
+        assert answer.status_code == status, (path, answer.text)
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v1/placements", "/v1/recommendations/bulk"])
+def test_what_a_publishable_key_is_for(keyed: Server, path: str) -> None:
+    assert keyed.client.get(path, headers=bearer(PUBLISHABLE)).status_code != 403
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/openapi.json"])
+def test_probes_and_documentation_need_no_key(keyed: Server, path: str) -> None:
+    assert keyed.client.get(path).status_code in (200, 204)
+
+
+def test_metrics_need_no_key(keyed: Server) -> None:
+    assert keyed.client.get("/metrics").status_code != 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        bearer(PUBLISHABLE[:-1]),
+        bearer(PUBLISHABLE + "0"),
+        bearer(PUBLISHABLE.upper()),
+        bearer(f"{PUBLISHABLE}, {NEXT}"),
+        bearer(PUBLISHABLE, "Basic"),
+        bearer(PUBLISHABLE, "Token"),
+        {"authorization": PUBLISHABLE},
+        {"authorization": "Bearer"},
+        {"authorization": ""},
+        {"x-api-key": PUBLISHABLE},
+        {"cookie": f"authorization=Bearer {PUBLISHABLE}"},
+    ],
+)
+def test_what_is_no_key(keyed: Server, headers: dict[str, str]) -> None:
+    answer = keyed.client.post("/v1/recommendations", json=ASKED, headers=headers)
+    check(answer, 401, "unauthorized")
+    assert answer.headers["www-authenticate"].startswith('Bearer realm="usual"')
+
+
+def test_a_key_in_another_place_does_not_count(keyed: Server) -> None:
+    for where in ("key", "api_key", "access_token", "authorization"):
+        answer = keyed.client.get("/v1/model", params={where: SECRET})
+        assert SECRET not in str(check(answer, 401, "unauthorized"))
+    body = ASKED | {"access_token": SECRET}
+    check(keyed.client.post("/v1/recommendations", json=body), 401, "unauthorized")
+
+
+def test_the_scheme_is_written_as_one_likes(keyed: Server) -> None:
+    for scheme in ("bearer", "BEARER", "Bearer "):
+        assert keyed.client.get("/v1/model", headers=bearer(SECRET, scheme)).status_code == 200
+
+
+def test_a_long_body_without_a_key_is_not_read(keyed: Server) -> None:
+    answer = keyed.client.post("/v1/events", content=b"[" * 1_500_000, headers={"content-type": "application/json"})
+    check(answer, 401, "unauthorized")
+    assert keyed.client.get("/v1/model", headers=bearer(SECRET)).status_code == 200
+
+
+def test_keys_are_in_no_log_and_no_answer(keyed: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    wrong = SECRET.replace("secret", "Secret")
+    for key in (PUBLISHABLE, SECRET, wrong):
+        for method, path, _, _ in PRIVATE:
+            answer = keyed.client.request(method, path, content=b"{", headers=bearer(key))
+            assert key not in answer.text + str(answer.headers)
+    mine = [r.getMessage() for r in caplog.records if not r.name.startswith(("httpx", "httpcore"))]
+    assert not [text for text in mine if any(key in text for key in (PUBLISHABLE, SECRET, wrong))]
+
+
+def test_keys_are_in_no_settings() -> None:
+    settings = Settings(**KEYS)  # type: ignore[arg-type]
+    kept = repr(settings) + str(settings) + str(settings.model_dump())
+    assert not any(key in kept for key in (PUBLISHABLE, NEXT, SECRET))
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"SECRET_KEYS": "short"}, "USUAL_SECRET_KEYS: key 1 of 1 has 5 characters.*token_urlsafe"),
+        ({"SECRET_KEYS": f"{SECRET},x{'y' * 18}"}, "USUAL_SECRET_KEYS: key 2 of 2 has 19 characters"),
+        (
+            {"PUBLISHABLE_KEYS": "a key with spaces in it, and more"},
+            "USUAL_PUBLISHABLE_KEYS: key 1 of 2 has a character",
+        ),
+        ({"PUBLISHABLE_KEYS": "ключ" * 10}, "USUAL_PUBLISHABLE_KEYS: key 1 of 1 has a character"),
+        ({"PUBLISHABLE_KEYS": f"{NEXT},{SECRET}", "SECRET_KEYS": SECRET}, "stands in both"),
+        ({}, "there are no keys.*USUAL_SECRET_KEYS.*token_urlsafe.*--open"),
+        ({"SECRET_KEYS": " , "}, "there are no keys"),
+        ({"SECRET_KEYS": SECRET, "OPEN": "1"}, "exclude each other"),
+        ({"OPEN": "1", "CORS_ORIGINS": "*"}, "any web page"),
+        ({"OPEN": "1", "HOST": "0.0.0.0"}, "loopback address, not on 0.0.0.0"),  # noqa: S104
+        ({"OPEN": "1", "HOST": "::"}, "loopback address, not on ::"),
+    ],
+)
+def test_a_server_that_anyone_could_use_does_not_start(
+    environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.delenv("USUAL_OPEN")
+    for name, value in environment.items():
+        monkeypatch.setenv(f"USUAL_{name}", value)
+    with pytest.raises(InputError, match=told) as error:
+        server_command.serve(tmp_path)
+    for key in environment.get("SECRET_KEYS", "").split(","):
+        assert len(key) < 5 or key not in str(error.value)
+
+
+def test_a_mistaken_setting_beside_keys_does_not_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USUAL_SECRET_KEYS", SECRET)
+    monkeypatch.setenv("USUAL_OPEN", "perhaps")
+    with pytest.raises(InputError, match="USUAL_OPEN") as error:
+        read_settings()
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200), ("127.8.9.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200),
+        ("10.0.0.5", 403), ("2001:db8::1", 403), ("::ffff:10.0.0.5", 403),
+    ],
+)  # fmt: skip
+def test_without_keys_only_this_machine_is_answered(fake: type, host: str, status: int) -> None:
+    """However it was started: `bentoml serve` listens on all addresses unless told otherwise."""
+    url = f"http://[{host}]:3000" if ":" in host else f"http://{host}:3000"
+    client = TestClient(create_app(fake(), Settings()), base_url=url)
+    answer = client.get("/v1/model")
+    assert answer.status_code == status, answer.text
+    assert status == 200 or "keys" in answer.json()["detail"]
+
+
+@pytest.fixture
+def bento(fake: type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TestClient]:
+    """The BentoML service, imported where there are keys."""
+    monkeypatch.delenv("USUAL_OPEN")
+    monkeypatch.setenv("USUAL_PUBLISHABLE_KEYS", PUBLISHABLE)
+    monkeypatch.setenv("USUAL_SECRET_KEYS", SECRET)
+    monkeypatch.setenv("USUAL_BUNDLE", str(tmp_path))
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    monkeypatch.setattr("models.recommender.load", lambda _: fake())
+    monkeypatch.delitem(sys.modules, "serving.service", raising=False)
+    monkeypatch.setattr(serving, "service", None, raising=False)
+    service = importlib.import_module("serving.service")
+    with TestClient(service.Usual.to_asgi()) as client:
+        yield client
+    sys.modules.pop("serving.service")
+
+
+def test_bento_too(bento: TestClient) -> None:
+    bulk = {"requests": [{"customer_id": "a", "limit": 1}]}
+    for path, body in (("/v1/recommendations/bulk", bulk), ("/v1/recommendations", ASKED)):
+        answer = bento.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+        for key in (PUBLISHABLE, SECRET):
+            assert bento.post(path, json=body, headers=bearer(key)).status_code == 200
+    for path in ("/v1/customers/erase", "/schema.json", "/docs.json", "/nowhere"):
+        assert bento.post(path, json={"customer_id": "u"}).status_code == 401
+        assert bento.post(path, json={"customer_id": "u"}, headers=bearer(PUBLISHABLE)).status_code == 403
+    for path in ("/livez", "/readyz", "/openapi.json"):
+        assert bento.get(path).status_code in (200, 204)
+
+
+def test_a_bento_without_keys_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USUAL_OPEN")
+    monkeypatch.delitem(sys.modules, "serving.service", raising=False)
+    with pytest.raises(InputError, match="there are no keys"):
+        importlib.import_module("serving.service")
+
+
+def test_the_document_says_which_key_will_do(fake: type) -> None:
+    document = create_app(fake(), Settings()).openapi()
+    schemes = document["components"]["securitySchemes"]
+    assert {s["scheme"] for s in schemes.values()} == {"bearer"}
+    for _, path, _, _ in PUBLIC:
+        for operation in document["paths"][path].values():
+            assert operation["security"] == [{"publishable": []}, {"secret": []}]
+            assert {"401", "429"} <= set(operation["responses"])
+    for path in ("/v1/items", "/v1/customers/merge", "/v1/customers/erase"):
+        for operation in document["paths"][path].values():
+            assert operation["security"] == [{"secret": []}]
+            assert {"401", "403", "409", "429"} <= set(operation["responses"])
+    assert document["paths"]["/livez"]["get"]["security"] == []
+
+
+def test_the_demo_and_benchmarks_need_no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.delenv("USUAL_OPEN")
+    monkeypatch.setenv("USUAL_SECRET_KEYS", SECRET)
+    _, env = server_command.command_line(tmp_path, "127.0.0.1", 3000, 1, own_keys=False)
+    assert (env["USUAL_OPEN"], "USUAL_SECRET_KEYS" in env) == ("1", False)
+    assert "USUAL_OPEN" not in os.environ

@@ -1,0 +1,101 @@
+"""Pages of other origins."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from features.common.errors import InputError
+from serving.settings import Settings
+from tests.serving.api.middleware.test_api_keys import ASKED, KEYS, PUBLISHABLE, bearer
+from tests.serving.conftest import Server
+
+SHOP, OTHER = "https://shop.example", "https://other.example"
+
+
+@pytest.fixture
+def server(serve: Callable[..., Server], fake: type) -> Server:
+    return serve(fake(), cors_origins=f"{SHOP}, http://localhost:5173", rate_publishable=1, rate_burst_s=3, **KEYS)
+
+
+def preflight(server: Server, origin: str, path: str = "/v1/recommendations", method: str = "POST") -> httpx.Response:
+    asked = {"access-control-request-method": method, "access-control-request-headers": "authorization,content-type"}
+    return server.client.options(path, headers={"origin": origin} | asked)
+
+
+def names(answer: httpx.Response, header: str) -> set[str]:
+    return {name.strip().lower() for name in answer.headers[header].split(",")}
+
+
+def test_a_page_may_ask_before_it_sends(server: Server) -> None:
+    for origin in (SHOP, "http://localhost:5173"):
+        answer = preflight(server, origin)
+        assert answer.status_code == 204
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert {"post", "get", "patch"} <= names(answer, "access-control-allow-methods")
+        assert names(answer, "access-control-allow-headers") == {
+            "authorization", "content-type", "x-request-id", "traceparent", "idempotency-key",
+        }  # fmt: skip
+        assert "access-control-allow-credentials" not in answer.headers
+        assert answer.headers["vary"] == "Origin"
+        assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "origin", [OTHER, "null", "https://shop.example.evil", "https://SHOP.example", "http://shop.example"]
+)
+def test_others_may_not(server: Server, origin: str) -> None:
+    asked = preflight(server, origin)
+    assert asked.status_code == 401
+    sent = server.client.post("/v1/recommendations", json=ASKED, headers=bearer(PUBLISHABLE) | {"origin": origin})
+    for answer in (asked, sent):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert answer.headers["vary"] == "Origin"
+
+
+def test_pages_may_read_answers_and_errors(server: Server) -> None:
+    key, page = bearer(PUBLISHABLE), {"origin": SHOP}
+    json = {"content-type": "application/json"}
+
+    def post(content: bytes, headers: dict[str, str]) -> httpx.Response:
+        return server.client.post("/v1/recommendations", content=content, headers=page | headers)
+
+    good = b'{"requests": [{"session_id": "s"}]}'
+    answers = {
+        401: post(good, json),
+        403: server.client.patch("/v1/items", headers=page | key),
+        200: post(good, key | json),
+        400: post(b"{", key | json),
+        413: post(b" " * 3_000_000, key | json),
+        429: post(good, key | json),
+    }
+    for status, answer in answers.items():
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == SHOP
+        assert {"x-request-id", "server-timing", "retry-after", "ratelimit", "ratelimit-remaining"} <= names(
+            answer, "access-control-expose-headers"
+        )
+
+
+def test_without_a_list_no_origin_may(serve: Callable[..., Server], fake: type) -> None:
+    server = serve(fake(), **KEYS)
+    assert preflight(server, SHOP).status_code == 401
+    answer = server.client.post("/v1/recommendations", json=ASKED, headers=bearer(PUBLISHABLE) | {"origin": SHOP})
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("access-control") or name == "vary"]
+
+
+def test_any_origin_never_gets_credentials(serve: Callable[..., Server], fake: type) -> None:
+    server = serve(fake(), cors_origins="*", **KEYS)
+    answer = preflight(server, OTHER)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, "*")
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["shop.example", "https://shop.example/", "https://Shop.example", "null", "*, https://shop.example", "ftp://x"],
+)
+def test_an_origin_that_browsers_never_send(wrong: str) -> None:
+    with pytest.raises(InputError, match="USUAL_CORS_ORIGINS"):
+        Settings(cors_origins=wrong, **KEYS)  # type: ignore[arg-type]

@@ -1,0 +1,191 @@
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from features.common.errors import InputError
+from features.common.paths import bentoml_home, home
+from features.ranking.snapshot import Snapshot
+from serving.deploy import bento, requirements
+from serving.deploy.bento import ROOT, package
+from serving.deploy.server import command_line, free_port, running, started
+from tests.models import fitted
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("USUAL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("USUAL_BUNDLE", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    path = tmp_path / "bundle"
+    path.mkdir()
+    (path / "manifest.json").write_text("{}")
+    return path
+
+
+def test_home_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USUAL_HOME", "shop")
+    assert bentoml_home() == tmp_path / "shop" / "bentoml"
+    monkeypatch.delenv("USUAL_HOME")
+    assert home() == tmp_path / ".usual"
+
+
+def test_requirements_are_what_is_installed() -> None:
+    lines = (ROOT / "serving" / "requirements.txt").read_text().splitlines()
+    assert lines[1:] == requirements.pinned(), "run `python -m serving.deploy.requirements > serving/requirements.txt`"
+    names = {line.partition("==")[0] for line in lines[1:]}
+    assert not names & {"mlflow", "optuna", "matplotlib"}
+    assert not any("://" in line or line.startswith("-") for line in lines)
+
+
+@pytest.mark.parametrize("label", ["", "A", "1 2", "-1", "1-", "../1", "x" * 55])
+def test_label_that_cannot_be_a_version_is_refused(bundle: Path, label: str) -> None:
+    with pytest.raises(InputError, match="cannot be a version"):
+        package(bundle, version_label=label)
+
+
+def test_directory_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        package(tmp_path, version_label="1")
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        command_line(tmp_path, None, None, None)
+
+
+def test_name_of_a_module_is_refused(bundle: Path) -> None:
+    with pytest.raises(InputError, match="Python module"):
+        package(bundle, "serving", version_label="1")
+
+
+def test_digest_covers_names_and_contents(bundle: Path) -> None:
+    (bundle / "a").write_text("1")
+    one = bento._digest(bundle)
+    (bundle / "a").rename(bundle / "b")
+    two = bento._digest(bundle)
+    (bundle / "b").write_text("2")
+    assert len({one, two, bento._digest(bundle)}) == 3
+
+
+def test_stage_has_code_and_exact_model(tmp_path: Path) -> None:
+    bento._stage(tmp_path, "the-usual", "usual:17-abc")
+    assert {p.name for p in tmp_path.iterdir()} == {"features", "models", "serving", "bentofile.yaml"}
+    options = yaml.safe_load((tmp_path / "bentofile.yaml").read_text())
+    assert options["models"] == [{"tag": "usual:17-abc", "alias": "usual-bundle"}]
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_nothing_packaged_yet_says_what_to_do() -> None:
+    with pytest.raises(InputError, match="or `usual package`"):
+        command_line(None, None, None, None)
+    with pytest.raises(InputError, match="run `usual package`"):
+        command_line("the-usual:17", None, None, None)
+
+
+def test_only_an_exact_tag_is_served(own_home: Path) -> None:
+    """BentoML itself takes the-usual:17 for the-usual:17-abc."""
+    store = own_home / "bentoml" / "bentos" / "the-usual"
+    for version in ("17-abc", "18-abc"):
+        (store / version).mkdir(parents=True)
+        (store / version / "bento.yaml").touch()
+    (store / "latest").write_text("17-abc")
+    with pytest.raises(InputError, match="the-usual:17-abc, the-usual:18-abc"):
+        command_line("the-usual:17", None, None, None)
+    for target, version in ((None, "17-abc"), ("the-usual:latest", "17-abc"), ("the-usual:18-abc", "18-abc")):
+        command, env = command_line(target, None, None, None)
+        assert command[-1] == str(store / version)
+        assert env["BENTOML_HOME"] == str(own_home / "bentoml")
+        assert command[command.index("--host") + 1] == "127.0.0.1"
+
+
+def test_directory_and_options_reach_bentoml(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENTOML_CONFIG_OVERRIDES", '{"services": {"Usual": {"threads": 2}}}')
+    monkeypatch.delenv("USUAL_OPEN")
+    monkeypatch.setenv("USUAL_SECRET_KEYS", "0123456789abcdef0123456789abcdef")
+    command, env = command_line(bundle, "0.0.0.0", 8000, 3)  # noqa: S104
+    assert env["USUAL_BUNDLE"] == str(bundle)
+    assert json.loads(env["BENTOML_CONFIG_OVERRIDES"])["services"]["Usual"] == {"threads": 2, "workers": 3}
+    assert command[command.index("--host") + 1] == "0.0.0.0"  # noqa: S104
+    assert command[command.index("--port") + 1] == "8000"
+    with pytest.raises(InputError, match="IP address"):
+        command_line(bundle, "localhost", None, None)
+
+
+def test_wrong_setting_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USUAL_PORT", "http")
+    with pytest.raises(InputError, match="USUAL_PORT"):
+        command_line(bundle, None, None, None)
+
+
+def test_server_that_stops_shows_its_log() -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('no such shelf')"]
+    with pytest.raises(InputError, match="no such shelf"), started(command, dict(os.environ), free_port()):
+        pass
+
+
+MARKED = """
+
+class Marked(BundleRecommender):
+    @property
+    def info(self):
+        return {**super().info, "code": __file__}
+
+
+def load(path):
+    return Marked(Bundle.load(path))
+"""
+
+
+@pytest.fixture
+def trained(tmp_path_factory: pytest.TempPathFactory, simulated_snapshot: Snapshot) -> Path:
+    return fitted.bundle(simulated_snapshot).save(tmp_path_factory.mktemp("trained") / "bundle")
+
+
+@pytest.mark.e2e
+def test_bento_is_served_with_its_own_code_and_model(
+    trained: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As others deploy it: `bentoml serve TAG`, from anywhere, with nothing but BENTOML_HOME set."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    bento._stage(checkout, "the-usual", "usual:latest")
+    code = checkout / "models" / "recommender.py"
+    code.write_text(code.read_text() + MARKED)
+    monkeypatch.setattr(bento, "ROOT", checkout)
+    ids, whole = trained / "items" / "ids.arrow", (trained / "items" / "ids.arrow").read_bytes()
+    ids.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="is damaged"):
+        package(trained, version_label="16")
+    ids.write_bytes(whole)
+    first = package(trained, version_label="17")
+    assert package(trained, version_label="17").model_tag == first.model_tag
+    latest = package(trained, version_label="18")
+    assert not (first.path / "src" / "training").exists()
+    assert not (first.path / "src" / "tests").exists()
+    assert not list(own_home.rglob("*.pkl"))
+    shutil.rmtree(checkout)
+
+    port = free_port()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("USUAL_")}
+    env |= {"BENTOML_HOME": str(bentoml_home()), "USUAL_OPEN": "1"}
+    command = [sys.executable, "-m", "bentoml", "serve", first.tag, "--host", "127.0.0.1", "--port", str(port)]
+    with started(command, env, port) as url:
+        model = httpx.get(f"{url}/v1/model").json()
+        assert model["version"] == "17"
+        assert model["code"] == str(first.path / "src" / "models" / "recommender.py")
+        answer = httpx.post(f"{url}/v1/recommendations", json={"requests": [{"session_id": "s"}]})
+        assert len(answer.json()["results"][0]["items"]) == 12
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/livez")
+
+    with running() as url:
+        assert httpx.get(f"{url}/v1/model").json()["version"] == "18"
+    assert latest.tag.startswith("the-usual:18-")

@@ -1,0 +1,269 @@
+"""What shops say of items, on every worker and through whatever happens to the store."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.event_store import EventStore, ItemChanges, ItemPatch, Limits, StoreUnavailable, open_store
+from serving.event_store.protocol import Connection
+from serving.event_store.sqlite import SqliteConnection
+from serving.event_store.store import now
+from serving.recommend.item_overrides import ItemChange, Overlay, OverlayState
+from tests.serving.databases import Postgres
+from tests.serving.stored import event
+
+GONE, BACK = ItemChange(False, None), ItemChange(True, None)
+NOT_SET = object()
+
+
+def patch(item_id: str, available: object = NOT_SET, price: object = NOT_SET) -> ItemPatch:
+    def value(given: object) -> object:
+        return None if given is NOT_SET else given
+
+    return ItemPatch(item_id, available is not NOT_SET, value(available), price is not NOT_SET, value(price))  # type: ignore[arg-type]
+
+
+def put(store: EventStore, *patches: ItemPatch, since: int = 0) -> ItemChanges:
+    return store.write(lambda connection: connection.patch_items(patches, since, now())).result(20)
+
+
+def unavailable(state: OverlayState) -> set[str]:
+    return {item_id for item_id, change in state.items.items() if change.available is False}
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture
+def follow() -> Iterator[Callable[[EventStore | None], Overlay]]:
+    """`follow(store)`: a worker's overlay, started."""
+    overlays: list[Overlay] = []
+
+    def start(store: EventStore | None) -> Overlay:
+        overlays.append(Overlay(store))
+        overlays[-1].start()
+        return overlays[-1]
+
+    yield start
+    for overlay in overlays:
+        overlay.close()
+
+
+def test_another_worker_sees_it_within_a_second(open_: Callable, follow: Callable):
+    one, other = open_(), open_()
+    overlay = follow(other)
+    assert overlay.now.items == {}
+    put(one, patch("p1", available=False), patch("p2", available=True, price=3.5), patch("p3", price=0.0))
+    assert within(1, lambda: overlay.now.version > 0)
+    assert overlay.now.items == {"p1": GONE, "p2": ItemChange(True, 3.5), "p3": ItemChange(None, 0.0)}
+    assert unavailable(overlay.now) == {"p1"}
+    put(one, patch("p1", available=True))
+    assert within(1, lambda: overlay.now.items["p1"] == BACK)
+    assert unavailable(overlay.now) == set()
+
+
+def test_what_is_not_named_stays_and_null_clears(open_: Callable, follow: Callable):
+    store = open_()
+    put(store, patch("p1", available=False, price=2))
+    put(store, patch("p1", price=3))
+    overlay = follow(open_())
+    assert overlay.now.items == {"p1": ItemChange(False, 3.0)}
+    put(store, patch("p1", available=None))
+    assert within(1, lambda: overlay.now.items == {"p1": ItemChange(None, 3.0)})
+    put(store, patch("p1", price=None))
+    assert within(1, lambda: overlay.now.items == {})
+    assert follow(open_()).now.items == {}
+
+
+def test_it_survives_a_restart(open_: Callable, follow: Callable):
+    store = open_()
+    put(store, *(patch(f"p{n:04}", available=n % 2 == 0) for n in range(1000)))
+    version = put(store, patch("p0001", available=True)).version
+    store.close()
+    state = follow(open_()).now
+    assert (state.version, len(state.items), len(unavailable(state))) == (version, 1000, 499)
+
+
+def test_a_snapshot_of_it_never_changes(open_: Callable, follow: Callable):
+    store = open_()
+    overlay = follow(store)
+    overlay.apply(put(store, patch("p1", available=False)))
+    before = overlay.now
+    overlay.apply(put(store, patch("p2", available=False), since=before.version))
+    assert (set(before.items), unavailable(before)) == ({"p1"}, {"p1"})
+    with pytest.raises(TypeError):
+        before.items["p3"] = GONE
+    assert unavailable(overlay.now) == {"p1", "p2"}
+
+
+def test_who_patches_knows_at_once(open_: Callable, follow: Callable, monkeypatch: pytest.MonkeyPatch):
+    """What is read with the patch holds what others said before, and takes nothing back."""
+    monkeypatch.setattr("serving.recommend.item_overrides.POLL_EVERY_S", 60)
+    one, other = open_(), open_()
+    overlay = follow(one)
+    put(other, patch("p1", available=False))
+    late = put(one, patch("p2", available=False), since=overlay.now.version)
+    newer = put(one, patch("p2", available=True), since=overlay.now.version)
+    overlay.apply(newer)
+    assert overlay.now.items == {"p1": GONE, "p2": BACK}
+    overlay.apply(late)
+    assert overlay.now.items == {"p1": GONE, "p2": BACK}
+
+
+def test_workers_that_patch_at_once_lose_nothing(open_: Callable, follow: Callable):
+    """A version is never seen before a lower one, and all items of a patch are seen together."""
+    reader = follow(open_())
+    stores = [open_(write_s=20) for _ in range(3)]
+    torn: list[object] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            items = reader.now.items
+            if items.get("left") != items.get("right"):
+                torn.append(items)
+            time.sleep(0.0002)
+
+    def work(n: int) -> None:
+        for turn in range(15):
+            price = 100.0 * n + turn
+            both = (patch("left", price=price), patch("right", price=price))
+            put(stores[n], *(both if turn % 2 else both[::-1]), patch(f"of-{n}-{turn}", available=False))
+            reader.apply(reader._store.item_changes(reader.now.version).result(5))  # as often as it can be read
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    watcher = threading.Thread(target=watch)
+    for thread in (watcher, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    watcher.join()
+    assert not torn
+    assert within(1, lambda: len(unavailable(reader.now)) == 45)
+    assert reader.now == follow(open_()).now
+
+
+def test_a_store_of_before_gets_the_tables(url: str, request: pytest.FixtureRequest, open_: Callable, follow: Callable):
+    store = open_()
+    assert store.append([event(client_id="d1")]).result(5) == [True]
+    for table in ("usual_items", "usual_answers"):
+        store.write(lambda connection, table=table: connection._connection.execute(f"DROP TABLE {table}")).result(5)
+    store.close()
+    store = open_()
+    put(store, patch("p1", available=False))
+    assert unavailable(follow(store).now) == {"p1"}
+    assert store.append([event(client_id="d1")]).result(5) == [True]
+
+
+class Away:
+    """A SQLite store that can be out of reach, or hang."""
+
+    def __init__(self, path: Path) -> None:
+        self.away, self.go_on = False, threading.Event()
+        self.go_on.set()
+
+        def connect() -> Connection:
+            self.go_on.wait()
+            if self.away:
+                raise StoreUnavailable("down")
+            connection = SqliteConnection(path, 1)
+            changes = connection.item_changes
+
+            def item_changes(since: int) -> ItemChanges:
+                self.go_on.wait()
+                if self.away:
+                    raise StoreUnavailable("down")
+                return changes(since)
+
+            connection.item_changes = item_changes  # type: ignore[method-assign]
+            return connection
+
+        self.store = EventStore(connect, Limits())
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[Away]:
+    away = Away(tmp_path / "events.sqlite")
+    yield away
+    away.go_on.set()
+    away.store.close()
+
+
+def test_a_store_that_is_away_leaves_what_was_known(away: Away, sqlite_store: EventStore, follow: Callable):
+    put(sqlite_store, patch("p1", available=False))
+    overlay = follow(away.store)
+    away.away = True
+    put(sqlite_store, patch("p2", available=False))
+    time.sleep(0.6)
+    assert unavailable(overlay.now) == {"p1"}
+    away.away = False
+    assert within(1.5, lambda: unavailable(overlay.now) == {"p1", "p2"})
+
+
+def test_a_server_starts_without_the_store(away: Away, sqlite_store: EventStore, follow: Callable):
+    put(sqlite_store, patch("p1", available=False))
+    away.away = True
+    overlay = follow(away.store)
+    assert overlay.now.items == {}
+    away.away = False
+    assert within(1.5, lambda: unavailable(overlay.now) == {"p1"})
+
+
+def test_a_store_that_hangs_holds_nothing_up(
+    away: Away, sqlite_store: EventStore, follow: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("serving.recommend.item_overrides._FIRST_BUDGET_S", 0.1)
+    put(sqlite_store, patch("p1", available=False))
+    away.go_on.clear()
+    begun = time.monotonic()
+    overlay = follow(away.store)
+    assert time.monotonic() - begun < 1
+    assert overlay.now.items == {}
+    away.go_on.set()
+    assert within(1.5, lambda: unavailable(overlay.now) == {"p1"})
+
+
+def test_a_store_that_was_begun_anew(tmp_path: Path, follow: Callable):
+    path = tmp_path / "events.sqlite"
+    store, other = open_store(str(path)), open_store(str(path))
+    overlay = follow(other)
+    put(store, patch("p1", available=False))
+    assert within(1, lambda: unavailable(overlay.now) == {"p1"})
+    for part in tmp_path.glob("events.sqlite*"):
+        part.unlink()
+    assert within(2, lambda: overlay.now.items == {}), "the store that is there now says nothing"
+    put(store, patch("p2", available=False))
+    assert within(1, lambda: unavailable(overlay.now) == {"p2"})
+    store.close()
+    other.close()
+
+
+def test_a_database_that_was_stopped(tmp_path_factory: pytest.TempPathFactory, follow: Callable):
+    server = Postgres(tmp_path_factory.mktemp("stopped"))
+    store = open_store(server.database())
+    try:
+        put(store, patch("p1", available=False))
+        overlay = follow(store)
+        server.stop()
+        time.sleep(0.6)
+        assert unavailable(overlay.now) == {"p1"}
+        server.start()
+        put(store, patch("p2", available=False))
+        assert within(3, lambda: unavailable(overlay.now) == {"p1", "p2"})
+    finally:
+        store.close()
+        server.close()
+
+
+def test_without_a_store_nothing_is_said(follow: Callable):
+    assert follow(None).now.items == {}

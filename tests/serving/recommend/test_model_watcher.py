@@ -1,0 +1,176 @@
+"""Hot swap, refresh and what goes wrong with them, over HTTP."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.common.clock import DAY
+from features.common.errors import InputError
+from features.event_log.ingest import Parsed, ingest
+from models import publishing
+from models.bundle import Bundle
+from models.recommender import BundleRecommender, load
+from serving.deploy.refresh import refresh
+
+SWAPS = 20
+
+
+@pytest.fixture(scope="module")
+def made(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle.save(tmp_path_factory.mktemp("following") / "bundle")
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Path:
+    return tmp_path / "champion"
+
+
+@pytest.fixture
+def follower(serve: Callable, made: Path, where: Path) -> Any:
+    found = publishing.publish(made, "1", where)
+    return serve(
+        BundleRecommender(Bundle.load(found.path)),
+        champion=where,
+        follow_every_s=0.05,
+        load=load,
+        published=found,
+        deadline_ms=10_000,
+    )
+
+
+def version(server: Any) -> str:
+    return str(server.post({"client_id": "d1"}).json()["results"][0]["model"]["version"])
+
+
+def until(wanted: Callable[[], bool], within_s: float = 10) -> None:
+    end = time.monotonic() + within_s
+    while not wanted():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_the_published_champion_takes_over_and_a_rollback_too(follower: Any, made: Path, where: Path):
+    for champion in ("2", "1", "3"):
+        publishing.publish(made, champion, where)
+        until(lambda champion=champion: version(follower) == champion)
+    assert follower.client.get("/v1/model").json()["version"] == "3"
+
+
+def test_no_request_fails_while_models_are_swapped(follower: Any, made: Path, where: Path):
+    answers: list[tuple[int, str, int]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            response = follower.post({"client_id": "d1"})
+            (result,) = response.json()["results"]
+            answers.append((response.status_code, result["model"]["version"], len(result["items"])))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for n in range(SWAPS):
+            publishing.publish(made, str(n + 2), where)
+            response = follower.client.post("/v1/admin/reload")
+            assert response.status_code == 200
+            assert response.json()["model"]["version"] == str(n + 2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert {(status, items) for status, _, items in answers} == {(200, 12)}
+    assert len({served for _, served, _ in answers}) > 3
+
+
+@pytest.fixture(params=["damaged", "gone", "another format", "no pointer"])
+def broken(request: pytest.FixtureRequest, made: Path, where: Path) -> Callable[[], None]:
+    """Publishes what cannot be served."""
+
+    def publish() -> None:
+        if request.param == "no pointer":
+            (where / publishing.POINTER).write_text("{")
+            return
+        bad = where / "2-bad"
+        if request.param != "gone":
+            shutil.copytree(made, bad)
+        if request.param == "damaged":
+            file = bad / "items" / "features.npy"
+            file.write_bytes(file.read_bytes()[:-8])
+        elif request.param == "another format":
+            manifest = bad / "manifest.json"
+            manifest.write_text(manifest.read_text().replace('"format": ', '"format": 9'))
+        (where / publishing.POINTER).write_text('{"bundle": "2-bad", "version": "2"}')
+
+    return publish
+
+
+def test_what_cannot_be_served_leaves_the_old_model(follower: Any, broken: Callable[[], None], made: Path, where: Path):
+    broken()
+    until(lambda: follower.client.get("/v1/model").json()["following"]["problem"] is not None)
+    assert version(follower) == "17", "as before"
+    refused = follower.client.post("/v1/admin/reload")
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert "the old one goes on" in refused.json()["detail"]
+    assert str(where) not in refused.text
+    publishing.publish(made, "3", where)
+    until(lambda: version(follower) == "3")
+    assert follower.client.get("/v1/model").json()["following"]["problem"] is None
+
+
+@pytest.fixture(scope="module")
+def shop_log(simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    log = tmp_path_factory.mktemp("logs") / "shop"
+    ingest([simulated], log)
+    return log
+
+
+def test_a_refresh_brings_a_newer_snapshot_of_the_same_models(made: Path, where: Path, shop_log: Path):
+    publishing.publish(made, "7", where)
+    old = Bundle.load(made)
+    later = old.snapshot.as_of + 5 * DAY
+    refreshed = refresh(shop_log, where, later)
+    assert publishing.current(where) == refreshed
+    new = Bundle.load(refreshed.path)
+    assert (new.snapshot.as_of, refreshed.version) == (later, "7")
+    for name, recommender in old.recommenders.items():
+        assert new.recommenders[name].ranker.text() == recommender.ranker.text()
+    with pytest.raises(InputError, match="older than that"):
+        refresh(shop_log, where, old.snapshot.as_of)
+
+
+def test_a_refresh_needs_a_champion(where: Path, shop_log: Path):
+    with pytest.raises(InputError, match="nothing is published"):
+        refresh(shop_log, where)
+
+
+def test_a_refresh_over_http_is_served_when_it_is_ready(serve: Callable, made: Path, where: Path, shop_log: Path):
+    found = publishing.publish(made, "1", where)
+    options = {"champion": where, "follow_every_s": 0.05, "load": load, "published": found, "log": shop_log}
+    server = serve(BundleRecommender(Bundle.load(made)), **options)
+    before = server.client.get("/v1/model").json()["as_of"]
+    answer = server.client.post("/v1/admin/refresh")
+    assert (answer.status_code, answer.json()) == (202, {"refreshing": True})
+    until(lambda: server.client.get("/v1/model").json()["as_of"] > before, within_s=60)
+    assert version(server) == "1"
+
+
+def test_a_refresh_that_fails_is_told(serve: Callable, made: Path, where: Path, tmp_path: Path):
+    found = publishing.publish(made, "1", where)
+    options = {"champion": where, "load": load, "published": found, "log": tmp_path / "no log"}
+    server = serve(BundleRecommender(Bundle.load(made)), **options)
+    assert server.client.post("/v1/admin/refresh").status_code == 202
+    until(lambda: server.client.get("/v1/model").json()["following"]["refresh_problem"] is not None, within_s=60)
+    assert version(server) == "17"
+
+
+def test_who_follows_nothing_says_so(server: Any):
+    for path in ("reload", "refresh"):
+        response = server.client.post(f"/v1/admin/{path}")
+        assert (response.status_code, response.json()["code"]) == (409, "not_following")
+    assert server.client.get("/v1/model").json()["following"] is None

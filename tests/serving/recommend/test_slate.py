@@ -1,0 +1,88 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.interface import Ranking
+from serving.recommend.slate import ARRIVALS, arranged, diverse, explored
+from tests.features.shop import examples
+from tests.serving.small_shop import SHELVES, small_shop
+
+SHOP = small_shop(200)
+
+
+def ranking(numbers: list[int], ordered: int | None = None, new: set[int] = frozenset()) -> Ranking:  # type: ignore[assignment]
+    return Ranking(
+        item_ids=[f"i{n}" for n in numbers],
+        scores=[-float(n) for n in range(len(numbers))],
+        generators=[("als", ARRIVALS) if n in new else ("als",) for n in numbers],
+        strategy="one_to_one",
+        fallback=None,
+        segment="LOYAL",
+        ordered=len(numbers) if ordered is None else ordered,
+        positions=np.array(numbers, np.int64),
+    )
+
+
+NUMBERS = st.lists(st.integers(0, 199), unique=True, max_size=60)
+
+
+@examples(60)
+@given(
+    numbers=NUMBERS,
+    share=st.floats(0, 1),
+    explore=st.floats(0, 1),
+    bought=st.lists(st.integers(0, 199), max_size=3),
+    limit=st.integers(1, 30),
+)
+def test_nothing_is_lost_and_nothing_comes_twice(numbers, share, explore, bought, limit) -> None:
+    made = ranking(numbers, len(numbers) // 2, new=set(numbers[::7]))
+    order = arranged(made, SHOP, limit, share, explore, np.array(bought, np.int64))
+    assert sorted(order.tolist()) == list(range(len(numbers)))
+
+
+def test_without_any_wish_the_order_stays() -> None:
+    assert arranged(ranking([5, 3, 9, 1]), SHOP, 4).tolist() == [0, 1, 2, 3]
+
+
+def test_diversity_spreads_over_categories_and_keeps_the_best_first() -> None:
+    same_shelf = [n * SHELVES for n in range(8)]  # eight of shelf 0, then one each of the others
+    numbers = [*same_shelf, *range(1, SHELVES)]
+    order = diverse(SHOP, np.array(numbers), 5, 0.7)
+    shelves = [numbers[n] % SHELVES for n in order[:5]]
+    assert order[0] == 0
+    assert len(set(shelves)) == 5
+    assert [numbers[n] % SHELVES for n in diverse(SHOP, np.array(numbers), 5, 0.0)[:5]] == [0] * 5
+
+
+@examples(30)
+@given(numbers=NUMBERS.filter(lambda n: len(n) > 5))
+def test_full_diversity_never_shows_fewer_categories_than_none(numbers: list[int]) -> None:
+    def categories(diversity: float) -> int:
+        order = diverse(SHOP, np.array(numbers), 5, diversity)[:5]
+        return len({numbers[n] % SHELVES for n in order})
+
+    assert categories(1.0) >= categories(0.0)
+
+
+def test_what_is_like_a_purchase_goes_behind_the_rest() -> None:
+    numbers = [3, 13, 4, 23, 5]
+    order = arranged(ranking(numbers), SHOP, 5, bought=np.array([93]))
+    assert [numbers[n] for n in order] == [4, 5, 3, 13, 23]
+
+
+def test_new_arrivals_get_their_share_of_the_places_and_no_more() -> None:
+    def order(new: set[int], since: int = 0) -> list[int]:
+        at = np.isin(np.arange(40), list(new))
+        return explored(np.arange(40), at, 12, 4, since).tolist()
+
+    assert order({30, 31, 32})[:12] == [0, 1, 2, 30, 3, 4, 5, 31, 6, 7, 8, 32]
+    assert order({30, 31, 32}, since=2)[:7] == [0, 30, 1, 2, 3, 31, 4]
+    assert order({1, 30})[:6] == [0, 1, 2, 3, 4, 30], "one that ranks high counts"
+    assert order(set()) == list(range(40))
+
+
+def test_a_small_share_reaches_short_lists_too() -> None:
+    made = ranking(list(range(40)), new={35, 36})
+    shown = [arranged(made, SHOP, 5, explore=0.1, turn=turn)[:5].tolist() for turn in range(100)]
+    with_new = sum(bool({35, 36} & set(places)) for places in shown)
+    assert with_new == 50, "half of the lists of five, at one in ten"

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from serving.recommend.availability import Shelf
+from serving.schemas.filters import MOST_ATTRIBUTES, MOST_CONDITIONS, Filter
+from tests.features.shop import examples
+from tests.serving.small_shop import SHELVES, small_shop
+
+ITEMS = 60
+
+
+def passed(**parts: list[dict[str, object]]) -> set[int]:
+    """Numbers of the items that a filter lets through."""
+    allowed = Shelf(small_shop(ITEMS)).allowed(Filter.model_validate(parts))
+    assert allowed is not None
+    return set(np.flatnonzero(allowed).tolist())
+
+
+def where(field: str, op: str, value: object) -> set[int]:
+    return passed(all=[{"field": field, "op": op, "value": value}])
+
+
+EVERY = set(range(ITEMS))
+
+
+@pytest.mark.parametrize(
+    ("field", "op", "value", "wanted"),
+    [
+        ("price", "<=", 5, {0, 1, 2, 3, 4, 5}),
+        ("price", ">", 57.5, {58, 59}),
+        ("price", "==", 7, {7}),
+        ("price", "!=", 7, EVERY - {7}),
+        ("price", "in", [1, 2.0, 99], {1, 2}),
+        ("price", "not_in", [1, 2], EVERY - {1, 2}),
+        ("brand", "==", "odd", {n for n in EVERY if n % 2}),
+        ("brand", "in", ["odd", "even", "other"], EVERY),
+        ("brand", "!=", "odd", {n for n in EVERY if n % 2 == 0}),
+        ("category", "==", "shop/shelf 3", {n for n in EVERY if n % SHELVES == 3}),
+        ("category", "==", "shop", set()),
+        ("category", "under", "shop", EVERY),
+        ("category", "under", "shop/shelf", set()),
+        ("category", "under", "shop/shelf 3", {n for n in EVERY if n % SHELVES == 3}),
+        ("title", "contains", "ITEM 5", {5, *range(50, 60)}),
+        ("title", "contains", "%", set()),
+        ("currency", "==", "EUR", EVERY),
+        ("attributes.size", "==", 3, {n for n in EVERY if n % 5 == 3}),
+        ("attributes.size", "in", ["3", 4], {n for n in EVERY if n % 5 in (3, 4)}),
+        ("attributes.size", ">=", 3, {n for n in EVERY if n % 5 >= 3}),
+        ("attributes.eco", "==", True, {n for n in EVERY if n % 4 == 0}),
+        ("attributes.colour", "==", "red", set()),
+        ("attributes.colour", "!=", "red", EVERY),
+    ],
+)
+def test_conditions(field: str, op: str, value: object, wanted: set[int]) -> None:
+    assert where(field, op, value) == wanted
+
+
+CONDITIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("price"), st.sampled_from(["<", ">=", "=="]), st.integers(-1, ITEMS)),
+        st.tuples(st.just("brand"), st.sampled_from(["==", "!="]), st.sampled_from(["odd", "even", "none"])),
+    ).map(lambda c: dict(zip(("field", "op", "value"), c, strict=True))),
+    max_size=4,
+)
+
+
+@examples(40)
+@given(all_=CONDITIONS, any_=CONDITIONS, none=CONDITIONS)
+def test_all_any_and_none_are_sets(all_: list, any_: list, none: list) -> None:
+    wanted = set(EVERY)
+    for condition in all_:
+        wanted &= where(**condition)
+    if any_:
+        wanted &= set().union(*(where(**c) for c in any_))
+    for condition in none:
+        wanted -= where(**condition)
+    assert passed(all=all_, any=any_, none=none) == wanted
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"field": "password", "op": "==", "value": "x"},
+        {"field": "attributes.a'] or 1", "op": "==", "value": "x"},
+        {"field": "price", "op": "==", "value": "5"},
+        {"field": "price", "op": "<", "value": float("nan")},
+        {"field": "price", "op": "in", "value": 5},
+        {"field": "price", "op": "==", "value": [5]},
+        {"field": "brand", "op": "<", "value": "x"},
+        {"field": "brand", "op": "==", "value": 3},
+        {"field": "brand", "op": "in", "value": ["x"] * 101},
+        {"field": "category", "op": "like", "value": "x"},
+        {"field": "price", "op": "==", "value": 1, "more": 2},
+        {"field": "price", "op": "<", "value": 10**400},
+        {"field": "attributes.size", "op": "==", "value": 10**5000},
+    ],
+)
+def test_what_makes_no_sense_is_refused(condition: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Filter.model_validate({"all": [condition]})
+
+
+def test_a_filter_has_a_largest_size() -> None:
+    condition = {"field": "price", "op": "==", "value": 1}
+    Filter.model_validate({"all": [condition] * MOST_CONDITIONS})
+    with pytest.raises(ValidationError):
+        Filter.model_validate({"all": [condition] * (MOST_CONDITIONS + 1)})
+    with pytest.raises(ValidationError):
+        Filter.model_validate({"all": [condition] * MOST_CONDITIONS, "none": [condition]})
+    many = [{"field": f"attributes.a{n}", "op": "==", "value": 1} for n in range(MOST_ATTRIBUTES + 1)]
+    with pytest.raises(ValidationError):
+        Filter.model_validate({"any": many})

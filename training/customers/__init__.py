@@ -1,0 +1,1 @@
+"""Fit and measure what is predicted of each customer."""

@@ -1,0 +1,209 @@
+"""Fits purchase propensity on past boundaries: what was known of customers at one, and who ordered after it.
+
+Time decides what learns from what. With folds in time order, the last one is the test; the latest fold whose
+labels were known by then calibrates; folds whose labels were known by that one's boundary grow the trees.
+What is shipped moves everything on by a step: it is calibrated on the last fold and learns from all before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from features.common.clock import DAY
+from features.common.threads import THREADS
+from features.tables.columns import names
+from models.customers.propensity import HORIZONS_DAYS, INPUTS, Classifier, Propensity
+
+FEWEST = 20  # customers who order, and who do not, in training and in calibration: with fewer it is noise
+
+
+class PropensityConfig(BaseModel):
+    """How the trees are grown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rounds: PositiveInt = 200
+    """Most trees."""
+    patience: PositiveInt = 15
+    """Trees without a better log loss on the calibration fold after which no more are grown."""
+    learning_rate: PositiveFloat = 0.1
+    """How much of each tree's advice is taken."""
+    leaves: int = Field(15, ge=2)
+    """Leaves a tree."""
+    min_leaf: PositiveInt = 100
+    """Fewest customers a leaf may stand on."""
+    feature_fraction: float = Field(0.6, gt=0, le=1)
+    """Share of the columns each tree may look at."""
+    l2: NonNegativeFloat = 5.0
+    """Weight of the squared leaf values."""
+    seed: NonNegativeInt = 7
+    """Which columns each tree gets."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Customers as they were known at `at`, and what came after.
+
+    `matrix` float32[customers × len(INPUTS)]. `next_order_days` float64[customers]: days from `at` to the customer's
+    next order, infinite where none came before `until` (microseconds).
+    """
+
+    at: int
+    matrix: np.ndarray
+    next_order_days: np.ndarray
+    until: int
+
+    def labels(self, days: int) -> np.ndarray:
+        """int64[customers]: 1 where an order came in [at, at + days)."""
+        return (self.next_order_days < days).astype(np.int64)
+
+    def known_by(self, days: int) -> int:
+        """When its labels were known."""
+        return self.at + days * DAY
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well probabilities told what came true, on customers that nothing was learnt from.
+
+    `tenths`: predicted, came_true (means) and customers, per tenth of the customers by prediction.
+    """
+
+    at: int
+    customers: int
+    base_rate: float
+    auc: float
+    log_loss: float
+    base_log_loss: float  # of telling everyone one and the same share
+    brier: float
+    tenths: pl.DataFrame
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean distance of predicted and true share over the tenths, each by its customers."""
+        t = self.tenths
+        apart = np.abs(t["predicted"].to_numpy() - t["came_true"].to_numpy())
+        return float(np.average(apart, weights=t["customers"].to_numpy()))
+
+    def metrics(self) -> dict[str, float]:
+        measured = ("auc", "log_loss", "base_log_loss", "brier", "base_rate", "calibration_error")
+        return {name: float(getattr(self, name)) for name in measured}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is shipped, and how the step before it did; a horizon with too few folds to test has no evaluation."""
+
+    model: Propensity
+    evaluations: dict[int, Evaluation]
+
+
+def fit(folds: Sequence[Fold], config: PropensityConfig | None = None) -> Fitted:
+    """Classifiers for `HORIZONS_DAYS`.
+
+    A horizon is left out without a fold to learn from and a later one to calibrate on, each with `FEWEST` customers
+    who ordered within it and as many who did not.
+    """
+    config = config or PropensityConfig()
+    folds = sorted(folds, key=lambda f: f.at)
+    classifiers: dict[int, Classifier] = {}
+    evaluations: dict[int, Evaluation] = {}
+    for days in HORIZONS_DAYS:
+        known = [f for f in folds if f.known_by(days) <= f.until]
+        if not known:
+            continue
+        last = known[-1]
+        before = [f for f in known if f.known_by(days) <= last.at]
+        trial = _fit(before[:-1], before[-1], days, config) if before else None
+        labels = last.labels(days)
+        if trial is not None and 0 < labels.sum() < len(labels):
+            share = float(np.concatenate([f.labels(days) for f in before]).mean())
+            evaluations[days] = evaluate(last.at, labels, trial.predict(last.matrix), share)
+        shipped = _fit(before, last, days, config)
+        if shipped is not None:
+            classifiers[days] = shipped
+    return Fitted(Propensity(classifiers), evaluations)
+
+
+def evaluate(at: int, came_true: np.ndarray, p: np.ndarray, share: float) -> Evaluation:
+    """Of probabilities `p` float[n] for what came true (0 or 1, both at least once); a constant would say `share`."""
+    positives, negatives = int(came_true.sum()), int((1 - came_true).sum())
+    ranks = rankdata(p)[came_true == 1].sum() - positives * (positives + 1) / 2
+    return Evaluation(
+        at=at,
+        customers=len(p),
+        base_rate=float(came_true.mean()),
+        auc=float(ranks / (positives * negatives)),
+        log_loss=_log_loss(came_true, p),
+        base_log_loss=_log_loss(came_true, np.full(len(p), share)),
+        brier=float(np.mean((p - came_true) ** 2)),
+        tenths=tenths(p, came_true),
+    )
+
+
+def tenths(predicted: np.ndarray, came_true: np.ndarray) -> pl.DataFrame:
+    """predicted, came_true (means) and customers, per tenth of the customers by prediction."""
+    tenth = (10 * (rankdata(predicted, method="ordinal") - 1) // max(1, len(predicted))).astype(np.int64)
+    both = {"predicted": predicted.astype(np.float64), "came_true": came_true.astype(np.float64)}
+    table = pl.DataFrame({"tenth": tenth, **both})
+    return table.group_by("tenth").agg(pl.all().mean(), customers=pl.len()).sort("tenth").drop("tenth")
+
+
+def _fit(learned: Sequence[Fold], calibrating: Fold, days: int, config: PropensityConfig) -> Classifier | None:
+    """Trees from the folds whose labels were known at `calibrating.at`, the line from that; None if it is too few."""
+    learned = [f for f in learned if f.known_by(days) <= calibrating.at]
+    labels = np.concatenate([np.zeros(0, np.int64), *(f.labels(days) for f in learned)])
+    later = calibrating.labels(days)
+    if min(labels.sum(), (1 - labels).sum(), later.sum(), (1 - later).sum()) < FEWEST:
+        return None
+    import lightgbm
+
+    parameters = {
+        "objective": "binary",
+        "metric": "binary_logloss",
+        "learning_rate": config.learning_rate,
+        "num_leaves": config.leaves,
+        "min_data_in_leaf": min(config.min_leaf, max(5, len(labels) // 50)),
+        "feature_fraction": config.feature_fraction,
+        "lambda_l2": config.l2,
+        "seed": config.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": THREADS,
+        "verbosity": -1,
+    }
+    rows = np.concatenate([f.matrix for f in learned])
+    data = lightgbm.Dataset(rows, labels, feature_name=names(INPUTS))
+    check = data.create_valid(calibrating.matrix, later)
+    stop = lightgbm.early_stopping(config.patience, verbose=False)
+    booster = lightgbm.train(parameters, data, config.rounds, valid_sets=[check], callbacks=[stop])
+    # Only the trees that are used: the text that is shipped says nothing of the others.
+    booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
+    odds = np.asarray(booster.predict(calibrating.matrix, raw_score=True, num_threads=THREADS))
+    return Classifier(booster, *_line(odds, later))
+
+
+def _line(odds: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Platt's slope (at least 0) and intercept, with his targets a little inside 0 and 1."""
+    positives, negatives = labels.sum(), (1 - labels).sum()
+    target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+        z = line[0] * odds + line[1]
+        error = expit(z) - target
+        return float(np.mean(np.logaddexp(0, z) - target * z)), np.array([np.mean(error * odds), np.mean(error)])
+
+    found: Any = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
+    return float(found.x[0]), float(found.x[1])
+
+
+def _log_loss(labels: np.ndarray, p: np.ndarray) -> float:
+    p = np.clip(p, 1e-15, 1 - 1e-15)
+    return float(-np.mean(labels * np.log(p) + (1 - labels) * np.log1p(-p)))

@@ -1,0 +1,1 @@
+"""Training data: queries at boundaries, their candidates with labels, and candidate budgets."""

@@ -1,0 +1,1 @@
+"""How well a recommender ranks: metrics, baselines, bootstrap intervals, backtests."""

@@ -1,0 +1,1 @@
+"""From challenger to champion: comparison on one hold-out, and the gate."""

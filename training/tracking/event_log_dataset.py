@@ -1,0 +1,49 @@
+"""The event log as MLflow's data set: what a run was trained on."""
+
+import json
+from typing import Any
+
+from mlflow.data import sources
+from mlflow.data.dataset import Dataset
+
+from features.common.clock import iso
+from features.event_log.log import EventLog
+from training.train import Result
+
+
+class EventLogDataset(Dataset):
+    """The events a run was trained on: which log, up to when, how many rows. Its digest is the log's fingerprint."""
+
+    def __init__(self, event_log: EventLog, result: Result) -> None:
+        start, end = result.holdout
+        self._profile = {
+            "events_in_log": event_log.info["rows"],
+            "events_before_cut_off": result.events,
+            "cut_off": iso(result.until),
+            "first_event": event_log.info["first"],
+            "last_event": event_log.info["last"],
+            "holdout_from": iso(start),
+            "holdout_to": iso(end),
+            "boundaries": [iso(at) for at in result.boundaries],
+            "customers": len(result.bundle.snapshot.customers),
+            "items": len(result.bundle.snapshot.items),
+            **{f"training_rows_{name}": n for name, n in result.rows.items()},
+            **{f"holdout_queries_{name}": e.per_query.height for name, e in result.evaluations.items()},
+        }
+        # MLflow makes this class at import, where mypy cannot see it.
+        source = sources.LocalArtifactDatasetSource(str(event_log.path.resolve()))  # type: ignore[attr-defined]
+        super().__init__(source, event_log.path.name, event_log.fingerprint)
+
+    def _compute_digest(self) -> str:
+        return str(self.digest)
+
+    @property
+    def schema(self) -> None:
+        return None
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        return self._profile
+
+    def to_dict(self) -> dict[str, str]:
+        return {**super().to_dict(), "profile": json.dumps(self._profile)}

@@ -1,0 +1,127 @@
+"""Where runs are kept: reaching it, and how its pages greet an analyst."""
+
+import base64
+import contextlib
+import json
+import logging
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when mlflow is imported
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from features.common.errors import InputError
+from training.config import MlflowConfig
+
+VIEW = "headline"  # key of the saved view that `usual ui` points to
+_COLUMNS = (
+    "metrics.`one_to_one_ndcg_at_10`",
+    "metrics.`one_to_one_over_best_baseline`",
+    "metrics.`one_to_one_new_ndcg_at_10`",
+    "metrics.`one_to_one_visit_ndcg_at_10`",
+    "metrics.`predictive_ndcg_at_10`",
+    "metrics.`predictive_over_best_baseline`",
+    "attributes.`Dataset`",
+    "attributes.`Models`",
+)
+_ABOUT = """Training runs of The Usual: one row per `usual train`, and per study of `usual tune` with its trials nested.
+
+Open the view **Headline** (button Views) for the numbers that matter. `one_to_one` ranks for customers with history,
+`one_to_one_visit` for them inside a visit, `predictive` for everyone else; `over_best_baseline` is what a recommender
+is ahead of the best simple method in NDCG@10. In the charts, what comes before a slash is a section: candidate recall,
+quality by segment, learning curves.
+`report.html` among a run's artifacts tells it as a page."""
+
+
+def connect(config: MlflowConfig) -> "mlflow.MlflowClient":
+    """Point MLflow at the configured store. Raises `InputError` where it cannot be reached."""
+    if config.uri.startswith("sqlite:///"):
+        Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # The first use of a SQLite store creates its tables and says so line by line.
+        with quiet():
+            mlflow.set_tracking_uri(config.uri)
+            client = mlflow.MlflowClient()
+            if client.get_experiment_by_name(config.experiment) is None:
+                client.create_experiment(config.experiment, artifact_location=config.artifacts, tags=_greeting())
+    except MlflowException as error:
+        raise InputError(f"MLflow cannot be reached at {config.uri}: {error.message}") from error
+    return client
+
+
+def serve_ui(config: MlflowConfig, host: str, port: int) -> None:
+    """Become an MLflow server over the configured store; does not return."""
+    if config.uri.startswith(("http://", "https://")):
+        raise InputError(f"runs are kept on a server already: open {config.uri}")
+    client = connect(config)  # makes the store if this is its first use
+    experiment = client.get_experiment_by_name(config.experiment)
+    runs = f"#/experiments/{experiment.experiment_id}/runs" if experiment else ""
+    known = experiment is not None and _view_tag() in experiment.tags
+    print(f"runs: http://{host}:{port}/{runs}{f'?viewStateShareKey={VIEW}' if known else ''}", flush=True)
+    print(f"models: http://{host}:{port}/#/models/{config.registered_model}", flush=True)
+    command = ["mlflow", "server", "--backend-store-uri", config.uri, "--host", host, "--port", str(port)]
+    # One worker and no job processes: this serves one analyst from a local store.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    os.execv(sys.executable, [sys.executable, "-m", *command, "--workers", "1"])  # noqa: S606
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """MLflow and Alembic print notices that tell the user nothing."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _greeting() -> dict[str, str]:
+    """Tags of a new experiment: what it is, in words and for MLflow's pages, and which columns its runs show."""
+    return {
+        "mlflow.note.content": _ABOUT,
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": "one_to_one_ndcg_at_10",
+        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+        _view_tag(): _view(),
+    }
+
+
+def _view_tag() -> str:
+    return f"mlflow.sharedViewState.{VIEW}"
+
+
+def _view() -> str:
+    """A saved view as MLflow 3.17's pages write it: the headline metrics as columns of the table of runs."""
+    state: dict[str, Any] = {
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "searchFilter": "",
+        "datasetsFilter": [],
+        "selectedColumns": list(_COLUMNS),
+        "columnOrder": [],
+        "columnWidths": {},
+        "runsHiddenMode": "FIRST_10_RUNS",
+        "viewMaximized": False,
+        "runListHidden": False,
+        "isAccordionReordered": False,
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    return json.dumps({"name": "Headline", "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})

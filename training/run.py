@@ -4,12 +4,15 @@ from features.common.progress import steps
 from features.event_log.log import EventLog
 from training.config import MlflowConfig
 from training.recipe import Recipe
+from training.result import LoggedRun, TrainingResult
 from training.stopwatch import Stopwatch
-from training.tracking.log_run import Logged, log_run
-from training.train import Result, train
+from training.tracking.log_run import log_run
+from training.train import train
 
 
-def run(event_log: EventLog, recipe: Recipe, config: MlflowConfig, until: int | None = None) -> tuple[Result, Logged]:
+def run(
+    event_log: EventLog, recipe: Recipe, config: MlflowConfig, until: int | None = None
+) -> tuple[TrainingResult, LoggedRun]:
     """Fit on the events before `until` (microseconds; None: all), log to MLflow, register as challenger."""
     with steps() as step:
         watch = Stopwatch(step)

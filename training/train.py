@@ -6,8 +6,6 @@ after how many trees to stop. The second fit adds the boundaries inside the hold
 refitted on everything it is what is shipped.
 """
 
-from dataclasses import dataclass, field
-
 import polars as pl
 
 from features.common.clock import DAY, iso, micros, next_midnight
@@ -20,37 +18,16 @@ from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.ranker import Ranker
 from models.two_stage import TwoStage
-from training.customers.fit import Measured, Past, learn_customers
+from training.customers.fit import Past, learn_customers
 from training.dataset import candidate_budgets
 from training.dataset.candidate_budgets import Cut
 from training.dataset.examples import Boundary, Examples, boundary, examples
 from training.evaluation import revenue_tradeoff
 from training.evaluation.evaluate import Evaluation, evaluate, prefixed
 from training.recipe import Recipe
+from training.result import TrainingResult
 
 FEWEST_QUERIES = 20  # with fewer a ranker would learn by heart
-
-
-@dataclass(frozen=True)
-class Result:
-    """A trained bundle, how its recipe did on the hold-out, and what it was made from."""
-
-    bundle: Bundle
-    evaluations: dict[RecommenderName, Evaluation]
-    holdout: tuple[int, int]
-    boundaries: list[int]
-    rows: dict[str, int]  # training rows per recommender
-    events: int  # before the end
-    recipe: Recipe
-    until: int
-    curves: dict[RecommenderName, tuple[float, ...]] = field(default_factory=dict)
-    """NDCG@10 on the hold-out after each tree of the measured rankers."""
-    customers: Measured = field(default_factory=Measured)
-    """What customers were expected to do next, and did."""
-    trade_offs: dict[RecommenderName, pl.DataFrame] = field(default_factory=dict)
-    """Quality against revenue, of recommenders that let prices count (`training.evaluation.revenue_tradeoff`)."""
-    cuts: dict[RecommenderName, Cut] = field(default_factory=dict)
-    """The generators' budgets, and what they were decided by."""
 
 
 def boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
@@ -77,7 +54,7 @@ def boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
     return usable
 
 
-def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: Step = silent) -> Result:
+def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: Step = silent) -> TrainingResult:
     """Train on the events before `until` (default: the midnight after the last event)."""
     end = until if until is not None else next_midnight(micros(event_log.last) + 1)
     points = boundaries(micros(event_log.first), end, recipe)
@@ -142,7 +119,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: S
     generators = Generators.fit(snapshot, recipe.generators)
     step("what customers do next", total, total)
     likely, measured = learn_customers(pasts, holdout.snapshot, events, now.profiles, end)
-    return Result(
+    return TrainingResult(
         bundle=Bundle(
             snapshot=snapshot,
             generators=generators,

@@ -14,8 +14,9 @@ from features.sources.simulator.shop import read
 from tests.conftest import SHOP
 from tests.training.recipes import small
 from training.config import Gate, MlflowConfig
+from training.result import LoggedRun, TrainingResult
 from training.tracking import log_run
-from training.train import Result, train
+from training.train import train
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,7 @@ def newer_log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
 
 
 @pytest.fixture(scope="session")
-def result(event_log: EventLog) -> Result:
+def result(event_log: EventLog) -> TrainingResult:
     return train(event_log, small())
 
 
@@ -52,12 +53,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowConfig]:
 class Run:
     """A training run as it was logged."""
 
-    logged: log_run.Logged
+    logged: LoggedRun
     config: MlflowConfig
     home: Path
 
 
 @pytest.fixture(scope="session")
-def run(result: Result, event_log: EventLog, store: MlflowConfig) -> Run:
+def run(result: TrainingResult, event_log: EventLog, store: MlflowConfig) -> Run:
     home = Path(store.uri.removeprefix("sqlite:///")).parent
     return Run(log_run.log_run(result, event_log, store), store, home)

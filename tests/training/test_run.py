@@ -27,8 +27,8 @@ from training.evaluation.metrics import PER_QUERY
 from training.promotion.promote import promote
 from training.reports import samples
 from training.reports import text as report
+from training.result import TrainingResult
 from training.tracking import log_run, metric_names
-from training.train import Result
 
 ROOT = Path(module.__file__).resolve().parent.parent
 
@@ -50,7 +50,7 @@ def model(run: Run) -> Path:
     return Path(mlflow.artifacts.download_artifacts(run.logged.model_uri))
 
 
-def test_the_hold_out_is_the_last_horizon(result: Result):
+def test_the_hold_out_is_the_last_horizon(result: TrainingResult):
     assert result.until == SHOP_ENDS
     assert result.holdout == (SHOP_ENDS - 10 * DAY, SHOP_ENDS)
     assert result.boundaries == [SHOP_ENDS - d * DAY for d in (10, 17, 24, 31)]
@@ -59,7 +59,7 @@ def test_the_hold_out_is_the_last_horizon(result: Result):
     assert all(e.per_query.height > 20 for e in result.evaluations.values())
 
 
-def test_it_learnt_something(result: Result):
+def test_it_learnt_something(result: TrainingResult):
     """Habits are half of what this shop sells: a list by chance would hold one in six of the items."""
     found = result.evaluations["one_to_one"].summary
     assert found["hit_rate_at_10"] > 0.35
@@ -67,7 +67,7 @@ def test_it_learnt_something(result: Result):
     assert found["candidate_recall_union"] > 0.5
 
 
-def test_parameters_are_the_recipe(record: MlflowRun, result: Result):
+def test_parameters_are_the_recipe(record: MlflowRun, result: TrainingResult):
     parameters = record.data.params
     assert parameters["one_to_one.ranker.leaves"] == "7"
     assert parameters["predictive.budgets.popular"] == "15"
@@ -76,7 +76,7 @@ def test_parameters_are_the_recipe(record: MlflowRun, result: Result):
     assert set(result.recipe.model_dump()) <= {p.split(".")[0] for p in parameters}
 
 
-def test_metrics_are_the_evaluations(record: MlflowRun, result: Result, client: MlflowClient):
+def test_metrics_are_the_evaluations(record: MlflowRun, result: TrainingResult, client: MlflowClient):
     metrics = record.data.metrics
     for name in RECOMMENDERS:
         summary = result.evaluations[name].summary
@@ -109,7 +109,9 @@ def test_what_the_gate_reads_keeps_its_name_and_the_rest_is_in_sections(record: 
     assert not [s for s in sections if "more" in s and len(sections[s]) > 3]  # nearly all metrics have a section
 
 
-def test_runs_are_told_apart_by_what_is_special_about_them(record: MlflowRun, result: Result, client: MlflowClient):
+def test_runs_are_told_apart_by_what_is_special_about_them(
+    record: MlflowRun, result: TrainingResult, client: MlflowClient
+):
     assert record.info.run_name.startswith(iso(SHOP_ENDS)[:10])
     assert "horizon_days=10" in record.info.run_name
     assert "one_to_one.ranker.leaves=7" in record.data.tags["recipe_changes"]
@@ -119,7 +121,7 @@ def test_runs_are_told_apart_by_what_is_special_about_them(record: MlflowRun, re
     assert "report.html" in experiment.tags["mlflow.note.content"]
 
 
-def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: Result, event_log: EventLog):
+def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: TrainingResult, event_log: EventLog):
     assert record.inputs
     (used,) = record.inputs.dataset_inputs
     profile = json.loads(str(used.dataset.profile))
@@ -135,7 +137,7 @@ def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: Res
     assert {profile[f"holdout_queries_{n}"] for n in RECOMMENDERS} == queries
 
 
-def test_plots_and_samples_are_there(run: Run, client: MlflowClient, result: Result):
+def test_plots_and_samples_are_there(run: Run, client: MlflowClient, result: TrainingResult):
     def listed(folder: str | None = None) -> set[str]:
         return {a.path for a in client.list_artifacts(run.logged.run_id, folder)}
 
@@ -153,20 +155,22 @@ def test_plots_and_samples_are_there(run: Run, client: MlflowClient, result: Res
     assert "customer_id" not in table.columns
 
 
-def test_the_recipe_beside_the_run_makes_it_again(run: Run, result: Result, tmp_path: Path):
+def test_the_recipe_beside_the_run_makes_it_again(run: Run, result: TrainingResult, tmp_path: Path):
     mlflow.set_tracking_uri(run.config.uri)
     kept = mlflow.artifacts.download_artifacts(f"runs:/{run.logged.run_id}/recipe.yml", dst_path=str(tmp_path))
     assert recipe.load(Path(kept)) == result.recipe
 
 
-def test_no_customer_is_named_in_what_people_read(run: Run, result: Result):
+def test_no_customer_is_named_in_what_people_read(run: Run, result: TrainingResult):
     ids = set(result.bundle.snapshot.customers.values.to_pylist())
     for file in ("report.html", "MODEL_CARD.md", "sample_recommendations.json"):
         text = mlflow.artifacts.load_text(f"runs:/{run.logged.run_id}/{file}")
         assert not ids & set(re.findall(r"[\w-]+", text)), file
 
 
-def test_a_model_card_describes_the_version(run: Run, client: MlflowClient, result: Result, event_log: EventLog):
+def test_a_model_card_describes_the_version(
+    run: Run, client: MlflowClient, result: TrainingResult, event_log: EventLog
+):
     card = client.get_model_version("shop", run.logged.version).description
     summary = result.evaluations["predictive"].summary
     for told in (
@@ -191,7 +195,7 @@ def test_it_is_registered_as_challenger(run: Run, client: MlflowClient):
     assert log_run.version_label("somewhere/else", run.config) == "local"
 
 
-def test_the_model_answers_like_the_recommender(run: Run, result: Result):
+def test_the_model_answers_like_the_recommender(run: Run, result: TrainingResult):
     mlflow.set_tracking_uri(run.config.uri)
     loaded = mlflow.pyfunc.load_model(run.logged.model_uri)
     customers = [*result.bundle.snapshot.customers.values.to_pylist()[:6], None, "somebody new"]
@@ -232,7 +236,7 @@ def test_the_trainers_paths_and_pickles_stay_at_home(model: Path, run: Run):
     assert (model / "code" / "features" / "events.py").is_file()
 
 
-def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: Result, tmp_path: Path):
+def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: TrainingResult, tmp_path: Path):
     found = log_run.bundle_path("models:/shop@challenger", run.config)
     assert Bundle.load(found).info() == result.bundle.info()
     assert log_run.bundle_path(str(found), run.config) == found
@@ -243,7 +247,7 @@ def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: Result, t
             log_run.bundle_path(uri, run.config)
 
 
-def test_the_report_says_where_to_look(result: Result, run: Run):
+def test_the_report_says_where_to_look(result: TrainingResult, run: Run):
     text = report.text(result, run.logged)
     assert f"registered {run.logged.model_uri} as challenger" in text
     assert f"{result.evaluations['predictive'].summary['ndcg_at_10']:.4f}" in text

@@ -11,7 +11,8 @@ from models.bundle import read_manifest
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
-from training.train import Result, train
+from training.result import TrainingResult
+from training.train import train
 
 
 def without(event_log: EventLog, gone: pl.Expr, path: Path) -> EventLog:
@@ -20,7 +21,7 @@ def without(event_log: EventLog, gone: pl.Expr, path: Path) -> EventLog:
     )
 
 
-def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: Result, tmp_path: Path):
+def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: TrainingResult, tmp_path: Path):
     """Without the hold-out of every second customer, those who stay are ranked as before, item by item, from
     candidates within the same budgets.
 
@@ -65,7 +66,7 @@ def test_the_same_events_make_the_same_bundle_file_by_file(event_log: EventLog, 
     assert len(files[0]) > 40
 
 
-def test_what_is_shipped_has_the_budgets_it_was_measured_with(result: Result, tmp_path: Path):
+def test_what_is_shipped_has_the_budgets_it_was_measured_with(result: TrainingResult, tmp_path: Path):
     """Those of a recipe without `cut` stand as they are."""
     shipped = read_manifest(result.bundle.save(tmp_path / "bundle")).budgets
     recipe = result.recipe

@@ -20,7 +20,7 @@ from training.evaluation.breakdown import baseline_columns, breakdown
 from training.evaluation.evaluate import Evaluation
 from training.reports.plots import Plot, budgets, words
 from training.reports.samples import Sample
-from training.train import Result
+from training.result import TrainingResult
 
 EXAMPLES = 6  # customers whose lists are shown
 ITEMS = 6  # products of each
@@ -28,7 +28,7 @@ _COLUMNS = {"ndcg_at_10": "NDCG@10", "recall_at_20": "recall@20"}
 
 
 def html(
-    result: Result,
+    result: TrainingResult,
     event_log: EventLog,
     plots: Mapping[str, Plot],
     samples: Sequence[Sample],
@@ -53,7 +53,7 @@ def html(
     return document(f"Training run until {iso(result.until)[:10]}", body)
 
 
-def _headline(result: Result) -> str:
+def _headline(result: TrainingResult) -> str:
     shown: list[tuple[str, str, str]] = []
     for name, evaluation in result.evaluations.items():
         s = evaluation.summary
@@ -158,7 +158,7 @@ def _budgets(name: RecommenderName, cut: Cut) -> str:
     )
 
 
-def _customers(result: Result, plots: Mapping[str, Plot]) -> str:
+def _customers(result: TrainingResult, plots: Mapping[str, Plot]) -> str:
     """How what was expected of customers came true."""
     told = "".join(f"<li>{escape(line)}</li>" for line in result.customers.lines())
     shown = "".join(
@@ -189,7 +189,7 @@ def _examples(samples: Sequence[Sample]) -> str:
     )
 
 
-def _made_from(result: Result, event_log: EventLog, seconds: Sequence[tuple[str, float]]) -> str:
+def _made_from(result: TrainingResult, event_log: EventLog, seconds: Sequence[tuple[str, float]]) -> str:
     start, end = (iso(at) for at in result.holdout)
     rows = [
         ("event log", [f"{event_log.path.name}, fingerprint {event_log.fingerprint}"]),
@@ -212,7 +212,7 @@ def _made_from(result: Result, event_log: EventLog, seconds: Sequence[tuple[str,
     return f'<div class="two"><section><h2>What it was made from</h2>{made}</section>{took}</div>'
 
 
-def _recipe(result: Result) -> str:
+def _recipe(result: TrainingResult) -> str:
     text = yaml.safe_dump(result.recipe.model_dump(mode="json"), sort_keys=False)
     inner = f"<pre>{escape(text)}</pre>"
     return f"<section><h2>Recipe</h2>{details(inner, 'Every setting')}</section>"

@@ -10,7 +10,7 @@ from models.bundle import RecommenderName
 from training.evaluation.breakdown import baseline_columns, breakdown
 from training.evaluation.evaluate import Evaluation
 from training.reports.plots import words
-from training.train import Result
+from training.result import TrainingResult
 
 _FEATURES = """- candidate scores: how each generator ranks the item for this visitor
 - the customer's history with the item: orders, views, carts, time since, the customer's own cycle
@@ -28,7 +28,7 @@ what sells.
 - Numbers of small segments are uncertain: look at the intervals."""
 
 
-def markdown(result: Result, event_log: EventLog, libraries: Mapping[str, str], brief: bool = False) -> str:
+def markdown(result: TrainingResult, event_log: EventLog, libraries: Mapping[str, str], brief: bool = False) -> str:
     """The card; `libraries`: name → version. A `brief` one leaves out most of the comparisons."""
     start, end = (iso(at)[:10] for at in result.holdout)
     until = iso(result.until)
@@ -73,12 +73,12 @@ def markdown(result: Result, event_log: EventLog, libraries: Mapping[str, str], 
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def headline(result: Result) -> str:
+def headline(result: TrainingResult) -> str:
     """One line per recommender."""
     return "\n".join(f"- {_line(name, e.summary)}" for name, e in result.evaluations.items())
 
 
-def summary(result: Result) -> str:
+def summary(result: TrainingResult) -> str:
     """A few words, without marks."""
     return "NDCG@10 " + ", ".join(f"{words(n)} {e.summary['ndcg_at_10']:.3f}" for n, e in result.evaluations.items())
 

@@ -12,8 +12,7 @@ from models.bundle import RecommenderName
 from training.evaluation.bootstrap import difference
 from training.evaluation.breakdown import baseline_columns
 from training.evaluation.evaluate import Evaluation, prefixed
-from training.tracking.log_run import Logged
-from training.train import Result
+from training.result import LoggedRun, TrainingResult
 
 _LABEL, _GROUP = 24, 40  # widths of the first column
 _MOST_GROUPS, _FEWEST = 12, 20  # rows of one breakdown; queries of a group that an interval can be given for
@@ -120,7 +119,7 @@ def _interval(mean: float, low: float, high: float) -> str:
     return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
-def text(result: Result, logged: Logged) -> str:
+def text(result: TrainingResult, logged: LoggedRun) -> str:
     start, end = (iso(t)[:10] for t in result.holdout)
     return "\n".join(
         [
@@ -137,7 +136,7 @@ def text(result: Result, logged: Logged) -> str:
     )
 
 
-def as_dict(result: Result, logged: Logged) -> dict[str, Any]:
+def as_dict(result: TrainingResult, logged: LoggedRun) -> dict[str, Any]:
     return {
         "model_uri": logged.model_uri,
         "run_id": logged.run_id,

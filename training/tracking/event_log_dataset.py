@@ -8,13 +8,13 @@ from mlflow.data.dataset import Dataset
 
 from features.common.clock import iso
 from features.event_log.log import EventLog
-from training.train import Result
+from training.result import TrainingResult
 
 
 class EventLogDataset(Dataset):
     """The events a run was trained on: which log, up to when, how many rows. Its digest is the log's fingerprint."""
 
-    def __init__(self, event_log: EventLog, result: Result) -> None:
+    def __init__(self, event_log: EventLog, result: TrainingResult) -> None:
         start, end = result.holdout
         self._profile = {
             "events_in_log": event_log.info["rows"],

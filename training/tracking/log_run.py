@@ -5,7 +5,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,16 +31,15 @@ from training import recipe
 from training.config import MlflowConfig
 from training.evaluation import revenue_tradeoff as value
 from training.reports import customer_plots, html, model_card, plots, samples
+from training.result import LoggedRun, TrainingResult
 from training.tracking import metric_names
 from training.tracking.event_log_dataset import EventLogDataset
 from training.tracking.registry import bundle_path, register, version_label
-from training.train import Result
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "EventLogDataset",
-    "Logged",
     "bundle_path",
     "connect",
     "log_run",
@@ -54,20 +52,9 @@ SERVING_PACKAGES = ("numpy", "scipy", "pydantic", "pyarrow", "polars", "narwhals
 _NAMED_CHANGES = 2  # settings in a run's name
 
 
-@dataclass(frozen=True)
-class Logged:
-    """Where a training run is to be found."""
-
-    run_id: str
-    experiment: str
-    model_uri: str
-    version: str
-    tracking_uri: str
-
-
 def log_run(
-    result: Result, event_log: EventLog, config: MlflowConfig, seconds: Sequence[tuple[str, float]] = ()
-) -> Logged:
+    result: TrainingResult, event_log: EventLog, config: MlflowConfig, seconds: Sequence[tuple[str, float]] = ()
+) -> LoggedRun:
     """Log a training run and register its bundle with the alias challenger.
 
     `seconds`: what each step was and how long it took, for the report (`training.stopwatch`).
@@ -115,7 +102,7 @@ def log_run(
         about = f"{model_card.summary(result)}\n\n{brief}"  # the table of versions shows how it begins
         registered = register(client, config.registered_model, info.model_uri, run_id, tags, about)
         client.set_registered_model_alias(config.registered_model, CHALLENGER, registered.version)
-        return Logged(
+        return LoggedRun(
             run_id=run_id,
             experiment=config.experiment,
             model_uri=f"models:/{config.registered_model}/{registered.version}",
@@ -124,7 +111,7 @@ def log_run(
         )
 
 
-def _log_metrics(client: "mlflow.MlflowClient", run_id: str, model_id: str, result: Result) -> None:
+def _log_metrics(client: "mlflow.MlflowClient", run_id: str, model_id: str, result: TrainingResult) -> None:
     """In two calls, as each costs a round trip to a remote server: the model's metrics, and the learning curves."""
     mlflow.log_metrics(metric_names.logged(result.bundle.metrics), model_id=model_id)
     now = int(time.time() * 1000)
@@ -135,7 +122,7 @@ def _log_metrics(client: "mlflow.MlflowClient", run_id: str, model_id: str, resu
 
 def _files(
     folder: Path,
-    result: Result,
+    result: TrainingResult,
     event_log: EventLog,
     card: str,
     told: Sequence[samples.Sample],
@@ -177,31 +164,31 @@ _SIGNATURE = ModelSignature(
 )
 
 
-def _parameters(result: Result) -> dict[str, Any]:
+def _parameters(result: TrainingResult) -> dict[str, Any]:
     """The recipe, flat: `one_to_one.ranker.leaves` and so on, the same names in every run."""
     return recipe.flat(result.recipe.model_dump()) | {"until": iso(result.until)}
 
 
-def _changes(result: Result) -> list[str]:
+def _changes(result: TrainingResult) -> list[str]:
     """What the recipe says other than the default one: `one_to_one.ranker.leaves=7` and so on."""
     usual = recipe.flat(recipe.load().model_dump())
     return [f"{k}={v}" for k, v in recipe.flat(result.recipe.model_dump()).items() if usual.get(k) != v]
 
 
-def _name(result: Result, changes: list[str]) -> str:
+def _name(result: TrainingResult, changes: list[str]) -> str:
     """The end of the training data and what is special: runs until the same day are told apart by their recipes."""
     more = f" and {len(changes) - _NAMED_CHANGES} more" if len(changes) > _NAMED_CHANGES else ""
     return f"{iso(result.until)[:10]} {', '.join(changes[:_NAMED_CHANGES]) or 'default recipe'}{more}"
 
 
-def _description(result: Result, changes: list[str]) -> str:
+def _description(result: TrainingResult, changes: list[str]) -> str:
     """What a run's page opens with, in Markdown."""
     recipe_text = f"Changed in the recipe: {', '.join(f'`{c}`' for c in changes)}." if changes else "Default recipe."
     where = "Read `report.html` and `MODEL_CARD.md` among the artifacts."
     return f"{model_card.headline(result)}\n\n{recipe_text}\n\n{where}"
 
 
-def _tags(result: Result, event_log: EventLog) -> dict[str, str]:
+def _tags(result: TrainingResult, event_log: EventLog) -> dict[str, str]:
     start, end = result.holdout
     return {
         "until": iso(result.until),

@@ -26,7 +26,7 @@ from training.customers import fit
 from training.customers.fit import Measured, Past, bought, fold, learn_customers
 from training.customers.propensity import Fitted
 from training.evaluation.backtest import predicted
-from training.train import Result
+from training.result import TrainingResult
 
 NO_CLIENTS = pl.DataFrame(schema={"client_id": pl.String, "customer_id": pl.String})
 
@@ -210,7 +210,7 @@ def test_what_comes_after_the_end_changes_nothing(
     assert replace(a, propensity={}, churn=None, value=None) == replace(b, propensity={}, churn=None, value=None)
 
 
-def test_a_run_logs_what_was_measured(run: Run, result: Result):
+def test_a_run_logs_what_was_measured(run: Run, result: TrainingResult):
     """Under names of their own, with plots, the tenths as a table, and lines in report and card."""
     measured = result.customers
     assert measured.propensity
@@ -228,7 +228,7 @@ def test_a_run_logs_what_was_measured(run: Run, result: Result):
         assert escape(line) in (folder / "report.html").read_text()
 
 
-def test_what_is_shipped_predicts(result: Result):
+def test_what_is_shipped_predicts(result: TrainingResult):
     """Seventy days are too few to learn four weeks ahead: that one is left out, and said to be."""
     table = result.bundle.predictions.table(result.bundle.snapshot)
     assert table["propensity_7d"].null_count() == 0
@@ -236,7 +236,7 @@ def test_what_is_shipped_predicts(result: Result):
     assert any("no propensity to order within 28 days" in line for line in result.customers.lines())
 
 
-def test_segments_get_a_models_predictions_as_of_any_later_time(result: Result, event_log: EventLog):
+def test_segments_get_a_models_predictions_as_of_any_later_time(result: TrainingResult, event_log: EventLog):
     bundle = result.bundle
     same = predicted(bundle, build.at(event_log, bundle.snapshot.as_of))
     assert same.equals(bundle.predictions.table(bundle.snapshot))

@@ -9,11 +9,12 @@ from features.ranking.visitors import Visitors
 from tests.training.recipes import small
 from training.dataset.queries import Queries
 from training.evaluation import revenue_tradeoff
-from training.train import Result, train
+from training.result import TrainingResult
+from training.train import train
 
 
 @pytest.fixture(scope="module")
-def priced(event_log: EventLog) -> Result:
+def priced(event_log: EventLog) -> TrainingResult:
     """As `result`, but for one_to_one prices count three tenths."""
     recipe = small(boundaries=3)
     ranker = recipe.one_to_one.ranker.model_copy(update={"value": 0.3})
@@ -36,7 +37,7 @@ def test_revenue_is_what_the_wanted_among_the_first_ten_cost():
     assert revenue_tradeoff.revenue_at_10(asked, top, price).tolist() == [12.5, 0]
 
 
-def test_a_run_tells_every_value_beside_the_chosen_one(priced: Result):
+def test_a_run_tells_every_value_beside_the_chosen_one(priced: TrainingResult):
     assert set(priced.trade_offs) == {"one_to_one"}
     table = priced.trade_offs["one_to_one"]
     assert table["value"].to_list() == sorted({*revenue_tradeoff.VALUES, 0.3})
@@ -47,7 +48,7 @@ def test_a_run_tells_every_value_beside_the_chosen_one(priced: Result):
     assert table["revenue_at_10"].n_unique() > 2
 
 
-def test_changes_are_against_value_0_and_inside_their_intervals(priced: Result):
+def test_changes_are_against_value_0_and_inside_their_intervals(priced: TrainingResult):
     table = priced.trade_offs["one_to_one"]
     first = table.row(0, named=True)
     assert first["value"] == first["ndcg_change"] == first["revenue_change_high"] == 0
@@ -58,7 +59,7 @@ def test_changes_are_against_value_0_and_inside_their_intervals(priced: Result):
         assert (change <= table[f"{name}_change_high"].to_numpy()).all()
 
 
-def test_the_curve_is_among_the_metrics(priced: Result):
+def test_the_curve_is_among_the_metrics(priced: TrainingResult):
     table = priced.trade_offs["one_to_one"]
     for row in table.iter_rows(named=True):
         name = f"one_to_one_by_value_{row['value']:g}"
@@ -66,7 +67,7 @@ def test_the_curve_is_among_the_metrics(priced: Result):
         assert priced.bundle.metrics[f"{name}_revenue_at_10"] == row["revenue_at_10"]
 
 
-def test_what_is_shipped_has_learnt_from_prices_too(priced: Result):
+def test_what_is_shipped_has_learnt_from_prices_too(priced: TrainingResult):
     shipped = {name: two_stage.ranker.text() for name, two_stage in priced.bundle.recommenders.items()}
     gains = {
         name: next(line for line in text.splitlines() if line.startswith("[label_gain"))
@@ -76,7 +77,7 @@ def test_what_is_shipped_has_learnt_from_prices_too(priced: Result):
     assert gains["predictive"] == "[label_gain: ]"
 
 
-def test_without_value_nothing_is_compared(result: Result):
+def test_without_value_nothing_is_compared(result: TrainingResult):
     assert result.trade_offs == {}
     assert not [name for name in result.bundle.metrics if "_by_value_" in name]
 

@@ -9,8 +9,8 @@ import pytest
 from features.common.clock import iso
 from features.event_log.log import EventLog
 from training.reports import html, model_card, plots, samples
+from training.result import TrainingResult
 from training.stopwatch import Stopwatch
-from training.train import Result
 
 
 class Page(HTMLParser):
@@ -52,12 +52,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def told(result: Result, event_log: EventLog) -> list[samples.Sample]:
+def told(result: TrainingResult, event_log: EventLog) -> list[samples.Sample]:
     return samples.samples(result.bundle, event_log.catalog())
 
 
 @pytest.fixture(scope="module")
-def text(result: Result, event_log: EventLog, told: list[samples.Sample]) -> str:
+def text(result: TrainingResult, event_log: EventLog, told: list[samples.Sample]) -> str:
     gains = {name: two_stage.ranker.importance() for name, two_stage in result.bundle.recommenders.items()}
     made = plots.of_run(result.evaluations, gains, {"one_to_one": [0.1, 0.3, 0.2]})
     return html.html(result, event_log, made, told, [("refit", 1.25), ("fit & hold-out", 2.0)])
@@ -68,14 +68,14 @@ def page(text: str) -> Page:
     return Page(text)
 
 
-def test_headline_numbers_are_the_evaluation(page: Page, result: Result) -> None:
+def test_headline_numbers_are_the_evaluation(page: Page, result: TrainingResult) -> None:
     for name, evaluation in result.evaluations.items():
         assert page.told[f"{name}_ndcg"] == f"{evaluation.summary['ndcg_at_10']:.3f}"
         assert page.told[f"{name}_ahead"] == f"{evaluation.summary['over_best_baseline']:+.3f}"
     assert page.told["events"] == f"{result.events:,}"
 
 
-def test_methods_are_listed_best_first_below_ours(page: Page, result: Result) -> None:
+def test_methods_are_listed_best_first_below_ours(page: Page, result: TrainingResult) -> None:
     summary = result.evaluations["one_to_one"].summary
     _, ours, *others = page.tables["one_to_one_methods"]
     assert ours[:2] == ["one-to-one", f"{summary['ndcg_at_10']:.4f}"]
@@ -85,7 +85,7 @@ def test_methods_are_listed_best_first_below_ours(page: Page, result: Result) ->
     assert ahead == pytest.approx(summary["over_best_baseline"], abs=1e-4)
 
 
-def test_segments_hold_every_query(page: Page, result: Result) -> None:
+def test_segments_hold_every_query(page: Page, result: TrainingResult) -> None:
     evaluation = result.evaluations["one_to_one"]
     rows = page.tables["one_to_one_segments"][1:]
     assert sum(int(row[1].replace(",", "")) for row in rows) == evaluation.per_query.height
@@ -93,7 +93,9 @@ def test_segments_hold_every_query(page: Page, result: Result) -> None:
     assert {row[0]: int(row[1]) for row in rows} == {plots.words(s): n for s, n in sizes.items()}
 
 
-def test_it_says_what_it_was_made_from_and_where_the_time_went(page: Page, result: Result, event_log: EventLog) -> None:
+def test_it_says_what_it_was_made_from_and_where_the_time_went(
+    page: Page, result: TrainingResult, event_log: EventLog
+) -> None:
     made = dict(row for row in page.tables["made_from"] if len(row) == 2)
     assert event_log.fingerprint in made["event log"]
     assert made["end of training"] == iso(result.until)
@@ -112,7 +114,7 @@ def test_examples_are_the_shipped_models_lists(page: Page, told: list[samples.Sa
 
 
 def test_customers_usual_products_are_what_they_ordered(
-    told: list[samples.Sample], event_log: EventLog, result: Result
+    told: list[samples.Sample], event_log: EventLog, result: TrainingResult
 ) -> None:
     bought = event_log.scan().filter(pl.col("name").cast(pl.String) == "purchase").collect()
     titles = dict(event_log.catalog().select("item_id", "title").iter_rows())
@@ -129,7 +131,7 @@ def test_the_page_needs_and_runs_nothing(text: str, page: Page) -> None:
     assert text.count("<svg") == 13  # of recommenders and their budgets, and two of what customers do next
 
 
-def test_budgets_that_could_be_cut_are_shown_by_depth(page: Page, result: Result) -> None:
+def test_budgets_that_could_be_cut_are_shown_by_depth(page: Page, result: TrainingResult) -> None:
     told = {row[0]: row[1:] for row in page.tables["one_to_one_budgets"][1:]}
     for r in result.cuts["one_to_one"].table.iter_rows(named=True):
         numbers = told[f"{plots.words(r['generator'])}, from {r['depth'] + 1}"]
@@ -138,7 +140,7 @@ def test_budgets_that_could_be_cut_are_shown_by_depth(page: Page, result: Result
     assert "predictive_budgets" not in page.tables
 
 
-def test_what_the_shop_calls_its_products_is_text(result: Result, event_log: EventLog) -> None:
+def test_what_the_shop_calls_its_products_is_text(result: TrainingResult, event_log: EventLog) -> None:
     evil = "<script>alert(1)</script>"
     told = [samples.Sample(evil, "champions", "one_to_one", [evil], [(evil, "i1", ())])]
     shown = html.html(result, event_log, {}, told)
@@ -146,7 +148,7 @@ def test_what_the_shop_calls_its_products_is_text(result: Result, event_log: Eve
     assert "&lt;script&gt;" in shown
 
 
-def test_a_run_without_a_hold_out_still_has_a_report_and_a_card(result: Result, event_log: EventLog) -> None:
+def test_a_run_without_a_hold_out_still_has_a_report_and_a_card(result: TrainingResult, event_log: EventLog) -> None:
     bare = replace(result, evaluations={})
     assert iso(result.until)[:10] in html.html(bare, event_log, {}, [])
     assert "## Limits" in model_card.markdown(bare, event_log, {})

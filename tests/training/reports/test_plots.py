@@ -9,8 +9,8 @@ import pytest
 from features.ranking.feature_matrix import NAMES
 from models.ranker import Ranker, RankerConfig
 from training.reports import plots
+from training.result import TrainingResult
 from training.tracking import metric_names
-from training.train import Result
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def test_names_in_mlflow(name: str, logged: str) -> None:
     assert metric_names.logged_name(name) == logged
 
 
-def test_no_two_metrics_share_a_name(result: Result) -> None:
+def test_no_two_metrics_share_a_name(result: TrainingResult) -> None:
     names = [metric_names.logged_name(name) for name in result.bundle.metrics]
     assert len(set(names)) == len(names)
 
@@ -103,7 +103,7 @@ def test_candidate_recall_shows_only_generators_that_found_something() -> None:
     assert "50% of the wanted items" in plot.title
 
 
-def test_every_plot_of_a_run_is_a_picture_and_an_element_in_words(result: Result) -> None:
+def test_every_plot_of_a_run_is_a_picture_and_an_element_in_words(result: TrainingResult) -> None:
     gains = {name: two_stage.ranker.importance() for name, two_stage in result.bundle.recommenders.items()}
     made = plots.of_run(result.evaluations, gains, {"one_to_one": [0.1, 0.4, 0.3], "predictive": []})
     assert "one_to_one_learning_curve" in made

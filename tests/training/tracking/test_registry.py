@@ -29,8 +29,9 @@ from tests.training.recipes import small
 from training.config import Gate, MlflowConfig, Rails
 from training.promotion.comparison import HOLDOUT
 from training.promotion.promote import Verdict, promote, rollback
+from training.result import TrainingResult
 from training.tracking import log_run
-from training.train import Result, train
+from training.train import train
 
 FEWER = {"boundaries": 2, "boundary_step_days": 10}  # quicker to train
 # Coverage is let be: nobody covers sixty items better than a ranker that deals them out by chance.
@@ -38,7 +39,7 @@ GATE = Gate(metric="one_to_one_ndcg_at_10", margin=0.005, rails=Rails(coverage_d
 
 
 @pytest.fixture(scope="module")
-def shuffled(event_log: EventLog) -> Result:
+def shuffled(event_log: EventLog) -> TrainingResult:
     """The same training run, but its rankers learnt from labels that were dealt out by chance."""
     rng, honest = np.random.default_rng(11), Ranker.fit
 
@@ -51,7 +52,7 @@ def shuffled(event_log: EventLog) -> Result:
 
 
 @pytest.fixture(scope="module")
-def earlier(event_log: EventLog) -> Result:
+def earlier(event_log: EventLog) -> TrainingResult:
     """Trained ten days before, up to where the other's hold-out begins."""
     return train(event_log, small(**FEWER), until=SHOP_ENDS - 10 * DAY)
 
@@ -113,7 +114,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def server(servers: dict[str, Server], shuffled: Result, request: pytest.FixtureRequest) -> str:
+def server(servers: dict[str, Server], shuffled: TrainingResult, request: pytest.FixtureRequest) -> str:
     """The address of a server."""
     return servers[request.param].wait()
 
@@ -132,7 +133,7 @@ def outcome(verdict: Verdict) -> tuple[bool, str | None]:
 
 
 def test_worse_is_refused_better_is_promoted_and_the_way_back_works(
-    server: str, shuffled: Result, result: Result, event_log: EventLog, newer_log: EventLog, monkeypatch
+    server: str, shuffled: TrainingResult, result: TrainingResult, event_log: EventLog, newer_log: EventLog, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     config = MlflowConfig(experiment="gate", registered_model="usual", gate=GATE)
@@ -189,7 +190,7 @@ class Models:
 
 
 @pytest.fixture(scope="module")
-def trained(run: Run, earlier: Result, event_log: EventLog) -> dict[str, ModelVersion]:
+def trained(run: Run, earlier: TrainingResult, event_log: EventLog) -> dict[str, ModelVersion]:
     # An experiment of their own: MLflow keeps one description of a log per experiment, that of its first run.
     config = run.config.model_copy(update={"experiment": "weekly", "registered_model": "weekly"})
     client = log_run.connect(config)
@@ -209,7 +210,9 @@ def models(run: Run, trained: dict[str, ModelVersion], request: pytest.FixtureRe
     return Models(config, client, trained)
 
 
-def test_without_newer_events_the_challengers_own_hold_out_serves(models: Models, result: Result, event_log: EventLog):
+def test_without_newer_events_the_challengers_own_hold_out_serves(
+    models: Models, result: TrainingResult, event_log: EventLog
+):
     """Weekly retraining: the log ends with the challenger's hold-out, which the champion has not seen."""
     models.challenge("earlier")
     promote(models.config)

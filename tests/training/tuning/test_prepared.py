@@ -15,7 +15,7 @@ from tests.training.recipes import small
 from training.dataset.examples import boundary
 from training.evaluation.evaluate import evaluate
 from training.recipe import flat
-from training.train import Result
+from training.result import TrainingResult
 from training.tuning import space, tune
 from training.tuning.judge import Judge
 from training.tuning.prepared import Workshop
@@ -58,7 +58,7 @@ def test_only_what_a_trial_changes_is_made_anew(event_log: EventLog):
 
 
 @pytest.mark.parametrize("who", ["one_to_one", "predictive"])
-def test_every_metric_is_what_evaluation_says(event_log: EventLog, result: Result, who: str):
+def test_every_metric_is_what_evaluation_says(event_log: EventLog, result: TrainingResult, who: str):
     wanted = small()
     at = boundary(event_log.scan(), event_log.catalog(), SHOP_ENDS - 10 * DAY, wanted, event_log.links())
     asked, recommender = at.asked[who], result.bundle.recommenders[who]  # type: ignore[index]

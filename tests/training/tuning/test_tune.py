@@ -24,8 +24,8 @@ from tests.training.recipes import small
 from training import recipe as recipes
 from training.config import MlflowConfig
 from training.recipe import Recipe, flat
+from training.result import TrainingResult
 from training.tracking import log_run
-from training.train import Result
 from training.tuning import plots, report, space, tune
 from training.tuning.outcome import Outcome
 from training.tuning.prepared import Report
@@ -110,7 +110,7 @@ def tuned(
 Tuned = tuple[Task, Outcome, Logged, list[tuple[str, int, int]]]
 
 
-def test_the_recipe_itself_comes_first_and_measures_what_training_does(tuned: Tuned, result: Result):
+def test_the_recipe_itself_comes_first_and_measures_what_training_does(tuned: Tuned, result: TrainingResult):
     _, outcome, _, told = tuned
     first = trials(outcome)[0]
     assert first.user_attrs["settings"] == {n: outcome.before[n] for n in first.params}

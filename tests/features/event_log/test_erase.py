@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-import usual
 from features.common.clock import micros
 from features.common.errors import InputError
 from features.event_log import compaction, partitions
@@ -16,6 +15,7 @@ from features.event_log.ingest import Parsed, Report, ingest
 from features.event_log.log import EventLog
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
 from features.tables import build
+from usual.cli import app
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -263,7 +263,7 @@ def test_only_who_is_known_can_be_merged(shop: EventLog):
 
 def test_commands(shop: EventLog):
     def run(*words: str) -> dict:
-        done = CliRunner().invoke(usual.app, [*words, "--log", str(shop.path), "--json"])
+        done = CliRunner().invoke(app, [*words, "--log", str(shop.path), "--json"])
         assert done.exit_code == 0, done.output
         assert "ann" not in done.stdout
         return json.loads(done.stdout)

@@ -17,7 +17,7 @@ from models.recommender import BundleRecommender
 from models.two_stage import propose
 from tests.features.shop import AS_OF, build, row
 from tests.models import fitted
-from usual import app
+from usual.cli import app
 
 
 @pytest.fixture(scope="module")

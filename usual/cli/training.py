@@ -1,0 +1,117 @@
+"""Commands that train and measure: train, tune, evaluate, ui."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from features.common.paths import home
+from usual.cli.options import Json, LogDir, Model, print_answer
+
+app = typer.Typer()
+PANEL = "Training"
+
+
+@app.command(rich_help_panel=PANEL)
+def train(
+    log: LogDir,
+    until: Annotated[str | None, typer.Option(help="Use events before this time; default: all of the log.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Settings; default: training/recipe.yml.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit, evaluate on a hold-out, log to MLflow, register as challenger."""
+    from features.common import clock
+    from features.event_log.log import EventLog
+    from training import config
+    from training import recipe as recipes
+    from training.reports import text as report
+    from training.run import run
+
+    settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
+    result, logged = run(event_log, chosen, settings, clock.parse(until, "--until") if until else None)
+    print_answer(report.as_dict(result, logged), as_json, report.text(result, logged))
+
+
+@app.command(rich_help_panel=PANEL)
+def tune(
+    log: LogDir,
+    trials: Annotated[int, typer.Option(min=1, help="How many trials in all, with those the study already has.")],
+    until: Annotated[str | None, typer.Option(help="Use events before this time; default: all of the log.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Where to begin; default: training/recipe.yml.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the recipe that came of it; default: USUAL_HOME/best-recipe.yml.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study; the same name goes on with it. Default: by what it is about.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="Hold-out metric to tune for: RECOMMENDER_METRIC, as `train` prints.")
+    ] = "one_to_one_ndcg_at_10",
+    as_json: Json = False,
+) -> None:
+    """Try many recipes on a hold-out, log each to MLflow, and write the best, if it is better, as a recipe."""
+    from features.common import clock
+    from features.common.progress import steps
+    from features.event_log.log import EventLog
+    from training import config
+    from training import recipe as recipes
+    from training.tuning import report
+    from training.tuning import tune as tuning
+
+    settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
+    end = clock.parse(until, "--until") if until else None
+    target = out or home() / "best-recipe.yml"
+    source = (recipe or recipes.DEFAULT_RECIPE).read_text()
+    task = tuning.Task(event_log, chosen, source, trials, target, end, metric, name)
+    with steps() as step:
+        outcome, logged = tuning.tune(task, settings, step)
+    print_answer(report.as_dict(outcome, logged, target), as_json, report.text(outcome, logged, target))
+
+
+@app.command(rich_help_panel=PANEL)
+def evaluate(
+    log: LogDir,
+    start: Annotated[str, typer.Option("--from", help="Start of the window, ISO 8601.")],
+    end: Annotated[str, typer.Option("--to", help="End of the window (not included).")],
+    model: Model = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Of a simulated log: directory of its truth, to tell how much of the reachable is reached."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet, one row per query with everything measured.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Replay a model on a window it has not seen, against simple baselines and by groups of customers and visits."""
+    from features.common import clock
+    from features.event_log.log import EventLog
+    from features.sources.simulator.truth import Truth
+    from training import config, recipe
+    from training.evaluation.backtest import backtest
+    from training.reports import text as report
+    from training.tracking import registry
+
+    if out:
+        report.check_out(out)
+    evaluations = backtest(
+        registry.bundle(model, config.load()),
+        EventLog.open(log),
+        clock.parse(start, "--from"),
+        clock.parse(end, "--to"),
+        recipe.load(),
+        Truth.load(truth) if truth else None,
+    )
+    if out:
+        report.write_queries(evaluations, out)
+    print_answer(report.evaluations_as_dict(evaluations), as_json, report.evaluations_text(evaluations, out))
+
+
+@app.command(rich_help_panel=PANEL)
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Open the MLflow pages: runs, metrics, plots, registered models."""
+    from training import config
+    from training.tracking import log_run
+
+    log_run.serve_ui(config.load(), host, port)

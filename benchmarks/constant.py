@@ -1,15 +1,12 @@
 """The server with a recommender that does no work: what is left is the cost of the way to it and back."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from features.common.errors import InputError
 from features.ranking.snapshot import Snapshot
 from models.interface import Fallback, Ranking, Request
 from serving.api.app import create_app
@@ -27,9 +24,6 @@ class Constant:
 
     def without_ranker(self, request: Request, why: Fallback) -> Ranking:
         return replace(_ranking(request.limit), fallback=why)
-
-    def explain(self, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
-        raise InputError("a constant has no reasons")
 
     @property
     def snapshot(self) -> Snapshot:

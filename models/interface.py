@@ -1,15 +1,15 @@
 """What a recommender is asked and what it answers. Serving, batch inference and tests share these."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from features.event_log.schema import EventName
 from features.ranking.snapshot import Snapshot
-from models.candidates.generators import GeneratorName
-from models.explain.codes import Reason
+from features.ranking.visitors import Visitors
+from models.candidates.generators import GeneratorName, Generators
+from models.two_stage import Candidates
 
 # What ordered the answer: a ranker, the placement's own generators, or only what sells.
 Strategy = Literal["one_to_one", "predictive", "generators", "popular"]
@@ -77,8 +77,23 @@ class Ranking:
     fallback: Fallback | None
     segment: str  # RFM segment of the customer; PROSPECT where there are no orders
     ordered: int = 0  # so many of the items were ordered by the strategy; those after them fill up
-    reasons: list[list[Reason]] | None = None  # per item, where they were asked for; none for what fills up
+    candidates: "RankedCandidates | None" = field(default=None, compare=False, repr=False)
+    """What reasons are computed from, where the request wants them (`models.explain.reasons.ranking_reasons`)."""
     positions: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)  # in the snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class RankedCandidates:
+    """The first candidates of a ranking in its order, and what they were ranked with: all that reasons rest on.
+
+    `candidates.query` counts in `visitors`, the batch that was ranked. `max_reasons`: most reasons per item.
+    """
+
+    generators: Generators
+    snapshot: Snapshot
+    visitors: Visitors
+    candidates: Candidates
+    max_reasons: int
 
 
 class Recommender(Protocol):
@@ -88,11 +103,6 @@ class Recommender(Protocol):
 
     def without_ranker(self, request: Request, why: Fallback) -> Ranking:
         """An answer made of what fills up alone, for when ranking has failed."""
-        ...
-
-    def explain(self, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
-        """JSON values: what is answered to `request` and why, or what is made of `item_ids`. Raises `InputError` for
-        a customer or an item that is not known."""
         ...
 
     @property

@@ -4,20 +4,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import GENERATORS, GeneratorName
-from models.explain.reasons import reasons
-from models.interface import Fallback, Ranking, Request, Rules, Seen, Strategy
+from models.interface import Fallback, RankedCandidates, Ranking, Request, Rules, Seen, Strategy
 from models.two_stage import Candidates, Chunk, fused, proposers
 
-_TOLD = 60  # candidates beyond the limit that reasons are told of: among these an answer chooses
+_RESERVE = 60  # candidates beyond the limit that have reasons: among these the order of a slate chooses
 _BUDGET = 100  # of a generator that a request names and its recommender does without
 
 
@@ -79,16 +76,6 @@ class BundleRecommender:
         visitors = visitors_of(self.snapshot, [request])
         return self._ranking(request, visitors, 0, None, "popular", why)
 
-    def explain(self, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
-        from models.explain.explain import explain
-
-        explained = explain(self, request, item_ids)
-        shown = [*item_ids, *(item.item_id for item in explained.items)]
-        about = [r.item_id for item in explained.items for r in item.reasons if r.item_id is not None]
-        named = list(dict.fromkeys([*shown, *about]))
-        titles = self.snapshot.about["title"].take(pa.array(self.snapshot.items.find(named))).to_pylist()
-        return explained.as_dict(titles={i: t for i, t in zip(named, titles, strict=True) if t})
-
     def _answers(self, name: RecommenderName, requests: list[Request], visitors: Visitors) -> Iterator[Ranking]:
         """`requests` have rules that differ in nothing that `_alike` looks at."""
         rules, two_stage = requests[0].rules, self.bundle.recommenders.get(name)
@@ -143,7 +130,7 @@ class BundleRecommender:
         free = self._free(request)
         items, scores = np.zeros(0, np.int64), list[float]()
         generators: list[tuple[str, ...]] = []
-        why = None
+        behind = None
         if ranked is not None:
             rows, found, score, batch = ranked
             if rules.generators is not None:
@@ -152,8 +139,8 @@ class BundleRecommender:
             items, scores = found.item[rows], score[rows].tolist()
             generators = [proposers(p) or ("popular",) for p in found.proposed[rows].tolist()]
             if rules.reasons:
-                told = found.only(rows[: request.limit + _TOLD])
-                why = reasons(self.bundle.generators, s, batch, told, rules.reasons)
+                told = found.only(rows[: request.limit + _RESERVE])
+                behind = RankedCandidates(self.bundle.generators, s, batch, told, rules.reasons)
         ordered = len(items)
         for name in rules.fill:
             wanted = request.limit - len(items)
@@ -175,7 +162,7 @@ class BundleRecommender:
             fallback=fallback,
             segment=s.segment(int(visitors.customers[row])),
             ordered=ordered,
-            reasons=None if why is None else why + [[] for _ in range(len(items) - len(why))],
+            candidates=behind,
             positions=items,
         )
 

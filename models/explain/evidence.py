@@ -10,8 +10,8 @@ import numpy as np
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from features.tables.history import ranges
-from models.candidates.similarity import Similar
-from models.candidates.user_knn import Neighbours
+from models.candidates.similarity import ItemSimilarity
+from models.candidates.user_knn import UserKnn
 
 Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # query, item, weight, as `candidates.taste.asked`
 
@@ -46,7 +46,7 @@ class Targets:
         entry = np.flatnonzero(row >= 0)
         return entry, row[entry].astype(np.int64)
 
-    def behind(self, rows: np.ndarray, similar: Similar, asked: Asked) -> Behind:
+    def behind(self, rows: np.ndarray, similar: ItemSimilarity, asked: Asked) -> Behind:
         """Which of the visitor's items (`asked`) stands behind candidates `rows`: contribution = weight × similarity.
 
         The result has one entry per row asked for.
@@ -86,7 +86,7 @@ class Targets:
         return Behind(best, share, items, total)
 
     def bought_by(
-        self, rows: np.ndarray, snapshot: Snapshot, neighbours: Neighbours, visitors: Visitors
+        self, rows: np.ndarray, snapshot: Snapshot, neighbours: UserKnn, visitors: Visitors
     ) -> tuple[np.ndarray, np.ndarray]:
         """(int64, int64) per row asked for: how many of the visitor's neighbours bought the item, how many there are.
 

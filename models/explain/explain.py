@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from features.common.clock import iso
 from features.common.errors import InputError
@@ -18,7 +19,7 @@ from models.explain.codes import Reason
 from models.explain.reasons import reasons
 from models.explain.shap import Contributions, contributions
 from models.explain.texts import ENGLISH, Language
-from models.interface import Ranking, Request
+from models.interface import Ranking, Recommender, Request
 from models.recommender import BundleRecommender
 from models.two_stage import Candidates, TwoStage, candidates, propose, proposers
 
@@ -76,6 +77,20 @@ class Explanation:
         for item in self.items:
             lines += ["", *_lines(item, language, titles or {}), *(_features(item) if features else ())]
         return "\n".join(lines)
+
+
+def explain_request(recommender: Recommender, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON values of `explain`, with the titles that the snapshot knows.
+
+    Raises `InputError` for a customer or an item that the model does not know, and for a recommender without a bundle.
+    """
+    if not isinstance(recommender, BundleRecommender):
+        raise InputError("only rankings of a bundle can be explained")
+    explained, snapshot = explain(recommender, request, item_ids), recommender.snapshot
+    cited = [r.item_id for item in explained.items for r in item.reasons if r.item_id is not None]
+    ids = list(dict.fromkeys([*item_ids, *(item.item_id for item in explained.items), *cited]))
+    titles = snapshot.about["title"].take(pa.array(snapshot.items.find(ids))).to_pylist()
+    return explained.as_dict(titles={i: t for i, t in zip(ids, titles, strict=True) if t})
 
 
 def explain(

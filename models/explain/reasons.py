@@ -14,9 +14,10 @@ from features.ranking.visitors import KIND, VISIT_EVENTS, Visitors
 from features.tables.history import COLUMN as HISTORY
 from features.tables.history import TYPE_WEIGHT
 from models.candidates.generators import GENERATORS, GeneratorName, Generators
-from models.candidates.user_profile import asked
+from models.candidates.user_profile import profile_items
 from models.explain.codes import CODES, RELEVANCE, Code, Reason
 from models.explain.evidence import Asked, Targets
+from models.interface import Ranking
 from models.two_stage import Candidates
 
 LEAST = 0.1  # a generator that scores a candidate below so much of its best has nothing to say for it
@@ -36,6 +37,18 @@ _VISIT: tuple[tuple[Code, tuple[str, ...]], ...] = (
     ("wished_in_visit", ("add_to_wishlist",)),
     ("viewed_in_visit", ("view_item", "select_item")),
 )
+
+
+def ranking_reasons(ranking: Ranking) -> list[list[Reason]] | None:
+    """For each item of a ranking its reasons, strongest first; none for what fills it up.
+
+    None where the request wanted no reasons, and where nothing was ranked.
+    """
+    behind = ranking.candidates
+    if behind is None:
+        return None
+    ranked = reasons(behind.generators, behind.snapshot, behind.visitors, behind.candidates, behind.max_reasons)
+    return ranked + [[] for _ in range(len(ranking.item_ids) - len(ranked))]
 
 
 def reasons(
@@ -72,8 +85,8 @@ class _Reasons:
     ) -> None:
         self.generators, self.snapshot, self.visitors, self.found = generators, snapshot, visitors, found
         self.targets = Targets(found.query, found.item, len(visitors), len(snapshot.items))
-        self.history: Asked = asked(snapshot, visitors, "history")
-        self.visit: Asked = asked(snapshot, visitors, "visit")
+        self.history: Asked = profile_items(snapshot, visitors, "history")
+        self.visit: Asked = profile_items(snapshot, visitors, "visit")
         self.lately, self.ever = (
             np.nan_to_num(snapshot.item(name)[found.item]).astype(np.int64) for name in ("buyers_28d", "buyers")
         )
@@ -178,9 +191,9 @@ class _Reasons:
         knn = g.item_knn
         of: dict[GeneratorName, Any] = {
             "item_knn": lambda: (knn.similar, self.history),
-            "item_knn_last": lambda: (knn.similar, asked(s, v, "last_baskets", knn.last_baskets)),
-            "item_knn_visit": lambda: (knn.similar, asked(s, v, "visit", visit_decay=knn.visit_decay)),
-            "covisit_last": lambda: (g.covisit.orders, asked(s, v, "last_baskets")),
+            "item_knn_last": lambda: (knn.similar, profile_items(s, v, "last_baskets", knn.last_baskets)),
+            "item_knn_visit": lambda: (knn.similar, profile_items(s, v, "visit", visit_decay=knn.visit_decay)),
+            "covisit_last": lambda: (g.covisit.orders, profile_items(s, v, "last_baskets")),
             "covisit_visit": lambda: (g.covisit.touches, self.visit),
             "content": lambda: (g.content.similar, self.history),
             "content_visit": lambda: (g.content.similar, self.visit),

@@ -7,12 +7,15 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from features.common.clock import now
 from features.common.errors import InputError
 from models import timing as stages
+from models.explain.codes import Reason
+from models.explain.explain import explain_request
+from models.explain.reasons import ranking_reasons
 from models.interface import Fallback, Ranking, Request, Seen
 from serving import metrics
 from serving.event_store import StoreUnavailable
-from serving.event_store.store import now
 from serving.recommend import pagination
 from serving.recommend.active_model import Served
 from serving.recommend.batcher import Answer, Batcher, Closed, DeadlineExceeded, Overloaded
@@ -28,6 +31,9 @@ _REFUSALS: dict[type[BaseException], tuple[Code, str]] = {
     Overloaded: ("overloaded", "Too many requests are waiting; try again after Retry-After seconds"),
     Closed: ("unavailable", "The server is shutting down; try again after Retry-After seconds"),
 }
+
+# A ranking, and the reasons of its items where the request wants them.
+RankingWithReasons = tuple[Ranking, list[list[Reason]] | None]
 
 # Where in the context stands what a placement needs.
 _NEEDED: dict[Needs, str] = {"items": "item_ids", "cart": "cart_item_ids", "category": "category"}
@@ -67,16 +73,16 @@ class Answers:
     def warm_up(self) -> None:
         """Page the bundle in."""
         self.served.warm_up()
-        metrics.prepare(list(self.placements))
-        stages.tell(metrics.of_ranking)
-        metrics.serving(self.served.version, self.served.as_of / 1e6)
+        metrics.initialize(list(self.placements))
+        stages.tell(metrics.observe_recommender_stage)
+        metrics.set_model(self.served.version, self.served.as_of / 1e6)
         self._ready = True
 
     def swap(self, served: Served) -> None:
         """Answer with another model, which is warm, from the next batch on. Any thread may call this."""
         self._take_over(served)
         self.served = served
-        metrics.serving(served.version, served.as_of / 1e6)
+        metrics.set_model(served.version, served.as_of / 1e6)
 
     async def close(self) -> None:
         """Answer what is waiting and stop."""
@@ -127,7 +133,7 @@ class Answers:
             if served.visits is not None:
                 (visit,) = await asyncio.to_thread(served.visits.read, [asked.visitor])
             request = Request(asked.limit, asked.customer_id or None, together(visit, asked.recent))
-            return await asyncio.to_thread(served.recommender.explain, request, asked.item_ids)
+            return await asyncio.to_thread(explain_request, served.recommender, request, asked.item_ids)
         except StoreUnavailable:
             return problem("store_unavailable", "The event store cannot be read, and the visit is a part of the answer")
         except InputError:
@@ -160,7 +166,7 @@ class Answers:
             results.append(given if isinstance(given, Problem) else _counted(result(one, given, used, dry_run)))
             if not distinct:
                 used.clear()
-        metrics.stage("queue", queue_ms / 1e3)
+        metrics.observe_stage("queue", queue_ms / 1e3)
         return results, f"queue;dur={queue_ms:.2f}, rank;dur={run_ms:.2f}"
 
     def _check(self, raw: object, pointer: str) -> Asked | Problem:
@@ -209,20 +215,20 @@ class Answers:
 
     def _rank(self, asked: list[Asked]) -> list[Shown | Exception]:
         """Runs in the batcher's thread: one read of the store and one call of the recommender for all."""
-        metrics.batch(len(asked))
+        metrics.observe_batch(len(asked))
         served, degraded = self._current(), False
         visits: Sequence[tuple[Seen, ...]] = [() for _ in asked]
         if served.visits is not None:
             try:
-                with metrics.timed("visitor"):
+                with metrics.time_stage("visitor"):
                     visits = served.visits.read([a.visitor for a in asked])
             except StoreUnavailable:
                 degraded = True
-        with metrics.timed("plan"):
+        with metrics.time_stage("plan"):
             at = now()
             plans = [_planned(a, visit, served, at) for a, visit in zip(asked, visits, strict=True)]
         made = self._ranked(served, [p for p in plans if isinstance(p, Plan)])
-        with metrics.timed("rules"):
+        with metrics.time_stage("rules"):
             return [
                 p
                 if isinstance(p, Exception)
@@ -230,11 +236,11 @@ class Answers:
                 for a, p in zip(asked, plans, strict=True)
             ]
 
-    def _ranked(self, served: Served, plans: list[Plan]) -> Iterator[Ranking | Exception]:
+    def _ranked(self, served: Served, plans: list[Plan]) -> Iterator[RankingWithReasons | Exception]:
         if not plans:
             return iter(())
         try:
-            rankings = served.recommender.recommend([p.request for p in plans])
+            rankings = _with_reasons(served.recommender.recommend([p.request for p in plans]))
         except Exception as error:
             if len(plans) > 1:
                 raise  # each is tried alone, and only the one at fault goes without its ranker
@@ -244,15 +250,17 @@ class Answers:
             return iter([RuntimeError("the recommender gave another number of answers")] * len(plans))
         return iter(rankings)
 
-    def _next_best(self, served: Served, failed: Plan) -> Ranking:
+    def _next_best(self, served: Served, failed: Plan) -> RankingWithReasons:
         """For somebody whose ranker failed: as for somebody of whom only the visit is known; else what sells."""
         if failed.request.customer_id is not None:
             try:
-                (ranking,) = served.recommender.recommend([replace(failed.request, customer_id=None)])
-                return replace(ranking, fallback="ranker_error")
+                ((ranking, reasons),) = _with_reasons(
+                    served.recommender.recommend([replace(failed.request, customer_id=None)])
+                )
+                return replace(ranking, fallback="ranker_error"), reasons
             except Exception as error:
                 log_failure("the visit's ranking failed too", "of a batch", error)
-        return served.recommender.without_ranker(failed.request, "ranker_error")
+        return served.recommender.without_ranker(failed.request, "ranker_error"), None
 
     def _without_ranking(self, asked: Asked, error: BaseException, request_id: str) -> Shown | Problem:
         if refusal := _REFUSALS.get(type(error)):
@@ -289,10 +297,18 @@ def _planned(asked: Asked, visit: tuple[Seen, ...], served: Served, at: int) -> 
         return error
 
 
+def _with_reasons(rankings: Sequence[Ranking]) -> list[RankingWithReasons]:
+    """Takes as long as ranking does: runs in the batcher's thread, never in the event loop."""
+    return [(ranking, ranking_reasons(ranking)) for ranking in rankings]
+
+
 def _finished(
-    asked: Asked, planned: Plan, ranking: Ranking | Exception, served: Served, degraded: bool
+    asked: Asked, planned: Plan, ranked: RankingWithReasons | Exception, served: Served, degraded: bool
 ) -> Shown | Exception:
-    return ranking if isinstance(ranking, Exception) else shown(asked, planned, ranking, served, degraded)
+    if isinstance(ranked, Exception):
+        return ranked
+    ranking, reasons = ranked
+    return shown(asked, planned, ranking, served, degraded, reasons)
 
 
 def _missing(request: RecommendationRequest, placement: Placement, pointer: str) -> FieldError | None:
@@ -306,7 +322,7 @@ def _missing(request: RecommendationRequest, placement: Placement, pointer: str)
 
 def _counted(made: Result) -> Result:
     fallback = made["fallback"]
-    metrics.answer(made["placement"], made["strategy"], fallback and fallback["why"], made["degraded"])
+    metrics.count_answer(made["placement"], made["strategy"], fallback and fallback["why"], made["degraded"])
     return made
 
 

@@ -31,17 +31,26 @@ class Shown:
     thanks: list[str]
     degraded: bool = False
     before: int = 0
+    reasons: list[list[Reason]] | None = None  # per item of the ranking
 
 
-def shown(asked: Asked, planned: Plan, ranking: Ranking, served: Served, degraded: bool) -> Shown:
+def shown(
+    asked: Asked,
+    planned: Plan,
+    ranking: Ranking,
+    served: Served,
+    degraded: bool,
+    reasons: list[list[Reason]] | None = None,
+) -> Shown:
     """The ranking in the order that request and placement want."""
     request, placement = asked.request, asked.placement
     if asked.only is not None:
-        return Shown(ranking, np.arange(len(ranking.item_ids)), served, [], degraded)
+        return Shown(ranking, np.arange(len(ranking.item_ids)), served, [], degraded, reasons=reasons)
     diversity = placement.diversity if request.diversity is None else request.diversity
     limit = asked.limit + asked.beyond
     order = arranged(ranking, served.snapshot, limit, diversity, placement.explore, planned.cooling, _turn(asked))
-    return Shown(ranking, order, served, planned.thanks, degraded or ranking.fallback == "ranker_error")
+    degraded = degraded or ranking.fallback == "ranker_error"
+    return Shown(ranking, order, served, planned.thanks, degraded, reasons=reasons)
 
 
 def _turn(asked: Asked) -> int:
@@ -86,9 +95,9 @@ def result(asked: Asked, given: Shown, used: set[str], dry_run: bool = False) ->
     if "generators" in request.include and not request.cursor:
         for item, n in zip(items, places, strict=True):
             item["generators"] = ranking.generators[n]
-    if "reasons" in request.include and ranking.reasons is not None:
+    if "reasons" in request.include and given.reasons is not None:
         for item, n in zip(items, places, strict=True):
-            item["reasons"] = [_reason(r, given.served) for r in ranking.reasons[n]]
+            item["reasons"] = [_reason(r, given.served) for r in given.reasons[n]]
     return {
         "recommendation_id": None if dry_run else f"rec_{uuid4().hex}",
         "placement": request.placement,

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import uvicorn
 
-from features.common.errors import InputError
 from features.ranking.snapshot import Snapshot
 from models.interface import Fallback, Ranking, Request
 from serving.api.app import create_app
@@ -57,9 +56,6 @@ class FakeRecommender:
 
     def without_ranker(self, request: Request, why: Fallback) -> Ranking:
         return self._rank(request, why)
-
-    def explain(self, request: Request, item_ids: Sequence[str] = ()) -> dict[str, Any]:
-        raise InputError("this recommender explains nothing")
 
     @property
     def snapshot(self) -> Snapshot:

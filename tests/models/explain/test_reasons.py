@@ -3,16 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.event_log.schema import EventName
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from features.ranking.visitors import KIND, Visitors
 from models.bundle import Bundle
 from models.candidates.generators import GENERATORS, GeneratorName
-from models.candidates.similarity import Similar
-from models.candidates.user_profile import asked
+from models.candidates.similarity import ItemSimilarity
+from models.candidates.user_profile import profile_items
 from models.explain.codes import CODES, RELEVANCE, Reason
 from models.explain.evidence import Targets
-from models.explain.reasons import reasons
+from models.explain.explain import explain
+from models.explain.reasons import ranking_reasons, reasons
 from models.explain.texts import ENGLISH, TEMPLATES, Language
+from models.interface import Request, Rules
+from models.recommender import BundleRecommender
 from models.two_stage import Candidates, propose
 from tests.features.shop import AS_OF, build, examples, row
 from tests.models import fitted
@@ -198,14 +202,14 @@ def test_the_item_behind_is_the_one_that_contributes_most(bundle: Bundle):
     query, item = (a.ravel() for a in np.indices((len(visitors), len(s.items))))
     targets, rows = Targets(query, item, len(visitors), len(s.items)), np.arange(len(query))
     knn = g.item_knn
-    bases: dict[GeneratorName, tuple[Similar, tuple]] = {
-        "item_knn": (knn.similar, asked(s, visitors, "history")),
-        "item_knn_last": (knn.similar, asked(s, visitors, "last_baskets", knn.last_baskets)),
-        "item_knn_visit": (knn.similar, asked(s, visitors, "visit", visit_decay=knn.visit_decay)),
-        "covisit_last": (g.covisit.orders, asked(s, visitors, "last_baskets")),
-        "covisit_visit": (g.covisit.touches, asked(s, visitors, "visit")),
-        "content": (g.content.similar, asked(s, visitors, "history")),
-        "content_visit": (g.content.similar, asked(s, visitors, "visit")),
+    bases: dict[GeneratorName, tuple[ItemSimilarity, tuple]] = {
+        "item_knn": (knn.similar, profile_items(s, visitors, "history")),
+        "item_knn_last": (knn.similar, profile_items(s, visitors, "last_baskets", knn.last_baskets)),
+        "item_knn_visit": (knn.similar, profile_items(s, visitors, "visit", visit_decay=knn.visit_decay)),
+        "covisit_last": (g.covisit.orders, profile_items(s, visitors, "last_baskets")),
+        "covisit_visit": (g.covisit.touches, profile_items(s, visitors, "visit")),
+        "content": (g.content.similar, profile_items(s, visitors, "history")),
+        "content_visit": (g.content.similar, profile_items(s, visitors, "visit")),
     }
     for name, (similar, (q, i, weight)) in bases.items():
         behind = targets.behind(rows, similar, (q, i, weight))
@@ -228,7 +232,7 @@ def test_kin_is_of_the_same_category_and_the_visit_goes_first(bundle: Bundle):
     visits = [(c, [((c * 7) % 60, "view_item")]) for c in range(30)]
     visitors = batch(s, visits)
     query, item = (a.ravel() for a in np.indices((len(visitors), len(s.items))))
-    visit, history = asked(s, visitors, "visit"), asked(s, visitors, "history")
+    visit, history = profile_items(s, visitors, "visit"), profile_items(s, visitors, "history")
     kin = Targets(query, item, len(visitors), len(s.items)).kin(np.arange(len(query)), s.categories, [visit, history])
     for n, (q, i) in enumerate(zip(query, item, strict=True)):
         looked = visits[q][1][0][0]
@@ -293,3 +297,32 @@ def test_time_in_words(days: float, said: str):
 def test_a_shop_says_it_in_its_own_language():
     german = Language({**TEMPLATES, "bought_often": "{orders}-mal gekauft"}, {})
     assert german.say(Reason("bought_often", 1, None, {"orders": 3, "days_ago": 2.0})) == "3-mal gekauft"
+
+
+def test_a_ranking_has_reasons_where_its_request_wants_them(bundle: Bundle):
+    s = bundle.snapshot
+    customer, item = (
+        s.customers.at(np.flatnonzero(s.has_history(np.arange(len(s.customers))))[:1])[0],
+        s.items.at(np.array([4]))[0],
+    )
+    recommender = BundleRecommender(bundle)
+    visit: tuple[tuple[str, EventName], ...] = ((item, "view_item"),)
+    plain, personal, stranger = recommender.recommend(
+        [
+            Request(6, customer),
+            Request(len(s.items), customer, rules=Rules(reasons=2)),
+            Request(6, None, visit, rules=Rules(reasons=3)),
+        ]
+    )
+    assert ranking_reasons(plain) is None
+    for ranking, request, most in ((personal, Request(9, customer), 2), (stranger, Request(6, None, visit), 3)):
+        lists = ranking_reasons(ranking)
+        assert lists is not None
+        assert len(lists) == len(ranking.item_ids)
+        explanations = explain(recommender, request, most=most).items
+        assert [e.reasons for e in explanations] == lists[: len(explanations)]
+    lists = ranking_reasons(personal)
+    assert lists is not None
+    assert all(lists[: personal.ordered])
+    assert not any(lists[personal.ordered :])
+    assert ranking_reasons(recommender.without_ranker(Request(6, customer, rules=Rules(reasons=2)), "deadline")) is None

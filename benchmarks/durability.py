@@ -24,10 +24,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this directory, which has a features.py
 
+from features.common.clock import now
 from features.sources import event_store as source
 from serving.event_store import Event, StoreUnavailable, open_store
 from serving.event_store.protocol import COLUMNS
-from serving.event_store.store import now
 from serving.events.validate import order_of
 
 THREADS = 8

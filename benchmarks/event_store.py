@@ -21,9 +21,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this directory, which has a features.py
 
+from features.common.clock import now
 from features.sources.event_store import COLUMNS, is_postgres
 from serving.event_store import Event, EventStore, Limits, Visitor, open_store
-from serving.event_store.store import now
 
 VISITORS, WRITTEN_AT_ONCE = 20_000, 2_000
 _EMPTY = dict.fromkeys(COLUMNS)

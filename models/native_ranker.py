@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.common.clock import SECOND, now
 from features.common.errors import InputError
 from features.common.paths import home
 from features.common.threads import THREADS
@@ -41,12 +42,12 @@ _KEPT_S = 30 * 86_400  # what was not used for so long is deleted
 _SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-35, -1e-35, 1e-45, 3.4e38, -3.4e38], np.float32)
 
 
-def compiled(booster: "lightgbm.Booster", text: str) -> Predict | None:
+def compile_ranker(booster: "lightgbm.Booster", text: str) -> Predict | None:
     """What predicts as `booster` does, whose text format is `text`; None where LightGBM has to.
 
     Raises `InputError` where USUAL_NATIVE is neither 0 nor 1.
     """
-    if not switched_on():
+    if not is_enabled():
         return None
     if not find_spec("lleaves"):
         log.warning("USUAL_NATIVE=1, but lleaves is not installed: LightGBM ranks; `pip install the-usual[fast]`")
@@ -54,7 +55,7 @@ def compiled(booster: "lightgbm.Booster", text: str) -> Predict | None:
     start = time.perf_counter()
     try:
         predict = _compile(text, booster.num_trees())
-        same = agrees(predict, booster, text)
+        same = scores_match(predict, booster, text)
     except Exception as error:  # whatever it is, an accelerator must not keep a bundle from loading
         log.warning("the ranker could not be compiled (%s: %s): LightGBM ranks", type(error).__name__, error)
         return None
@@ -65,7 +66,7 @@ def compiled(booster: "lightgbm.Booster", text: str) -> Predict | None:
     return predict
 
 
-def switched_on() -> bool:
+def is_enabled() -> bool:
     """What USUAL_NATIVE says; off if it is not set. Raises `InputError` where it is neither 0 nor 1."""
     text = os.environ.get("USUAL_NATIVE", "")
     if text not in ("", "0", "1"):
@@ -73,13 +74,13 @@ def switched_on() -> bool:
     return text == "1"
 
 
-def agrees(predict: Predict, booster: "lightgbm.Booster", text: str) -> bool:
+def scores_match(predict: Predict, booster: "lightgbm.Booster", text: str) -> bool:
     """Whether both score `probes` alike, bit for bit."""
-    rows = probes(text)
+    rows = probe_rows(text)
     return np.array_equal(predict(rows), np.asarray(booster.predict(rows, num_threads=THREADS)))
 
 
-def probes(text: str) -> np.ndarray:
+def probe_rows(text: str) -> np.ndarray:
     """float32[PROBES × features]: each value at a threshold of its feature, just beside one, missing or extreme."""
     found = {key: [line.partition("=")[2] for line in text.splitlines() if line.startswith(key)] for key in _KEYS}
     names, split, threshold = ("".join(f"{line} " for line in found[key]).split() for key in _KEYS)
@@ -119,7 +120,7 @@ def _compile(text: str, trees: int) -> Predict:
         else:
             code.replace(folder / f"{key}-{_digest(code)}.o")
     for file in folder.glob("*.o"):
-        if time.time() - file.stat().st_mtime > _KEPT_S:
+        if now() // SECOND - file.stat().st_mtime > _KEPT_S:
             file.unlink(missing_ok=True)
 
     def predict(matrix: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Time as the pipeline counts it: int64 microseconds since the epoch, UTC, half-open windows."""
 
+import time
 from datetime import UTC, datetime
 
 from features.common.errors import InputError
@@ -7,6 +8,11 @@ from features.common.errors import InputError
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND
 DAY = 86_400 * SECOND
+
+
+def now() -> int:
+    """The current time, in microseconds since the epoch."""
+    return time.time_ns() // 1000
 
 
 def micros(moment: datetime) -> int:

@@ -9,13 +9,12 @@ of this customer alone go too. The catalog stays, which names no one.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 
-from features.common.clock import micros
+from features.common.clock import now
 from features.common.errors import InputError
 from features.event_log import log, partitions
 from features.event_log.atomic_dir import Change, changing
@@ -65,8 +64,8 @@ def erase(customer: str, path: Path) -> Erasure:
         erased.customers.add(erased.hash(customer))
         erased.clients |= {erased.hash(c) for c in traces.clients}
         erased.tokens |= {erased.hash(t) for t in traces.tokens}
-        now = micros(datetime.now(UTC))
-        erased.shared |= {erased.hash(c): now for c in traces.shared}
+        erased_at = now()
+        erased.shared |= {erased.hash(c): erased_at for c in traces.shared}
 
         made, events = _events(event_log, erased, {customer}, traces, change)
         links = event_log.links()

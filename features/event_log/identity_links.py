@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
+from features.common.clock import moment, now
 from features.common.errors import InputError
 from features.event_log import log
 from features.event_log.atomic_dir import Change, changing
@@ -56,9 +56,7 @@ def merge(client: str, customer: str, path: Path, undo: bool = False) -> bool:
         kind, opposite = ("unlink", "merge") if undo else ("merge", "unlink")
         if not links.filter(pair & (pl.col("kind") == kind)).is_empty():
             return False
-        said = pl.DataFrame(
-            {"at": [datetime.now(UTC)], "kind": [kind], "client_id": [client], "customer_id": [customer]}
-        )
+        said = pl.DataFrame({"at": [moment(now())], "kind": [kind], "client_id": [client], "customer_id": [customer]})
         others = links.filter(~(pair & (pl.col("kind") == opposite)).fill_null(False))
         made = merged(pl.concat([others, conform(said, LINK_SCHEMA)]))
         made.write_parquet(change.new / "links.parquet")

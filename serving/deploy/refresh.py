@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from features.common.clock import DAY, iso
+from features.common.clock import DAY, iso, now
 from features.common.errors import InputError
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
@@ -18,7 +18,6 @@ from features.tables import build
 from models import publishing
 from models.bundle import Bundle
 from models.publishing import Published
-from serving.event_store.store import now
 
 
 def refresh(log: Path, where: Path, as_of: int | None = None) -> Published:

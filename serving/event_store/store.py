@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -10,7 +9,7 @@ from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from features.common.clock import DAY
+from features.common.clock import DAY, now
 from features.ranking.visitors import MOST_RECENT
 from serving.event_store.item_updates import ItemChanges, Once, Outcome
 from serving.event_store.protocol import DEDUP_DAYS, Connection, Erased, Event, Link, StoreUnavailable, Touch, Visitor
@@ -173,11 +172,6 @@ class EventStore:
         while not self._closed.wait(pause_s):
             self.purge()
             pause_s = _PURGE_EVERY_S
-
-
-def now() -> int:
-    """Microseconds since the epoch."""
-    return time.time_ns() // 1000
 
 
 def merger(client_id: str, customer_id: str) -> Link:

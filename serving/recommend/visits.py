@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from features.common.clock import SECOND
+from features.common.clock import SECOND, now
 from features.ranking.visitors import MOST_RECENT
-from models.interface import Seen
+from models.interface import SessionEvent
 from serving.event_store import EventStore, StoreUnavailable, Touch, Visitor
-from serving.event_store.store import now
 
 _MOST = 4 * MOST_RECENT  # more than rankers look at: what was bought before that is still not to be pushed
 
@@ -17,7 +16,7 @@ class Visits:
     def __init__(self, store: EventStore, since: int, budget_s: float) -> None:
         self._store, self._since, self._budget_s = store, since, budget_s
 
-    def read(self, visitors: Sequence[Visitor | None], within_s: float | None = None) -> list[tuple[Seen, ...]]:
+    def read(self, visitors: Sequence[Visitor | None], within_s: float | None = None) -> list[tuple[SessionEvent, ...]]:
         """The visit of each up to now, nothing for None: one read for all. Raises StoreUnavailable."""
         asked = {visitor: n for n, visitor in enumerate(dict.fromkeys(v for v in visitors if v is not None))}
         if not asked:
@@ -34,6 +33,6 @@ class Visits:
             return
 
 
-def seen(visit: Sequence[Touch], at: int) -> tuple[Seen, ...]:
+def seen(visit: Sequence[Touch], at: int) -> tuple[SessionEvent, ...]:
     """A visit as recommenders are told of it at `at` (microseconds)."""
-    return tuple(Seen(t.item_id or "", t.name, (at - t.t) / SECOND, t.price) for t in visit)  # type: ignore[arg-type]
+    return tuple(SessionEvent(t.item_id or "", t.name, (at - t.t) / SECOND, t.price) for t in visit)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import tempfile
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +23,7 @@ from mlflow.types import ColSpec, Schema
 
 import features
 import models
-from features.common.clock import iso
+from features.common.clock import iso, now
 from features.event_log.log import EventLog
 from models import pyfunc
 from training import recipe
@@ -114,8 +113,8 @@ def log_run(
 def _log_metrics(client: "mlflow.MlflowClient", run_id: str, model_id: str, result: TrainingResult) -> None:
     """In two calls, as each costs a round trip to a remote server: the model's metrics, and the learning curves."""
     mlflow.log_metrics(metric_names.logged(result.bundle.metrics), model_id=model_id)
-    now = int(time.time() * 1000)
-    points = [Metric(key, value, now, step) for key, value, step in metric_names.curve_points(result.curves)]
+    logged_at_ms = now() // 1000
+    points = [Metric(key, value, logged_at_ms, step) for key, value, step in metric_names.curve_points(result.curves)]
     if points:
         client.log_batch(run_id, points)
 
@@ -132,12 +131,12 @@ def _files(
     gains = {name: two_stage.ranker.importance() for name, two_stage in result.bundle.recommenders.items()}
     made = plots.of_run(result.evaluations, gains, result.curves) | customer_plots.of_customers(result.customers)
     made |= {
-        f"{name}_value": value.plot(table, result.recipe.of(name).ranker.value, name)
+        f"{name}_value": value.plot(table, result.recipe.recommender(name).ranker.value, name)
         for name, table in result.trade_offs.items()
     }
-    for recommender, cuts in result.cuts.items():
+    for recommender, cuts in result.budgets.items():
         if cuts.table.height:
-            kept = {g: (b, k) for g, b, k in cuts.table.select("generator", "budget", "kept").iter_rows()}
+            kept = {g: (b, k) for g, b, k in cuts.table.select("generator", "recipe_budget", "budget").iter_rows()}
             made[f"{recommender}_budgets"] = plots.budgets(kept, recommender)
     (folder / "plots").mkdir()
     for name, plot in made.items():
@@ -166,13 +165,13 @@ _SIGNATURE = ModelSignature(
 
 def _parameters(result: TrainingResult) -> dict[str, Any]:
     """The recipe, flat: `one_to_one.ranker.leaves` and so on, the same names in every run."""
-    return recipe.flat(result.recipe.model_dump()) | {"until": iso(result.until)}
+    return recipe.flatten(result.recipe.model_dump()) | {"until": iso(result.until)}
 
 
 def _changes(result: TrainingResult) -> list[str]:
     """What the recipe says other than the default one: `one_to_one.ranker.leaves=7` and so on."""
-    usual = recipe.flat(recipe.load().model_dump())
-    return [f"{k}={v}" for k, v in recipe.flat(result.recipe.model_dump()).items() if usual.get(k) != v]
+    usual = recipe.flatten(recipe.load().model_dump())
+    return [f"{k}={v}" for k, v in recipe.flatten(result.recipe.model_dump()).items() if usual.get(k) != v]
 
 
 def _name(result: TrainingResult, changes: list[str]) -> str:

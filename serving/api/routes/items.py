@@ -5,30 +5,30 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 
+from features.common.clock import now
 from serving.api import openapi
-from serving.api.idempotency import answered_once
-from serving.api.json_io import read
+from serving.api.idempotency import write_once
+from serving.api.json_io import read_message
 from serving.event_store import EventStore, ItemChanges, ItemPatch
 from serving.event_store.protocol import Connection
-from serving.event_store.store import now
-from serving.recommend.item_overrides import Overlay
+from serving.recommend.item_overrides import ItemOverrides
 from serving.schemas.items import ItemsRequest, ItemUpdate
 
 
-def add_item_routes(app: FastAPI, store: EventStore | None, overlay: Overlay) -> None:
+def add_item_routes(app: FastAPI, store: EventStore | None, overlay: ItemOverrides) -> None:
     """Give `app` the route that writes to `store` and to this process's `overlay`."""
 
     @app.patch("/v1/items", **openapi.ITEMS)
     async def patch(request: Request) -> Response:
         """Say that items are sold out or back, or cost something else; in effect at once."""
-        patches = _patches((await read(request, ItemsRequest)).items)
+        patches = _patches((await read_message(request, ItemsRequest)).items)
         changes: list[ItemChanges] = []
 
         def write(connection: Connection) -> bytes:
             changes[:] = [connection.patch_items(patches, overlay.now.version, now())]
             return to_json({"updated": len(patches)})
 
-        answer = await answered_once(request, store, write)
+        answer = await write_once(request, store, write)
         for change in changes:  # none where the answer was given before
             overlay.apply(change)
         return answer

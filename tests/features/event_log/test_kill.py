@@ -27,9 +27,9 @@ WRITER = """
 import features as features
 import os, resource, signal, sys, threading, time
 from pathlib import Path
-from features import merge, parts, replace, staging
-from features.errors import InputError
-from features.ingest import ingest
+from features.common.errors import InputError
+from features.event_log import atomic_dir, compaction, partitions, staging
+from features.event_log.ingest import ingest
 from tests.features.batches import batch, events
 
 def die():
@@ -46,8 +46,8 @@ def counted(call):
 
 def write(path, when, how):
     global left
-    parts.ROWS_PER_PART, merge.ROWS_AT_ONCE, staging.ROWS_PER_RUN = 6, 3, 8
-    exchange = (lambda a, b: False) if how == "no exchange" else replace._exchange
+    partitions.ROWS_PER_PART, compaction.ROWS_AT_ONCE, staging.ROWS_PER_RUN = 6, 3, 8
+    exchange = (lambda a, b: False) if how == "no exchange" else atomic_dir._exchange
     if how.isdigit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(how), int(how)))
     if "." in when:
@@ -57,7 +57,7 @@ def write(path, when, how):
         exchange = counted(exchange)
         for name in ("fsync", "rename", "unlink", "link", "mkdir", "rmdir"):
             setattr(os, name, counted(getattr(os, name)))
-    replace._exchange = exchange
+    atomic_dir._exchange = exchange
     rows = [(f"n{i}", i / 4 - 1) for i in range(40)]
     try:
         ingest((batch(events(*rows[i : i + 5])) for i in range(0, 40, 5)), Path(path))

@@ -17,8 +17,8 @@ import httpx
 import psycopg
 import pytest
 
+from features.common.clock import now
 from serving.event_store import Limits, open_store
-from serving.event_store.store import now
 from tests.serving.databases import Postgres
 from tests.serving.sending import ago, post, sent
 from tests.serving.stored import event, everything

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.common.clock import now
 from models.bundle import Bundle
 from models.recommender import BundleRecommender
 from serving.event_store import EventStore, open_store
-from serving.event_store.store import now
 from tests.serving.databases import Postgres
 from tests.serving.sending import ago, post, sent
 from tests.serving.stored import event

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from features.common.clock import DAY, HOUR, SECOND
+from features.common.clock import DAY, HOUR, SECOND, now
 from features.common.errors import InputError
 from models.bundle import Bundle
 from models.recommender import BundleRecommender
 from serving.event_store import EventStore
-from serving.event_store.store import now
 from serving.schemas import placements
 from tests.serving.stored import event
 

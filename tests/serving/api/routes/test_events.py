@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.common.clock import now
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, TIMESTAMP, screen
 from serving.event_store import Limits, open_store
 from serving.event_store.protocol import COLUMNS
-from serving.event_store.store import now
 from serving.events.validate import check
 from serving.schemas.events import EventsResponse
 from tests.serving.sending import ago, post, sent

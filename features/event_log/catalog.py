@@ -1,67 +1,99 @@
-"""What is known of each item, from catalogs a shop gives and from what its events say.
+"""The item catalog of a log: how rows from catalogs and from events become one row per item.
 
-A row without `updated_at` is of a given catalog and outranks rows of events; among those the later
-outranks the earlier. That holds column by column, null being nothing said. So a log keeps, per item,
-every row that has the last word on some column: what is read later, in whatever order, cannot tell
-the difference from all rows ever read.
+A row without `updated_at` comes from a catalog and outranks rows derived from events; of the latter the later
+outranks the earlier. That holds column by column, and null says nothing. So a log keeps, per item, every row that
+holds the latest value of some column: a later ingest, in whatever order, cannot tell the difference from all rows.
+
+The column `embedding` is there only in a catalog in which some item has a vector. Its vectors are what the shop's
+own text or image model made of the items, all of one length. Like every column it has no past: the latest vector
+counts at every instant, also at instants before the shop had it.
 """
+
+from typing import cast
 
 import polars as pl
 
-from features.event_log.schema import CATALOG_SCHEMA, conform
+from features.common.errors import InputError
+from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EMBEDDING, conform
 
-VALUES = [c for c in CATALOG_SCHEMA if c not in ("item_id", "first_seen", "updated_at")]
+_NOT_VALUES = ("item_id", "first_seen", "updated_at")
 _ROWS_HELD = 200_000
 
 
-def layers(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows that have the last word on some column, the other columns null; `first_seen` is the earliest.
+def conform_catalog(rows: pl.DataFrame) -> pl.DataFrame:
+    """Bring `rows` to the columns of `CATALOG_SCHEMA`, and those of `CATALOG_OPTIONAL` in which a value is."""
+    optional = {c: t for c, t in CATALOG_OPTIONAL.items() if c in rows.columns and rows[c].null_count() < rows.height}
+    return conform(rows, CATALOG_SCHEMA | optional)
 
-    Among given rows a later one in `rows` outranks an earlier one; of several values that events of one
-    instant say of a column, the greatest stands.
+
+def compact(rows: pl.DataFrame) -> pl.DataFrame:
+    """Keep the rows that hold the latest value of some column, other columns null; `first_seen` is the earliest.
+
+    Among rows of catalogs a later one in `rows` outranks an earlier one; of several values that events of one
+    instant have for a column, the greatest stands.
     """
-    given = pl.col("updated_at").is_null()
+    rows = conform_catalog(rows)
+    columns = _values(rows)
+    from_catalog = pl.col("updated_at").is_null()
     instants = (
-        rows.filter(~given).group_by("item_id", "updated_at").agg(pl.col(VALUES).max(), pl.col("first_seen").min())
+        rows.filter(~from_catalog)
+        .group_by("item_id", "updated_at")
+        # Lists have no maximum.
+        .agg(
+            *(pl.col(c).drop_nulls().sort().last() if c == EMBEDDING else pl.col(c).max() for c in columns),
+            pl.col("first_seen").min(),
+        )
+        .select(rows.columns)
     )
-    numbered = pl.concat([conform(instants, CATALOG_SCHEMA), rows.filter(given)]).with_row_index("_nth")
-    sorted_ = numbered.sort("item_id", given, "updated_at", pl.when(given).then("_nth"))
-    said = pl.col(VALUES).is_not_null()
-    last_word = said & (said.cast(pl.UInt32).cum_sum(reverse=True).over("item_id") == 1)
-    kept = sorted_.with_columns(
-        pl.when(last_word).then(pl.col(VALUES)).name.keep(), first_seen=pl.col("first_seen").min().over("item_id")
+    numbered = pl.concat([instants, rows.filter(from_catalog)]).with_row_index("_nth")
+    ascending = numbered.sort("item_id", from_catalog, "updated_at", pl.when(from_catalog).then("_nth"))
+    filled = pl.col(columns).is_not_null()
+    latest = filled & (filled.cast(pl.UInt32).cum_sum(reverse=True).over("item_id") == 1)
+    reduced = ascending.with_columns(
+        pl.when(latest).then(pl.col(columns)).name.keep(), first_seen=pl.col("first_seen").min().over("item_id")
     )
-    any_word = pl.any_horizontal(pl.col(VALUES).is_not_null())
-    silent = ~any_word.any().over("item_id") & pl.col("item_id").is_last_distinct()
-    return kept.filter(any_word | silent).select(CATALOG_SCHEMA.keys())
+    any_value = pl.any_horizontal(pl.col(columns).is_not_null())
+    empty = ~any_value.any().over("item_id") & pl.col("item_id").is_last_distinct()
+    return reduced.filter(any_value | empty).select(rows.columns)
 
 
-def flat(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row per item from its `layers`; `updated_at` is null where a given catalog has a word in it."""
-    values = [pl.col(c).drop_nulls().last() for c in VALUES]
+def flatten(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per item from `compact` rows; `updated_at` is null where a catalog has a value in it."""
+    values = [pl.col(c).drop_nulls().last() for c in _values(rows)]
     updated = pl.when(pl.col("updated_at").is_null().any()).then(None).otherwise(pl.col("updated_at").max())
     merged = rows.group_by("item_id", maintain_order=True).agg(
         *values, pl.col("first_seen").min(), updated.alias("updated_at")
     )
-    return conform(merged.sort("item_id"), CATALOG_SCHEMA)
+    return conform_catalog(merged.sort("item_id"))
 
 
 class Catalog:
-    """Layers that catalogs are added to, one by one; memory is bounded by the number of items."""
+    """Compact rows that catalogs are added to, one by one; memory is bounded by the number of items."""
 
     def __init__(self, rows: pl.DataFrame | None = None) -> None:
         self._rows = [pl.DataFrame(schema=CATALOG_SCHEMA) if rows is None else rows]
-        self._settled = self._rows[0].height
+        self._compacted = self._rows[0].height
 
     def add(self, rows: pl.DataFrame) -> None:
-        self._rows.append(conform(rows, CATALOG_SCHEMA))
-        if sum(r.height for r in self._rows) > 2 * self._settled + _ROWS_HELD:
-            self.layers()
+        """Add `rows`. Raises `InputError` for a vector that is empty or has a number that is not finite."""
+        rows = conform_catalog(rows)
+        if EMBEDDING in rows.columns:
+            _check_vectors(rows)
+        self._rows.append(rows)
+        if sum(r.height for r in self._rows) > 2 * self._compacted + _ROWS_HELD:
+            self._compact()
 
-    def layers(self) -> pl.DataFrame:
-        self._rows = [layers(pl.concat(self._rows))]
-        self._settled = self._rows[0].height
+    def compact(self) -> pl.DataFrame:
+        """All rows as `compact` reduces them. Raises `InputError` where the items' latest vectors differ in length."""
+        self._compact()
+        if EMBEDDING in self._rows[0].columns:
+            _check_lengths(self._rows[0])
         return self._rows[0]
+
+    def _compact(self) -> None:
+        # Lengths may differ here: what is added next may bring the other items' new vectors.
+        self._rows = [compact(pl.concat(self._rows, how="diagonal"))]
+        self._compacted = self._rows[0].height
 
 
 def merge_catalogs(old: list[pl.DataFrame], new: list[pl.DataFrame]) -> pl.DataFrame:
@@ -69,4 +101,36 @@ def merge_catalogs(old: list[pl.DataFrame], new: list[pl.DataFrame]) -> pl.DataF
     catalog = Catalog()
     for rows in [*old, *new]:
         catalog.add(rows)
-    return flat(catalog.layers())
+    return flatten(catalog.compact())
+
+
+def are_vectors(values: pl.Series) -> pl.Series:
+    """Whether each list of numbers is a vector: not empty, and nothing in it null, NaN or infinite; null for null."""
+    finite = values.list.eval(pl.element().is_finite().fill_null(False)).list.all()
+    return finite & (values.list.len() > 0)
+
+
+def _values(rows: pl.DataFrame) -> list[str]:
+    return [c for c in rows.columns if c not in _NOT_VALUES]
+
+
+def _check_vectors(rows: pl.DataFrame) -> None:
+    bad = rows.filter(~are_vectors(rows[EMBEDDING]))
+    if bad.height:
+        raise InputError(
+            f"item {bad['item_id'][0]!r} has an {EMBEDDING} that is empty or holds what is no finite number "
+            f"(float32); correct it or leave it out"
+        )
+
+
+def _check_lengths(compacted: pl.DataFrame) -> None:
+    size = pl.col(EMBEDDING).list.len()
+    sizes = compacted.drop_nulls(EMBEDDING).group_by(size.alias("size")).agg(pl.len(), pl.col("item_id").min())
+    if sizes.height > 1:
+        rows = cast("list[tuple[int, int, str]]", sizes.sort("size").rows())
+        counts = "; ".join(f"{n:,} items have {size:,} numbers, such as {item!r}" for size, n, item in rows)
+        raise InputError(
+            f"the catalog's {EMBEDDING} vectors differ in length, with those that the log has already: {counts}. They "
+            "must come from one model: after a change of model give a catalog with a new vector for every item that "
+            "has one, or ingest the sources into a new log"
+        )

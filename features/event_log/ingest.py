@@ -142,7 +142,7 @@ def _write(read: _Read, old: log.EventLog | None, change: Change, out: Path, tel
         tell("write", done, None)
 
     made, kept = merge(read.staging, old.parts if old else [], change, more)
-    read.catalog.layers().write_parquet(change.new / "catalog.parquet", compression="zstd")
+    read.catalog.compact().write_parquet(change.new / "catalog.parquet", compression="zstd")
     read.links.merged().write_parquet(change.new / "links.parquet", compression="zstd")
     if old and not read.quarantine.reasons:
         change.keep("rejected.parquet")

@@ -2,7 +2,7 @@
 
     LOG/log.json                format, totals, fingerprint, and the list of parts: what a reader goes by
     LOG/events/part-*.parquet   rows of `EVENT_SCHEMA`, whole days, in name order sorted by time
-    LOG/catalog.parquet         rows of `CATALOG_SCHEMA`: per item those with the last word (see catalog.py)
+    LOG/catalog.parquet         rows of `CATALOG_SCHEMA`: per item those with the latest values (see catalog.py)
     LOG/links.parquet           rows of `LINK_SCHEMA`
     LOG/rejected.parquet        rows of `REJECTED_SCHEMA`
     LOG/erased.json             salted hashes of who was erased, once somebody was
@@ -23,9 +23,9 @@ import polars as pl
 from features.common.errors import InputError
 from features.event_log import partitions as parts
 from features.event_log.atomic_dir import Change, changing
-from features.event_log.catalog import flat, layers
+from features.event_log.catalog import Catalog, flatten
 from features.event_log.partitions import Part, PartWriter
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
 
 FORMAT = 2
 
@@ -67,8 +67,8 @@ class EventLog:
         return pl.scan_parquet(files) if files else pl.LazyFrame(schema=EVENT_SCHEMA)
 
     def catalog(self) -> pl.DataFrame:
-        """One row per item, sorted by item_id."""
-        return flat(self._read("catalog.parquet"))
+        """One row per item, sorted by item_id, in `CATALOG_SCHEMA`; `embedding` beside it where some item has one."""
+        return flatten(self._read("catalog.parquet"))
 
     def links(self) -> pl.DataFrame:
         """One row per kind, token, client and customer, with the earliest time."""
@@ -126,7 +126,9 @@ def write(
         with PartWriter(change.new / "events", parts.ROWS_PER_PART) as writer:
             writer.add(conform(events, EVENT_SCHEMA))
             made = writer.close()
-        layers(conform(catalog, CATALOG_SCHEMA)).write_parquet(change.new / "catalog.parquet")
+        items = Catalog()
+        items.add(catalog)
+        items.compact().write_parquet(change.new / "catalog.parquet")
         conform(rejected, REJECTED_SCHEMA).write_parquet(change.new / "rejected.parquet")
         (pl.DataFrame(schema=LINK_SCHEMA) if links is None else links).write_parquet(change.new / "links.parquet")
         written = describe(change, path, made)

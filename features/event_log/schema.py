@@ -73,7 +73,12 @@ CATALOG_SCHEMA: dict[str, pl.DataType] = {
     "available": pl.Boolean(),
     "first_seen": TIMESTAMP,
     "attributes": pl.String(),  # JSON object
-    "updated_at": TIMESTAMP,  # when this was said of the item; null: a catalog said it, which outranks events
+    "updated_at": TIMESTAMP,  # time of the event that the row is from; null: a catalog's row, which outranks events
+}
+# Columns that a catalog has only where some item has a value in them.
+EMBEDDING = "embedding"
+CATALOG_OPTIONAL: dict[str, pl.DataType] = {
+    EMBEDDING: pl.List(pl.Float32()),  # vector of the shop's own text or image model, of one length in a catalog
 }
 
 # What ties a client to a customer beside a login: who was seen, when, with which hashed e-mail or card.

@@ -45,11 +45,14 @@ class Material:
     `anonymous` (client int32[n], item int64[n], weight float32[n]): what visitors without an account have touched.
     `recent` (visitor int32[n], item int64[n], kind uint8[n] as `recent.TOUCHES`, t int64[n]): what was touched
     lately, by visitor, then time. `descriptions`: title, category and brand of each item, None where not known.
+    `embeddings` (float32[items × d]): the catalog's vector of each item, a row of NaN where it has none; None where
+    the catalog has no vectors. Like titles they are the catalog's latest at every `as_of`: the catalog has no past.
     """
 
     anonymous: tuple[np.ndarray, np.ndarray, np.ndarray]
     recent: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     descriptions: list[tuple[str | None, str | None, str | None]]
+    embeddings: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,11 @@ class Snapshot:
             material=_material(made),
         )
 
+    @property
+    def embeddings(self) -> np.ndarray | None:
+        """float32[items × d], see `Material.embeddings`; None in a shipped snapshot too."""
+        return self.material.embeddings if self.material else None
+
     def item(self, name: str) -> np.ndarray:
         """float32[items]: one item feature."""
         column: np.ndarray = self.item_features[:, ITEM[name]]
@@ -150,7 +158,19 @@ def _material(made: build.Tables) -> Material:
             touches["t"].to_numpy(),
         ),
         descriptions=made.items.select("title", "category", "brand").rows(),
+        embeddings=_embeddings(made),
     )
+
+
+def _embeddings(made: build.Tables) -> np.ndarray | None:
+    if made.embeddings is None or made.embeddings.is_empty():
+        return None
+    vectors = made.items.select("item_id").join(made.embeddings, on="item_id", how="left", maintain_order="left")
+    size = int(made.embeddings["embedding"].list.len()[0])
+    matrix = np.full((vectors.height, size), np.nan, np.float32)
+    filled = vectors["embedding"].is_not_null().to_numpy()
+    matrix[filled] = vectors["embedding"].drop_nulls().list.to_array(size).to_numpy()
+    return matrix
 
 
 def _matrix(table: pl.DataFrame, columns: list[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ import polars as pl
 from features.common.clock import iso
 from features.common.errors import InputError
 from features.event_log.log import EventLog
-from features.event_log.schema import LINK_SCHEMA
+from features.event_log.schema import EMBEDDING, LINK_SCHEMA
 from features.tables import affinity, behaviour, history, items, lifetime, orders, rfm, sessions, traffic
 from features.tables import interactions as recent
 from features.tables.columns import names
@@ -36,8 +36,10 @@ class Tables:
     `recent`: visitor, item_id, name, t of what was touched in the last weeks; only fitting reads it.
     `profiles`: client_id, customer_id of the clients that belong to one customer.
     `bots`: visitor, events, first, last of who was taken for none and left out.
-    All are sorted by their ids. Category, brand and availability are the catalog's latest word, which knows no past;
-    affinities and price tiers follow it.
+    `embeddings`: item_id, embedding (list of float32) of the catalog's items with a vector, sold or not; None where
+    none has one. Only fitting reads it.
+    All are sorted by their ids. Category, brand, availability and embeddings are the catalog's latest, which knows no
+    past; affinities and price tiers follow it.
     """
 
     as_of: int
@@ -51,6 +53,7 @@ class Tables:
     bots: pl.DataFrame
     cut_points: rfm.CutPoints
     lifetime: lifetime.Lifetime
+    embeddings: pl.DataFrame | None = None
 
     def write(self, out: Path) -> None:
         """One Parquet file for each of `FILES`, and snapshot.json, in directory `out`."""
@@ -138,4 +141,11 @@ def build(
         bots=visible.bots.sort(pl.all()),
         cut_points=cuts,
         lifetime=model,
+        embeddings=_embeddings(catalog),
     )
+
+
+def _embeddings(catalog: pl.DataFrame) -> pl.DataFrame | None:
+    if EMBEDDING not in catalog.columns:
+        return None
+    return catalog.select("item_id", EMBEDDING).drop_nulls(EMBEDDING).sort("item_id")

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from features.common import threads
+from features.event_log.catalog import are_vectors
 from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
 from features.sources.parsing import timestamps
 
@@ -76,6 +77,8 @@ def values(columns: dict[str, pl.Series], zone: str = "UTC") -> list[pl.Series]:
 
 def value(values: pl.Series, name: str, dtype: pl.DataType, zone: str) -> pl.Series:
     """`values` as `dtype` under `name`; times without an offset are local to `zone`."""
+    if isinstance(dtype, pl.List):
+        return vectors(values).alias(name)
     if values.dtype == dtype and dtype != pl.String:
         return values.alias(name) if not isinstance(dtype, pl.Categorical) else identifiers(values).alias(name)
     if dtype == TIMESTAMP:
@@ -93,6 +96,22 @@ def value(values: pl.Series, name: str, dtype: pl.DataType, zone: str) -> pl.Ser
     if isinstance(dtype, pl.Categorical) and values.dtype == pl.String:
         return identifiers(values.cast(dtype)).cast(dtype).alias(name)
     return identifiers(values).cast(dtype).alias(name)
+
+
+def vectors(values: pl.Series) -> pl.Series:
+    """`values` as lists of float32: lists or arrays of numbers, or texts that hold a JSON array of numbers.
+
+    Null where that is empty or holds anything but finite numbers of float32.
+    """
+    nothing = pl.Series(values.name, [None] * values.len(), pl.List(pl.Float32))
+    if values.dtype == pl.String:
+        plain = values.str.strip_chars()
+        inside = plain.str.extract(r"(?s)^\[(.*)\]$")
+        values = inside.str.split(",").list.eval(pl.element().str.strip_chars().cast(pl.Float64, strict=False))
+    if not isinstance(values.dtype, pl.List | pl.Array) or not values.dtype.inner.is_numeric():
+        return nothing
+    lists = values.cast(pl.List(pl.Float32))
+    return nothing.zip_with(~are_vectors(lists).fill_null(False), lists)
 
 
 def says(values: pl.Series) -> pl.Series:

@@ -10,8 +10,18 @@ from pathlib import Path
 import polars as pl
 
 from features.common.errors import InputError
+from features.event_log.catalog import conform_catalog
 from features.event_log.ingest import Parsed
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
+from features.event_log.schema import (
+    CATALOG_OPTIONAL,
+    CATALOG_SCHEMA,
+    EMBEDDING,
+    EVENT_SCHEMA,
+    ROW,
+    TIDY_RULES,
+    Rule,
+    conform,
+)
 from features.sources.parsing import catalogs, coerce, event_ids, pii, readers
 from features.sources.parsing.mapping import Mapping
 from features.sources.parsing.validate import damage, raw_of, screened
@@ -114,7 +124,7 @@ class Reader:
         if self._given is None or self._told:
             return derived
         self._told = True
-        return pl.concat([derived, self._given])
+        return pl.concat([derived, self._given], how="diagonal")
 
 
 def without_addresses(events: pl.DataFrame) -> pl.DataFrame:
@@ -132,14 +142,31 @@ def given_catalog(path: Path) -> pl.DataFrame:
     table = readers.read(path)
     if "item_id" not in table.columns:
         raise InputError(f"the catalog {path} has no column item_id; found {', '.join(table.columns)}")
-    read_as = {c: coerce.value(table[c], c, t, "UTC") for c, t in CATALOG_SCHEMA.items() if c in table.columns}
+    schema = CATALOG_SCHEMA | CATALOG_OPTIONAL
+    read_as = {c: coerce.value(table[c], c, t, "UTC") for c, t in schema.items() if c in table.columns}
     for column, values in read_as.items():
         bad = (coerce.says(table[column]) & values.is_null()) | (values.is_null() & (column == "item_id"))
         if bad.any():
             row = int(bad.arg_true()[0])
+            cell = table[column][row]
+            written = repr(cell.to_list() if isinstance(cell, pl.Series) else cell)
+            kind = "list of finite numbers (float32)" if column == EMBEDDING else schema[column]
             raise InputError(
-                f"the catalog {path}: row {row} (from 0) has {column} {table[column][row]!r}, which is no "
-                f"{CATALOG_SCHEMA[column]}; correct it"
+                f"the catalog {path}: row {row} (from 0) has {column} {written[:80]}, which is no {kind}; correct it"
             )
-    catalog = conform(pl.DataFrame(list(read_as.values())), CATALOG_SCHEMA)
+    if EMBEDDING in read_as:
+        _check_sizes(read_as[EMBEDDING], path)
+    catalog = conform_catalog(pl.DataFrame(list(read_as.values())))
     return catalog.with_columns(pl.col("available").fill_null(True))
+
+
+def _check_sizes(vectors: pl.Series, path: Path) -> None:
+    sizes = vectors.list.len()
+    filled = sizes.is_not_null().arg_true()
+    if sizes.drop_nulls().n_unique() > 1:
+        at = int(filled[0])
+        row = next(n for n in filled if sizes[n] != sizes[at])
+        raise InputError(
+            f"the catalog {path}: row {row} (from 0) has an {EMBEDDING} of {sizes[row]} numbers, row {at} one of "
+            f"{sizes[at]}; vectors of one catalog come from one model and have one length"
+        )

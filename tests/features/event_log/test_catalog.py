@@ -2,10 +2,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.event_log.catalog import Catalog, flat, layers, merge_catalogs
+from features.common.errors import InputError
+from features.event_log.catalog import Catalog, compact, flatten, merge_catalogs
 from features.event_log.schema import CATALOG_SCHEMA, conform
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -85,11 +87,43 @@ SEEN = st.builds(
 def test_rows_of_events_may_come_in_any_order_and_any_pieces(
     orders: tuple[list[pl.DataFrame], list[pl.DataFrame]], data: st.DataObject
 ):
-    one_by_one, together = Catalog(), layers(pl.concat(orders[0]))
+    one_by_one, together = Catalog(), compact(pl.concat(orders[0]))
     for rows in orders[1]:
         one_by_one.add(rows)
         if data.draw(st.booleans()):
-            one_by_one.layers()
-    assert one_by_one.layers().equals(together)
-    assert flat(layers(together)).equals(flat(together))
+            one_by_one.compact()
+    assert one_by_one.compact().equals(together)
+    assert flatten(compact(together)).equals(flatten(together))
     assert together.height <= 2 * 3
+
+
+def with_vector(at: datetime | None, item_id: str, *vector: float) -> pl.DataFrame:
+    return said(at, item_id).with_columns(embedding=pl.lit(list(vector), pl.List(pl.Float64)))
+
+
+def test_vectors_follow_the_order_of_the_other_columns():
+    old, new = with_vector(None, "i1", 1, 2), with_vector(None, "i1", 3, 4)
+    assert one(old, said(LATER, title="A"), new)["embedding"] == [3, 4]
+    assert one(old, with_vector(LATER, "i1", 5, 6), said(None, title="A"))["embedding"] == [1, 2]
+    at_once = [with_vector(NOON, "i1", 1, 5), with_vector(NOON, "i1", 2, 0), said(NOON, title="A")]
+    assert one(*at_once)["embedding"] == one(*reversed(at_once))["embedding"] == [2, 0]
+
+
+def test_a_catalog_without_vectors_has_no_column_for_them():
+    empty = said(None).with_columns(embedding=pl.lit(None, pl.List(pl.Float32)))
+    assert merge_catalogs([], [empty]).schema == CATALOG_SCHEMA
+
+
+@pytest.mark.parametrize("vector", [[], [float("nan")], [1.0, float("inf")], [1e39], [None, 1.0]])
+def test_what_is_no_vector_is_refused(vector: list):
+    with pytest.raises(InputError, match="item 'i1' has an embedding that is empty or holds what is no finite"):
+        Catalog().add(with_vector(None, "i1", *vector))
+
+
+def test_the_latest_vectors_have_one_length():
+    catalog = Catalog(compact(pl.concat([with_vector(None, "i1", 1, 2), with_vector(None, "i2", 1, 2)])))
+    catalog.add(with_vector(None, "i1", 1, 2, 3))
+    with pytest.raises(InputError, match="1 items have 2 numbers, such as 'i2'; 1 items have 3 numbers"):
+        catalog.compact()
+    catalog.add(with_vector(None, "i2", 4, 5, 6))
+    assert flatten(catalog.compact())["embedding"].to_list() == [[1, 2, 3], [4, 5, 6]]

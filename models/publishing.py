@@ -6,7 +6,6 @@
 The file is replaced as a whole, after the bundle is complete: a reader sees the old champion or the new one.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,13 +17,14 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.common.errors import InputError
+from features.common.locks import exclusive_lock
 from features.common.paths import home
 from features.common.yaml_config import faults
 from models.bundle import read_manifest
 
 POINTER = "current.json"
-VARIABLE = "USUAL_CHAMPION"
-_KEPT = 2
+CHAMPION_VARIABLE = "USUAL_CHAMPION"
+_BUNDLES_TO_KEEP = 2
 
 
 class _Pointer(BaseModel):
@@ -35,33 +35,32 @@ class _Pointer(BaseModel):
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedBundle:
     """A published bundle and the version it is registered as."""
 
     path: Path
     version: str | None
 
 
-def place() -> Path:
+def publishing_dir() -> Path:
     """`USUAL_CHAMPION`, or `champion` in `USUAL_HOME`."""
-    return Path(os.environ.get(VARIABLE) or home() / "champion").expanduser().absolute()
+    return Path(os.environ.get(CHAMPION_VARIABLE) or home() / "champion").expanduser().absolute()
 
 
-def publish(bundle: Path, version: str | None, where: Path, instead_of: Published | None = None) -> Published:
+def publish(bundle: Path, version: str | None, where: Path, instead_of: PublishedBundle | None = None) -> PublishedBundle:
     """Make the bundle in directory `bundle` what servers that follow `where` serve.
 
     Raises `InputError`, also where something else than `instead_of`, if given, is published by now.
     """
     read_manifest(bundle)
     where.mkdir(parents=True, exist_ok=True)
-    with (where / ".publishing").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if instead_of is not None and current(where) != instead_of:
+    with exclusive_lock(where / ".publishing"):
+        if instead_of is not None and read_current(where) != instead_of:
             raise InputError(f"another champion was published in {where} meanwhile; refresh that one")
         return _publish(bundle, version, where)
 
 
-def _publish(bundle: Path, version: str | None, where: Path) -> Published:
+def _publish(bundle: Path, version: str | None, where: Path) -> PublishedBundle:
     digest = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()[:12]
     name = f"{version or 'local'}-{digest}"
     if not (where / name).exists():
@@ -78,11 +77,11 @@ def _publish(bundle: Path, version: str | None, where: Path) -> Published:
         os.fsync(file.fileno())
     pointer.replace(where / POINTER)
     (where / name).touch()
-    _forget_old(where, name)
-    return Published(where / name, version)
+    _delete_old(where, name)
+    return PublishedBundle(where / name, version)
 
 
-def current(where: Path) -> Published | None:
+def read_current(where: Path) -> PublishedBundle | None:
     """What is published in `where`, if anything is. Raises `InputError` where that cannot be read."""
     try:
         pointer = _Pointer.model_validate(json.loads((where / POINTER).read_bytes()))
@@ -92,15 +91,15 @@ def current(where: Path) -> Published | None:
         raise InputError(f"{where / POINTER} does not fit: {faults(error)}; `usual promote` writes it") from error
     except ValueError as error:
         raise InputError(f"{where / POINTER} is not JSON; `usual promote` writes it") from error
-    return Published(where / pointer.bundle, pointer.version)
+    return PublishedBundle(where / pointer.bundle, pointer.version)
 
 
-def _forget_old(where: Path, name: str) -> None:
+def _delete_old(where: Path, name: str) -> None:
     for left in where.glob(".*-*"):  # of a process that was killed; we hold the lock
         if left.name.startswith((".arriving-", f".{POINTER}-")):
             shutil.rmtree(left, ignore_errors=True)
             left.unlink(missing_ok=True)
     bundles = [p for p in where.glob("[!.]*") if (p / "manifest.json").is_file() and p.name != name]
     bundles.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in bundles[_KEPT - 1 :]:  # servers that still map it keep it until they let go
+    for old in bundles[_BUNDLES_TO_KEEP - 1 :]:  # servers that still map it keep it until they let go
         shutil.rmtree(old, ignore_errors=True)

@@ -7,17 +7,18 @@ beside the directory keeps a second writer out; what a killed writer left behind
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from features.common.errors import InputError
+from features.common.locks import exclusive_lock
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -67,7 +68,7 @@ def changing(path: Path) -> Iterator[Change]:
         raise InputError(f"{path} is a mount point, which cannot be replaced; name a directory inside it")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(real):
+        with exclusive_lock(real.with_name(f".{real.name}.lock"), partial(_refusal, real), remove=True):
             _sweep(real)
             change = Change(real)
             try:
@@ -89,32 +90,8 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock = path.with_name(f".{path.name}.lock")
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode() or "unknown"
-            os.close(descriptor)
-            raise InputError(f"{path} is being written by process {holder}; try again when that has ended") from None
-        try:
-            # Whoever held the lock before may have removed the file between our opening and locking it.
-            held = os.stat(lock).st_ino == os.fstat(descriptor).st_ino
-        except FileNotFoundError:
-            held = False
-        if held:
-            break
-        os.close(descriptor)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+def _refusal(path: Path, holder: str) -> str:
+    return f"{path} is being written by process {holder}; try again when that has ended"
 
 
 def _sweep(path: Path) -> None:

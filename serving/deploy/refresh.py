@@ -3,30 +3,30 @@
 Batch features are as of the last midnight (UTC), as in training; what happened since is read from the event store.
 """
 
-import fcntl
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from features.common.clock import DAY, iso, now
 from features.common.errors import InputError
+from features.common.locks import exclusive_lock
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
 from features.tables import build
 from models import publishing
 from models.bundle import Bundle
-from models.publishing import Published
+from models.publishing import PublishedBundle
 
 
-def refresh(log: Path, where: Path, as_of: int | None = None) -> Published:
+def refresh(log: Path, where: Path, as_of: int | None = None) -> PublishedBundle:
     """Publish in `where` what is published there over the log's snapshot as of `as_of`.
 
     `as_of` in microseconds, default the last midnight. Raises `InputError`.
     """
-    with _alone(where):
-        base = publishing.current(where)
+    where.mkdir(parents=True, exist_ok=True)
+    message = f"a refresh of {where} is running already; wait for it"
+    with exclusive_lock(where / ".refreshing", if_held=lambda _: message):
+        base = publishing.read_current(where)
         if base is None:
             raise InputError(f"nothing is published in {where}; `usual promote` publishes the champion")
         loaded = Bundle.load(base.path)
@@ -40,17 +40,6 @@ def refresh(log: Path, where: Path, as_of: int | None = None) -> Published:
         with tempfile.TemporaryDirectory(prefix=".refresh-", dir=where) as scratch:
             saved = made.save(Path(scratch) / "bundle")
             return publishing.publish(saved, base.version, where, instead_of=base)
-
-
-@contextmanager
-def _alone(where: Path) -> Iterator[None]:
-    where.mkdir(parents=True, exist_ok=True)
-    with (where / ".refreshing").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"a refresh of {where} is running already; wait for it") from None
-        yield
 
 
 if __name__ == "__main__":

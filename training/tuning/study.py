@@ -5,7 +5,6 @@ Which settings come next depends on the seed and the finished trials alone: an i
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import sqlite3
@@ -25,12 +24,13 @@ from sqlalchemy import event
 
 from features.common.clock import iso
 from features.common.errors import InputError
+from features.common.locks import exclusive_lock
 from features.common.paths import home
 from features.event_log.log import EventLog
 from features.ranking.feature_matrix import schema_hash
-from training.recipe import Recipe, flat
+from training.recipe import Recipe, flatten
 from training.tracking.mlflow_client import quiet
-from training.tuning import space
+from training.tuning import recipe_space
 
 GENERATORS_EVERY = 3  # one trial in so many changes a generator or the budgets, the others the ranker
 STARTUP = 6  # trials before Optuna models what it has seen
@@ -42,7 +42,7 @@ class Study:
     """The trials of one name. `directory` holds each complete trial's value of every query of the hold-out."""
 
     kept: optuna.Study
-    ranges: dict[str, space.Range]
+    ranges: dict[str, recipe_space.Range]
     recipe: Recipe
     directory: Path
 
@@ -61,7 +61,7 @@ class Study:
         """The highest value; of equals the first."""
         return max(self.complete(), key=lambda trial: (value(trial), -trial.number))
 
-    def ask(self) -> tuple[optuna.Trial, str, space.Settings]:
+    def ask(self) -> tuple[optuna.Trial, str, recipe_space.Settings]:
         """The next trial, what it changes, and its settings.
 
         The first is the recipe itself. After that the best settings so far are held, save for one block: the
@@ -69,8 +69,8 @@ class Study:
         need no refit, and each answers a question of its own.
         """
         n = len(self.finished())
-        values = flat(self.recipe.model_dump())
-        ranker, *others = space.blocks(self.ranges)
+        values = flatten(self.recipe.model_dump())
+        ranker, *others = recipe_space.blocks(self.ranges)
         if not self.complete():
             changed, base = [], {name: values[name] for name in self.ranges}
         else:
@@ -85,7 +85,7 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.kept.sampler = PartialFixedSampler(held, tpe)
         trial = self.kept.ask()
-        return trial, _block(changed), space.suggest(trial, self.ranges, self.recipe)
+        return trial, _block(changed), recipe_space.suggest(trial, self.ranges, self.recipe)
 
     def per_query(self, number: int) -> Path:
         return self.directory / f"trial-{number}.npy"
@@ -111,7 +111,7 @@ def identity(event_log: EventLog, until: int, metric: str, recipe: Recipe, range
 
 
 @contextlib.contextmanager
-def opened(name: str | None, about: dict[str, str], ranges: dict[str, space.Range], recipe: Recipe) -> Iterator[Study]:
+def opened(name: str | None, about: dict[str, str], ranges: dict[str, recipe_space.Range], recipe: Recipe) -> Iterator[Study]:
     """The study `name` (default: one named after what it is about), made if it is not there.
 
     Raises `InputError` where it was made about something else, or is at work in another process.
@@ -120,12 +120,8 @@ def opened(name: str | None, about: dict[str, str], ranges: dict[str, space.Rang
     directory = home() / "tuning" / hashlib.sha256(name.encode()).hexdigest()[:16]
     directory.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with (directory / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system however the process ends
-        except BlockingIOError:
-            told = f"the study {name!r} is being tuned by another process; wait, or give another --name"
-            raise InputError(told) from None
+    message = f"the study {name!r} is being tuned by another process; wait, or give another --name"
+    with exclusive_lock(directory / "lock", if_held=lambda _: message):
         with quiet():  # Alembic says line by line that it makes the tables
             made = optuna.create_study(
                 storage=_storage(home() / "tuning" / "optuna.db"),

@@ -77,6 +77,12 @@ class SimulatorConfig(BaseModel):
     rhythm: int = Field(default=1, ge=1)
     """Days between two shopping trips of habit: what falls due in between is bought together; 1: any day will do."""
 
+    # What the catalog tells of the items
+    vectors: int = Field(default=0, ge=0)
+    """Numbers in each item's vector, the catalog's `embedding`, as of a model of its pictures; 0: it has none."""
+    vector_noise: float = Field(default=0.7, ge=0)
+    """How wrong the vectors are about each trait of an item, in the trait's own standard deviations."""
+
     # What the shop does
     price_spread: float = Field(default=0.55, ge=0)
     """Standard deviation of the log of prices within a category."""

@@ -9,15 +9,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.common.clock import micros
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, TIMESTAMP, conform
+from features.event_log.catalog import conform_catalog
+from features.event_log.schema import EMBEDDING, EVENT_NAMES, EVENT_SCHEMA, TIMESTAMP, conform
 from features.sources.simulator import people as simulated_people
 from features.sources.simulator.calendar import Calendar
 from features.sources.simulator.config import SimulatorConfig
 from features.sources.simulator.events import DAY, Rows, Sessions
-from features.sources.simulator.items import BRANDS, Items
+from features.sources.simulator.items import BRANDS, Items, draw_vectors
 from features.sources.simulator.people import COUNTRIES, DEVICES, Devices, People
 from features.sources.simulator.visits import SOURCES, Visits
 
+VECTORS_STREAM = 10  # of random numbers, beside those of `shop`
 PURCHASE, REFUND = EVENT_NAMES.index("purchase"), EVENT_NAMES.index("refund")
 FOUR_DIGITS = np.array([f"{i:04d}" for i in range(10_000)], dtype="S4").view("<u4")
 
@@ -179,7 +181,7 @@ def _or_null(values: NDArray[np.float64] | NDArray[np.int32], present: NDArray[n
 
 
 def catalog(config: SimulatorConfig, items: Items) -> pl.DataFrame:
-    """All items in `CATALOG_SCHEMA`, at their full price."""
+    """All items in `CATALOG_SCHEMA`, at their full price; with `embedding` where the config asks for vectors."""
     frame = pl.DataFrame({
         "item_id": names("i", config.items),
         "title": items.title,
@@ -189,4 +191,8 @@ def catalog(config: SimulatorConfig, items: Items) -> pl.DataFrame:
         "first_seen": pl.Series(items.launch_day * DAY + midnight(config)).cast(TIMESTAMP),
         "available": True,
     })  # fmt: skip
-    return conform(frame.with_columns(currency=pl.lit(config.currency)), CATALOG_SCHEMA)
+    if config.vectors:
+        # A stream of its own: vectors leave the rest of the shop as it is.
+        vectors = draw_vectors(np.random.default_rng([config.seed, VECTORS_STREAM]), config, items)
+        frame = frame.with_columns(pl.Series(EMBEDDING, vectors).arr.to_list())
+    return conform_catalog(frame.with_columns(currency=pl.lit(config.currency)))

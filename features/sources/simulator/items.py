@@ -55,6 +55,7 @@ ADJECTIVES = (
 )  # fmt: skip
 
 STYLE_DIMENSIONS = 4
+CATEGORY_DIMENSIONS = 4  # of an item's vector before it is projected: as much about the category as about the style
 
 
 @dataclass(frozen=True)
@@ -141,3 +142,18 @@ def draw_items(rng: np.random.Generator, config: SimulatorConfig) -> Items:
         block=block,
         best=best,
     )
+
+
+def draw_vectors(rng: np.random.Generator, config: SimulatorConfig, items: Items) -> NDArray[np.float32]:
+    """float32 (items, config.vectors), of unit length: what a model sees of items in pictures or texts of them.
+
+    A vector is a random projection of the category and of the traits that choices depend on and that no other
+    column of the catalog shows, style and appeal, with `config.vector_noise`. New items have one as the others do.
+    """
+    # Drawn per trait, not per number: noise does not average out where vectors are long.
+    traits = np.column_stack([items.style, np.log(items.appeal) / (config.appeal or 1.0)])
+    perceived = traits + config.vector_noise * rng.standard_normal(traits.shape)
+    category = rng.standard_normal((len(items.shelves), CATEGORY_DIMENSIONS))[items.category]
+    signal = np.column_stack([category, perceived])
+    vectors = signal @ rng.standard_normal((signal.shape[1], config.vectors))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

@@ -1,5 +1,6 @@
 from datetime import UTC, date, datetime
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from features.common.errors import InputError
 from features.event_log.ingest import Parsed
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, LINK_SCHEMA, ROW, deduplicate, screen
+from features.sources.simulator.items import draw_items, draw_vectors
 from features.sources.simulator.shop import SimulatorConfig, read
 
 CONFIG = SimulatorConfig(customers=600, items=300, days=150, seed=5)
@@ -221,3 +223,29 @@ def test_any_size_of_shop_is_a_clean_log(**config):
 def test_a_setting_that_is_none():
     with pytest.raises(ValidationError, match="customer"):
         SimulatorConfig(customer=3)
+
+
+def test_vectors_change_nothing_else(shop: Parsed):
+    """By default there are none; asked for, they are one more column of the same shop."""
+    assert "embedding" not in shop.catalog.columns
+    with_vectors = simulate(vectors=12)
+    assert with_vectors.catalog.drop("embedding").equals(shop.catalog)
+    assert with_vectors.events.equals(shop.events)
+    assert with_vectors.links.equals(shop.links)
+    assert with_vectors.catalog.schema["embedding"] == pl.List(pl.Float32)
+    vectors = with_vectors.catalog["embedding"].list.to_array(12).to_numpy()
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert simulate(vectors=12).catalog.equals(with_vectors.catalog)
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.0, 0.55), (0.7, 0.35), (30.0, 0.0)])
+def test_vectors_tell_the_hidden_style(noise: float, expected: float):
+    """Items of one category whose vectors are alike have the same style, new arrivals as much as the others."""
+    config = CONFIG.model_copy(update={"vectors": 32, "vector_noise": noise, "items": 2000, "launched": 0.5})
+    items = draw_items(np.random.default_rng(3), config)
+    vectors = draw_vectors(np.random.default_rng(4), config, items)
+    unit = items.style / np.linalg.norm(items.style, axis=1, keepdims=True)
+    for group in (items.launch_day > 0, items.launch_day <= 0):
+        pairs = np.triu(items.category[:, None] == items.category, 1) & group[:, None] & group
+        correlation = np.corrcoef((unit @ unit.T)[pairs], (vectors @ vectors.T)[pairs])[0, 1]
+        assert correlation == pytest.approx(expected, abs=0.1)

@@ -26,7 +26,7 @@ from features.event_log.ingest import ingest
 from features.event_log.log import EventLog
 from features.sources import SimulatorConfig, read
 from features.tables import behaviour, build, items, orders, rfm, sessions
-from features.tables.engine import Polars
+from features.tables.engine import PolarsEngine
 from features.tables.visibility import seen
 
 EVENTS_PER_CUSTOMER = 126  # of the default shop
@@ -47,7 +47,7 @@ def every_table(log: EventLog) -> build.Tables:
 
 def rfm_and_behaviour(log: EventLog) -> pl.DataFrame:
     """Ours of what `with_pandas` makes."""
-    engine, at = Polars(), as_of(log)
+    engine, at = PolarsEngine(), as_of(log)
     past = seen(engine, engine.events(log), engine.frame(log.links()), at).events
     lines = engine.keep(orders.lines(past))
     placed, refunds = engine.keep(orders.orders(lines)), engine.keep(orders.refunds(past))

@@ -14,7 +14,7 @@ from features.event_log.schema import EMBEDDING, LINK_SCHEMA
 from features.tables import affinity, behaviour, history, items, lifetime, orders, rfm, sessions, traffic
 from features.tables import interactions as recent
 from features.tables.columns import names
-from features.tables.engine import Engine, Lazy, Polars
+from features.tables.engine import Engine, Lazy, PolarsEngine
 from features.tables.visibility import seen
 
 CUSTOMER_COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *behaviour.COLUMNS, *affinity.COLUMNS, *lifetime.COLUMNS)
@@ -71,7 +71,7 @@ class Tables:
 
 def at(log: EventLog, as_of: int, engine: Engine | None = None) -> Tables:
     """The tables of a log as of `as_of`. Raises `InputError` where nothing happened before it."""
-    engine = engine or Polars()
+    engine = engine or PolarsEngine()
     return build(engine.events(log), log.catalog(), as_of, log.links(), engine)
 
 
@@ -83,7 +83,7 @@ def build(
     engine: Engine | None = None,
 ) -> Tables:
     """The tables of a log's events as of `as_of`; `events` is a frame of the engine (default: Polars)."""
-    engine = engine or Polars()
+    engine = engine or PolarsEngine()
     links = pl.DataFrame(schema=LINK_SCHEMA) if links is None else links
     visible = seen(engine, nw.from_native(events), engine.frame(links), as_of)
     past = visible.events

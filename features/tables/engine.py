@@ -1,6 +1,7 @@
-"""Where feature expressions run. Features are written once, in Narwhals on lazy frames; an engine runs them.
+"""Engines that run feature expressions, and the expressions that are the same to the last bit on each of them.
 
-What keeps them portable: integer time, no as-of joins, no rank over an order, no Python functions on rows.
+Features are written once, in Narwhals on lazy frames. What keeps them portable: integer time, no as-of joins, no rank
+over an order, no Python functions on rows.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ import narwhals as nw
 import polars as pl
 
 from features.common.clock import DAY
-from features.common.errors import InputError
 from features.event_log.log import EventLog
 
 Lazy = nw.LazyFrame[Any]
@@ -44,7 +44,7 @@ class Engine(Protocol):
         ...
 
 
-class Polars:
+class PolarsEngine:
     """One machine, all its cores, streaming. The default."""
 
     def events(self, log: EventLog) -> Lazy:
@@ -61,19 +61,6 @@ class Polars:
 
     def collect(self, frames: Sequence[Lazy]) -> list[pl.DataFrame]:
         return pl.collect_all([f.to_native() for f in frames])
-
-
-def named(name: str) -> Engine:
-    """`polars`; `spark` for this machine's cores; `spark://host:port` or another master URL. Raises `InputError`."""
-    if name == "polars":
-        return Polars()
-    from features.tables.spark import Spark
-
-    if name == "spark":
-        return Spark()
-    if name.startswith(("spark://", "local[", "yarn", "k8s://")):
-        return Spark(name)
-    raise InputError(f"unknown engine {name!r}; there are polars, spark and spark://host:port")
 
 
 def fixed(expr: nw.Expr) -> nw.Expr:

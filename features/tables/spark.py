@@ -16,7 +16,7 @@ from features.tables.engine import Lazy
 LOCAL = f"local[{THREADS}]"
 
 
-class Spark:
+class SparkEngine:
     """An `Engine` on a Spark session: a cluster's (`spark://host:port`), or this machine's cores.
 
     Aggregation runs on the cluster; the finished tables come to this process as Arrow. On a cluster the log's path

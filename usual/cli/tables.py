@@ -24,9 +24,9 @@ def features_(
     from features.common import clock
     from features.event_log.log import EventLog
     from features.tables import build
-    from features.tables import engine as engines
+    from features.tables.engines import open_engine
 
-    made = build.at(EventLog.open(log), clock.parse(as_of, "--as-of"), engines.named(engine))
+    made = build.at(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
     made.write(out)
     sizes = {name: getattr(made, name).height for name in build.FILES}
     lines = "\n".join(f"{n:>12,}  {name}.parquet" for name, n in sizes.items())
@@ -84,7 +84,7 @@ def segments(
         from training.evaluation.backtest import predict_customers
         from training.tracking import registry
 
-        likely = predict_customers(registry.bundle(model, config.load()), now)
+        likely = predict_customers(registry.load_bundle(model, config.load()), now)
     kept = Clustering.read(keep_clusters) if keep_clusters and keep_clusters.exists() else None
     if kept and clusters:
         raise InputError(f"--clusters finds clusters, but {keep_clusters} holds some to keep; give one of the two")

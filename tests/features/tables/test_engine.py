@@ -5,15 +5,14 @@ import narwhals as nw
 import polars as pl
 import pytest
 
-from features.common.clock import DAY, iso, micros, moment, next_midnight, parse
-from features.common.errors import InputError
-from features.tables.engine import Polars, days_before, tally, total
+from features.common.clock import DAY
+from features.tables.engine import PolarsEngine, days_before, tally, total
 from tests.features.shop import AS_OF
 
 
 def aggregated(values: list[float | None], expr: nw.Expr) -> float:
     frame = pl.LazyFrame({"key": 1, "x": values}, schema={"key": pl.Int64, "x": pl.Float64})
-    (table,) = Polars().collect([nw.from_native(frame).group_by("key").agg(value=expr)])
+    (table,) = PolarsEngine().collect([nw.from_native(frame).group_by("key").agg(value=expr)])
     return float(table["value"].item())
 
 
@@ -40,29 +39,5 @@ def test_null_adds_nothing_and_counts_as_no():
 
 def test_days_are_counted_to_the_instant():
     frame = nw.from_native(pl.LazyFrame({"t": [AS_OF - DAY, AS_OF - 1, AS_OF]}))
-    (table,) = Polars().collect([frame.select(days=days_before(AS_OF, nw.col("t")))])
+    (table,) = PolarsEngine().collect([frame.select(days=days_before(AS_OF, nw.col("t")))])
     assert table["days"].to_list() == [1, 1 / DAY, 0]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("2011-11-11", "2011-11-11T00:00:00Z"),
-        ("2011-11-11T08:30Z", "2011-11-11T08:30:00Z"),
-        (" 2011-11-11T09:30+01:00", "2011-11-11T08:30:00Z"),
-        ("2011-11-11T08:30:00.000001", "2011-11-11T08:30:00.000001Z"),
-        ("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999Z"),
-    ],
-)
-def test_times_are_read_and_shown_in_utc(text: str, shown: str):
-    assert iso(parse(text)) == shown
-    assert micros(moment(parse(text))) == parse(text)
-
-
-def test_a_time_that_is_none_is_named():
-    with pytest.raises(InputError, match=r"--until is 'soon'; expected a date or time such as 2011-11-11"):
-        parse("soon", "--until")
-
-
-def test_midnight_is_its_own_next_midnight():
-    assert [next_midnight(AS_OF + d) - AS_OF for d in (-1, 0, 1, DAY)] == [0, 0, DAY, DAY]

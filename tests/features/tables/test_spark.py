@@ -16,7 +16,7 @@ from features.event_log.log import EventLog
 from features.sources import SimulatorConfig, read
 from features.tables import build
 from features.tables.build import Tables
-from features.tables.engine import named
+from features.tables.engines import open_engine
 from tests.features.shop import TABLES
 
 # Everything that the simulator has, at rates that show in a small log.
@@ -25,7 +25,7 @@ ODD_SHOP = SimulatorConfig(
     refunds=0.2, wishlists=0.05, abandoned=0.05, shared_devices=0.2, refused=0.05,
 )  # fmt: skip
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 needs_spark = pytest.mark.skipif(
     not (shutil.which("java") or os.environ.get("JAVA_HOME")), reason="Spark needs Java 17 or later: make system-test"
 )
@@ -45,7 +45,7 @@ def both(log: EventLog) -> tuple[Tables, Tables]:
     pytest.importorskip("pyspark", reason="the extra `spark` is not installed: make spark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")  # this run is over before more compiling pays
-        engine = named("local[2]")
+        engine = open_engine("local[2]")
     try:
         return build.at(log, as_of(log)), build.at(log, as_of(log), engine)
     finally:
@@ -90,16 +90,17 @@ def test_the_log_has_what_makes_engines_differ(log: EventLog):
 
 def test_an_engine_nobody_knows_is_named():
     with pytest.raises(InputError, match="unknown engine 'dask'; there are polars, spark"):
-        named("dask")
+        open_engine("dask")
 
 
 def test_without_pyspark_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(InputError, match=r"pip install 'the-usual\[spark\]'"):
-        named("spark")
+        open_engine("spark")
 
 
 def test_importing_the_features_does_not_import_pyspark():
-    code = "import sys, features.tables.build; features.tables.engine.named('polars'); print('pyspark' in sys.modules)"
+    code = "import sys; from features.tables import build, engines; engines.open_engine('polars'); "
+    code += "print('pyspark' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "False", done.stderr

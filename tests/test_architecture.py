@@ -1,20 +1,81 @@
-"""Who may import whom, and what may not be used at all."""
+"""Which package and which room may import which, what may not be used at all, and how long a file may be."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("features", "models", "training", "serving")
-ALLOWED = {
+PACKAGES = {
     "features": {"features"},
     "models": {"features", "models"},
     "training": {"features", "models", "training"},
     "serving": {"features", "models", "serving"},
+    "usual": {"features", "models", "training", "serving", "usual"},
 }
+# Room → the rooms of the same package below it. A room is a folder, or a module that lies beside the folders.
+ROOMS = {
+    "features": {
+        "common": "",
+        "event_log": "common",
+        "sources": "common event_log",
+        "tables": "common event_log",
+        "segments": "common event_log tables",
+        "ranking": "common event_log tables",
+    },
+    "models": {
+        "search_space": "",
+        "timing": "",
+        "candidates": "search_space",
+        "customers": "candidates",
+        "native_ranker": "",
+        "ranker": "search_space native_ranker",
+        "two_stage": "candidates ranker search_space timing",
+        "bundle": "candidates customers ranker two_stage",
+        "publishing": "bundle",
+        "interface": "candidates two_stage",
+        "recommender": "candidates bundle interface two_stage",
+        "explain": "candidates bundle customers interface ranker recommender two_stage",
+        "pyfunc": "interface recommender",
+    },
+    "training": {
+        "recipe": "",
+        "config": "",
+        "stopwatch": "",
+        "dataset": "recipe",
+        "evaluation": "dataset recipe",
+        "customers": "dataset evaluation recipe",
+        "result": "customers dataset evaluation recipe",
+        "reports": "customers dataset evaluation recipe result stopwatch",
+        "tracking": "config dataset evaluation recipe reports result",
+        "promotion": "config dataset evaluation recipe tracking",
+        "train": "customers dataset evaluation recipe result",
+        "tuning": "config dataset evaluation recipe tracking train",
+        "run": "config recipe result stopwatch tracking train",
+        "batch_inference": "",
+    },
+    "serving": {
+        "settings": "",
+        "logging": "",
+        "metrics": "",
+        "client": "",
+        "schemas": "",
+        "event_store": "schemas",
+        "events": "event_store schemas",
+        "recommend": "event_store events metrics schemas settings",
+        "api": "event_store events logging metrics recommend schemas settings",
+        "service": "api event_store logging recommend settings",
+        "deploy": "api client event_store recommend schemas settings",
+    },
+    "usual": {"cli": "", "__main__": "cli"},
+}
+LONGEST = 400
 RUNS_CODE = {"pickle", "cloudpickle", "joblib", "dill", "marshal", "shelve"}
 FILES = sorted(f for package in PACKAGES for f in (ROOT / package).rglob("*.py"))
 
@@ -25,18 +86,66 @@ def tree(file: Path) -> ast.Module:
 
 def imported(module: ast.Module) -> set[str]:
     """The dotted names a module imports anywhere in it, also inside functions."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import does not say which package it is of"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def packages(module: ast.Module) -> set[str]:
     return {name.partition(".")[0] for name in imported(module)}
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph(files: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """Module → the modules of `files` it imports; of a dotted name the longest part that is a module."""
+    graph: dict[str, set[str]] = {}
+    for name, module in files.items():
+        targets = set()
+        for dotted in imported(module):
+            parts = dotted.split(".")
+            known = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+            targets |= {next((part for part in known if part in files), name)}
+        graph[name] = targets - {name}
+    return graph
+
+
+GRAPH = import_graph({module_name(file): tree(file) for file in FILES})
+
+
+def room(module: str) -> str:
+    """Its room within the package; empty for the package itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def upward(graph: dict[str, set[str]], rooms: dict[str, dict[str, str]]) -> list[str]:
+    """Imports of another room that `rooms` does not allow."""
+    wrong = []
+    for module, targets in graph.items():
+        package = module.partition(".")[0]
+        for target in targets:
+            here, there = room(module), room(target)
+            if target.partition(".")[0] != package or there in ("", here) or not here:
+                continue
+            if there not in rooms[package][here].split():
+                wrong.append(f"{module} imports {target}")
+    return wrong
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one circle of imports, empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def unsafe(module: ast.Module) -> list[str]:
@@ -66,8 +175,53 @@ def test_there_is_something_to_look_at():
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_only_what_they_may(package: str):
     for file in (ROOT / package).rglob("*.py"):
-        ours = packages(tree(file)) & {*PACKAGES, "usual", "tests", "benchmarks"}
-        assert ours <= ALLOWED[package], f"{file.relative_to(ROOT)} imports {ours - ALLOWED[package]}"
+        ours = packages(tree(file)) & {*PACKAGES, "tests", "benchmarks"}
+        assert ours <= PACKAGES[package], f"{file.relative_to(ROOT)} imports {ours - PACKAGES[package]}"
+
+
+def test_every_folder_and_module_is_a_room_that_is_listed_here():
+    for package, rooms in ROOMS.items():
+        assert {r for name in GRAPH if name.partition(".")[0] == package and (r := room(name))} == set(rooms)
+
+
+def test_rooms_import_only_rooms_below_them():
+    assert upward(GRAPH, ROOMS) == []
+
+
+def test_the_rooms_themselves_form_no_circle():
+    for rooms in ROOMS.values():
+        assert circle({name: set(below.split()) for name, below in rooms.items()}) == []
+
+
+def test_modules_form_no_circle_not_even_inside_a_room():
+    assert circle(GRAPH) == []
+
+
+def test_an_upward_import_and_a_circle_are_recognised():
+    sources = {
+        "p": "",
+        "p.low.a": "def f():\n    from p.high import b",
+        "p.high.b": "from p.low import a",
+        "p.high.c": "import p.low.a as low",
+    }
+    graph = import_graph({name: ast.parse(text) for name, text in sources.items()})
+    assert graph["p.high.c"] == {"p.low.a"}
+    assert upward(graph, {"p": {"low": "", "high": "low"}}) == ["p.low.a imports p.high.b"]
+    assert set(circle(graph)) == {"p.low.a", "p.high.b"}
+    assert circle({"a": {"b"}, "b": set()}) == []
+
+
+def test_every_import_is_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *(t for extra in project["optional-dependencies"].values() for t in extra)]
+    declared = {re.split(r"[^A-Za-z0-9._-]", text)[0].lower().replace("_", "-") for text in texts}
+    owners = packages_distributions()
+    for file in FILES:
+        for name in packages(tree(file)) - set(PACKAGES) - set(sys.stdlib_module_names):
+            distributions = {d.lower().replace("_", "-") for d in owners.get(name, [name])}
+            assert distributions & declared, (
+                f"{file.relative_to(ROOT)} imports {name}, which pyproject.toml does not name"
+            )
 
 
 def test_serving_needs_nothing_that_only_training_needs():
@@ -76,14 +230,14 @@ def test_serving_needs_nothing_that_only_training_needs():
 
 
 def test_nothing_loads_code_from_data():
-    for file in [*FILES, *sorted((ROOT / "usual").rglob("*.py"))]:
+    for file in FILES:
         module = tree(file)
         assert not packages(module) & RUNS_CODE, file
         assert unsafe(module) == [], file
 
 
 def test_files_can_be_read_in_one_sitting():
-    long = {f.relative_to(ROOT).as_posix(): n for f in FILES if (n := len(f.read_text().splitlines())) > 400}
+    long = {f.relative_to(ROOT).as_posix(): n for f in FILES if (n := len(f.read_text().splitlines())) > LONGEST}
     assert long == {}
 
 

@@ -4,7 +4,10 @@
 # make ui      the MLflow pages on 127.0.0.1:5000
 # make bench   every benchmark, one table each
 # make lint    format and lint findings, types
-# make lock    resolve requirements.lock anew
+# make docs    build the documentation as a site, in build/site
+# make wheel   build the wheel and the source distribution, in dist
+# make hooks   run what `make lint` runs before each commit
+# make lock    resolve the requirements anew
 # make spark   add PySpark, for `usual features --engine spark` and its tests
 # make fast    add lleaves, for USUAL_NATIVE=1 (the ranker as machine code) and its tests
 # make system  what is needed from Debian (as root): OpenMP, which LightGBM links to
@@ -21,7 +24,7 @@ export USUAL_HOME ?= $(CURDIR)/.usual
 # Compiled modules are kept even where the environment says otherwise: a command starts three times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test serve ui bench lint format lock spark fast system system-test
+.PHONY: demo test serve ui bench lint format docs wheel hooks lock spark fast system system-test
 
 demo: $(READY)
 	$(BIN)/usual demo
@@ -48,6 +51,16 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY)
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r requirements-docs.lock
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel: $(READY)
+	$(BIN)/uv build --quiet --out-dir dist
+
+hooks: $(READY)
+	$(BIN)/pre-commit install
+
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
@@ -58,6 +71,9 @@ $(READY): requirements.lock pyproject.toml
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-emit-index-url --only-binary grpcio \
 		--group test --output-file requirements.lock pyproject.toml
+
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-emit-index-url \
+		--constraint requirements.lock --group docs --output-file requirements-docs.lock
 
 	echo pyspark | $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-emit-index-url \
 		--output-file requirements-spark.lock -

@@ -23,10 +23,10 @@ import shop  # noqa: E402
 from load import Load, Target, arriving, closed, most_within  # noqa: E402
 
 from models.bundle import Bundle  # noqa: E402
-from models.interface import Request  # noqa: E402
+from models.interface import RankingRequest  # noqa: E402
 from models.recommender import BundleRecommender  # noqa: E402
-from serving.api.middleware.api_keys import open_environment  # noqa: E402
-from serving.deploy.server import command_line, free_port, running, started  # noqa: E402
+from serving.deploy.server import build_command, find_free_port, run_process, run_server  # noqa: E402
+from serving.settings import open_environment  # noqa: E402
 
 CONNECTIONS = 16
 P99_MS = 50.0
@@ -35,20 +35,20 @@ ASKED = "/v1/recommendations"
 
 @contextmanager
 def _uvicorn(app: str) -> Iterator[str]:
-    port = free_port()
+    port = find_free_port()
     options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     command = [sys.executable, "-m", "uvicorn", app, *options, "--port", str(port), "--app-dir", str(ROOT)]
-    with started(command, open_environment(os.environ), port) as url:
+    with run_process(command, open_environment(os.environ), port) as url:
         yield url
 
 
 @contextmanager
 def _constant_service() -> Iterator[str]:
-    port = free_port()
+    port = find_free_port()
     with tempfile.TemporaryDirectory() as bundle:
         (Path(bundle) / "manifest.json").write_text("{}")
-        command, env = command_line(bundle, "127.0.0.1", port, 1, own_keys=False)
-        with started([*command[:-1], "benchmarks.constant:Usual"], env, port) as url:
+        command, env = build_command(bundle, "127.0.0.1", port, 1, own_keys=False)
+        with run_process([*command[:-1], "benchmarks.constant:Usual"], env, port) as url:
             yield url
 
 
@@ -64,11 +64,11 @@ def _mlflow(bundle: Path, scratch: Path) -> Iterator[str]:
         code_paths=[str(ROOT / name) for name in ("features", "models")],
         pip_requirements=["numpy"],
     )
-    port = free_port()
+    port = find_free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it looks for uvicorn there
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    with started([*command, "--port", str(port)], env, port, 300, ready="/ping") as url:
+    with run_process([*command, "--port", str(port)], env, port, 300, ready="/ping") as url:
         yield url
 
 
@@ -100,10 +100,10 @@ def whole(bundle: Path, seconds: float, scratch: Path) -> None:
     recommender, number = BundleRecommender(loaded), iter(range(10**9))
 
     def rank() -> object:
-        return recommender.recommend([Request(12, customers[next(number) % len(customers)])])
+        return recommender.recommend([RankingRequest(12, customers[next(number) % len(customers)])])
 
     rows: list[list[str]] = []
-    with running(bundle) as url:
+    with run_server(bundle) as url:
         target = Target(_port(url), ASKED, customers)
         # Before and after: a machine that others share changes its pace.
         before = shop.median_ms(rank, 200)
@@ -129,7 +129,7 @@ def whole(bundle: Path, seconds: float, scratch: Path) -> None:
         f"\nIn process one visitor is ranked in {in_process:.2f} ms; over HTTP it takes {alone.p50_ms / in_process:.2f}"
     )
     print(f"times that. Against `mlflow models serve`: {ours.rate / theirs.rate:.1f} times as many requests.")
-    with running(bundle, workers=2) as url:
+    with run_server(bundle, workers=2) as url:
         target = Target(_port(url), ASKED, customers)
         closed(target, CONNECTIONS, seconds)
         print(f"Two workers hold {_proportional_gb():.2f} GB together (proportional set size).")

@@ -1,7 +1,7 @@
-"""A client of the HTTP API: one connection pool, and the same request again only where that does no harm.
+"""Client of the HTTP API: one connection pool, with retries that are safe for every method.
 
-Reads may be repeated; events are known by their `event_id`, other writes by an `Idempotency-Key`, so all may be. Ids
-are in no URL and in no message of an exception, and nothing is logged here.
+Reads are harmless to repeat, events carry an `event_id`, other writes an `Idempotency-Key`. Ids are in no URL and in
+no message of an exception, and nothing is logged here.
 """
 
 import json
@@ -20,43 +20,43 @@ import httpx
 
 Json = dict[str, Any]
 
-# Too many requests; not available, be it here or between here and there. None of them says that a write was done.
-_AGAIN = frozenset((429, 502, 503, 504))
+# Too many requests, or the server or a proxy is unavailable. None of them says that a write was done.
+_RETRY_STATUSES = frozenset((429, 502, 503, 504))
 _FIRST_WAIT_S = 0.2
-_MOST_EVENTS, _MOST_EVENT_BYTES, _MOST_ITEMS = 1000, 1_900_000, 1000
+_MAX_EVENTS, _MAX_EVENT_BYTES, _MAX_ITEMS = 1000, 1_900_000, 1000
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 class UsualError(Exception):
-    """The server gave no answer to use."""
+    """A call failed: the base class of this module's exceptions."""
 
 
 class Unreachable(UsualError):
-    """No answer at all, or not in time. Whether a write was done is not known; sent again it is not done twice."""
+    """No response, or none in time. Whether a write was done is unknown; sent again it is not done twice."""
 
 
 class ApiError(UsualError):
-    """The server's answer is an error: its HTTP `status`, a `code` for programs, `detail` for people.
+    """The server responded with an error: its HTTP `status`, a `code` for programs, `detail` for people.
 
     `errors` says what is wrong where in the request: dicts of `pointer`, `detail` and perhaps `code`. `request_id`
     finds the line in the server's log. `retry_after_s`: seconds after which to try again, if the server says so.
     """
 
-    def __init__(self, answer: httpx.Response) -> None:
-        said = _problem(answer)
-        self.status = answer.status_code
-        self.code: str = str(said.get("code", "http_error"))
-        self.detail: str = str(said.get("detail", answer.reason_phrase))
-        self.errors: list[Json] = list(said.get("errors") or [])
-        self.request_id = answer.headers.get("x-request-id")
-        self.retry_after_s = _retry_after_s(answer)
+    def __init__(self, response: httpx.Response) -> None:
+        problem = _parse_problem(response)
+        self.status = response.status_code
+        self.code: str = str(problem.get("code", "http_error"))
+        self.detail: str = str(problem.get("detail", response.reason_phrase))
+        self.errors: list[Json] = list(problem.get("errors") or [])
+        self.request_id = response.headers.get("x-request-id")
+        self.retry_after_s = _parse_retry_after_s(response)
         where = "".join(f"; {error.get('pointer')}: {error.get('detail')}" for error in self.errors[:3])
         super().__init__(f"{self.status} {self.code}: {self.detail}{where}")
 
 
 @dataclass
-class Sent:
-    """What became of events. `rejected`: dicts of `index` into the events given, `pointer`, `code`, `detail`."""
+class SendResult:
+    """Counts of events by outcome. `rejected`: dicts of `index` into the events sent, `pointer`, `code`, `detail`."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -64,11 +64,12 @@ class Sent:
 
 
 class Client:
-    """The API at `url`, asked with `key`: publishable for recommending, reranking and events, secret for the rest.
+    """Calls the API at `url` with the API key `key`.
 
-    `timeout` in seconds holds for each of at most `attempts` attempts; a server that wants a longer pause than
-    `longest_wait_s` between them gets no other. Threads may share a client. Methods raise `ApiError` and `Unreachable`.
-    `transport`: what sends in place of httpx's own.
+    A publishable key will do for recommending, reranking and events; the rest needs a secret one. `timeout`, in
+    seconds, holds for each of at most `attempts` attempts; where the server asks for a longer pause between them than
+    `longest_wait_s`, there is no other. Threads may share a client. Methods raise `ApiError` and `Unreachable`.
+    `transport` replaces httpx's own.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         if key is not None and not _KEY.fullmatch(key):
-            raise ValueError("the key has a character that no key has")  # which one is not said: keys are secrets
+            raise ValueError("the key has a character that no key has")  # without saying which one: keys are secrets
         if not url.startswith(("http://", "https://")):
             raise ValueError("give the address of the server with its scheme, such as https://usual.shop.example")
         if attempts < 1:
@@ -91,64 +92,65 @@ class Client:
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     def recommend(self, *requests: Mapping[str, Any], distinct: bool = False, dry_run: bool = False) -> list[Json]:
-        """One result for each of 1–16 requests, in order. One that is wrong has `error` and the others are answered;
-        `ApiError` is raised only where all are wrong.
+        """Rank products for 1–16 requests; return one result for each, in order.
+
+        The result of a request that is wrong has `error`; `ApiError` is raised only where all are wrong.
         """
-        asked = {"requests": requests, "distinct": distinct, "dry_run": dry_run}
-        results: list[Json] = self._post("/v1/recommendations", asked)["results"]
+        body = {"requests": requests, "distinct": distinct, "dry_run": dry_run}
+        results: list[Json] = self._post("/v1/recommendations", body)["results"]
         return results
 
     def rerank(self, item_ids: Sequence[str], **request: Any) -> Json:
-        """Up to 500 products in the order of a visitor: `customer_id`, `client_id` or `session_id`; `context`,
-        `limit`, `include`.
+        """Order up to 500 products for a visitor: `customer_id`, `client_id` or `session_id`; `context`, `limit`,
+        `include`.
         """
         return self._post("/v1/rerank", {"item_ids": item_ids, **request})
 
-    def send(self, events: Iterable[Mapping[str, Any]]) -> Sent:
-        """Keep any number of events; when this returns, all that were accepted are on disk.
+    def send(self, events: Iterable[Mapping[str, Any]]) -> SendResult:
+        """Send any number of events; when this returns, all that were accepted are on disk.
 
         An event without an `event_id` gets one that holds for this call: give them yourself if you will call again
         after an exception. `ApiError` with code `invalid_request`: of up to 1,000 events none was right.
         """
-        sent, first = Sent(), 0
+        result, first = SendResult(), 0
         for batch in _batches([{"event_id": str(uuid.uuid4()), **event} for event in events]):
-            answer = self._send("POST", "/v1/events", f'{{"events":[{",".join(batch)}]}}')
-            sent.accepted += answer["accepted"]
-            sent.duplicates += answer["duplicates"]
-            sent.rejected += [_moved(rejected, first) for rejected in answer["rejected"]]
+            body = self._send("POST", "/v1/events", f'{{"events":[{",".join(batch)}]}}')
+            result.accepted += body["accepted"]
+            result.duplicates += body["duplicates"]
+            result.rejected += [_shift_index(rejected, first) for rejected in body["rejected"]]
             first += len(batch)
-        return sent
+        return result
 
     def patch_items(self, items: Sequence[Mapping[str, Any]]) -> int:
-        """Say what items cost and whether they are `available`; how many were updated.
+        """Override what items cost and whether they are `available`; return how many were updated.
 
-        1,000 at a time: of those all are taken over, or none.
+        They are sent 1,000 at a time, of which all take effect or none.
         """
-        parts = [items[n : n + _MOST_ITEMS] for n in range(0, len(items), _MOST_ITEMS)]
-        return sum(int(self._once("PATCH", "/v1/items", {"items": part})["updated"]) for part in parts)
+        parts = [items[n : n + _MAX_ITEMS] for n in range(0, len(items), _MAX_ITEMS)]
+        return sum(int(self._send_once("PATCH", "/v1/items", {"items": part})["updated"]) for part in parts)
 
     def merge(self, client_id: str, customer_id: str) -> bool:
-        """This client is that customer from now on; whether that was not known before."""
+        """Link a client to a customer from now on; return whether the link is new."""
         return bool(
-            self._once("POST", "/v1/customers/merge", {"client_id": client_id, "customer_id": customer_id})["changed"]
+            self._send_once("POST", "/v1/customers/merge", {"client_id": client_id, "customer_id": customer_id})[
+                "changed"
+            ]
         )
 
     def erase(self, customer_id: str) -> dict[str, int]:
-        """Remove a customer's events; how much was removed."""
-        return self._once("POST", "/v1/customers/erase", {"customer_id": customer_id})
+        """Remove a customer's events; return how much was removed."""
+        return self._send_once("POST", "/v1/customers/erase", {"customer_id": customer_id})
 
     def placements(self) -> dict[str, Json]:
-        """What can be asked for, by name."""
+        """Return the placements that requests may name, by name."""
         return dict(self._send("GET", "/v1/placements")["placements"])
 
     def model(self) -> Json:
-        """The model that is served: version, snapshot time, metrics."""
+        """Return the active model's version, snapshot time and metrics."""
         return self._send("GET", "/v1/model")
 
     def explain(self, **request: Any) -> Json:
-        """Why a visitor's ranking is what it is: `customer_id`, `client_id` or `session_id`; `context`, `item_ids`,
-        `limit`.
-        """
+        """Explain a visitor's ranking: `customer_id`, `client_id` or `session_id`; `context`, `item_ids`, `limit`."""
         return self._post("/v1/explain", request)
 
     def close(self) -> None:
@@ -162,51 +164,52 @@ class Client:
         self.close()
 
     def _post(self, path: str, body: Json) -> Json:
-        return self._send("POST", path, _text(body))
+        return self._send("POST", path, _to_json(body))
 
-    def _once(self, method: str, path: str, body: Json) -> Json:
-        return self._send(method, path, _text(body), {"idempotency-key": str(uuid.uuid4())})
+    def _send_once(self, method: str, path: str, body: Json) -> Json:
+        return self._send(method, path, _to_json(body), {"idempotency-key": str(uuid.uuid4())})
 
     def _send(self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None) -> Json:
-        """The answer's JSON, after as many attempts as it takes and may have."""
-        sent = {**(headers or {}), **({} if body is None else {"content-type": "application/json"})}
+        """Send a request, up to `attempts` times, and return the response's JSON."""
+        all_headers = {**(headers or {}), **({} if body is None else {"content-type": "application/json"})}
         attempt = 0
         while True:
             attempt += 1
-            asked_s = 0.0
+            retry_after_s = 0.0
             try:
-                answer = self._http.request(method, path, content=body, headers=sent)
+                response = self._http.request(method, path, content=body, headers=all_headers)
             except httpx.RequestError as error:
                 if attempt == self._attempts:
                     raise Unreachable(f"{method} {path}: {type(error).__name__} in {attempt} attempts") from error
             else:
-                if answer.is_success:
-                    return _object(answer)
-                asked_s = _retry_after_s(answer) or 0.0
-                if answer.status_code not in _AGAIN or attempt == self._attempts or asked_s > self._longest_wait_s:
-                    raise ApiError(answer)
+                if response.is_success:
+                    return _parse_object(response)
+                retry_after_s = _parse_retry_after_s(response) or 0.0
+                retry = response.status_code in _RETRY_STATUSES and attempt < self._attempts
+                if not retry or retry_after_s > self._longest_wait_s:
+                    raise ApiError(response)
             backoff_s = min(self._longest_wait_s, _FIRST_WAIT_S * 2 ** (attempt - 1))
-            # Those that failed together do not come back together.
-            sleep(max(asked_s, backoff_s / 2) + random.uniform(0, backoff_s / 2))  # noqa: S311
+            # Jitter: clients that failed together do not come back together.
+            sleep(max(retry_after_s, backoff_s / 2) + random.uniform(0, backoff_s / 2))  # noqa: S311
 
 
-def _text(value: object) -> str:
-    """As JSON, times in ISO 8601. Raises TypeError and ValueError for what JSON cannot say."""
-    return json.dumps(value, allow_nan=False, default=_time)
+def _to_json(value: object) -> str:
+    """Serialise as JSON, times in ISO 8601. Raises TypeError and ValueError for what JSON cannot represent."""
+    return json.dumps(value, allow_nan=False, default=_iso_time)
 
 
-def _time(value: object) -> str:
+def _iso_time(value: object) -> str:
     if isinstance(value, date):
         return value.isoformat()
-    raise TypeError(f"JSON cannot say a {type(value).__name__}")
+    raise TypeError(f"JSON cannot represent a {type(value).__name__}")
 
 
 def _batches(events: Sequence[Json]) -> Iterable[list[str]]:
-    """The events as JSON, as many at a time as a request takes."""
+    """Yield the events as JSON texts, as many at a time as a request may have."""
     batch: list[str] = []
     size = 0
-    for text in map(_text, events):
-        if batch and (len(batch) == _MOST_EVENTS or size + len(text) > _MOST_EVENT_BYTES):
+    for text in map(_to_json, events):
+        if batch and (len(batch) == _MAX_EVENTS or size + len(text) > _MAX_EVENT_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(text)
@@ -215,37 +218,37 @@ def _batches(events: Sequence[Json]) -> Iterable[list[str]]:
         yield batch
 
 
-def _moved(rejected: Json, first: int) -> Json:
-    """The same of an event that was `first` places further back among those given."""
+def _shift_index(rejected: Json, first: int) -> Json:
+    """Return `rejected` with its index and pointer counted from the first event sent, not from that of its batch."""
     index = rejected["index"] + first
     own = f"/events/{rejected['index']}"
     return {**rejected, "index": index, "pointer": f"/events/{index}" + str(rejected["pointer"]).removeprefix(own)}
 
 
-def _object(answer: httpx.Response) -> Json:
+def _parse_object(response: httpx.Response) -> Json:
     try:
-        said = answer.json()
+        body = response.json()
     except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise ApiError(answer)
-    return said
+        body = None
+    if not isinstance(body, dict):
+        raise ApiError(response)
+    return body
 
 
-def _problem(answer: httpx.Response) -> Json:
-    """The problem document; nothing where the answer has none, as from a proxy."""
-    if answer.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
+def _parse_problem(response: httpx.Response) -> Json:
+    """Return the problem document; an empty one where the response has none, as from a proxy."""
+    if response.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
         return {}
     try:
-        said = answer.json()
+        body = response.json()
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return body if isinstance(body, dict) else {}
 
 
-def _retry_after_s(answer: httpx.Response) -> float | None:
-    """`Retry-After` in seconds from now: a number, or an HTTP date."""
-    text = answer.headers.get("retry-after", "")
+def _parse_retry_after_s(response: httpx.Response) -> float | None:
+    """Return `Retry-After`, a number of seconds or an HTTP date, in seconds from now."""
+    text = response.headers.get("retry-after", "")
     if text.isdigit():
         return float(text)
     try:

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object per line, with the request's id and trace, and never what a caller sent."""
+"""Structured logging: one JSON object per line, with a request's id and trace, and no content of requests."""
 
 import json
 import logging
@@ -12,8 +12,8 @@ _NO_TRACE = "0" * 32
 access = logging.getLogger("usual.access")
 
 
-class JsonLines(logging.Formatter):
-    """The message, when, how grave and from where; and the fields that came as `extra={"fields": {...}}`."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as JSON: time, level, logger, message, and the fields passed as `extra={"fields": {...}}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -26,31 +26,31 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def set_up(json_lines: bool, every_request: bool) -> None:
-    """Send our loggers to stderr, once; with `every_request`, a line for each request."""
-    ours = logging.getLogger("usual")
+def configure(json_lines: bool, every_request: bool) -> None:
+    """Send the `usual` loggers to stderr, each record once; with `every_request`, log a line for each request."""
+    root = logging.getLogger("usual")
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler = ours.handlers[0] if ours.handlers else logging.StreamHandler()
-    handler.setFormatter(JsonLines() if json_lines else plain)
-    ours.handlers = [handler]
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
+    handler = root.handlers[0] if root.handlers else logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if json_lines else plain)
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    root.propagate = False
     access.setLevel(logging.INFO if every_request else logging.WARNING)
 
 
-def request(route: str, method: str, status: int, seconds: float, request_id: str, trace: bytes | None) -> None:
-    """A line for an answered request: always where the server failed, else where every request is wanted."""
+def log_request(route: str, method: str, status: int, seconds: float, request_id: str, trace: bytes | None) -> None:
+    """Log a line for a request: always for a status of 500 or more, else where every request is logged."""
     level = logging.ERROR if status >= 500 else logging.INFO
     if not access.isEnabledFor(level):
         return
     fields = {"route": route, "method": method, "status": status, "ms": round(seconds * 1e3, 2), "request": request_id}
-    if (trace_id := trace_of(trace)) is not None:
+    if (trace_id := parse_trace_id(trace)) is not None:
         fields["trace"] = trace_id
     access.log(level, "%s %s %s", method, route, status, extra={"fields": fields})
 
 
-def trace_of(traceparent: bytes | None) -> str | None:
-    """The trace's id in a W3C traceparent header, where it is one."""
-    found = _TRACE.fullmatch(traceparent or b"")
-    trace = found[1].decode() if found else _NO_TRACE
-    return None if trace == _NO_TRACE else trace
+def parse_trace_id(traceparent: bytes | None) -> str | None:
+    """Return the trace id of a W3C traceparent header; None where it is missing, malformed or all zeros."""
+    match = _TRACE.fullmatch(traceparent or b"")
+    trace_id = match[1].decode() if match else _NO_TRACE
+    return None if trace_id == _NO_TRACE else trace_id

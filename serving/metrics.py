@@ -1,8 +1,7 @@
-"""What the server counts, for Prometheus: `GET /metrics`.
+"""Prometheus metrics: counters, histograms and gauges of the server, for `GET /metrics`.
 
-Labels come from lists that the code or placements.yml fixes, never from what a caller sent. Worker processes share
-their numbers through the directory that PROMETHEUS_MULTIPROC_DIR names, where it is set, so any worker answers for
-all of them.
+Label values come from lists that the code or placements.yml fixes, never from what a caller sent. Worker processes
+share their values through the directory PROMETHEUS_MULTIPROC_DIR, where it is set, so any worker reports all of them.
 """
 
 import os
@@ -12,15 +11,22 @@ from functools import cache
 from time import perf_counter
 from typing import Literal, get_args
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client import generate_latest as text_of
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from models.interface import Fallback
 
 Stage = Literal["queue", "visitor", "plan", "candidates", "features", "ranker", "rules"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-Outcome = Literal["accepted", "duplicate", "rejected"]
+EventOutcome = Literal["accepted", "duplicate", "rejected"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -64,35 +70,35 @@ def _answer(placement: str, strategy: str) -> Counter:
     return _answers.labels(placement, strategy)
 
 
-def request(route: str, status: int, seconds: float) -> None:
-    """An answered request; `route` is a path of ours, or `other`."""
-    count, took = _request(route, status)
-    count.inc()
-    took.observe(seconds)
+def observe_request(route: str, status: int, seconds: float) -> None:
+    """Count a request and its time; `route` is a path of ours, or `other`."""
+    counter, histogram = _request(route, status)
+    counter.inc()
+    histogram.observe(seconds)
 
 
-def stage(name: Stage, seconds: float) -> None:
-    """The time of one batch in one stage."""
+def observe_stage(name: Stage, seconds: float) -> None:
+    """Record the time of one batch in one stage."""
     _stage(name).observe(seconds)
 
 
 @contextmanager
-def timed(name: Stage) -> Iterator[None]:
-    """`stage` around a block."""
-    begun = perf_counter()
+def time_stage(name: Stage) -> Iterator[None]:
+    """Record the time that a block takes as that of stage `name`."""
+    started_at = perf_counter()
     try:
         yield
     finally:
-        stage(name, perf_counter() - begun)
+        observe_stage(name, perf_counter() - started_at)
 
 
-def batch(size: int) -> None:
-    """A batch that was ranked."""
+def observe_batch(size: int) -> None:
+    """Record the size of a batch that was ranked."""
     _batch_size.observe(size)
 
 
-def answer(placement: str, strategy: str, fallback: Fallback | None, degraded: bool) -> None:
-    """A placement that was filled; `placement` is one of those that are served."""
+def count_answer(placement: str, strategy: str, fallback: Fallback | None, degraded: bool) -> None:
+    """Count a slate; `placement` is a name of placements.yml."""
     _answer(placement, strategy).inc()
     if fallback is not None:
         _fallbacks.labels(fallback).inc()
@@ -100,40 +106,40 @@ def answer(placement: str, strategy: str, fallback: Fallback | None, degraded: b
         _degraded.inc()
 
 
-def events(outcome: Outcome, number: int) -> None:
-    """Received events."""
+def count_events(outcome: EventOutcome, number: int) -> None:
+    """Count received events."""
     if number:
         _events.labels(outcome).inc(number)
 
 
-def swap(loaded: bool) -> None:
-    """A published model that took over, or could not."""
+def count_swap(loaded: bool) -> None:
+    """Count a swap to a published model, or one that failed."""
     _swaps.labels("loaded" if loaded else "failed").inc()
 
 
-def serving(version: str | None, snapshot_s: float) -> None:
-    """Which model is served."""
+def set_model(version: str | None, snapshot_s: float) -> None:
+    """Set version and snapshot time (seconds since 1970) of the active model."""
     _snapshot.set(snapshot_s)
     _version.set(float(version) if version is not None and version.isdecimal() else float("nan"))
 
 
-def exposition() -> bytes:
-    """All numbers in Prometheus's text format, of all workers."""
+def render() -> bytes:
+    """Render the metrics of all workers in Prometheus's text format."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return text_of(REGISTRY)
+        return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
-    return text_of(registry)
+    return generate_latest(registry)
 
 
-def of_ranking(name: str, seconds: float) -> None:
-    """Hears of the recommender's own stages: `models.timing.tell`."""
+def observe_recommender_stage(name: str, seconds: float) -> None:
+    """Record a stage that the recommender reports; stages without a label of their own are left out."""
     if name in STAGES:
-        stage(name, seconds)
+        observe_stage(name, seconds)
 
 
-def prepare(placements: Sequence[str]) -> None:
-    """Start at nought what alarms are set on: a counter that is not there yet has no rate."""
+def initialize(placements: Sequence[str]) -> None:
+    """Start the counters that alerts are set on at zero: a counter that does not exist yet has no rate."""
     for why in get_args(Fallback):
         _fallbacks.labels(why)
     for name in STAGES:

@@ -1,7 +1,7 @@
-"""The BentoML service: what a Bento runs.
+"""The BentoML service `Usual`: what a Bento, and `usual serve`, runs.
 
-The HTTP API is mounted on it as it is; BentoML adds packaging, processes and a bulk endpoint. Its own
-batch dispatcher shifts answers between callers when a result is missing, so it only feeds our batcher.
+The HTTP API is mounted on it unchanged; BentoML adds packaging, processes and a bulk endpoint. BentoML's own batch
+dispatcher hands results to the wrong callers when one is missing, so it only feeds our batcher.
 """
 
 import gc
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# BentoML reports each start to its makers unless told otherwise; a shop did not ask for that.
+# BentoML reports each start to its makers by default; a shop did not agree to that.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 import bentoml
@@ -19,35 +19,33 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import models as models  # `load` below comes from beside this file, wherever the server was started
 from features.common.errors import InputError
-from models.publishing import current
+from models.publishing import read_current
 from serving import logging as logs
-from serving.api.app import create_app
-from serving.api.json_io import BODY_WITHIN_S
-from serving.api.middleware.gateway import Edge, options
-from serving.api.middleware.telemetry import Observed
+from serving.api.app import build_middleware, create_app
+from serving.api.json_io import BODY_TIMEOUT_S
 from serving.event_store import Limits, open_store
-from serving.recommend.engine import Answers
+from serving.recommend.engine import RecommendationEngine
 from serving.recommend.response import as_result
 from serving.settings import read_settings
 
-# The name under which a Bento holds its model; it stands for the exact version that was packaged.
+# The name by which a Bento finds its model; bentofile.yaml maps it to the exact version that was packaged.
 MODEL_ALIAS = "usual-bundle"
 
 log = logging.getLogger("usual.serving")
 settings = read_settings()
-logs.set_up(settings.log_format == "json", settings.access_log)
+logs.configure(settings.log_format == "json", settings.access_log)
 
-# BentoML keeps a timer per request for this long, answered or not, so it is short; and it ends requests
-# without a problem document, so our own limits come first: on reading a body, then on ranking, or on writing
+# Seconds. BentoML keeps a timer per request for this long, even after the response, so it is short; and it ends
+# requests without a problem document, so our own limits come first: on reading a body, then on ranking, or on writing
 # to the event store, which Segment's calls do twice.
-_TIMEOUT_S = BODY_WITHIN_S + max(settings.deadline_ms / 1000, 2 * Limits().write_s) + 1
+_TIMEOUT_S = BODY_TIMEOUT_S + max(settings.deadline_ms / 1000, 2 * Limits().write_s) + 1
 
 
-class _Mounted:
-    """The application once it exists.
+class _MountedApp:
+    """Stands for the application until it exists.
 
-    Not a Starlette instance on purpose: BentoML then routes every path it does not know itself here,
-    and an unknown path gets a problem like any other error.
+    Not a Starlette instance on purpose: BentoML then routes every path that it has no route for here, and an unknown
+    path gets a problem document like any other error.
     """
 
     app: ASGIApp
@@ -56,7 +54,7 @@ class _Mounted:
         await self.app(scope, receive, send)
 
 
-_mounted = _Mounted()
+_mounted = _MountedApp()
 
 
 class BulkRequest(RootModel[Any]):
@@ -96,12 +94,12 @@ class Usual:
 
         store = open_store(settings.event_store_url(), Limits(keep_days=settings.event_days))
         try:
-            if settings.champion is not None and (found := current(settings.champion)) is not None:
-                self._app = create_app(load(found.path), settings, found.version, store, load, found)
+            if settings.champion is not None and (champion := read_current(settings.champion)) is not None:
+                self._app = create_app(load(champion.path), settings, champion.version, store, load, champion)
                 return
         except Exception as error:  # a worker that does not start would be started again for ever
             log.error("the published model is not served: %s", error)
-        path, version = _bundle(settings.bundle)
+        path, version = _locate_bundle(settings.bundle)
         self._app = create_app(load(path), settings, version, store, load)
 
     @bentoml.on_startup
@@ -109,7 +107,7 @@ class Usual:
         """Warm up, then serve."""
         self._lifespan = self._app.router.lifespan_context(self._app)
         await self._lifespan.__aenter__()
-        # What is loaded by now stays: the collector need not look at it again at every turn.
+        # What is loaded by now lives as long as the process: the collector need not traverse it each time.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -117,7 +115,7 @@ class Usual:
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Answer what is waiting, then stop."""
+        """Respond to what is waiting, then stop."""
         await self._lifespan.__aexit__(None, None, None)
 
     @bentoml.api(
@@ -133,26 +131,25 @@ class Usual:
         BentoML hands over the requests of many callers at once, under the first one's headers, so
         pointers in errors start at the request itself.
         """
-        answers: Answers = self._app.state.answers
+        engine: RecommendationEngine = self._app.state.engine
         results: list[dict[str, Any]] = []
-        for start in range(0, len(requests), settings.max_batch):  # no more at once than the queue takes
+        for start in range(0, len(requests), settings.max_batch):  # no more at once than the queue holds
             raw = [r.root for r in requests[start : start + settings.max_batch]]
-            outcomes, _ = await answers.answer(raw, "of a bulk call", where="")
+            outcomes, _ = await engine.answer(raw, "of a bulk call", where="")
             results += [as_result(o) for o in outcomes]
         if len(results) != len(requests):  # BentoML would hand them to the wrong callers
             raise RuntimeError(f"{len(requests)} requests got {len(results)} results")
         return results
 
 
-# Outermost, to count what the edge refuses: BentoML puts the first outside, other than FastAPI.
-Usual.add_asgi_middleware(Observed)  # type: ignore[attr-defined]
-# Keys and body limit for the bulk endpoint too, which is not part of our application. Without keys the service
-# cannot even be imported: a worker that refused to start would be started again for ever.
-Usual.add_asgi_middleware(Edge, **options(settings))  # type: ignore[attr-defined]
+# For the bulk endpoint too, which is not part of our application. BentoML puts the first outermost, unlike FastAPI.
+# Without keys the service cannot even be imported: a worker that refused to start would be restarted for ever.
+for middleware, _, options in build_middleware(settings):
+    Usual.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]
 
 
-def _bundle(path: Path | None) -> tuple[Path, str | None]:
-    """The bundle directory to serve and its version in the registry, if it came from there."""
+def _locate_bundle(path: Path | None) -> tuple[Path, str | None]:
+    """Return the bundle directory to serve, and its version in the registry where it came from there."""
     if path is not None:
         return path, None
     try:

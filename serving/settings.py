@@ -1,5 +1,12 @@
-"""What a server can be told, read from the environment."""
+"""Server settings, read from environment variables and validated.
 
+Below everything else in `serving`: what parses API keys and browser origins is here, what enforces them in
+`api/middleware`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,8 +15,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from features.common.errors import InputError
 from features.sources.event_store import default_url
-from serving.api.middleware.api_keys import digests
-from serving.api.middleware.cors import origins
+
+KeyDigest = bytes
+
+MIN_KEY_LENGTH = 20
+_KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what may follow Bearer: RFC 6750, b64token
+_KEY_HINT = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -24,7 +36,7 @@ class Settings(BaseSettings):
 
     champion: Path | None = None
     """The directory where `usual promote` publishes champions, which the server then follows: a new one takes the
-    place of the one that is served, without a restart. `usual serve` sets it unless it is told what to serve."""
+    place of the active model, without a restart. `usual serve` sets it unless it is told what to serve."""
 
     follow_every_s: float = Field(1.0, gt=0)
     """How often the server looks there."""
@@ -101,23 +113,80 @@ class Settings(BaseSettings):
 
     @field_validator("secret_keys", "publishable_keys", mode="before")
     @classmethod
-    def _hashed(cls, keys: SecretStr | str | tuple[bytes, ...], info: ValidationInfo) -> tuple[bytes, ...]:
-        return digests(keys, f"USUAL_{str(info.field_name).upper()}")
+    def _hash_keys(cls, keys: SecretStr | str | tuple[bytes, ...], info: ValidationInfo) -> tuple[bytes, ...]:
+        return hash_keys(keys, f"USUAL_{str(info.field_name).upper()}")
 
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _split(cls, text: str | tuple[str, ...]) -> tuple[str, ...]:
-        return origins(text)
+    def _parse_origins(cls, text: str | tuple[str, ...]) -> tuple[str, ...]:
+        return parse_origins(text)
 
     def event_store_url(self) -> str:
-        """The store's address with its password: to be opened, not to be shown."""
+        """Return the event store's address including its password: to connect with, never to print or log."""
         return self.event_store.get_secret_value() if self.event_store else default_url()
 
 
 def read_settings() -> Settings:
-    """The settings of this process. Raises InputError naming each variable that is wrong."""
+    """Read the settings of this process. Raises InputError that names each variable that is wrong."""
     try:
         return Settings()
     except ValidationError as error:
         wrong = "; ".join(f"USUAL_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise InputError(f"the server's settings are wrong: {wrong}") from None
+
+
+def hash_keys(keys: SecretStr | str | Sequence[KeyDigest], variable: str) -> tuple[KeyDigest, ...]:
+    """Return the SHA-256 digests of the comma-separated API keys of the environment variable `variable`.
+
+    A key is long and random, so a plain digest cannot be reversed. Raises InputError, which never repeats a key.
+    """
+    text = keys.get_secret_value() if isinstance(keys, SecretStr) else keys
+    if not isinstance(text, str):
+        return tuple(text)
+    plain = [key.strip() for key in text.split(",") if key.strip()]
+    for n, key in enumerate(plain, 1):
+        which = f"{variable}: key {n} of {len(plain)}"
+        if len(key) < MIN_KEY_LENGTH:
+            raise InputError(f"{which} has {len(key)} characters; use {MIN_KEY_LENGTH} or more; {_KEY_HINT}")
+        if not _KEY.fullmatch(key):
+            raise InputError(f"{which} has a character other than A-Z a-z 0-9 . _ ~ + / = -; {_KEY_HINT}")
+    return tuple(sha256(key.encode()).digest() for key in plain)
+
+
+def parse_origins(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Split comma-separated origins, as browsers send them, or * alone for any. Raises InputError."""
+    origins = [o.strip() for o in text.split(",") if o.strip()] if isinstance(text, str) else list(text)
+    for origin in origins:
+        if origin == "*" and len(origins) == 1:
+            continue
+        if not _ORIGIN.fullmatch(origin):
+            raise InputError(
+                f"USUAL_CORS_ORIGINS: {origin!r} is not what browsers send as Origin; write scheme, host and port "
+                "only, in lower case, such as https://shop.example, with commas between several; or * alone for any"
+            )
+    return tuple(origins)
+
+
+def validate_access(publishable: Sequence[KeyDigest], secret: Sequence[KeyDigest], without_keys: bool) -> None:
+    """Raise InputError unless there are keys, each of one kind, or permission to run without, and not both."""
+    if without_keys and (publishable or secret):
+        raise InputError(
+            "USUAL_OPEN and keys exclude each other: unset USUAL_OPEN (or leave out --open) to ask for keys, or unset "
+            "USUAL_PUBLISHABLE_KEYS and USUAL_SECRET_KEYS"
+        )
+    if not (publishable or secret or without_keys):
+        raise InputError(
+            "there are no keys, so anyone could ask and write; set USUAL_SECRET_KEYS and USUAL_PUBLISHABLE_KEYS "
+            f"(comma-separated; {_KEY_HINT}), or, to develop on this machine, USUAL_OPEN=1 or `usual serve --open`"
+        )
+    if set(publishable) & set(secret):
+        raise InputError(
+            "a key stands in both USUAL_PUBLISHABLE_KEYS and USUAL_SECRET_KEYS: what a page shows is not secret; "
+            f"{_KEY_HINT}"
+        )
+
+
+def open_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of `environment` for a server that runs without API keys."""
+    access = ("USUAL_SECRET_KEYS", "USUAL_PUBLISHABLE_KEYS", "USUAL_CORS_ORIGINS")
+    return {name: value for name, value in environment.items() if name not in access} | {"USUAL_OPEN": "1"}

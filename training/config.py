@@ -1,17 +1,14 @@
 """mlflow.yml: where runs are kept, and the promotion gate."""
 
 import os
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from features.common import yaml_config
-from features.common.paths import home
-
-_BESIDE_THE_CODE = Path(__file__).resolve().parent.parent / "mlflow.yml"
+from features.common.paths import home, project_file
 
 
-class Rails(BaseModel):
+class GuardRailsConfig(BaseModel):
     """What must not get worse while the gate's metric gets better. Empty: not checked."""
 
     model_config = ConfigDict(extra="forbid")
@@ -32,7 +29,7 @@ class Rails(BaseModel):
     """Requests in that batch."""
 
 
-class Gate(BaseModel):
+class GateConfig(BaseModel):
     """When a challenger may become champion."""
 
     model_config = ConfigDict(extra="forbid")
@@ -47,7 +44,7 @@ class Gate(BaseModel):
     """On fewer queries nothing is decided, and no guard rail judged."""
     holdout_days: PositiveInt = 28
     """Most days of newer events that both models are compared on."""
-    rails: Rails = Rails()
+    rails: GuardRailsConfig = GuardRailsConfig()
     """The guard rails."""
 
 
@@ -64,7 +61,7 @@ class MlflowConfig(BaseModel):
     """Name of the MLflow experiment."""
     registered_model: str
     """Name of the registered model whose versions are bundles."""
-    gate: Gate
+    gate: GateConfig
     """The promotion gate."""
 
     @property
@@ -82,6 +79,5 @@ class MlflowConfig(BaseModel):
 
 
 def load() -> MlflowConfig:
-    """mlflow.yml of the working directory, else the one beside the code. Raises `InputError`."""
-    here = Path("mlflow.yml")
-    return yaml_config.read(here if here.is_file() else _BESIDE_THE_CODE, MlflowConfig, "the MLflow settings")
+    """Read mlflow.yml of the working directory, else the one that ships with the code. Raises `InputError`."""
+    return yaml_config.read(project_file("mlflow.yml"), MlflowConfig, "the MLflow settings")

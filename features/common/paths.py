@@ -1,14 +1,36 @@
-"""Where the commands keep what they produce."""
+"""Paths: where commands keep what they produce, and where files that ship with the code lie."""
 
+import importlib.util
 import os
 from pathlib import Path
 
+from features.common.errors import InputError
+
+# The directory that holds `features` and the packages beside it: a checkout, site-packages, or the code of a Bento.
+CODE_ROOT = Path(__file__).resolve().parents[2]
+
+_WORKING_DIRECTORY_FIRST = frozenset(("mlflow.yml",))  # files that a project may have its own version of
+
 
 def home() -> Path:
-    """`USUAL_HOME`, or `.usual` in the working directory; absolute, not created."""
+    """Return `USUAL_HOME`, or `.usual` in the working directory; absolute, not created."""
     return Path(os.environ.get("USUAL_HOME") or ".usual").expanduser().absolute()
 
 
 def bentoml_home() -> Path:
-    """BentoML's model and Bento stores; what `bentoml` itself reads from BENTOML_HOME."""
+    """Return the directory of BentoML's model and Bento stores; what `bentoml` itself reads from BENTOML_HOME."""
     return home() / "bentoml"
+
+
+def project_file(name: str) -> Path:
+    """Find a file that lies on top of a checkout, and in the package `usual` of an installed wheel.
+
+    mlflow.yml of the working directory comes before either. Raises `InputError` where there is no such file.
+    """
+    working_directory = [Path(name)] if name in _WORKING_DIRECTORY_FIRST else []
+    package = importlib.util.find_spec("usual")
+    installed = [Path(folder) / name for folder in (package and package.submodule_search_locations) or ()]
+    for path in (*working_directory, CODE_ROOT / name, *installed):
+        if path.is_file():
+            return path
+    raise InputError(f"there is no {name} in {CODE_ROOT}, nor in an installed package `usual`; install The Usual anew")

@@ -1,95 +1,45 @@
-"""The HTTP API."""
+"""The application factory: `create_app` shows the routes, `build_middleware` what every request passes before them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cached_property
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.middleware import Middleware
 
 from models.interface import Recommender
-from models.publishing import Published
-from serving import metrics
-from serving.api.json_io import json_response
-from serving.api.middleware.gateway import Edge, options
-from serving.api.middleware.telemetry import Observed
-from serving.api.openapi import describe
-from serving.api.routes.admin import Admin, add_admin_routes
+from models.publishing import PublishedBundle
+from serving.api.direct_app import DirectApp
+from serving.api.errors import handle_http_error, handle_problem, raise_to_gateway
+from serving.api.middleware.gateway import GatewayMiddleware, gateway_options
+from serving.api.middleware.telemetry import TelemetryMiddleware
+from serving.api.openapi import install_openapi
+from serving.api.routes.admin import AdminRoutes, add_admin_routes
 from serving.api.routes.docs import add_docs_routes
 from serving.api.routes.events import add_event_routes
 from serving.api.routes.items import add_item_routes
 from serving.api.routes.pages import add_page_routes
-from serving.api.routes.recommendations import add_ranking_routes
+from serving.api.routes.recommendations import add_recommendation_routes
+from serving.api.routes.status import add_status_routes
 from serving.event_store import EventStore
-from serving.recommend.active_model import Served
-from serving.recommend.engine import Answers
-from serving.recommend.item_overrides import Overlay
-from serving.recommend.model_watcher import Following
+from serving.recommend.active_model import ActiveModel
+from serving.recommend.engine import RecommendationEngine
+from serving.recommend.item_overrides import ItemOverrides
+from serving.recommend.model_watcher import ModelWatcher
 from serving.schemas import placements
-from serving.schemas.problems import Code, ProblemError, problem, respond
-from serving.schemas.recommendations import ModelDescription
+from serving.schemas.problems import ProblemError
 from serving.settings import Settings
 
 
-class _Direct(APIRoute):
-    """A route whose endpoint takes the request and returns a response, and nothing in between.
-
-    FastAPI's own handler resolves dependencies and serialises models; our endpoints have neither, and
-    it would cost a third of the time of an answer. The route still describes itself in OpenAPI.
-    """
-
-    def __init__(self, path: str, endpoint: Callable[[Request], Awaitable[Response]], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-
-        async def direct(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await endpoint(Request(scope, receive))
-            await response(scope, receive, send)
-
-        self.app = direct
-
-
-class _Api(FastAPI):
-    """FastAPI behind our own edge. What one of its `_Direct` routes answers does not pass its middlewares, also those
-    added to it, and its router, which would take a quarter of the time of an answer; everything else does."""
-
-    def __init__(self, settings: Settings, **described: Any) -> None:
-        super().__init__(**described)
-        self.router.route_class = _Direct
-        self._edge = Observed(Edge(self._inside, **options(settings)))
-
-    @cached_property
-    def _endpoints(self) -> dict[tuple[str, str], ASGIApp]:
-        found: dict[tuple[str, str], ASGIApp] = {}
-        for route in self.routes:
-            if isinstance(route, _Direct) and not route.param_convertors:
-                for method in route.methods or ():
-                    found.setdefault((method, route.path), route.app)
-        return found
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._edge if scope["type"] == "http" else super().__call__)(scope, receive, send)
-
-    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = None if scope.get("root_path") else self._endpoints.get((scope["method"], scope["path"]))
-        if endpoint is None:
-            await super().__call__(scope, receive, send)
-            return
-        scope["app"] = self
-        try:
-            await endpoint(scope, receive, send)
-        except ProblemError as error:
-            await _problem(Request(scope), error)(scope, receive, send)
-        except HTTPException as error:
-            await _http_error(Request(scope), error)(scope, receive, send)
-
-
-_CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
+def build_middleware(settings: Settings) -> list[Middleware]:
+    """Build what every request passes before its route, outermost first. Raises InputError as `gateway_options`."""
+    return [
+        Middleware(TelemetryMiddleware),  # counts and logs, also what the gateway refuses
+        # Request id, CORS, API key and its rate limit, body limit; the last net for errors.
+        Middleware(GatewayMiddleware, **gateway_options(settings)),
+    ]
 
 
 def create_app(
@@ -98,105 +48,66 @@ def create_app(
     version: str | None = None,
     store: EventStore | None = None,
     load: Callable[[Path], Recommender] | None = None,
-    published: Published | None = None,
+    published: PublishedBundle | None = None,
 ) -> FastAPI:
-    """The application that serves `recommender`, registered as `version`, and keeps events in `store`.
+    """Create the application that serves `recommender`, registered as `version`, and keeps events in `store`.
 
-    Its lifespan warms the recommender up; until then it is not ready. `app.state.answers` is what
-    answers, for callers in the same process. With `load` it follows the directory that settings name; `published` is
-    what it serves of it. Raises InputError where `settings` has neither keys nor
-    leave to do without.
+    Its lifespan warms the recommender up; until then `/readyz` says 503. `app.state.engine` is for callers in the same
+    process. With `load` it watches the directory `settings.champion` and swaps in what is published there; `published`
+    is what it serves of that directory to begin with. Raises InputError where `settings` have neither API keys nor
+    permission to run without.
     """
-    overlay = Overlay(store)
-    budget_s = settings.visit_budget_ms / 1000
-    served = Served(recommender, version, store, budget_s)
-    answers = Answers(served, settings, placements.read(settings.placements), overlay)
-    following = None
+    overrides = ItemOverrides(store)
+    visit_budget_s = settings.visit_budget_ms / 1000
+    active_model = ActiveModel(recommender, version, store, visit_budget_s)
+    engine = RecommendationEngine(active_model, settings, placements.read(settings.placements), overrides)
+    watcher = None
     if load is not None and settings.champion is not None:
-        loading = load
+        load_bundle = load
 
-        def make(found: Published) -> Served:
-            return Served(loading(found.path), found.version, store, budget_s)
+        def load_published(published: PublishedBundle) -> ActiveModel:
+            return ActiveModel(load_bundle(published.path), published.version, store, visit_budget_s)
 
-        following = Following(settings.champion, answers, make, settings.follow_every_s)
-    admin = Admin(answers, following, settings.log)
+        watcher = ModelWatcher(settings.champion, engine, load_published, settings.follow_every_s)
+    admin = AdminRoutes(engine, watcher, settings.log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        overlay.start()
-        answers.warm_up()
-        if following is not None:
-            following.start(published)
+        overrides.start()
+        engine.warm_up()
+        if watcher is not None:
+            watcher.start(published)
         yield
         await admin.close()
-        if following is not None:
-            await asyncio.to_thread(following.close)
-        await answers.close()
-        overlay.close()
+        if watcher is not None:
+            await asyncio.to_thread(watcher.close)
+        await engine.close()
+        overrides.close()
         if store is not None:
             await asyncio.to_thread(store.close)
 
-    app = _Api(
-        settings,
+    app = DirectApp(
+        build_middleware(settings),
         title="The Usual",
         version="1",
         summary="Ranked products for a shop's visitors.",
         lifespan=lifespan,
-        docs_url=None,  # both pages load scripts from elsewhere
+        docs_url=None,  # FastAPI's pages load scripts from a CDN; routes/docs.py serves its own
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.answers = answers
-    app.state.overlay = overlay
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ProblemError, _problem)
-    app.add_exception_handler(Exception, _to_the_edge)
-    describe(app)
+    app.state.engine = engine
+    app.state.item_overrides = overrides
+    app.add_exception_handler(ProblemError, handle_problem)
+    app.add_exception_handler(HTTPException, handle_http_error)
+    app.add_exception_handler(Exception, raise_to_gateway)
+    install_openapi(app)
 
-    add_docs_routes(app)
-    add_ranking_routes(app, answers)
-    add_event_routes(app, store)
-    add_item_routes(app, store, overlay)
-    add_admin_routes(app, admin)
-    add_page_routes(app, answers, demo=settings.open)
-
-    @app.get("/v1/model", response_model=ModelDescription)
-    async def model(_: Request) -> Response:
-        """The model that is served: version, snapshot time, metrics."""
-        told = {**answers.served.description, "following": admin.description()}
-        return json_response(told)
-
-    @app.get("/metrics", include_in_schema=False)
-    async def numbers(_: Request) -> Response:
-        return Response(await asyncio.to_thread(metrics.exposition), media_type=metrics.CONTENT_TYPE)
-
-    @app.get("/livez", status_code=204)
-    async def livez(_: Request) -> Response:
-        """The process runs."""
-        return Response(status_code=204)
-
-    @app.get("/readyz", status_code=204)
-    async def readyz(request: Request) -> Response:
-        """A bundle is loaded and warm; 503 until then."""
-        if not answers.ready:
-            return respond(problem("unavailable", "The bundle is not warm yet"), request.state.request_id)
-        return Response(status_code=204)
-
+    add_docs_routes(app)  # /docs
+    add_recommendation_routes(app, engine)  # /v1/recommendations, /v1/rerank, /v1/explain, /v1/placements
+    add_event_routes(app, store)  # /v1/events, /v1/events/segment, /v1/customers/merge, /v1/customers/erase
+    add_item_routes(app, store, overrides)  # /v1/items
+    add_admin_routes(app, admin)  # /v1/admin/reload, /v1/admin/refresh
+    add_page_routes(app, engine, demo=settings.open)  # /tracker.js; /demo
+    add_status_routes(app, engine, admin)  # /v1/model, /metrics, /livez, /readyz
     return app
-
-
-def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
-    status = error.status_code
-    details = {404: "There is no such path", 405: "The path exists, but not with this method; see Allow"}
-    what = problem(_CODES.get(status, "http_error"), details.get(status, HTTPStatus(status).phrase), status=status)
-    return respond(what, request.state.request_id, dict(error.headers or {}))
-
-
-def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)  # noqa: S101
-    return respond(error.problem, request.state.request_id)
-
-
-async def _to_the_edge(_: Request, error: Exception) -> Response:
-    raise error  # else Starlette would answer it in plain text

@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: a write that is sent again is not done again, and gets the answer it got before.
+"""`Idempotency-Key`: a write that is sent again is not repeated, and gets the response of the first time.
 
-What was answered is kept in the event store with what was written, in one transaction, for a day. Of the key
-and the body digests are kept: the body's is made with the key, so that it says nothing to who has not got that.
+The event store keeps the response with the write, in one transaction, for a day. It keeps digests of the key and of
+the body; the body's is keyed with the key, so that it reveals nothing without it.
 """
 
 import hashlib
@@ -10,39 +10,39 @@ from collections.abc import Callable
 
 from fastapi import Request, Response
 
-from serving.api.store_writes import written
-from serving.event_store import EventStore, Once
+from serving.api.store_writes import await_write
+from serving.event_store import EventStore, IdempotencyKey
 from serving.event_store.protocol import Connection
 from serving.schemas.problems import ProblemError, problem
 
-HEADER, REPLAYED = "idempotency-key", "idempotency-replayed"
+KEY_HEADER, REPLAYED_HEADER = "idempotency-key", "idempotency-replayed"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-async def answered_once(request: Request, store: EventStore | None, write: Callable[[Connection], bytes]) -> Response:
-    """The answer, JSON, that `write` gives from the store's connection; the earlier one where the key was sent before.
+async def write_once(request: Request, store: EventStore | None, write: Callable[[Connection], bytes]) -> Response:
+    """Run `write`, which returns JSON, unless the request's key was sent before: then repeat the earlier response.
 
-    Raises ProblemError: for a key that is none, that came with another request before, and as `written`.
+    Raises ProblemError for a malformed key, for one that came with another request before, and as `await_write`.
     """
-    key = request.headers.get(HEADER)
+    key = request.headers.get(KEY_HEADER)
     if key is None:
-        return _json(await written(store, lambda s: s.write(write)))
+        return _json(await await_write(store, lambda s: s.write(write)))
     if not _KEY.fullmatch(key):
         detail = "Idempotency-Key has 1 to 255 visible ASCII characters; a UUID will do"
         raise ProblemError(problem("bad_idempotency_key", detail))
     once = _digests(key.encode(), request.method, request.url.path, await request.body())
-    outcome = await written(store, lambda s: s.once(once, write))
+    outcome = await await_write(store, lambda s: s.once(once, write))
     if outcome.answer is None:
         detail = "This Idempotency-Key came with another request before; send a new key with a new request"
         raise ProblemError(problem("idempotency_conflict", detail))
-    return _json(outcome.answer, {REPLAYED: "true"} if outcome.replayed else None)
+    return _json(outcome.answer, {REPLAYED_HEADER: "true"} if outcome.replayed else None)
 
 
-def _digests(key: bytes, method: str, path: str, body: bytes) -> Once:
+def _digests(key: bytes, method: str, path: str, body: bytes) -> IdempotencyKey:
     secret = hashlib.sha256(key).digest()
-    asked = hashlib.blake2b(f"{method} {path}\n".encode() + body, digest_size=16, key=secret)
-    return Once(hashlib.blake2b(key, digest_size=16, person=b"idempotency").digest(), asked.digest())
+    request = hashlib.blake2b(f"{method} {path}\n".encode() + body, digest_size=16, key=secret)
+    return IdempotencyKey(hashlib.blake2b(key, digest_size=16, person=b"idempotency").digest(), request.digest())
 
 
-def _json(answer: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(answer, headers=headers, media_type="application/json")
+def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, headers=headers, media_type="application/json")

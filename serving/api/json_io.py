@@ -1,4 +1,4 @@
-"""Bodies of requests and answers: JSON of the right outer shape, or a problem that says what is wrong."""
+"""JSON in and out: request bodies as validated messages, responses as JSON, problems for what is wrong."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from serving.schemas.problems import ProblemError, field_errors, problem
 
 Message = TypeVar("Message", bound=BaseModel)
 
-# A body comes in one piece, or from someone who keeps connections open on purpose.
-BODY_WITHIN_S = 1.0
+# Seconds. A body comes in one piece, or from someone who keeps connections open on purpose.
+BODY_TIMEOUT_S = 1.0
 
 
 async def read_json(request: Request) -> object:
-    """The body as JSON. Raises ProblemError."""
+    """Read and parse the request's body. Raises ProblemError."""
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type != "application/json":
         raise ProblemError(problem("unsupported_media_type", "Send Content-Type: application/json"))
     if any(coding.strip().lower() not in ("", "identity") for coding in request.headers.getlist("content-encoding")):
         raise ProblemError(problem("unsupported_media_type", "Send the body as it is, without Content-Encoding"))
     try:
-        async with asyncio.timeout(BODY_WITHIN_S):
+        async with asyncio.timeout(BODY_TIMEOUT_S):
             content = await request.body()
     except TimeoutError:
-        detail = f"The body did not arrive within {BODY_WITHIN_S:g} s"
+        detail = f"The body did not arrive within {BODY_TIMEOUT_S:g} s"
         raise ProblemError(problem("slow_body", detail)) from None
     try:
         return from_json(content, allow_inf_nan=False)
@@ -35,13 +35,13 @@ async def read_json(request: Request) -> object:
         raise ProblemError(problem("malformed_json", f"The body is not JSON: {error}")) from None
 
 
-async def read(request: Request, message: type[Message]) -> Message:
-    """The body as `message`. Raises ProblemError."""
-    return checked(await read_json(request), message)
+async def read_message(request: Request, message: type[Message]) -> Message:
+    """Read the request's body as a `message`. Raises ProblemError."""
+    return validate_message(await read_json(request), message)
 
 
-def checked(body: object, message: type[Message]) -> Message:
-    """`body` as `message`. Raises ProblemError that points at what is wrong."""
+def validate_message(body: object, message: type[Message]) -> Message:
+    """Validate `body` as a `message`. Raises ProblemError with a pointer to each field that is wrong."""
     try:
         return message.model_validate(body)
     except ValidationError as error:
@@ -50,5 +50,5 @@ def checked(body: object, message: type[Message]) -> Message:
 
 
 def json_response(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """`value` as a JSON response; numbers that JSON has not are null."""
+    """Respond with `value` as JSON; NaN and infinities become null."""
     return Response(to_json(value, inf_nan_mode="null"), status, headers, media_type="application/json")

@@ -1,5 +1,10 @@
-"""The OpenAPI document: handlers read and write bytes themselves, so their messages are named here."""
+"""The OpenAPI document: request and response schemas of routes that read and write JSON themselves.
 
+FastAPI derives schemas from endpoint signatures; ours take a plain `Request`, so their messages are named here. Each
+constant has the keyword arguments of one route.
+"""
+
+import json
 from typing import Any
 
 from fastapi import FastAPI
@@ -7,8 +12,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serving.api.idempotency import HEADER, REPLAYED
-from serving.api.middleware.api_keys import FREE, PUBLISHABLE
+from serving.api.idempotency import KEY_HEADER, REPLAYED_HEADER
+from serving.api.middleware.api_keys import PUBLIC_PATHS, PUBLISHABLE_KEY_PATHS
 from serving.events.segment import SegmentCall
 from serving.schemas.events import (
     EraseRequest,
@@ -32,6 +37,9 @@ from serving.schemas.recommendations import (
 
 _REF = "#/components/schemas/"
 
+# Models that the document publishes under the name that clients were generated from.
+_PUBLISHED_NAMES = {"EventItem": "Item-Input", "RecommendedItem": "Item-Output"}
+
 _PROBLEMS = {
     400: "The body is not JSON",
     408: "The body did not arrive in time",
@@ -52,55 +60,61 @@ def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": _content(MEDIA_TYPE, "Problem")}
 
 
-def _answers(answered: str, done: str, status: int, problems: dict[int, str]) -> dict[str, Any]:
-    """Keyword arguments of a route: what its success means, and its problems; those without a text are not given."""
-    success = {"description": done, "content": _content("application/json", answered)}
+def _responses(schema: str, success_text: str, status: int, problems: dict[int, str]) -> dict[str, Any]:
+    """Build the keyword arguments that describe a route's responses; a problem with an empty text is left out."""
+    success = {"description": success_text, "content": _content("application/json", schema)}
     responses = {status: success} | {code: _problem(text) for code, text in problems.items() if text}
     return {"response_model": None, "responses": responses}
 
 
-def _route(
-    asked: str, answered: str, done: str, status: int = 200, other: dict[int, str] | None = None
+def _operation(
+    request: str, response: str, success_text: str, status: int = 200, problems: dict[int, str] | None = None
 ) -> dict[str, Any]:
-    """As `_answers`, with a body: names of the messages, and statuses that mean something else here."""
-    body = {"requestBody": {"required": True, "content": _content("application/json", asked)}}
-    return {**_answers(answered, done, status, _PROBLEMS | (other or {})), "openapi_extra": body}
+    """As `_responses`, with a request body. `problems` overrides texts of `_PROBLEMS`, by status."""
+    body = {"requestBody": {"required": True, "content": _content("application/json", request)}}
+    return {**_responses(response, success_text, status, _PROBLEMS | (problems or {})), "openapi_extra": body}
 
 
-def _once(route: dict[str, Any]) -> dict[str, Any]:
-    """The same route, as one that takes an Idempotency-Key."""
-    text = {"type": "string", "minLength": 1, "maxLength": 255}
-    taken = "Unique for each request, such as a UUID: sent again with it within 24 hours, a request is not done again"
+def _idempotent(route: dict[str, Any]) -> dict[str, Any]:
+    """Add the Idempotency-Key, its response header and its conflict to a route."""
+    schema = {"type": "string", "minLength": 1, "maxLength": 255}
+    description = (
+        "Unique for each request, such as a UUID: sent again with it within 24 hours, a request is not done again"
+    )
     route["openapi_extra"]["parameters"] = [
-        {"name": HEADER.title(), "in": "header", "required": False, "description": taken, "schema": text}
+        {"name": KEY_HEADER.title(), "in": "header", "required": False, "description": description, "schema": schema}
     ]
     route["responses"][200]["headers"] = {
-        REPLAYED.title(): {"description": "true: this is the answer of before", "schema": {"type": "string"}}
+        REPLAYED_HEADER.title(): {"description": "true: this is the answer of before", "schema": {"type": "string"}}
     }
     route["responses"][409] = _problem("The Idempotency-Key came with another request before")
     return route
 
 
-_WRITES = {429: "", 500: "An unexpected error", 503: "The event store is not available"}  # "": not given
+_WRITE_PROBLEMS = {429: "", 500: "An unexpected error", 503: "The event store is not available"}  # "": left out
 
-RECOMMENDATIONS = _route(
+RECOMMENDATIONS = _operation(
     "RecommendationsRequest",
     "RecommendationsResponse",
     "One result per request, in order",
-    other={404: "There is no such placement"},
+    problems={404: "There is no such placement"},
 )
-RERANK = _route("RerankRequest", "Recommendation", "The products in the visitor's order")
-EXPLAIN = _route("ExplainRequest", "Explanation", "The ranking and why", other={429: ""})
-_SWAPS = {409: "This server follows no directory", 500: "An unexpected error", 503: "The model cannot be served"}
-RELOAD = _answers("ReloadResponse", "What is published is served", 200, _SWAPS)
-REFRESH = _answers("RefreshResponse", "A snapshot is being made", 202, _SWAPS)
-EVENTS = _route("EventsRequest", "EventsResponse", "What was accepted is on disk", 202, _WRITES)
-SEGMENT = _route("SegmentCall", "EventsResponse", "What was accepted is on disk", 202, _WRITES)
-MERGE = _once(_route("MergeRequest", "MergeResponse", "The two belong together", other=_WRITES))
-ERASE = _once(_route("EraseRequest", "EraseResponse", "What was removed", other=_WRITES))
-ITEMS = _once(_route("ItemsRequest", "ItemsResponse", "On disk, and in effect", other=_WRITES))
+RERANK = _operation("RerankRequest", "Recommendation", "The products in the visitor's order")
+EXPLAIN = _operation("ExplainRequest", "Explanation", "The ranking and why", problems={429: ""})
+_SWAP_PROBLEMS = {
+    409: "This server follows no directory",
+    500: "An unexpected error",
+    503: "The model cannot be served",
+}
+RELOAD = _responses("ReloadResponse", "What is published is served", 200, _SWAP_PROBLEMS)
+REFRESH = _responses("RefreshResponse", "A snapshot is being made", 202, _SWAP_PROBLEMS)
+EVENTS = _operation("EventsRequest", "EventsResponse", "What was accepted is on disk", 202, _WRITE_PROBLEMS)
+SEGMENT = _operation("SegmentCall", "EventsResponse", "What was accepted is on disk", 202, _WRITE_PROBLEMS)
+MERGE = _idempotent(_operation("MergeRequest", "MergeResponse", "The two belong together", problems=_WRITE_PROBLEMS))
+ERASE = _idempotent(_operation("EraseRequest", "EraseResponse", "What was removed", problems=_WRITE_PROBLEMS))
+ITEMS = _idempotent(_operation("ItemsRequest", "ItemsResponse", "On disk, and in effect", problems=_WRITE_PROBLEMS))
 
-_ASKED: tuple[type[BaseModel], ...] = (
+_REQUEST_MODELS: tuple[type[BaseModel], ...] = (
     RecommendationsRequest,
     RerankRequest,
     ExplainRequest,
@@ -110,7 +124,7 @@ _ASKED: tuple[type[BaseModel], ...] = (
     EraseRequest,
     ItemsRequest,
 )
-_ANSWERED: tuple[type[BaseModel], ...] = (
+_RESPONSE_MODELS: tuple[type[BaseModel], ...] = (
     RecommendationsResponse,
     Explanation,
     EventsResponse,
@@ -126,22 +140,22 @@ _SCHEMES = {
     "secret": {"type": "http", "scheme": "bearer", "description": "A secret key: everything. Servers only."},
     "publishable": {"type": "http", "scheme": "bearer", "description": "A publishable key: pages may hold it."},
 }
-_KEYED = {401: "No key, or one that is not known", 429: "The key is used more often than it may be"}
-_SECRET_ONLY = {403: "The key is publishable; this needs a secret one"}
+_KEY_PROBLEMS = {401: "No key, or one that is not known", 429: "The key is used more often than it may be"}
+_SECRET_KEY_PROBLEMS = {403: "The key is publishable; this needs a secret one"}
 
 
-def describe(app: FastAPI) -> None:
-    """Give `app` an OpenAPI document that has the schemas its handlers only refer to."""
+def install_openapi(app: FastAPI) -> None:
+    """Give `app` an OpenAPI document with the schemas that its routes only refer to, and its security schemes."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
             _, models = models_json_schema(
-                [*((m, "validation") for m in _ASKED), *((m, "serialization") for m in _ANSWERED)],
+                [*((m, "validation") for m in _REQUEST_MODELS), *((m, "serialization") for m in _RESPONSE_MODELS)],
                 ref_template=_REF + "{model}",
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(models["$defs"])
+            schemas.update(_with_published_names(models["$defs"]))
             _secure(document)
             app.openapi_schema = document
         return app.openapi_schema
@@ -149,16 +163,23 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _with_published_names(definitions: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(definitions)
+    for name, published in _PUBLISHED_NAMES.items():
+        text = text.replace(f'"{_REF}{name}"', f'"{_REF}{published}"')
+    return dict(sorted((_PUBLISHED_NAMES.get(name, name), schema) for name, schema in json.loads(text).items()))
+
+
 def _secure(document: dict[str, Any]) -> None:
-    """Say of each operation which keys will do, as the edge decides it: by the path."""
+    """Declare for each operation which kinds of key may call it; as in the gateway, the path decides."""
     document["components"]["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            if path in FREE:
+            if path in PUBLIC_PATHS:
                 operation["security"] = []
                 continue
-            kinds = ("publishable", "secret") if path in PUBLISHABLE else ("secret",)
+            kinds = ("publishable", "secret") if path in PUBLISHABLE_KEY_PATHS else ("secret",)
             operation["security"] = [{kind: []} for kind in kinds]
-            refused = _KEYED if path in PUBLISHABLE else _KEYED | _SECRET_ONLY
-            for status, description in refused.items():
+            refusals = _KEY_PROBLEMS if path in PUBLISHABLE_KEY_PATHS else _KEY_PROBLEMS | _SECRET_KEY_PROBLEMS
+            for status, description in refusals.items():
                 operation["responses"].setdefault(str(status), _problem(description))

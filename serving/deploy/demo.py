@@ -1,4 +1,4 @@
-"""A short visit to a running server, as a person would read it."""
+"""The visit that ends `usual demo`: a few requests to a running server, printed for people."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ import polars as pl
 
 from features.event_log.log import EventLog
 
-SHOWN = 8
+_LIMIT = 8
 
 
-def visit(url: str, log: EventLog) -> Iterator[str]:
-    """Ask for a regular, for someone never seen, and for the same once they have looked at something.
+def play_visit(url: str, log: EventLog) -> Iterator[str]:
+    """Request products for a regular customer, for a new visitor, and for the same after one product view.
 
     Yields the lines to print.
     """
@@ -28,7 +28,7 @@ def visit(url: str, log: EventLog) -> Iterator[str]:
         },
     }
     for who, request in visits.items():
-        body = {"requests": [{"placement": "home.for_you", "limit": SHOWN, **request}]}
+        body = {"requests": [{"placement": "home.for_you", "limit": _LIMIT, **request}]}
         response = httpx.post(f"{url}/v1/recommendations", json=body, timeout=10)
         (result,) = response.raise_for_status().json()["results"]
         how = result["strategy"] + (f", fallback {result['fallback']['why']}" if result["fallback"] else "")

@@ -1,4 +1,4 @@
-"""`usual refresh`: the champion's models over a newer snapshot, published for the servers that follow.
+"""`usual refresh`: the champion's models over a newer snapshot, published for the servers that watch for it.
 
 Batch features are as of the last midnight (UTC), as in training; what happened since is read from the event store.
 """
@@ -19,9 +19,9 @@ from models.publishing import PublishedBundle
 
 
 def refresh(log: Path, where: Path, as_of: int | None = None) -> PublishedBundle:
-    """Publish in `where` what is published there over the log's snapshot as of `as_of`.
+    """Put the models that are published in `where` over the log's snapshot as of `as_of`, and publish that there.
 
-    `as_of` in microseconds, default the last midnight. Raises `InputError`.
+    `as_of` is in microseconds; default: the last midnight (UTC). Raises `InputError`.
     """
     where.mkdir(parents=True, exist_ok=True)
     message = f"a refresh of {where} is running already; wait for it"
@@ -29,17 +29,17 @@ def refresh(log: Path, where: Path, as_of: int | None = None) -> PublishedBundle
         base = publishing.read_current(where)
         if base is None:
             raise InputError(f"nothing is published in {where}; `usual promote` publishes the champion")
-        loaded = Bundle.load(base.path)
+        bundle = Bundle.load(base.path)
         at = now() // DAY * DAY if as_of is None else as_of
-        if at < loaded.snapshot.as_of:
+        if at < bundle.snapshot.as_of:
             raise InputError(
-                f"the model was trained on events up to {iso(loaded.snapshot.as_of)}; a snapshot as of {iso(at)} "
+                f"the model was trained on events up to {iso(bundle.snapshot.as_of)}; a snapshot as of {iso(at)} "
                 "would be older than that"
             )
-        made = loaded.refreshed(Snapshot.of(build.at(EventLog.open(log), at)))
+        refreshed_bundle = bundle.refreshed(Snapshot.from_tables(build.build_tables(EventLog.open(log), at)))
         with tempfile.TemporaryDirectory(prefix=".refresh-", dir=where) as scratch:
-            saved = made.save(Path(scratch) / "bundle")
-            return publishing.publish(saved, base.version, where, instead_of=base)
+            path = refreshed_bundle.save(Path(scratch) / "bundle")
+            return publishing.publish(path, base.version, where, instead_of=base)
 
 
 if __name__ == "__main__":

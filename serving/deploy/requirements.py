@@ -1,4 +1,4 @@
-"""Pins what a Bento installs: the packages serving needs, at the versions of this environment.
+"""Pinned requirements of a Bento: the packages that serving needs, at the versions of this environment.
 
 `python -m serving.deploy.requirements > serving/requirements.txt` after the environment has changed.
 """
@@ -10,8 +10,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# What features/, models/ and serving/ import; the rest follows from their own requirements.
-ROOTS = (
+# What features/, models/ and serving/ import; their own requirements follow.
+DIRECT_REQUIREMENTS = (
     "bentoml",
     "fastapi",
     "fastapi-offline",
@@ -34,27 +34,27 @@ ROOTS = (
 )
 
 
-def pinned(roots: tuple[str, ...] = ROOTS) -> list[str]:
-    """`name==version` of `roots` and of all they require, sorted by name."""
-    found: dict[str, str] = {}
-    todo = [Requirement(root) for root in roots]
-    seen: set[tuple[str, str]] = set()
-    while todo:
-        wanted = todo.pop()
-        name = canonicalize_name(wanted.name)
+def pin(roots: tuple[str, ...] = DIRECT_REQUIREMENTS) -> list[str]:
+    """Return `name==version` of `roots` and of everything they require, sorted by name."""
+    versions: dict[str, str] = {}
+    queue = [Requirement(root) for root in roots]
+    resolved: set[tuple[str, str]] = set()
+    while queue:
+        requirement = queue.pop()
+        name = canonicalize_name(requirement.name)
         dist = distribution(name)
-        found[name] = dist.version
-        for extra in ("", *wanted.extras):
-            if (name, extra) in seen:
+        versions[name] = dist.version
+        for extra in ("", *requirement.extras):
+            if (name, extra) in resolved:
                 continue
-            seen.add((name, extra))
+            resolved.add((name, extra))
             environment: dict[str, str] = {**default_environment(), "extra": extra}  # type: ignore[dict-item]
             for text in dist.requires or []:
-                needed = Requirement(text)
-                if needed.marker is None or needed.marker.evaluate(environment):
-                    todo.append(needed)
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+                dependency = Requirement(text)
+                if dependency.marker is None or dependency.marker.evaluate(environment):
+                    queue.append(dependency)
+    return [f"{name}=={version}" for name, version in sorted(versions.items())]
 
 
 if __name__ == "__main__":
-    sys.stdout.write("# Written by `python -m serving.deploy.requirements`.\n" + "\n".join(pinned()) + "\n")
+    sys.stdout.write("# Written by `python -m serving.deploy.requirements`.\n" + "\n".join(pin()) + "\n")

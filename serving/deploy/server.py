@@ -1,4 +1,4 @@
-"""Starting the server: in place of this process, or beside it for as long as a block runs."""
+"""Server processes: become the server (`serve`), or run one for as long as a block lasts (`run_server`)."""
 
 import http.client
 import ipaddress
@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,15 +17,17 @@ from typing import IO, NoReturn
 import psutil  # type: ignore[import-untyped]
 
 from features.common.errors import InputError
-from features.common.paths import bentoml_home
+from features.common.paths import CODE_ROOT, bentoml_home
+from features.common.subprocesses import module_command
+from features.sources.event_store import is_postgres, sqlite_path
 from models import publishing
 from models.bundle import read_manifest
-from serving.api.middleware.api_keys import on_loopback, open_environment
-from serving.api.middleware.gateway import options
-from serving.deploy.bento import BENTO, ROOT, environment
-from serving.settings import read_settings
+from serving.api.middleware.api_keys import is_loopback
+from serving.api.middleware.gateway import gateway_options
+from serving.deploy.bento import BENTO, bentoml_variables
+from serving.settings import Settings, open_environment, read_settings
 
-# BentoML would wait a day for a request that hangs.
+# Seconds that requests have to end when the server stops; BentoML would wait a day.
 _GRACE_S = 5
 
 
@@ -37,41 +38,41 @@ def serve(
     workers: int | None = None,
     without_keys: bool = False,
 ) -> NoReturn:
-    """Become the server. `target`: a Bento's tag, a bundle directory, or None for the latest Bento, which then follows
-    the champion that is published; without a Bento, for that champion, served by this checkout.
+    """Replace this process with the server.
 
-    What is None comes from the environment (see serving/settings.py), and so do the keys that it asks for, unless
-    it is to do without. Raises InputError.
+    `target` is the tag of a Bento or a bundle directory. None: the latest Bento, or without one this installed code,
+    serving the published champion and watching for its successors. Arguments that are None come from the environment
+    (serving/settings.py), as do the API keys, unless the server is to run `without_keys`. Raises InputError.
     """
     if without_keys:
         os.environ["USUAL_OPEN"] = "1"
-    command, env = command_line(target, host, port, workers)
-    options(read_settings())  # what it may not do without; its workers would fail one by one
+    command, env = build_command(target, host, port, workers)
+    gateway_options(read_settings())  # fails here where the workers would fail one by one
     _check_bundle(env)
     os.execve(command[0], command, env)  # noqa: S606
 
 
 @contextmanager
-def running(
+def run_server(
     target: str | Path | None = None, port: int = 0, workers: int = 1, ready_within_s: float = 120
 ) -> Iterator[str]:
-    """The server as a child process on the loopback address, without keys; yields its base URL once it is ready.
+    """Run the server as a child process on the loopback address, without keys; yield its base URL once it is ready.
 
-    Port 0 takes a free one. Server and workers are gone when the block ends. Raises InputError with
-    the end of the server's log when it does not get ready.
+    Port 0 takes a free one. Server and workers are gone when the block ends. Raises InputError with the end of the
+    server's log where it does not become ready within `ready_within_s` seconds.
     """
-    port = port or free_port()
-    command, env = command_line(target, "127.0.0.1", port, workers, own_keys=False)
+    port = port or find_free_port()
+    command, env = build_command(target, "127.0.0.1", port, workers, own_keys=False)
     _check_bundle(env)
-    with started(command, env, port, ready_within_s) as url:
+    with run_process(command, env, port, ready_within_s) as url:
         yield url
 
 
 @contextmanager
-def started(
+def run_process(
     command: list[str], env: dict[str, str], port: int, ready_within_s: float = 120, ready: str = "/readyz"
 ) -> Iterator[str]:
-    """As `running`, for any command that listens on `port` and answers the path `ready` when it is."""
+    """As `run_server`, for any command that listens on `port` and responds to the path `ready` once it is."""
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -83,12 +84,12 @@ def started(
             _stop(server)
 
 
-def command_line(
+def build_command(
     target: str | Path | None, host: str | None, port: int | None, workers: int | None, own_keys: bool = True
 ) -> tuple[list[str], dict[str, str]]:
-    """The command that serves `target`, and its environment. Arguments and errors as for `serve`.
+    """Build the command that serves `target`, and its environment. Arguments and errors as for `serve`.
 
-    Without `own_keys` the server asks for no keys, whatever the environment says.
+    Without `own_keys` the server runs without API keys, whatever the environment says.
     """
     settings = read_settings()
     host, port, workers = (
@@ -100,10 +101,12 @@ def command_line(
         ipaddress.ip_address(host)
     except ValueError:
         raise InputError(f"cannot listen on {host!r}: give an IP address, such as 127.0.0.1 or 0.0.0.0") from None
-    env = environment() | {"OTEL_SDK_DISABLED": "true"}
+    command, env = module_command("bentoml", "serve", "--host", host, "--port", str(port))
+    command += ["--timeout-graceful-shutdown", str(_GRACE_S)]
+    env |= bentoml_variables() | _absolute_paths(settings) | {"OTEL_SDK_DISABLED": "true"}
     if not own_keys:
         env = open_environment(env)
-    elif settings.open and not on_loopback(host):
+    elif settings.open and not is_loopback(host):
         raise InputError(
             f"a server that asks for no keys may only listen on a loopback address, not on {host}: set "
             "USUAL_SECRET_KEYS and USUAL_PUBLISHABLE_KEYS, and unset USUAL_OPEN (or leave out --open)"
@@ -111,30 +114,37 @@ def command_line(
     overrides = json.loads(env.get("BENTOML_CONFIG_OVERRIDES") or "{}")
     overrides.setdefault("services", {}).setdefault("Usual", {})["workers"] = workers
     env["BENTOML_CONFIG_OVERRIDES"] = json.dumps(overrides)
-    command = [sys.executable, "-m", "bentoml", "serve", "--host", host, "--port", str(port)]
-    command += ["--timeout-graceful-shutdown", str(_GRACE_S)]
     bundle = target if target is not None else settings.bundle
     if bundle is not None and Path(bundle).is_dir():
         if not (Path(bundle) / "manifest.json").is_file():
             raise InputError(f"{bundle} is no bundle: it has no manifest.json; `usual train` writes bundles")
         env["USUAL_BUNDLE"] = str(Path(bundle).resolve())
         if target is not None:
-            env.pop(publishing.VARIABLE, None)  # this one and no other
-        return [*command, "--working-dir", str(ROOT), "serving.service:Usual"], env
+            env.pop(publishing.CHAMPION_VARIABLE, None)  # this bundle, with no watcher
+        return [*command, "--working-dir", str(CODE_ROOT), "serving.service:Usual"], env
     env.pop("USUAL_BUNDLE", None)
     if target is None:
-        env.setdefault(publishing.VARIABLE, str(publishing.place()))
-        found = publishing.current(Path(env[publishing.VARIABLE]))
-        if found is not None and not _packaged():
-            read_manifest(found.path)
-            return [*command, "--working-dir", str(ROOT), "serving.service:Usual"], env
+        env.setdefault(publishing.CHAMPION_VARIABLE, str(publishing.publishing_dir()))
+        champion = publishing.read_current(Path(env[publishing.CHAMPION_VARIABLE]))
+        if champion is not None and not _has_bento():
+            read_manifest(champion.path)
+            return [*command, "--working-dir", str(CODE_ROOT), "serving.service:Usual"], env
     else:
-        env.pop(publishing.VARIABLE, None)
+        env.pop(publishing.CHAMPION_VARIABLE, None)
     # By its path, not its tag: a tag is tried as a Python module first.
-    return [*command, str(_bento(None if target is None else str(target)))], env
+    return [*command, str(_resolve_bento(None if target is None else str(target)))], env
 
 
-def _packaged() -> bool:
+def _absolute_paths(settings: Settings) -> dict[str, str]:
+    """Return the variables that hold relative paths as absolute ones: workers run in the directory of their code."""
+    paths = {"USUAL_LOG": settings.log, "USUAL_CHAMPION": settings.champion, "USUAL_PLACEMENTS": settings.placements}
+    env = {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+    if settings.event_store is not None and not is_postgres(url := settings.event_store_url()):
+        env["USUAL_EVENT_STORE"] = str(sqlite_path(url))
+    return env
+
+
+def _has_bento() -> bool:
     return (bentoml_home() / "bentos" / BENTO / "latest").is_file()
 
 
@@ -147,7 +157,8 @@ def _check_bundle(env: dict[str, str]) -> None:
         load(Path(env["USUAL_BUNDLE"]))
 
 
-def _bento(tag: str | None) -> Path:
+def _resolve_bento(tag: str | None) -> Path:
+    """Find the directory of the Bento `tag`, or of the latest one. Raises InputError."""
     store = bentoml_home() / "bentos"
     name, _, version = (tag or BENTO).partition(":")
     if version in ("", "latest"):
@@ -161,15 +172,15 @@ def _bento(tag: str | None) -> Path:
             f"there is no Bento in {store} and no champion is published; run `usual promote` or `usual package`, or "
             "name a bundle directory"
         )
-    known = ", ".join(sorted(f"{p.parent.parent.name}:{p.parent.name}" for p in store.glob("*/*/bento.yaml")))
+    tags = ", ".join(sorted(f"{p.parent.parent.name}:{p.parent.name}" for p in store.glob("*/*/bento.yaml")))
     raise InputError(
         f"{tag!r} is neither a bundle directory nor a Bento in {store} "
-        f"({f'which has {known}' if known else 'which is empty; run `usual package`'})"
+        f"({f'which has {tags}' if tags else 'which is empty; run `usual package`'})"
     )
 
 
-def free_port() -> int:
-    """A port nothing listens on at the moment."""
+def find_free_port() -> int:
+    """Find a port that nothing listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -179,11 +190,11 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int, within_s: floa
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise InputError(f"the server stopped with exit code {server.returncode}:\n{_tail(log)}")
+            raise InputError(f"the server stopped with exit code {server.returncode}:\n{_read_tail(log)}")
         if _is_ready(port, path):
             return
         time.sleep(0.1)
-    raise InputError(f"the server was not ready after {within_s:.0f} s:\n{_tail(log)}")
+    raise InputError(f"the server was not ready after {within_s:.0f} s:\n{_read_tail(log)}")
 
 
 def _is_ready(port: int, path: str) -> bool:
@@ -197,7 +208,7 @@ def _is_ready(port: int, path: str) -> bool:
         connection.close()
 
 
-def _tail(log: IO[bytes]) -> str:
+def _read_tail(log: IO[bytes]) -> str:
     log.seek(max(0, log.seek(0, os.SEEK_END) - 3000))
     return log.read().decode(errors="replace").strip()
 

@@ -21,8 +21,8 @@ def demo(
 ) -> None:
     """Simulate a shop, train, promote, package, serve, and ask the server for two visitors."""
     from features.event_log.log import EventLog
-    from serving.deploy.demo import visit
-    from serving.deploy.server import running
+    from serving.deploy.demo import play_visit
+    from serving.deploy.server import run_server
     from training import config, recipe
     from training.reports import text as report
     from training.run import run
@@ -33,7 +33,7 @@ def demo(
     result, logged = run(EventLog.open(log), recipe.load(), config.load())
     promote(force="demo: the simulated shop was made anew")
     package()
-    with running() as url:
-        for line in visit(url, EventLog.open(log)):
+    with run_server() as url:
+        for line in play_visit(url, EventLog.open(log)):
             typer.echo(line)
-    typer.echo(f"\n{report.text(result, logged)}")
+    typer.echo(f"\n{report.render_run(result, logged)}")

@@ -18,9 +18,9 @@ def package(model: Model = None, as_json: Json = False) -> None:
     from training.tracking import registry
 
     settings = config.load()
-    uri = model or registry.champion(settings)
-    path, label = registry.bundle_path(uri, settings), registry.version_label(uri, settings)
-    bento = packaging.package(path, version_label=label)
+    uri = model or registry.champion_uri(settings)
+    path, label = registry.resolve_bundle(uri, settings), registry.version_label(uri, settings)
+    bento = packaging.build_bento(path, version_label=label)
     print_answer(vars(bento), as_json, f"built {bento.tag}\n  {bento.path}\nserve it with: usual serve")
 
 

@@ -1,7 +1,7 @@
-"""How often a key may be used: a token bucket for each, in each worker process.
+"""Rate limits: a token bucket per API key, in each worker process.
 
-Answers say how it stands in the fields of draft-ietf-httpapi-ratelimit-headers: `RateLimit` and `RateLimit-Policy`
-as of the present drafts (since 08), and the three of drafts before 07, which most clients read.
+Responses report its state in the fields of draft-ietf-httpapi-ratelimit-headers: `RateLimit` and `RateLimit-Policy`
+as in drafts since 08, and the three separate fields of drafts before 07, which most clients read.
 """
 
 from collections.abc import Callable
@@ -9,46 +9,52 @@ from math import ceil
 from time import monotonic
 from typing import NamedTuple
 
-_ROUNDING = 1e-6  # who waits as long as told finds a token
+_ROUNDING = 1e-6  # a client that waits exactly as long as Retry-After says finds a token
 
 
-class Rate(NamedTuple):
-    """Requests per second for good, and how many may come at once after a pause."""
+class RateLimit(NamedTuple):
+    """Sustained requests per second, and how many may come at once after a pause."""
 
     per_s: float
     burst: int
 
 
-def rate(per_s: float, burst_s: float) -> Rate | None:
-    """`per_s` requests per second, and `burst_s` seconds' worth of them, at least one, at once; None for 0."""
-    return Rate(per_s, max(1, round(per_s * burst_s))) if per_s else None
+def build_rate_limit(per_s: float, burst_s: float) -> RateLimit | None:
+    """Return a limit of `per_s` requests per second with bursts of `burst_s` seconds' worth, at least one request.
+
+    None, no limit, where `per_s` is 0.
+    """
+    return RateLimit(per_s, max(1, round(per_s * burst_s))) if per_s else None
 
 
-class Spent(NamedTuple):
-    """The headers that say what is left, and in how many seconds to come back: 0 for a request that may pass."""
+class RateDecision(NamedTuple):
+    """The rate-limit headers of a response, and the seconds after which to retry: 0 for a request that may pass."""
 
     headers: list[tuple[bytes, bytes]]
     retry_after_s: int
 
 
-class Bucket:
-    """Holds up to `burst` tokens, gains `per_s` a second, and gives one to each request. Of one event loop."""
+class TokenBucket:
+    """A bucket of up to `burst` tokens that gains `per_s` a second and spends one per request.
 
-    def __init__(self, rate: Rate, clock: Callable[[], float] = monotonic) -> None:
-        self._rate, self._clock = rate, clock
-        self._tokens, self._at = float(rate.burst), clock()
-        window_s = max(1, ceil(rate.burst / rate.per_s))
-        self._fixed = [
-            (b"ratelimit-limit", b"%d" % rate.burst),
-            (b"ratelimit-policy", b'"key";q=%d;w=%d' % (rate.burst, window_s)),
+    Not thread-safe: it belongs to one event loop.
+    """
+
+    def __init__(self, limit: RateLimit, clock: Callable[[], float] = monotonic) -> None:
+        self._limit, self._clock = limit, clock
+        self._tokens, self._updated_at = float(limit.burst), clock()
+        window_s = max(1, ceil(limit.burst / limit.per_s))
+        self._constant_headers = [
+            (b"ratelimit-limit", b"%d" % limit.burst),
+            (b"ratelimit-policy", b'"key";q=%d;w=%d' % (limit.burst, window_s)),
         ]
 
-    def spend(self) -> Spent:
-        """Take a token for a request, if there is one."""
-        per_s, burst = self._rate
+    def spend(self) -> RateDecision:
+        """Spend a token on a request, if there is one."""
+        per_s, burst = self._limit
         now = self._clock()
-        tokens = min(burst, self._tokens + (now - self._at) * per_s)
-        self._at = now
+        tokens = min(burst, self._tokens + (now - self._updated_at) * per_s)
+        self._updated_at = now
         wait_s = 0
         if tokens > 1 - _ROUNDING:
             tokens = max(0.0, tokens - 1)
@@ -56,11 +62,11 @@ class Bucket:
         else:
             wait_s = reset_s = max(1, ceil((1 - tokens) / per_s))
         self._tokens = tokens
-        left = int(tokens)
+        remaining = int(tokens)
         headers = [
-            *self._fixed,
-            (b"ratelimit-remaining", b"%d" % left),
+            *self._constant_headers,
+            (b"ratelimit-remaining", b"%d" % remaining),
             (b"ratelimit-reset", b"%d" % reset_s),
-            (b"ratelimit", b'"key";r=%d;t=%d' % (left, reset_s)),
+            (b"ratelimit", b'"key";r=%d;t=%d' % (remaining, reset_s)),
         ]
-        return Spent(headers, wait_s)
+        return RateDecision(headers, wait_s)

@@ -1,4 +1,4 @@
-"""Counts and logs every request: outermost, so that refusals of the edge are counted too."""
+"""Telemetry middleware: counts and logs every request. Outermost, so that the gateway's refusals count too."""
 
 from time import perf_counter
 
@@ -6,21 +6,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import logging, metrics
 
-BULK = "/v1/recommendations/bulk"
+BULK_ROUTE = "/v1/recommendations/bulk"
 ROUTES = frozenset(
     (
-        *("/v1/recommendations", BULK, "/v1/rerank", "/v1/explain", "/v1/placements", "/v1/model"),
+        *("/v1/recommendations", BULK_ROUTE, "/v1/rerank", "/v1/explain", "/v1/placements", "/v1/model"),
         *("/v1/events", "/v1/events/segment", "/v1/items", "/v1/customers/merge", "/v1/customers/erase"),
         *("/v1/admin/reload", "/v1/admin/refresh", "/livez", "/readyz", "/metrics", "/openapi.json"),
     )
 )
 _METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"))
 _STATE = "usual_observed"
-_GONE = 499  # the caller went away before the answer began; nginx's number
+_CLIENT_CLOSED_REQUEST = 499  # the client disconnected before the response began; nginx's number
 
 
-class Observed:
-    """Wraps `app`."""
+class TelemetryMiddleware:
+    """Wraps `app`; a request that passes two of these, as in a mounted application, is counted once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,9 +31,9 @@ class Observed:
             await self._app(scope, receive, send)
             return
         state[_STATE] = True
-        begun, status, request_id = perf_counter(), _GONE, ""
+        started_at, status, request_id = perf_counter(), _CLIENT_CLOSED_REQUEST, ""
 
-        async def seen(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status, request_id
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -41,11 +41,11 @@ class Observed:
             await send(message)
 
         try:
-            await self._app(scope, receive, seen)
+            await self._app(scope, receive, send_and_note)
         finally:
-            took = perf_counter() - begun
+            seconds = perf_counter() - started_at
             route = scope["path"] if scope["path"] in ROUTES else "other"
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            metrics.request(route, status, took)
+            metrics.observe_request(route, status, seconds)
             trace = next((v for k, v in scope["headers"] if k == b"traceparent"), None)
-            logging.request(route, method, status, took, request_id, trace)
+            logging.log_request(route, method, status, seconds, request_id, trace)

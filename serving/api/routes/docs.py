@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document to read and try, by Swagger UI. Its files come from a package, not from elsewhere."""
+"""`/docs`: Swagger UI over the OpenAPI document, with its files from an installed package instead of a CDN."""
 
 from importlib.resources import files
 
@@ -9,7 +9,7 @@ _ASSETS = {"/docs/ui.js": ("swagger-ui-bundle.js", "text/javascript"), "/docs/ui
 
 
 def add_docs_routes(app: FastAPI) -> None:
-    """Give `app` the page and what it loads."""
+    """Add /docs and the script and style it loads to `app`."""
     static = files("fastapi_offline") / "static"
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",

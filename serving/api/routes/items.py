@@ -1,4 +1,4 @@
-"""`PATCH /v1/items`: availability and prices between two snapshots, without training anew."""
+"""`PATCH /v1/items`: overrides of availability and price between two snapshots, without retraining."""
 
 from typing import Any
 
@@ -15,31 +15,31 @@ from serving.recommend.item_overrides import ItemOverrides
 from serving.schemas.items import ItemsRequest, ItemUpdate
 
 
-def add_item_routes(app: FastAPI, store: EventStore | None, overlay: ItemOverrides) -> None:
-    """Give `app` the route that writes to `store` and to this process's `overlay`."""
+def add_item_routes(app: FastAPI, store: EventStore | None, overrides: ItemOverrides) -> None:
+    """Add /v1/items to `app`: it writes to `store` and applies the change to this process's `overrides`."""
 
     @app.patch("/v1/items", **openapi.ITEMS)
     async def patch(request: Request) -> Response:
         """Say that items are sold out or back, or cost something else; in effect at once."""
-        patches = _patches((await read_message(request, ItemsRequest)).items)
+        patches = _merge_patches((await read_message(request, ItemsRequest)).items)
         changes: list[ItemChanges] = []
 
         def write(connection: Connection) -> bytes:
-            changes[:] = [connection.patch_items(patches, overlay.now.version, now())]
+            changes[:] = [connection.patch_items(patches, overrides.state.version, now())]
             return to_json({"updated": len(patches)})
 
-        answer = await write_once(request, store, write)
-        for change in changes:  # none where the answer was given before
-            overlay.apply(change)
-        return answer
+        response = await write_once(request, store, write)
+        for change in changes:  # none where an earlier response is repeated
+            overrides.apply(change)
+        return response
 
 
-def _patches(items: list[ItemUpdate]) -> list[ItemPatch]:
-    """One per item; where it is named again, what is said later counts."""
+def _merge_patches(items: list[ItemUpdate]) -> list[ItemPatch]:
+    """Return one patch per item; where an item is listed twice, the later value of a field wins."""
     merged: dict[str, dict[str, Any]] = {}
     for item in items:
         merged.setdefault(item.item_id, {}).update(item.model_dump(include=item.model_fields_set))
     return [
-        ItemPatch(i, "available" in said, said.get("available"), "price" in said, said.get("price"))
-        for i, said in merged.items()
+        ItemPatch(item_id, "available" in fields, fields.get("available"), "price" in fields, fields.get("price"))
+        for item_id, fields in merged.items()
     ]

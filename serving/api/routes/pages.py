@@ -1,6 +1,6 @@
-"""Pages: the tracker that storefronts include, and a demo storefront over the catalog of the served bundle.
+"""Static pages: the tracker script for storefronts, and a demo storefront over the active model's catalog.
 
-The demo asks for no key and names customers, so there is one only where the whole server asks for no keys.
+The demo needs no API key and lists customers, so it exists only where the whole server runs without keys.
 """
 
 import gzip
@@ -13,57 +13,57 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.ranking.snapshot import CUSTOMER, SEGMENT_NAMES, Snapshot
-from serving.api.json_io import json_response, read
-from serving.recommend.active_model import Served
-from serving.recommend.engine import Answers
+from serving.api.json_io import json_response, read_message
+from serving.recommend.active_model import ActiveModel
+from serving.recommend.engine import RecommendationEngine
 from serving.schemas.filters import Condition, Filter
 from serving.schemas.problems import ProblemError, field_errors, problem
-from serving.schemas.recommendations import Id, Short
+from serving.schemas.recommendations import Id, ShortText
 
 PAGES = Path(__file__).parents[2] / "pages"
 
-# Only what this server serves may load or run, whatever a product is called.
-POLICY = (
+# Nothing may load or run but what this server serves, whatever markup the name of a product contains.
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_CUSTOMERS = 12  # that the demo offers to be
+_DEMO_CUSTOMERS = 12
 
 
-class _Asset:
-    """A file as it is sent: compressed once, and known by its content."""
+class _StaticFile:
+    """A file of `serving/pages`, compressed once; its ETag is a digest of its content."""
 
     def __init__(self, name: str, media_type: str, headers: dict[str, str]) -> None:
         content = (PAGES / name).read_bytes()
         self._bodies = {False: content, True: gzip.compress(content, mtime=0)}
-        self._tag = f'W/"{sha256(content).hexdigest()[:16]}"'  # weak: the same for both encodings
+        self._etag = f'W/"{sha256(content).hexdigest()[:16]}"'  # weak: the same for both encodings
         self._headers = {
             "content-type": f"{media_type}; charset=utf-8",
-            "etag": self._tag,
+            "etag": self._etag,
             "vary": "Accept-Encoding",
             **headers,
         }
 
     async def __call__(self, request: Request) -> Response:
-        if self._tag in request.headers.get("if-none-match", ""):
+        if self._etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=self._headers)
-        zipped = "gzip" in request.headers.get("accept-encoding", "")
-        encoding = {"content-encoding": "gzip"} if zipped else {}
-        return Response(self._bodies[zipped], headers=self._headers | encoding)
+        use_gzip = "gzip" in request.headers.get("accept-encoding", "")
+        encoding = {"content-encoding": "gzip"} if use_gzip else {}
+        return Response(self._bodies[use_gzip], headers=self._headers | encoding)
 
 
-class _Wanted(BaseModel):
+class _CatalogQuery(BaseModel):
     """The query of `GET /demo/items`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    category: Short = ""
-    search: Short = ""
+    category: ShortText = ""
+    search: ShortText = ""
     start: int = Field(0, ge=0, le=10_000_000)
     limit: int = Field(24, ge=1, le=100)
 
 
-class _Named(BaseModel):
+class _CatalogLookup(BaseModel):
     """The body of `POST /demo/items`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -71,102 +71,104 @@ class _Named(BaseModel):
     item_ids: Annotated[list[Id], Field(max_length=500)]
 
 
-class Demo:
-    """What the demo storefront shows of the catalog and of the customers."""
+class DemoRoutes:
+    """Endpoints with the catalog and the customers that the demo storefront shows."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, engine: RecommendationEngine) -> None:
+        self._engine = engine
 
     async def shop(self, _: Request) -> Response:
         """The categories with how many items each has, and some customers of each segment."""
-        s = self._answers.served.snapshot
+        s = self._engine.served.snapshot
         counts = np.bincount(s.categories[s.categories >= 0], minlength=len(s.category_names))
         categories = [
             {"category": name, "items": n}
             for name, n in zip(s.category_names.to_pylist(), counts.tolist(), strict=True)
         ]
-        return json_response({"categories": categories, "customers": _regulars(s)})
+        return json_response({"categories": categories, "customers": _demo_customers(s)})
 
     async def items(self, request: Request) -> Response:
         """A page of the catalog, what sells first; `next` is where the next page starts."""
         try:
-            wanted = _Wanted.model_validate(dict(request.query_params))
+            query = _CatalogQuery.model_validate(dict(request.query_params))
         except ValidationError as error:
             errors = field_errors(error.errors(include_url=False, include_input=False))
             raise ProblemError(problem("invalid_request", "The query is wrong; `errors` says where", errors)) from None
-        served = self._answers.served
-        found = _found(served, wanted)
-        end = wanted.start + wanted.limit
-        page = _described(served, found[wanted.start : end])
-        return json_response({"items": page, "total": len(found), "next": end if end < len(found) else None})
+        active = self._engine.served
+        positions = _search(active, query)
+        end = query.start + query.limit
+        page = _describe(active, positions[query.start : end])
+        return json_response({"items": page, "total": len(positions), "next": end if end < len(positions) else None})
 
-    async def named(self, request: Request) -> Response:
-        """These items, as far as the catalog knows them. Ids stay out of URLs."""
-        served = self._answers.served
-        at = served.snapshot.items.find((await read(request, _Named)).item_ids)
-        return json_response({"items": _described(served, at[at >= 0])})
+    async def lookup(self, request: Request) -> Response:
+        """The items with these ids, as far as they are in the catalog. A POST, as ids stay out of URLs."""
+        active = self._engine.served
+        positions = active.snapshot.items.find((await read_message(request, _CatalogLookup)).item_ids)
+        return json_response({"items": _describe(active, positions[positions >= 0])})
 
 
-def add_page_routes(app: FastAPI, answers: Answers, demo: bool) -> None:
-    """Give `app` the tracker and, with `demo`, the demo storefront."""
+def add_page_routes(app: FastAPI, engine: RecommendationEngine, demo: bool) -> None:
+    """Add /tracker.js and, with `demo`, the pages below /demo to `app`."""
 
     def page(path: str, name: str, media_type: str, headers: dict[str, str]) -> None:
-        asset = _Asset(name, media_type, headers)
-        app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)(asset)
+        file = _StaticFile(name, media_type, headers)
+        app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)(file)
 
-    # Pages of other origins include it, also those that isolate themselves (COEP). An hour: a change reaches
-    # storefronts soon enough, and nobody waits for it to be checked.
-    hour = "public, max-age=3600, stale-while-revalidate=86400"
-    cross = {"cache-control": hour, "cross-origin-resource-policy": "cross-origin"}
-    page("/tracker.js", "tracker.js", "text/javascript", cross)
+    # Pages of other origins include it, also isolated ones (COEP). Within an hour browsers take it from their cache
+    # without asking; after that they revalidate in the background.
+    cache_an_hour = "public, max-age=3600, stale-while-revalidate=86400"
+    cross_origin = {"cache-control": cache_an_hour, "cross-origin-resource-policy": "cross-origin"}
+    page("/tracker.js", "tracker.js", "text/javascript", cross_origin)
     if not demo:
         return
-    guarded = {"content-security-policy": POLICY, "referrer-policy": "same-origin"}
-    page("/demo", "demo.html", "text/html", guarded)
+    restricted = {"content-security-policy": CONTENT_SECURITY_POLICY, "referrer-policy": "same-origin"}
+    page("/demo", "demo.html", "text/html", restricted)
     page("/demo/demo.js", "demo.js", "text/javascript", {})
     page("/demo/demo.css", "demo.css", "text/css", {})
     page("/demo/icon.svg", "icon.svg", "image/svg+xml", {})
-    shown = Demo(answers)
-    app.get("/demo/shop", include_in_schema=False)(shown.shop)
-    app.get("/demo/items", include_in_schema=False)(shown.items)
-    app.post("/demo/items", include_in_schema=False)(shown.named)
+    routes = DemoRoutes(engine)
+    app.get("/demo/shop", include_in_schema=False)(routes.shop)
+    app.get("/demo/items", include_in_schema=False)(routes.items)
+    app.post("/demo/items", include_in_schema=False)(routes.lookup)
 
 
-def _found(served: Served, wanted: _Wanted) -> np.ndarray:
-    """Positions of the items that are wanted, what sold to most in four weeks first."""
-    text, either = wanted.search.strip(), None
+def _search(active: ActiveModel, query: _CatalogQuery) -> np.ndarray:
+    """Return positions of the items that match `query`, those with most buyers in four weeks first."""
+    text, filter_ = query.search.strip(), None
     if text:
-        either = Filter(any=[Condition(field=field, op="contains", value=text) for field in ("title", "brand")])
-    positions = np.flatnonzero(served.shelf.matching(either, wanted.category or None))
-    sold = np.nan_to_num(served.snapshot.item("buyers_28d")[positions])
-    return positions[np.argsort(-sold, kind="stable")]
+        filter_ = Filter(any=[Condition(field=field, op="contains", value=text) for field in ("title", "brand")])
+    positions = np.flatnonzero(active.availability.matches(filter_, query.category or None))
+    buyers = np.nan_to_num(active.snapshot.item("buyers_28d")[positions])
+    return positions[np.argsort(-buyers, kind="stable")]
 
 
-def _described(served: Served, positions: np.ndarray) -> list[dict[str, Any]]:
-    s, at = served.snapshot, positions.tolist()
-    about = s.about.select(["title", "brand", "currency"]).take(positions).to_pylist()
-    prices = served.shelf.price(positions).tolist()
+def _describe(active: ActiveModel, positions: np.ndarray) -> list[dict[str, Any]]:
+    s = active.snapshot
+    about = s.catalog.select(["title", "brand", "currency"]).take(positions).to_pylist()
+    prices = active.availability.prices(positions).tolist()
     return [
         {
             "item_id": item_id,
             **texts,
             "category": s.category_names[code].as_py() if (code := int(s.categories[position])) >= 0 else None,
             "price": None if np.isnan(price) else round(price, 2),
-            "available": bool(served.shelf.available[position]),
+            "available": bool(active.availability.available[position]),
         }
-        for item_id, texts, position, price in zip(s.items.at(positions), about, at, prices, strict=True)
+        for item_id, texts, position, price in zip(
+            s.items.at(positions), about, positions.tolist(), prices, strict=True
+        )
     ]
 
 
-def _regulars(s: Snapshot) -> list[dict[str, Any]]:
-    """Some customers of each segment: those with most orders."""
+def _demo_customers(s: Snapshot) -> list[dict[str, Any]]:
+    """Return some customers of each segment, those with most orders."""
     orders = np.nan_to_num(s.customer_features[:, CUSTOMER["frequency"]])
-    # PROSPECT is the first of the segments, and the least to look at.
-    last = np.where(s.segments == 0, len(SEGMENT_NAMES), s.segments)
-    ranked = np.lexsort((-orders, last))
-    segments = last[ranked]
-    turn = np.arange(len(ranked)) - np.searchsorted(segments, segments)
-    chosen = np.sort(np.lexsort((segments, turn))[:_CUSTOMERS])
+    # PROSPECT is the first segment and the least interesting one: it goes last.
+    segment_order = np.where(s.segments == 0, len(SEGMENT_NAMES), s.segments)
+    ranked = np.lexsort((-orders, segment_order))
+    segments = segment_order[ranked]
+    round_robin = np.arange(len(ranked)) - np.searchsorted(segments, segments)
+    chosen = np.sort(np.lexsort((segments, round_robin))[:_DEMO_CUSTOMERS])
     return [
         {"customer_id": s.customers.at(np.array([n]))[0], "segment": s.segment(n), "orders": int(orders[n])}
         for n in ranked[chosen].tolist()

@@ -1,22 +1,22 @@
-"""Asking for products: recommendations, reranking, the placements there are, and why an answer is what it is."""
+"""Routes that rank products: recommendations, reranking, explanations, and the placements there are."""
 
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
 from serving.api import openapi
-from serving.api.json_io import json_response, read
-from serving.recommend.engine import Answers
+from serving.api.json_io import json_response, read_message
+from serving.recommend.engine import RecommendationEngine
 from serving.recommend.response import as_result, failure
 from serving.schemas.problems import Problem, respond
 from serving.schemas.recommendations import Envelope, ExplainRequest, PlacementsDescription, RerankRequest
 
 
-class Counter:
-    """Where products are asked for."""
+class RecommendationRoutes:
+    """Endpoints that the recommendation engine serves."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, engine: RecommendationEngine) -> None:
+        self._engine = engine
 
     async def recommendations(self, request: Request) -> Response:
         """Ranked products for 1–16 placements.
@@ -24,47 +24,47 @@ class Counter:
         A request that is wrong has its own `error` and the others are answered. When none could be
         answered, the status says why.
         """
-        asked = await read(request, Envelope)
+        body = await read_message(request, Envelope)
         request_id = request.state.request_id
-        outcomes, timing = await self._answers.answer(
-            asked.requests, request_id, distinct=asked.distinct, dry_run=asked.dry_run
+        outcomes, timing = await self._engine.answer(
+            body.requests, request_id, distinct=body.distinct, dry_run=body.dry_run
         )
-        if what := failure(outcomes):
-            return respond(what, request_id)
-        return json_response({"results": [as_result(o) for o in outcomes]}, headers=_timed(timing))
+        if common_problem := failure(outcomes):
+            return respond(common_problem, request_id)
+        return json_response({"results": [as_result(o) for o in outcomes]}, headers=_timing_header(timing))
 
     async def rerank(self, request: Request) -> Response:
         """The same products in the visitor's order; none is dropped but by `limit`."""
-        asked = await read(request, RerankRequest)
-        outcome, timing = await self._answers.rerank(
-            asked.asked(), asked.item_ids, asked.limit or len(asked.item_ids), request.state.request_id
+        body = await read_message(request, RerankRequest)
+        outcome, timing = await self._engine.rerank(
+            body.asked(), body.item_ids, body.limit or len(body.item_ids), request.state.request_id
         )
-        return _answered(outcome, request, timing)
+        return _respond(outcome, request, timing)
 
     async def explain(self, request: Request) -> Response:
         """What the ranker makes of a visitor and some products, with reasons and the contributions of its features."""
-        asked = await read(request, ExplainRequest)
-        return _answered(await self._answers.explain(asked), request, "")
+        body = await read_message(request, ExplainRequest)
+        return _respond(await self._engine.explain(body), request, "")
 
     async def placements(self, _: Request) -> Response:
         """The placements that can be asked for, and what each of them shows."""
-        return json_response({"placements": {name: p.model_dump() for name, p in self._answers.placements.items()}})
+        return json_response({"placements": {name: p.model_dump() for name, p in self._engine.placements.items()}})
 
 
-def add_ranking_routes(app: FastAPI, answers: Answers) -> None:
-    """Give `app` the routes that `answers` answers."""
-    counter = Counter(answers)
-    app.post("/v1/recommendations", **openapi.RECOMMENDATIONS)(counter.recommendations)
-    app.post("/v1/rerank", **openapi.RERANK)(counter.rerank)
-    app.post("/v1/explain", **openapi.EXPLAIN)(counter.explain)
-    app.get("/v1/placements", response_model=PlacementsDescription)(counter.placements)
+def add_recommendation_routes(app: FastAPI, engine: RecommendationEngine) -> None:
+    """Add /v1/recommendations, /v1/rerank, /v1/explain and /v1/placements to `app`."""
+    routes = RecommendationRoutes(engine)
+    app.post("/v1/recommendations", **openapi.RECOMMENDATIONS)(routes.recommendations)
+    app.post("/v1/rerank", **openapi.RERANK)(routes.rerank)
+    app.post("/v1/explain", **openapi.EXPLAIN)(routes.explain)
+    app.get("/v1/placements", response_model=PlacementsDescription)(routes.placements)
 
 
-def _answered(outcome: dict[str, Any] | Problem, request: Request, timing: str) -> Response:
+def _respond(outcome: dict[str, Any] | Problem, request: Request, timing: str) -> Response:
     if isinstance(outcome, Problem):
         return respond(outcome, request.state.request_id)
-    return json_response(outcome, headers=_timed(timing))
+    return json_response(outcome, headers=_timing_header(timing))
 
 
-def _timed(timing: str) -> dict[str, str]:
+def _timing_header(timing: str) -> dict[str, str]:
     return {"server-timing": timing} if timing else {}

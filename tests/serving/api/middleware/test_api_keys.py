@@ -249,6 +249,6 @@ def test_the_demo_and_benchmarks_need_no_keys(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "manifest.json").write_text("{}")
     monkeypatch.delenv("USUAL_OPEN")
     monkeypatch.setenv("USUAL_SECRET_KEYS", SECRET)
-    _, env = server_command.command_line(tmp_path, "127.0.0.1", 3000, 1, own_keys=False)
+    _, env = server_command.build_command(tmp_path, "127.0.0.1", 3000, 1, own_keys=False)
     assert (env["USUAL_OPEN"], "USUAL_SECRET_KEYS" in env) == ("1", False)
     assert "USUAL_OPEN" not in os.environ

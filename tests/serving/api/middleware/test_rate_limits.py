@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.api.middleware.rate_limits import Bucket, Rate, rate
+from serving.api.middleware.rate_limits import TokenBucket, RateLimit, build_rate_limit
 from tests.serving.api.middleware.test_api_keys import ASKED, KEYS, NEXT, PUBLISHABLE, SECRET, bearer
 from tests.serving.api.test_problems import check
 from tests.serving.conftest import Server
@@ -19,14 +19,14 @@ class Clock:
         return self.now
 
 
-def passes(bucket: Bucket, times: int) -> int:
+def passes(bucket: TokenBucket, times: int) -> int:
     """How many of so many requests may pass."""
     return sum(not bucket.spend().retry_after_s for _ in range(times))
 
 
 def test_a_burst_then_the_rate() -> None:
     clock = Clock()
-    bucket = Bucket(Rate(2, 5), clock)
+    bucket = TokenBucket(RateLimit(2, 5), clock)
     assert passes(bucket, 100) == 5
     clock.now += 1
     assert passes(bucket, 100) == 2
@@ -41,7 +41,7 @@ def test_a_burst_then_the_rate() -> None:
 )
 def test_never_more_than_it_says(per_s: float, burst: int, steps: list[float]) -> None:
     clock = Clock()
-    bucket = Bucket(Rate(per_s, burst), clock)
+    bucket = TokenBucket(RateLimit(per_s, burst), clock)
     passed = 0
     for step in steps:
         clock.now += step
@@ -54,9 +54,9 @@ def test_never_more_than_it_says(per_s: float, burst: int, steps: list[float]) -
 
 
 def test_no_rate_is_no_limit() -> None:
-    assert rate(0, 2) is None
-    assert rate(0.1, 2) == Rate(0.1, 1)
-    assert rate(100, 2) == Rate(100, 200)
+    assert build_rate_limit(0, 2) is None
+    assert build_rate_limit(0.1, 2) == RateLimit(0.1, 1)
+    assert build_rate_limit(100, 2) == RateLimit(100, 200)
 
 
 @pytest.fixture

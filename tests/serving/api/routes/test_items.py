@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from serving.api.app import create_app
 from serving.event_store import EventStore
-from serving.recommend.item_overrides import ItemChange, Overlay
+from serving.recommend.item_overrides import ItemOverride, ItemOverrides
 from serving.settings import Settings
 from tests.serving.api.test_problems import check
 from tests.serving.recommend.test_item_overrides import unavailable
@@ -21,8 +21,8 @@ def client(store: EventStore, fake: type) -> Iterator[TestClient]:
         yield client
 
 
-def overlay(client: TestClient) -> Overlay:
-    return client.app.state.overlay  # type: ignore[attr-defined]
+def overlay(client: TestClient) -> ItemOverrides:
+    return client.app.state.item_overrides  # type: ignore[attr-defined]
 
 
 def patch(client: Any, *items: object) -> Any:
@@ -33,9 +33,9 @@ def test_in_effect_before_it_is_answered(client: TestClient, monkeypatch: pytest
     monkeypatch.setattr("serving.recommend.item_overrides.POLL_EVERY_S", 60)
     answer = patch(client, {"item_id": "p1", "available": False}, {"item_id": 17, "available": True, "price": 24.95})
     assert (answer.status_code, answer.json()) == (200, {"updated": 2})
-    assert overlay(client).now.items == {"p1": ItemChange(False, None), "17": ItemChange(True, 24.95)}
+    assert overlay(client).now.items == {"p1": ItemOverride(False, None), "17": ItemOverride(True, 24.95)}
     assert patch(client, {"item_id": "p1", "price": 3}, {"item_id": "17", "available": None}).json() == {"updated": 2}
-    assert overlay(client).now.items == {"p1": ItemChange(False, 3.0), "17": ItemChange(None, 24.95)}
+    assert overlay(client).now.items == {"p1": ItemOverride(False, 3.0), "17": ItemOverride(None, 24.95)}
 
 
 def test_another_server_has_it_within_a_second(client: TestClient, open_: Callable, fake: type) -> None:
@@ -56,12 +56,12 @@ def test_a_server_that_was_started_again_has_it(client: TestClient, open_: Calla
 def test_an_item_named_twice_has_what_is_said_last(client: TestClient) -> None:
     answer = patch(client, {"item_id": "p1", "available": False, "price": 1}, {"item_id": " p1", "available": True})
     assert answer.json() == {"updated": 1}
-    assert overlay(client).now.items == {"p1": ItemChange(True, 1.0)}
+    assert overlay(client).now.items == {"p1": ItemOverride(True, 1.0)}
 
 
 def test_a_thousand_at_once(client: TestClient) -> None:
     assert patch(client, *({"item_id": f"p{n}", "price": n} for n in range(1000))).json() == {"updated": 1000}
-    assert overlay(client).now.items["p999"] == ItemChange(None, 999.0)
+    assert overlay(client).now.items["p999"] == ItemOverride(None, 999.0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Routes that report on the server: the active model, metrics, probes."""
+
+import asyncio
+
+from fastapi import FastAPI, Request, Response
+
+from serving import metrics
+from serving.api.json_io import json_response
+from serving.api.routes.admin import AdminRoutes
+from serving.recommend.engine import RecommendationEngine
+from serving.schemas.problems import problem, respond
+from serving.schemas.recommendations import ModelDescription
+
+
+def add_status_routes(app: FastAPI, engine: RecommendationEngine, admin: AdminRoutes) -> None:
+    """Add /v1/model, /metrics, /livez and /readyz to `app`."""
+
+    @app.get("/v1/model", response_model=ModelDescription)
+    async def model(_: Request) -> Response:
+        """The model that is served: version, snapshot time, metrics."""
+        return json_response({**engine.served.description, "following": admin.description()})
+
+    @app.get("/metrics", include_in_schema=False)
+    async def prometheus_metrics(_: Request) -> Response:
+        return Response(await asyncio.to_thread(metrics.render), media_type=metrics.CONTENT_TYPE)
+
+    @app.get("/livez", status_code=204)
+    async def livez(_: Request) -> Response:
+        """The process runs."""
+        return Response(status_code=204)
+
+    @app.get("/readyz", status_code=204)
+    async def readyz(request: Request) -> Response:
+        """A bundle is loaded and warm; 503 until then."""
+        if not engine.ready:
+            return respond(problem("unavailable", "The bundle is not warm yet"), request.state.request_id)
+        return Response(status_code=204)

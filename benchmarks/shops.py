@@ -17,16 +17,17 @@ from features.common.clock import DAY, micros
 from features.event_log.ingest import ingest
 from features.ranking.snapshot import Snapshot
 from features.sources import read
-from features.sources.simulator.config import configured
+from features.sources.simulator.config import build_config
 from features.sources.simulator.truth import Truth, write_truth
-from models.candidates.generators import GENERATORS, GeneratorName, Generators
+from models.candidates.generators import Generators
+from models.candidates.registry import GeneratorName
 from training import recipe
 from training.dataset import queries
 from training.dataset.queries import Queries
-from training.evaluation.backtest import measure, refreshed
-from training.evaluation.breakdown import baseline_columns, mean, oracle_share, over_best_baseline
+from training.evaluation.backtest import evaluate_bundle, refresh_bundle
+from training.evaluation.breakdown import baseline_columns, nan_mean, oracle_share, over_best_baseline
 from training.evaluation.evaluate import Evaluation
-from training.evaluation.metrics import lists, ndcg_at_10
+from training.evaluation.metrics import ndcg_at_10, top_lists
 from training.train import train
 
 KINDS = ("general", "grocery", "fashion", "longtail")
@@ -50,18 +51,18 @@ def main() -> None:
 
 def compared(kind: str, customers: int, scratch: Path) -> list[list[str]]:
     """A row per recommender, and one of the visits from their third event on."""
-    config = configured(kind, {"customers": customers, "seed": 11})
+    config = build_config(kind, {"customers": customers, "seed": 11})
     log = ingest(read("simulated", config=config), scratch / "log").log
     write_truth(config, scratch / "truth")
     settings = recipe.load()
     start, end = micros(log.last) + 1 - settings.horizon_days * DAY, micros(log.last) + 1
-    bundle = refreshed(train(log, settings, start).bundle, log, start)
-    asked = queries.after(log.scan(), bundle.snapshot, end, settings)
-    evaluations = measure(bundle, asked, end, truth=Truth.load(scratch / "truth"))
+    bundle = refresh_bundle(train(log, settings, start).bundle, log, start)
+    asked = queries.build_queries(log.scan(), bundle.snapshot, end, settings)
+    evaluations = evaluate_bundle(bundle, asked, end, truth=Truth.load(scratch / "truth"))
     rows = []
     for name, evaluation in evaluations.items():
         table = evaluation.queries
-        alone = {g: alone_at_10(g, bundle.generators, bundle.snapshot, asked[name]) for g in GENERATORS}
+        alone = {g: alone_at_10(g, bundle.generators, bundle.snapshot, asked[name]) for g in bundle.generators.names}
         rows.append(row(kind, name, evaluation, alone, np.ones(table.height, bool)))
         if name == "predictive":
             late = (table["visit_events"] == "3_plus").to_numpy()
@@ -75,10 +76,10 @@ def row(
 ) -> list[str]:
     table = evaluation.queries.filter(part)
     best, ahead, low, high = over_best_baseline(table)
-    theirs = mean(table[baseline_columns(table, "ndcg_at_10")[best]])
+    theirs = nan_mean(table[baseline_columns(table, "ndcg_at_10")[best]])
     generator = max(alone, key=lambda g: float(alone[g][part].mean()))
     return [
-        kind, name, f"{table.height:,}", f"{mean(table['ndcg_at_10']):.4f}", f"{best} {theirs:.4f}", f"{ahead:+.4f}",
+        kind, name, f"{table.height:,}", f"{nan_mean(table['ndcg_at_10']):.4f}", f"{best} {theirs:.4f}", f"{ahead:+.4f}",
         f"{low:+.4f} to {high:+.4f}", f"{generator} {alone[generator][part].mean():.4f}", f"{oracle_share(table):.0%}",
     ]  # fmt: skip
 
@@ -89,7 +90,7 @@ def alone_at_10(name: GeneratorName, generators: Generators, snapshot: Snapshot,
     query, item = said.top(10)
     order = np.lexsort((item, -said.at(query, item), query))
     query, item = query[order], item[order]
-    hits = lists(query, asked.labels(query, item, len(snapshot.items)) > 0, len(asked), False)
+    hits = top_lists(query, asked.labels(query, item, len(snapshot.items)) > 0, len(asked), False)
     return ndcg_at_10(hits, np.bincount(asked.query, minlength=len(asked)))
 
 

@@ -1,26 +1,46 @@
-"""Outside formats in, event log and catalog out. One file per format; `read` finds it by name."""
+"""Sources: other systems' formats in, batches of events, catalog rows and identity links out.
+
+One module per source, each of which declares its `SOURCE`: name, options, and how it is read. `read` finds a source
+by its name; `option_help` says which sources take an option. To add a source, open `rees46.py`, the shortest, add a
+module like it, its name to `SourceName` in `source.py` and its `SOURCE` below. What sources share is in `parsing/`;
+`simulator/` is a shop that does not exist.
+
+May import `features.common` and `features.event_log`.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.sources import event_store, events_file, ga4, online_retail, postgres, rees46, retailrocket, segment
 from features.sources.simulator import shop
-from features.sources.simulator.shop import SimulatorConfig
+from features.sources.simulator.config import SimulatorConfig as SimulatorConfig
+from features.sources.source import SOURCES as SOURCES
+from features.sources.source import OptionName, Source, SourceOptions
+from features.sources.source import SourceName as SourceName
 
-SourceName = Literal[
-    "events", "postgres", "ga4", "segment", "rees46", "retailrocket", "online-retail", "simulated", "store"
-]
-SOURCES: tuple[SourceName, ...] = get_args(SourceName)
+REGISTRY: dict[str, Source] = {
+    source.name: source
+    for source in (
+        events_file.SOURCE,
+        postgres.SOURCE,
+        ga4.SOURCE,
+        segment.SOURCE,
+        rees46.SOURCE,
+        retailrocket.SOURCE,
+        online_retail.SOURCE,
+        shop.SOURCE,
+        event_store.SOURCE,
+    )
+}
 
-_FILES = {
-    "ga4": ga4.read,
-    "segment": segment.read,
-    "rees46": rees46.read,
-    "retailrocket": retailrocket.read,
-    "online-retail": online_retail.read,
+# How messages refer to each option: what goes with its sources, and the pronoun for it.
+_WORDING: dict[OptionName, tuple[str, str]] = {
+    "mapping": ("a mapping goes", "it"),
+    "config": ("simulator settings go", "them"),
+    "table": ("a table or query goes", "it"),
+    "query_file": ("a table or query goes", "it"),
 }
 
 
@@ -31,29 +51,35 @@ def read(
     config: SimulatorConfig | None = None,
     table: str | None = None,
     query_file: Path | None = None,
-) -> Iterator[Parsed]:
-    """What the source `name` makes of `paths`, one `Parsed` per batch of rows, read as they are asked for.
+) -> Iterator[ParsedBatch]:
+    """Read the source `name`: one `ParsedBatch` per batch of rows of `paths`, read as they are asked for.
 
-    `mapping` is for `events` and `postgres`, `table` or `query_file` for `postgres`, `config` for
-    `simulated`; these two and `store` read no files. Raises `InputError` at once for an unknown name or arguments
-    that do not go with it.
+    The other arguments are the options of sources; see the `options` of each `Source` in `REGISTRY`. Raises
+    `InputError` at once for an unknown name, for an option that the source does not take, and for files where it
+    reads none or none where it reads some.
     """
-    if name not in SOURCES:
+    if name not in REGISTRY:
         raise InputError(f"unknown source {name!r}; there are {', '.join(SOURCES)}")
-    if mapping and name not in ("events", "postgres"):
-        raise InputError(f"a mapping goes with the sources `events` and `postgres`, not {name!r}; leave it out")
-    if config and name != "simulated":
-        raise InputError(f"simulator settings go with the source `simulated`, not {name!r}; leave them out")
-    if (table or query_file) and name != "postgres":
-        raise InputError(f"a table or query goes with the source `postgres`, not {name!r}; leave it out")
-    if name in ("simulated", "postgres", "store"):
-        if paths:
-            raise InputError(f"the source `{name}` reads no files; leave out {paths[0]}")
-        if name == "simulated":
-            return shop.read(config or SimulatorConfig())
-        if name == "store":
-            return event_store.read()
-        return postgres.read(table, query_file, mapping)
-    if not paths:
+    source = REGISTRY[name]
+    options = SourceOptions(mapping=mapping, config=config, table=table, query_file=query_file)
+    for option, (goes, it) in _WORDING.items():
+        if getattr(options, option) and option not in source.options:
+            takers = sources_with(option)
+            which = f"the source{'s' if len(takers) > 1 else ''} {' and '.join(f'`{taker}`' for taker in takers)}"
+            raise InputError(f"{goes} with {which}, not {name!r}; leave {it} out")
+    if paths and not source.reads_files:
+        raise InputError(f"the source `{name}` reads no files; leave out {paths[0]}")
+    if source.reads_files and not paths:
         raise InputError(f"the source {name!r} reads files; name at least one")
-    return events_file.read(paths, mapping) if name == "events" else _FILES[name](paths)
+    return source.read(paths, options)
+
+
+def sources_with(option: OptionName) -> tuple[SourceName, ...]:
+    """The names of the sources that take `option`."""
+    return tuple(source.name for source in REGISTRY.values() if option in source.options)
+
+
+def option_help(option: OptionName) -> str:
+    """Help text of `option` for a command line: the sources that take it, and what it is."""
+    takers = sources_with(option)
+    return f"{', '.join(f'`{taker}`' for taker in takers)}: {REGISTRY[takers[0]].options[option]}"

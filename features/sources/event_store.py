@@ -1,7 +1,7 @@
-"""Events that the server received, from its store: SQLite or PostgreSQL. Closes the loop to the next training.
+"""Source `store`: events that the server received, from its SQLite or PostgreSQL store, for the next training.
 
-The environment variable `USUAL_EVENT_STORE` says which, as for the server: the path of a SQLite file or
-postgresql://…; it stands in no argument, message or log. Unset, it is the server's default file. Reading is
+The environment variable `USUAL_EVENT_STORE` names the store, as for the server: the path of a SQLite file or
+postgresql://…; it appears in no argument, message or log. Unset, it is the server's default file. Reading is
 one read-only transaction in bounded memory, as of one instant, while the server goes on writing.
 """
 
@@ -18,18 +18,19 @@ from psycopg import sql
 
 from features.common.errors import InputError
 from features.common.paths import home
-from features.event_log.ingest import Parsed
-from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, RAW, ROW, TIMESTAMP, conform, screen
+from features.event_log.ingest import ParsedBatch
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, RAW, ROW, TIMESTAMP, conform, validate
+from features.sources.source import Source
 
 VARIABLE = "USUAL_EVENT_STORE"
 BATCH = 100_000  # rows; they come as objects, of which a row has one per column
 
-# One row per event × item, columns as the event log's, times as microseconds; and what ties clients to
-# customers, as the log's links, "" for null.
+# One row per event × item, columns as the event log's, times as microseconds; and the links of clients to
+# customers, as the log's, "" for null.
 EVENTS, LINKS = "usual_events", "usual_links"
 COLUMNS, LINK_COLUMNS = tuple(EVENT_SCHEMA), tuple(LINK_SCHEMA)
-SEEN_TOGETHER = "event"  # kind of a link that an event with both ids made; the event says as much to the log
-REFUSED = "refused"  # the same of events that consent was refused for: ties nobody, and erasing finds devices by it
+EVENT_LINK = "event"  # kind of the link of an event with both ids; the log derives it from the event itself
+REFUSED_LINK = "refused"  # the same without consent: links nobody, but tells an erasure which devices are a customer's
 
 Select = Callable[[str, Sequence[str]], Iterator[list[tuple[Any, ...]]]]
 
@@ -47,45 +48,45 @@ def sqlite_path(url: str) -> Path:
 
 
 def default_url() -> str:
-    """Where the server keeps events unless told otherwise."""
+    """The server's default store: a SQLite file in the project's home directory."""
     return str(home() / "events.sqlite")
 
 
-def read(url: str | None = None, rows: int = BATCH) -> Iterator[Parsed]:
-    """One `Parsed` per `rows` rows, links with the first. Raises `InputError` for a store that cannot be read."""
+def read(url: str | None = None, rows: int = BATCH) -> Iterator[ParsedBatch]:
+    """Yield one `ParsedBatch` per `rows` rows, links with the first. Raises `InputError` for an unreadable store."""
     url = url or os.environ.get(VARIABLE) or default_url()
-    with _postgres(url) if is_postgres(url) else _sqlite(sqlite_path(url)) as select:
-        links = _links(select)
+    with _open_postgres(url) if is_postgres(url) else _open_sqlite(sqlite_path(url)) as select:
+        links = _read_links(select)
         offset = 0
         for fetched in select(EVENTS, COLUMNS):
-            parsed = _parsed(fetched, offset, links)
+            parsed = _to_parsed(fetched, offset, links)
             yield parsed
             links, offset = links.clear(), offset + len(fetched)
         if not offset:
-            yield Parsed(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), links=links)
+            yield ParsedBatch(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), links=links)
 
 
-def _parsed(fetched: list[tuple[Any, ...]], offset: int, links: pl.DataFrame) -> Parsed:
+def _to_parsed(fetched: list[tuple[Any, ...]], offset: int, links: pl.DataFrame) -> ParsedBatch:
     plain = {c: pl.Int64() if t == TIMESTAMP else t for c, t in EVENT_SCHEMA.items()}
     events = pl.DataFrame(fetched, schema=plain, orient="row").with_columns(
         pl.from_epoch(c, "us").cast(TIMESTAMP) for c, t in EVENT_SCHEMA.items() if t == TIMESTAMP
     )
-    # The server has checked them; what was put there by other hands is checked here.
-    kept, rejected = screen(events.with_row_index(ROW, offset=offset), "store")
-    return Parsed(len(fetched), kept.drop(ROW, RAW), rejected, links=links)
+    # The server has validated them; rows that others wrote to the store are validated here.
+    kept, rejected = validate(events.with_row_index(ROW, offset=offset), "store")
+    return ParsedBatch(len(fetched), kept.drop(ROW, RAW), rejected, links=links)
 
 
-def _links(select: Select) -> pl.DataFrame:
+def _read_links(select: Select) -> pl.DataFrame:
     rows = [row for part in select(LINKS, LINK_COLUMNS) for row in part]
     plain = {c: pl.Int64() if t == TIMESTAMP else pl.String() for c, t in LINK_SCHEMA.items()}
-    links = pl.DataFrame(rows, schema=plain, orient="row").filter(~pl.col("kind").is_in([SEEN_TOGETHER, REFUSED]))
+    links = pl.DataFrame(rows, schema=plain, orient="row").filter(~pl.col("kind").is_in([EVENT_LINK, REFUSED_LINK]))
     texts = [c for c in LINK_COLUMNS if LINK_SCHEMA[c] == pl.String()]
-    said = links.with_columns(pl.when(pl.col(c) != "").then(c).alias(c) for c in texts)
-    return conform(said.with_columns(pl.from_epoch("at", "us").cast(TIMESTAMP)), LINK_SCHEMA)
+    with_nulls = links.with_columns(pl.when(pl.col(c) != "").then(c).alias(c) for c in texts)
+    return conform(with_nulls.with_columns(pl.from_epoch("at", "us").cast(TIMESTAMP)), LINK_SCHEMA)
 
 
 @contextmanager
-def _sqlite(path: Path) -> Iterator[Select]:
+def _open_sqlite(path: Path) -> Iterator[Select]:
     if not path.is_file():
         raise InputError(
             f"there is no event store at {path}; set {VARIABLE} to the one the server writes, a file or postgresql://…"
@@ -107,7 +108,7 @@ def _sqlite(path: Path) -> Iterator[Select]:
 
 
 @contextmanager
-def _postgres(url: str) -> Iterator[Select]:
+def _open_postgres(url: str) -> Iterator[Select]:
     try:
         with psycopg.connect(url, connect_timeout=10, application_name="usual ingest") as connection:
             connection.read_only = True
@@ -127,3 +128,6 @@ def _postgres(url: str) -> Iterator[Select]:
             f"the event store that {VARIABLE} names cannot be read: {type(error).__name__}{code}. Is the database "
             "running, are host, user and password right, and has the server written to it?"
         ) from None
+
+
+SOURCE = Source("store", f"the server's event store, which ${VARIABLE} names", lambda *_: read(), reads_files=False)

@@ -1,13 +1,13 @@
-"""Google Analytics 4's BigQuery export (`analytics_….events_…`), extracted as JSON lines.
+"""Source `ga4`: Google Analytics 4's BigQuery export (`analytics_….events_…`), extracted as JSON lines.
 
 One line is one event; its `items` become one row each. BigQuery writes whole numbers as strings.
 
 - `user_pseudo_id` is the client, `user_id` the customer, `ga_session_id` counts the client's visits.
-- GA4 numbers no events. The id is a hash of what tells them apart: name, time, user, the place in the
+- GA4 has no event ids. The id is a hash of what distinguishes events: name, time, user, the place in the
   upload (`event_bundle_sequence_id`, `batch_…`), transaction and items. A line exported twice is one event.
 - consent is refused where analytics_storage or ads_storage is "No", given where analytics_storage is "Yes".
-- An item without quantity is one piece. The price is what `items.price` says: in GA4, after discounts.
-- Events that are not of a shop (page_view, scroll, session_start …) are counted as `not_a_shop_event`.
+- An item without quantity is one piece. The price is `items.price`: in GA4, after discounts.
+- Events without a name in the log (page_view, scroll, session_start …) are counted as `not_a_shop_event`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,11 @@ from pathlib import Path
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, ROW, Rule
 from features.sources.parsing import event_ids, json_events, json_lines, readers, timestamps
-from features.sources.parsing.json_events import FOREIGN, number, said
+from features.sources.parsing.json_events import FOREIGN, non_empty, to_number
+from features.sources.source import Source
 
 NAMES = {name: name for name in EVENT_NAMES} | {"view_search_results": "search"}
 CATEGORIES = ("item_category", "item_category2", "item_category3", "item_category4", "item_category5")
@@ -52,42 +53,45 @@ SCHEMA: json_lines.Schema = {
 }
 
 
-def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[Parsed]:
-    """One `Parsed` per batch of at most `rows` lines. Raises `InputError` for a file that is not JSON lines
-    or not of GA4: none of its first lines has event_name and event_timestamp."""
+def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBatch]:
+    """Yield one `ParsedBatch` per batch of at most `rows` lines.
+
+    Raises `InputError` for a file that is not JSON lines or not of GA4: none of its first lines has event_name and
+    event_timestamp.
+    """
     for path in paths:
-        found = readers.columns(path, {"event_name", "event_timestamp"})
-        if missing := [c for c in ("event_name", "event_timestamp") if c not in found]:
+        columns = readers.read_column_names(path, {"event_name", "event_timestamp"})
+        if missing := [c for c in ("event_name", "event_timestamp") if c not in columns]:
             raise InputError(
-                f"{path} is not GA4's export: no line has {' or '.join(missing)}; found {', '.join(found) or 'none'}. "
-                "Extract the table events_… as newline-delimited JSON"
+                f"{path} is not GA4's export: no line has {' or '.join(missing)}; found "
+                f"{', '.join(columns) or 'none'}. Extract the table events_… as newline-delimited JSON"
             )
-        for offset, lines in json_events.read(path, SCHEMA, rows):
+        for offset, lines in json_events.read_events(path, SCHEMA, rows):
             yield _parse(lines, offset, path.name)
 
 
-def _parse(lines: pl.DataFrame, offset: int, source: str) -> Parsed:
+def _parse(lines: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
     name = pl.col("event_name").str.strip_chars()
     lines = lines.with_columns(
         pl.when(~name.is_in(list(NAMES))).then(name).alias(FOREIGN)
     ).with_row_index(ROW, offset=offset)  # fmt: skip
     shop = lines[FOREIGN].is_null()
-    # Most events are no shop's: the nested columns are taken apart for the others only.
-    events = _events(lines.filter(shop))
-    rows = _items(events)
+    # Most events are foreign: the nested columns are parsed for the others only.
+    events = _read_events(lines.filter(shop))
+    rows = _explode_items(events)
     others = lines.filter(~shop).select(ROW, FOREIGN)
     rows = pl.concat([rows, others], how="diagonal").sort(ROW, maintain_order=True)
-    asked = pl.col("_quantity").is_not_null() & pl.col("quantity").is_null()
+    unreadable = pl.col("_quantity").is_not_null() & pl.col("quantity").is_null()
     rules = (
-        Rule("bad_quantity", asked),
+        Rule("bad_quantity", unreadable),
         Rule("bad_price", pl.col("_price").is_not_null() & pl.col("price").is_null()),
     )
-    return json_events.parsed(rows, lines, offset, source, rules)
+    return json_events.assemble(rows, lines, offset, source, rules)
 
 
 def _parameter(key: str, *kinds: str) -> pl.Expr:
     value = pl.element().struct.field("value")
-    text = pl.coalesce(said(value.struct.field(kind)) for kind in kinds or ("string_value", "int_value"))
+    text = pl.coalesce(non_empty(value.struct.field(kind)) for kind in kinds or ("string_value", "int_value"))
     return (
         pl.col("event_params")
         .list.eval(text.filter(pl.element().struct.field("key") == key))
@@ -96,7 +100,7 @@ def _parameter(key: str, *kinds: str) -> pl.Expr:
     )
 
 
-def _events(lines: pl.DataFrame) -> pl.DataFrame:
+def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
     click = pl.col("session_traffic_source_last_click").struct
     privacy = pl.col("privacy_info").struct
     analytics, ads = privacy.field("analytics_storage"), privacy.field("ads_storage")
@@ -107,46 +111,51 @@ def _events(lines: pl.DataFrame) -> pl.DataFrame:
         "items",
         *_PLACE,
         name=pl.col("event_name").str.strip_chars().replace(NAMES),
-        customer_id=said("user_id"),
-        client_id=said("user_pseudo_id"),
-        session_id=pl.concat_str(said("user_pseudo_id"), _parameter("ga_session_id"), separator="."),
+        customer_id=non_empty("user_id"),
+        client_id=non_empty("user_pseudo_id"),
+        session_id=pl.concat_str(non_empty("user_pseudo_id"), _parameter("ga_session_id"), separator="."),
         currency=_parameter("currency"),
-        order_id=pl.coalesce(said(pl.col("ecommerce").struct.field("transaction_id")), _parameter("transaction_id")),
+        order_id=pl.coalesce(
+            non_empty(pl.col("ecommerce").struct.field("transaction_id")), _parameter("transaction_id")
+        ),
         query=pl.coalesce(_parameter("search_term"), _parameter("query"), _parameter("q")),
         _list=pl.coalesce(_parameter("item_list_id"), _parameter("item_list_name")),
         source=pl.coalesce(
-            said(click.field("cross_channel_campaign").struct.field("source")),
-            said(click.field("manual_campaign").struct.field("source")),
-            said(pl.col("collected_traffic_source").struct.field("manual_source")),
-            said(pl.col("traffic_source").struct.field("source")),
+            non_empty(click.field("cross_channel_campaign").struct.field("source")),
+            non_empty(click.field("manual_campaign").struct.field("source")),
+            non_empty(pl.col("collected_traffic_source").struct.field("manual_source")),
+            non_empty(pl.col("traffic_source").struct.field("source")),
         ),
-        device=said(pl.col("device").struct.field("category")),
-        country=said(pl.col("geo").struct.field("country")),
+        device=non_empty(pl.col("device").struct.field("category")),
+        country=non_empty(pl.col("geo").struct.field("country")),
         consent=pl.when(refused).then(False).when(analytics == "Yes").then(True),
     ).with_columns(timestamps.parse(lines["event_timestamp"]).alias("timestamp"))
 
 
-def _items(events: pl.DataFrame) -> pl.DataFrame:
+def _explode_items(events: pl.DataFrame) -> pl.DataFrame:
     item = pl.col("items").struct
-    together = pl.col("items").list.eval(said(pl.element().struct.field("item_id"))).list.drop_nulls().list.join("\x1e")
-    events = events.with_columns(together.alias("_items"))
-    told = ["name", "timestamp", "client_id", "customer_id", "session_id", *_PLACE, "order_id", "query", "_items"]
-    events = events.with_columns(event_ids.ids(events, told))
+    item_ids = pl.col("items").list.eval(non_empty(pl.element().struct.field("item_id"))).list.drop_nulls()
+    events = events.with_columns(item_ids.list.join("\x1e").alias("_items"))
+    hashed = ["name", "timestamp", "client_id", "customer_id", "session_id", *_PLACE, "order_id", "query", "_items"]
+    events = events.with_columns(event_ids.hash_rows(events, hashed))
     rows = events.explode("items", empty_as_null=True).with_columns(
-        item_id=said(item.field("item_id")),
-        title=said(item.field("item_name")),
-        brand=said(item.field("item_brand")),
-        category=pl.concat_str([said(item.field(c)) for c in CATEGORIES], separator="/", ignore_nulls=True),
-        list_id=pl.coalesce(said(item.field("item_list_id")), said(item.field("item_list_name")), "_list"),
-        _quantity=said(item.field("quantity")),
-        _price=said(item.field("price")),
-        position=number(pl.coalesce(said(item.field("item_list_index")), said(item.field("index")))).cast(
+        item_id=non_empty(item.field("item_id")),
+        title=non_empty(item.field("item_name")),
+        brand=non_empty(item.field("item_brand")),
+        category=pl.concat_str([non_empty(item.field(c)) for c in CATEGORIES], separator="/", ignore_nulls=True),
+        list_id=pl.coalesce(non_empty(item.field("item_list_id")), non_empty(item.field("item_list_name")), "_list"),
+        _quantity=non_empty(item.field("quantity")),
+        _price=non_empty(item.field("price")),
+        position=to_number(pl.coalesce(non_empty(item.field("item_list_index")), non_empty(item.field("index")))).cast(
             EVENT_SCHEMA["position"], strict=False
         ),
     )
     one = pl.when(pl.col("item_id").is_not_null() & pl.col("_quantity").is_null()).then(1.0)
     return rows.with_columns(
         pl.when(pl.col("category") != "").then("category").alias("category"),
-        quantity=pl.coalesce(number(pl.col("_quantity")), one),
-        price=number(pl.col("_price")),
+        quantity=pl.coalesce(to_number(pl.col("_quantity")), one),
+        price=to_number(pl.col("_price")),
     ).drop("items", "_list", "_items", *_PLACE)
+
+
+SOURCE = Source("ga4", "Google Analytics 4's BigQuery export, as JSON lines", lambda paths, _: read(paths))

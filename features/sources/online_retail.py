@@ -1,9 +1,9 @@
-"""UCI Online Retail and Online Retail II, as UCI and its mirrors publish them (xlsx, csv, Parquet).
+"""Source `online-retail`: UCI Online Retail and Online Retail II, from UCI or its mirrors (xlsx, csv, Parquet).
 
 One invoice is one purchase event; an invoice starting with C is a refund. Prices are pounds. Times
-carry no zone and are taken as UTC.
+carry no zone and are read as UTC.
 
-What each line is comes before what it lacks: a line is filed under the first of the `RULES` it breaks.
+A line is rejected under the first of the `RULES` that it breaks: what kind of line it is, then what it lacks.
 Lines of one item in one invoice are one row: quantities added, price the mean weighted by quantity.
 An event has one time, the earliest of its invoice's lines.
 """
@@ -14,10 +14,11 @@ from pathlib import Path
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import ABSURD_AMOUNT, BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
 from features.sources.parsing import coerce, readers, timestamps
-from features.sources.parsing.validate import damage, raw_of, screened
+from features.sources.parsing.validate import damage_rules, raw_copier, screen_rows
+from features.sources.source import Source
 
 CURRENCY = "GBP"
 
@@ -42,7 +43,7 @@ RULES: tuple[Rule, ...] = (
     Rule("missing_item_id", pl.col("item_id").is_null()),
     Rule("fee_code", ~pl.col("item_id").str.contains(r"^\d{5}")),  # postage, vouchers, samples, manual
     Rule("no_customer", pl.col("customer_id").is_null()),
-    # What is sold has a positive quantity and what is cancelled a negative one; zero is neither.
+    # Sales have a positive quantity, cancellations a negative one; zero is neither.
     Rule("bad_quantity", ~_NUMBER | ((pl.col("quantity") * pl.when(_CANCELLED).then(-1).otherwise(1)) <= 0)),
     Rule("bad_price", ~pl.col("price").is_finite().fill_null(False)),
     Rule("negative_price", pl.col("price") < 0),
@@ -51,43 +52,43 @@ RULES: tuple[Rule, ...] = (
 )
 
 # A day with at least this many different lines, each of which occurs an even number of times, was
-# published twice. Smaller days could be so by chance.
+# published twice. On smaller days that could be chance.
 DOUBLED_DAY_LINES = 10
 
 
-def read(paths: Sequence[Path]) -> Iterator[Parsed]:
-    """One `Parsed` per file. Raises `InputError` for a file that cannot be read or lacks a column."""
+def read(paths: Sequence[Path]) -> Iterator[ParsedBatch]:
+    """Yield one `ParsedBatch` per file. Raises `InputError` for a file that cannot be read or lacks a column."""
     for path in paths:
         yield _parse(path)
 
 
-def _parse(path: Path) -> Parsed:
-    source = readers.read(path)
-    lines, notes = _lines(source, path)
-    kept, rejected = screened(lines, path.name, raw_of(source, 0), (*damage(source), *RULES))
+def _parse(path: Path) -> ParsedBatch:
+    source = readers.read_table(path)
+    rows, notes = _read_lines(source, path)
+    kept, rejected = screen_rows(rows, path.name, raw_copier(source, 0), (*damage_rules(source), *RULES))
     kept = kept.with_columns(
         name=pl.when(_CANCELLED).then(pl.lit("refund")).otherwise(pl.lit("purchase")),
         quantity=pl.col("quantity").abs(),
         timestamp=pl.col("timestamp").min().over("event_id"),
     )
-    once = _without_copies(kept)
-    if copies := kept.height - once.height:
+    lines = _drop_copies(kept)
+    if copies := kept.height - lines.height:
         notes.append(f"{path.name}: {copies:,} usable rows are there twice (the sheets overlap); each counts once")
-    events = _merge(once)
-    return Parsed(
+    events = _merge_lines(lines)
+    return ParsedBatch(
         rows_read=source.height,
         events=events,
         rejected=rejected,
-        catalog=_catalog(once, events),
+        catalog=_build_catalog(lines, events),
         merged=kept.height - events.height,
         notes=tuple(notes),
     )
 
 
-def _lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
+def _read_lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
     columns = [c for c in source.columns if c not in readers.ADDED]
-    found = {c.lower().replace(" ", "").replace("_", ""): c for c in columns}
-    names = {ours: next((found[t] for t in theirs if t in found), "") for ours, theirs in COLUMNS.items()}
+    by_name = {c.lower().replace(" ", "").replace("_", ""): c for c in columns}
+    names = {ours: next((by_name[t] for t in theirs if t in by_name), "") for ours, theirs in COLUMNS.items()}
     missing = [COLUMNS[ours][0] for ours, name in names.items() if not name]
     if missing:
         raise InputError(
@@ -95,14 +96,14 @@ def _lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
             f"{', '.join(columns) or 'none'}. Rename them as in UCI's file, or read it as source "
             "`events` with a mapping"
         )
-    names |= {ours: next((found[t] for t in theirs if t in found), "") for ours, theirs in OPTIONAL.items()}
-    times_, notes = _times(source[names["timestamp"]], path)
+    names |= {ours: next((by_name[t] for t in theirs if t in by_name), "") for ours, theirs in OPTIONAL.items()}
+    times, notes = _parse_times(source[names["timestamp"]], path)
     customer = pl.col(names["customer_id"]).cast(pl.Float64, strict=False)
-    optional = [(coerce.text(names[c]) if names[c] else pl.lit(None, pl.String)).alias(c) for c in OPTIONAL]
+    optional = [(coerce.to_text(names[c]) if names[c] else pl.lit(None, pl.String)).alias(c) for c in OPTIONAL]
     lines = source.select(
-        coerce.identifiers(source[names["event_id"]]).alias("event_id"),
-        coerce.identifiers(source[names["item_id"]]).alias("item_id"),
-        times_.alias("timestamp"),
+        coerce.to_ids(source[names["event_id"]]).alias("event_id"),
+        coerce.to_ids(source[names["item_id"]]).alias("item_id"),
+        times.alias("timestamp"),
         pl.col(names["quantity"]).cast(pl.Float64, strict=False).alias("quantity"),
         pl.col(names["price"]).cast(pl.Float64, strict=False).alias("price"),
         pl.when((customer > 0) & (customer == customer.floor()))
@@ -114,23 +115,23 @@ def _lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:
     return lines.with_row_index(ROW), notes
 
 
-def _times(values: pl.Series, path: Path) -> tuple[pl.Series, list[str]]:
+def _parse_times(values: pl.Series, path: Path) -> tuple[pl.Series, list[str]]:
     iso = timestamps.parse(values)
-    if values.dtype != pl.String or timestamps.usable(iso) == values.len():
+    if values.dtype != pl.String or timestamps.count_usable(iso) == values.len():
         return iso, []
     slashed, order = timestamps.parse_slashed(values)
-    if timestamps.usable(slashed) <= timestamps.usable(iso):
+    if timestamps.count_usable(slashed) <= timestamps.count_usable(iso):
         return iso, []
     example = values.filter(slashed.is_not_null()).item(0)
     return slashed, [f"{path.name}: dates such as {example} are read {order}"]
 
 
-def _without_copies(lines: pl.DataFrame) -> pl.DataFrame:
-    """Each line once, where the file holds it once more because its parts overlap.
+def _drop_copies(lines: pl.DataFrame) -> pl.DataFrame:
+    """Drop lines that the file holds once more because its sheets overlap.
 
     Online Retail II has two sheets and both hold 1 to 9 December 2010. A line that one invoice truly
-    repeats stays repeated: it is as many lines as the sheet with the most of it says. Mirrors that put
-    the sheets into one table lost the sheet's name; there a whole day held twice gives it away.
+    repeats stays repeated, as often as in the sheet with the most of it. Mirrors that put the sheets into
+    one table lost the sheet's name; there the overlap shows as whole days held twice.
     """
     content = ["event_id", "item_id", "timestamp", "quantity", "price", "customer_id", "title", "country"]
     if lines["sheet"].drop_nulls().n_unique() > 1:
@@ -150,8 +151,8 @@ def _without_copies(lines: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([lines.filter(~again), nth.filter(pl.col("nth") < pl.col("n") // 2).drop("nth", "n")])
 
 
-def _merge(lines: pl.DataFrame) -> pl.DataFrame:
-    """One row per invoice and item, in the event schema."""
+def _merge_lines(lines: pl.DataFrame) -> pl.DataFrame:
+    """Merge lines into one row per invoice and item, in the event schema."""
     key = ["event_id", "item_id"]
     columns = [*key, "name", "timestamp", "customer_id", "country", "quantity", "price"]
     repeated = pl.len().over(key) > 1
@@ -168,7 +169,7 @@ def _merge(lines: pl.DataFrame) -> pl.DataFrame:
     return conform(rows.with_columns(currency=pl.lit(CURRENCY), order_id="event_id"), EVENT_SCHEMA)
 
 
-def _catalog(lines: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+def _build_catalog(lines: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     titles = (
         lines.drop_nulls("title")
         .group_by("item_id", "title")
@@ -177,10 +178,13 @@ def _catalog(lines: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
         .group_by("item_id")
         .agg(pl.col("title").first())
     )
-    # Refunds first: what was paid last counts, and what was paid back only where nothing was.
+    # Refunds first: the last price paid counts, and a refunded one only where there is none.
     sold = pl.col("name") == "purchase"
-    seen = events.sort(sold, "timestamp", "event_id").group_by("item_id").agg(
+    prices = events.sort(sold, "timestamp", "event_id").group_by("item_id").agg(
         pl.col("price").last(), first_seen=pl.col("timestamp").min()
     )  # fmt: skip
-    items = seen.join(titles, on="item_id", how="left").sort("item_id")
+    items = prices.join(titles, on="item_id", how="left").sort("item_id")
     return conform(items.with_columns(currency=pl.lit(CURRENCY), available=True), CATALOG_SCHEMA)
+
+
+SOURCE = Source("online-retail", "UCI Online Retail and Online Retail II", lambda paths, _: read(paths))

@@ -1,4 +1,4 @@
-"""Events from a table or a query of a PostgreSQL database, in the columns of the source `events`.
+"""Source `postgres`: a table or a query of a PostgreSQL database, in the columns of the source `events`.
 
 The connection string is in the environment variable `USUAL_SOURCE_DSN` and nowhere else: it appears in
 no argument, message or log. Reading is one read-only transaction with a cursor on the server, so a table
@@ -16,10 +16,11 @@ from psycopg import sql
 from psycopg.types.string import TextLoader
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.sources.parsing import pii
-from features.sources.parsing.mapped import NOTHING, Reader
-from features.sources.parsing.mapping import Mapping
+from features.sources.parsing.mapped import NO_ROWS, MappedReader
+from features.sources.parsing.mapping import MAPPING_HELP, Mapping
+from features.sources.source import Source
 
 DSN = "USUAL_SOURCE_DSN"
 BATCH = 100_000  # rows; they come as objects, of which a row has one per column
@@ -35,43 +36,47 @@ _QUOTES = re.compile(r"[:：\"'`«»‹›„“”‚‘’]")  # where a serve
 
 def read(
     table: str | None = None, query_file: Path | None = None, mapping: Path | None = None, rows: int = BATCH
-) -> Iterator[Parsed]:
-    """One `Parsed` per `rows` rows. `table` may name its schema: shop.events.
+) -> Iterator[ParsedBatch]:
+    """Yield one `ParsedBatch` per `rows` rows. `table` may name its schema: shop.events.
 
     Raises `InputError` where the environment has no connection string, for a connection, table, query or
-    column that is not there, and whatever source `events` raises for a mapping.
+    column that does not exist, and whatever source `events` raises for a mapping.
     """
     if (table is None) == (query_file is None):
         raise InputError("the source `postgres` reads one table or one query: give either --table or --query-file")
-    query, source = (_query(query_file), query_file.name) if query_file else (_select(table or ""), table or "")
-    reader = Reader(Mapping.load(mapping) if mapping else Mapping())
+    query: sql.SQL | sql.Composed
+    if query_file:
+        query, source = _read_query(query_file), query_file.name
+    else:
+        query, source = _select_table(table or ""), table or ""
+    reader = MappedReader(Mapping.load(mapping) if mapping else Mapping())
     dsn = os.environ.get(DSN, "")
     if not dsn.strip():
         raise InputError(f"{DSN} is not set; export the connection string, as in postgresql://reader@db.shop/events")
-    with _connected(dsn) as connection:
+    with _connect(dsn) as connection:
         try:
-            yield from _rows(connection, query, source, reader, rows)
+            yield from _read_rows(connection, query, source, reader, rows)
         except psycopg.Error as error:
-            raise InputError(f"{source}: the database says: {_told(error)}") from None
+            raise InputError(f"{source}: the database says: {_describe_error(error)}") from None
 
 
-def _told(error: psycopg.Error) -> str:
-    """The kind of an error, its SQLSTATE and the message as far as it cannot quote a cell."""
+def _describe_error(error: psycopg.Error) -> str:
+    """Describe an error by its kind, its SQLSTATE and the part of the message that cannot quote a cell."""
     code = error.sqlstate or ""
     kind = f"{type(error).__name__} (SQLSTATE {code})" if code else type(error).__name__
-    # What a function of the shop raises, class P0, may hold values without quotes.
+    # Errors raised by the shop's own functions, class P0, may hold values without quotes.
     text = "" if code.startswith("P0") else _QUOTES.split(error.diag.message_primary or "")[0].strip()
-    return f"{kind}: {pii.redacted(text)}" if text else kind
+    return f"{kind}: {pii.redact_text(text)}" if text else kind
 
 
-def _select(table: str) -> sql.Composed:
+def _select_table(table: str) -> sql.Composed:
     parts = table.split(".")
     if not all(parts) or len(parts) > 2:
         raise InputError(f"--table {table!r} is no name of a table; write TABLE or SCHEMA.TABLE")
     return sql.SQL("SELECT * FROM {}").format(sql.Identifier(*parts))
 
 
-def _query(file: Path) -> sql.SQL:
+def _read_query(file: Path) -> sql.SQL:
     try:
         text = file.read_text().strip().rstrip(";")
     except (OSError, UnicodeDecodeError) as error:
@@ -81,27 +86,27 @@ def _query(file: Path) -> sql.SQL:
     return sql.SQL(text)
 
 
-def _rows(
-    connection: Connection, query: sql.SQL | sql.Composed, source: str, reader: Reader, rows: int
-) -> Iterator[Parsed]:
+def _read_rows(
+    connection: Connection, query: sql.SQL | sql.Composed, source: str, reader: MappedReader, rows: int
+) -> Iterator[ParsedBatch]:
     connection.execute("SET LOCAL datestyle TO ISO")
     connection.execute("SET LOCAL timezone TO UTC")
     with connection.cursor(name="usual_ingest") as cursor:
         cursor.execute(query)
         names = [column.name for column in cursor.description or ()]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"{source} has columns of the same name, {', '.join(twice)}; give them names with AS")
-        theirs = reader.columns(names, source)
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(f"{source} has columns of the same name, {', '.join(doubled)}; give them names with AS")
+        theirs = reader.match_columns(names, source)
         schema = dict.fromkeys(names, pl.String())
         offset = 0
         while fetched := cursor.fetchmany(rows):
             yield reader.parse(pl.DataFrame(fetched, schema=schema, orient="row"), offset, theirs, source)
             offset += len(fetched)
     if not offset:
-        yield NOTHING
+        yield NO_ROWS
 
 
-def _connected(dsn: str) -> Connection:
+def _connect(dsn: str) -> Connection:
     try:
         connection: Connection = psycopg.connect(dsn, connect_timeout=10, application_name="usual ingest")
     except psycopg.ProgrammingError:
@@ -109,15 +114,28 @@ def _connected(dsn: str) -> Connection:
             f"{DSN} is no connection string; write postgresql://USER@HOST:PORT/DATABASE or host=… dbname=…"
         ) from None
     except psycopg.Error as error:
-        said = str(error).lower()
-        why = next((reason for reason in _REASONS if reason in said), type(error).__name__)
+        message = str(error).lower()
+        why = next((reason for reason in _REASONS if reason in message), type(error).__name__)
         raise InputError(
             f"the database that {DSN} names does not let us in: {why}. Is it running, and are host, port, user, "
             "password and database right?"
         ) from None
     connection.read_only = True
-    # Values come as the text PostgreSQL writes, so that a batch of nulls has no other type than the next.
+    # Values come as the text PostgreSQL writes, so that a batch of nulls has the same type as the next.
     for kind in psycopg.postgres.types:
         for oid in filter(None, (kind.oid, kind.array_oid)):
             connection.adapters.register_loader(oid, TextLoader)
     return connection
+
+
+SOURCE = Source(
+    "postgres",
+    f"a table or query of the PostgreSQL database that ${DSN} names",
+    lambda _, options: read(options.table, options.query_file, options.mapping),
+    {
+        "mapping": MAPPING_HELP,
+        "table": f"TABLE or SCHEMA.TABLE; the connection is ${DSN}.",
+        "query_file": "file with one SELECT.",
+    },
+    reads_files=False,
+)

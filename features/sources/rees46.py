@@ -1,14 +1,14 @@
-"""REES46's "eCommerce behavior data from multi category store", as Kaggle and REES46 publish it.
+"""Source `rees46`: REES46's "eCommerce behavior data from multi category store", as Kaggle and REES46 publish it.
 
 CSV (also packed, as .csv.gz) or Parquet with the columns event_time, event_type, product_id,
 category_id, category_code, brand, price, user_id, user_session.
 
 - `user_id` is documented as permanent, `user_session` as changing after a long pause: the first is the
   customer, the second the visit.
-- There is no order number and no quantity. What one user buys in one session within the same second is
-  one order; every row is one piece. Rows that say exactly the same are one event.
+- There is no order number and no quantity. Purchases of one user in one session within the same second are
+  one order; every row is one piece. Equal rows are one event.
 - `category_code` (electronics.smartphone) becomes a path (electronics/smartphone); where a product has
-  none its `category_id` stands in. The publisher names no currency, so there is none.
+  none its `category_id` takes its place. The publisher states no currency, so there is none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,12 @@ from pathlib import Path
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing import catalogs, coerce, event_ids, readers
-from features.sources.parsing.mapped import NOTHING
-from features.sources.parsing.validate import damage, raw_of, screened
+from features.sources.parsing.mapped import NO_ROWS
+from features.sources.parsing.validate import damage_rules, raw_copier, screen_rows
+from features.sources.source import Source
 
 NAMES = {
     "view": "view_item",
@@ -37,35 +38,37 @@ COLUMNS = {
     "customer_id": "user_id",
     "session_id": "user_session",
 }
-DESCRIBED = ("category_id", "category_code", "brand")  # absent in some mirrors
+ITEM_COLUMNS = ("category_id", "category_code", "brand")  # absent in some mirrors
 
 
-def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[Parsed]:
-    """One `Parsed` per batch of at most `rows` rows. Raises `InputError` for a file that cannot be read or
-    lacks a column."""
+def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBatch]:
+    """Yield one `ParsedBatch` per batch of at most `rows` rows.
+
+    Raises `InputError` for a file that cannot be read or lacks a column.
+    """
     for path in paths:
-        found = readers.columns(path, {*COLUMNS.values(), *DESCRIBED})
-        if missing := [c for c in COLUMNS.values() if c not in found]:
+        columns = readers.read_column_names(path, {*COLUMNS.values(), *ITEM_COLUMNS})
+        if missing := [c for c in COLUMNS.values() if c not in columns]:
             raise InputError(
-                f"{path} is not REES46's: missing columns {', '.join(missing)}; found {', '.join(found) or 'none'}. "
+                f"{path} is not REES46's: missing columns {', '.join(missing)}; found {', '.join(columns) or 'none'}. "
                 "Read other files as source `events` with a mapping"
             )
-        keys = [*COLUMNS.values(), *(c for c in DESCRIBED if c in found)]
-        parsed = (_parse(batch, offset, path.name) for offset, batch in readers.batches(path, rows, keys))
-        yield next(parsed, NOTHING)
+        keys = [*COLUMNS.values(), *(c for c in ITEM_COLUMNS if c in columns)]
+        parsed = (_parse(batch, offset, path.name) for offset, batch in readers.read_batches(path, rows, keys))
+        yield next(parsed, NO_ROWS)
         yield from parsed
 
 
-def _parse(batch: pl.DataFrame, offset: int, source: str) -> Parsed:
-    values = pl.DataFrame(coerce.values({ours: batch[theirs] for ours, theirs in COLUMNS.items()}))
-    described = [coerce.identifiers(batch[c]).alias(c) for c in DESCRIBED if c in batch.columns]
+def _parse(batch: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
+    values = pl.DataFrame(coerce.to_event_columns({ours: batch[theirs] for ours, theirs in COLUMNS.items()}))
+    item_values = [coerce.to_ids(batch[c]).alias(c) for c in ITEM_COLUMNS if c in batch.columns]
     name = values["name"].cast(pl.String)
     known = name.is_in(list(NAMES))
     events = conform(
         values.with_columns(name.replace(NAMES).alias("name"), quantity=pl.lit(1.0)), EVENT_SCHEMA
     ).with_columns(batch[c] for c in readers.ADDED if c in batch.columns)
-    events = events.with_columns(described)
-    event_id = event_ids.ids(
+    events = events.with_columns(item_values)
+    event_id = event_ids.hash_rows(
         events.select(
             "name", "timestamp", "customer_id", "session_id", item=pl.when(name != "purchase").then("item_id")
         ),
@@ -75,18 +78,23 @@ def _parse(batch: pl.DataFrame, offset: int, source: str) -> Parsed:
         event_id, order_id=pl.when(name == "purchase").then(event_id)
     ).with_row_index(ROW, offset=offset)  # fmt: skip
     unknown = Rule("unknown_event_type", pl.lit(~known & name.is_not_null()))
-    unread = Rule("bad_price", pl.lit(coerce.says(batch["price"]) & values["price"].is_null()))
-    kept, rejected = screened(events, source, raw_of(batch, offset), (*damage(batch), unknown, unread, *TIDY_RULES))
-    return Parsed(
+    unreadable = Rule("bad_price", pl.lit(coerce.is_filled(batch["price"]) & values["price"].is_null()))
+    kept, rejected = screen_rows(
+        events, source, raw_copier(batch, offset), (*damage_rules(batch), unknown, unreadable, *TIDY_RULES)
+    )
+    return ParsedBatch(
         rows_read=batch.height,
         events=kept.select(*EVENT_SCHEMA),
         rejected=rejected,
-        catalog=catalogs.from_events(_described(kept), (("price",), ("category",), ("brand",))),
+        catalog=catalogs.from_events(_with_category(kept), (("price",), ("category",), ("brand",))),
     )
 
 
-def _described(rows: pl.DataFrame) -> pl.DataFrame:
+def _with_category(rows: pl.DataFrame) -> pl.DataFrame:
     code = pl.col("category_code").str.replace_all(".", "/", literal=True) if "category_code" in rows.columns else None
     number = pl.col("category_id") if "category_id" in rows.columns else None
     category = [c for c in (code, number) if c is not None]
     return rows.with_columns(pl.coalesce(category).alias("category")) if category else rows
+
+
+SOURCE = Source("rees46", "REES46's data set of a multi-category store", lambda paths, _: read(paths))

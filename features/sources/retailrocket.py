@@ -1,16 +1,16 @@
-"""Retailrocket's recommender system data set, as Kaggle publishes it: give all of its files at once.
+"""Source `retailrocket`: Retailrocket's recommender system data set from Kaggle; give all of its files at once.
 
     events.csv                                timestamp, visitorid, event, itemid, transactionid
     item_properties_part1.csv, …_part2.csv    timestamp, itemid, property, value
     category_tree.csv                         categoryid, parentid
 
-They are told apart by their header. Times are milliseconds.
+They are recognized by their header. Times are milliseconds.
 
-- `visitorid` is a browser that never says who it is: the client.
-- Events carry no price. They get the one in force: the item's latest property 790 at or before the
+- `visitorid` is a browser that never logs in: the client.
+- Events carry no price. They get the one then valid: the item's latest property 790 at or before the
   event, never a later one. A sale before the first known price is rejected.
-- The twenty million properties are read as a stream. Kept are `categoryid`, `available`, the price and
-  the latest value of the `ATTRIBUTES`; the rest, texts hashed word by word, is passed over.
+- The twenty million properties are read as a stream. `categoryid`, `available`, the price and the latest
+  value of the `ATTRIBUTES` are used; the rest, texts hashed word by word, is ignored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,13 @@ from pathlib import Path
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing import coerce, event_ids, readers, timestamps
-from features.sources.parsing.validate import damage, raw_of, screened
+from features.sources.parsing.validate import damage_rules, raw_copier, screen_rows
 from features.sources.retailrocket_items import ATTRIBUTES as ATTRIBUTES
-from features.sources.retailrocket_items import Items
+from features.sources.retailrocket_items import ItemProperties
+from features.sources.source import Source
 
 NAMES = {"view": "view_item", "addtocart": "add_to_cart", "transaction": "purchase"}
 HEADERS = {
@@ -34,45 +35,49 @@ HEADERS = {
 }
 
 
-def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[Parsed]:
-    """`Parsed` of at most `rows` rows each; the catalog comes in the last. Raises `InputError` for a file
-    that cannot be read or has another header, and where there is no events file."""
+def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBatch]:
+    """Yield one `ParsedBatch` per batch of at most `rows` rows; the last has the catalog.
+
+    Raises `InputError` for a file that cannot be read or has another header, and where there is no events file.
+    """
     files: dict[str, list[Path]] = {kind: [] for kind in HEADERS}
     for path in paths:
-        files[_kind(path)].append(path)
+        files[_detect_kind(path)].append(path)
     if not files["events"]:
         raise InputError("none of the files is Retailrocket's events.csv; name it beside the others")
-    items = Items()
+    items = ItemProperties()
     for path in files["tree"]:
-        for offset, batch in readers.batches(path, rows):
-            yield items.take_tree(batch, offset, path.name)
+        for offset, batch in readers.read_batches(path, rows):
+            yield items.add_tree(batch, offset, path.name)
     for path in files["properties"]:
-        for offset, batch in readers.batches(path, rows):
-            yield items.take_properties(batch, offset, path.name)
-    items.settle()
+        for offset, batch in readers.read_batches(path, rows):
+            yield items.add_properties(batch, offset, path.name)
+    items.sort_prices()
     for path in files["events"]:
-        for offset, batch in readers.batches(path, rows):
+        for offset, batch in readers.read_batches(path, rows):
             yield _parse(batch, offset, path.name, items)
-    yield Parsed(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), catalog=items.catalog(), notes=items.notes())
+    yield ParsedBatch(
+        rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), catalog=items.build_catalog(), notes=items.notes()
+    )
 
 
-def _kind(path: Path) -> str:
-    found = readers.columns(path)
+def _detect_kind(path: Path) -> str:
+    columns = readers.read_column_names(path)
     for kind, header in HEADERS.items():
-        if set(header) <= set(found):
+        if set(header) <= set(columns):
             return kind
     raise InputError(
-        f"{path} is none of Retailrocket's files: its columns are {', '.join(found) or 'none'}; expected "
+        f"{path} is none of Retailrocket's files: its columns are {', '.join(columns) or 'none'}; expected "
         + "; or ".join(", ".join(header) for header in HEADERS.values())
     )
 
 
-def _parse(batch: pl.DataFrame, offset: int, source: str, items: Items) -> Parsed:
-    what = coerce.identifiers(batch["event"])
+def _parse(batch: pl.DataFrame, offset: int, source: str, items: ItemProperties) -> ParsedBatch:
+    kind = coerce.to_ids(batch["event"])
     rows = pl.DataFrame([
-        what.replace(NAMES).alias("name"),
+        kind.replace(NAMES).alias("name"),
         timestamps.parse(batch["timestamp"]).alias("timestamp"),
-        *(coerce.identifiers(batch[c]).alias(ours) for c, ours in
+        *(coerce.to_ids(batch[c]).alias(ours) for c, ours in
           [("visitorid", "client_id"), ("itemid", "item_id"), ("transactionid", "order_id")]),
     ])  # fmt: skip
     rows = rows.with_row_index(ROW, offset=offset).with_columns(
@@ -86,7 +91,7 @@ def _parse(batch: pl.DataFrame, offset: int, source: str, items: Items) -> Parse
     )
     alone = pl.col("order").is_null()
     rows = rows.with_columns(
-        event_ids.ids(
+        event_ids.hash_rows(
             rows.select(
                 "name", "order", *(pl.when(alone).then(c).alias(c) for c in ("timestamp", "client_id", "item_id"))
             ),
@@ -95,12 +100,17 @@ def _parse(batch: pl.DataFrame, offset: int, source: str, items: Items) -> Parse
     )
     extra = [c for c in (ROW, *readers.ADDED) if c in rows.columns]
     rows = conform(rows, EVENT_SCHEMA).with_columns(rows[c] for c in extra)
-    unknown = Rule("unknown_event", pl.lit(~what.is_in(list(NAMES)) & what.is_not_null()))
-    kept, rejected = screened(rows, source, raw_of(batch, offset), (*damage(batch), unknown, *TIDY_RULES))
+    unknown = Rule("unknown_event", pl.lit(~kind.is_in(list(NAMES)) & kind.is_not_null()))
+    kept, rejected = screen_rows(rows, source, raw_copier(batch, offset), (*damage_rules(batch), unknown, *TIDY_RULES))
     events = kept.select(*EVENT_SCHEMA)
-    return Parsed(
+    return ParsedBatch(
         rows_read=batch.height,
         events=events,
         rejected=rejected,
-        catalog=items.first_seen(events),
+        catalog=items.rows_from_events(events),
     )
+
+
+SOURCE = Source(
+    "retailrocket", "Retailrocket's recommender system data set, all files at once", lambda paths, _: read(paths)
+)

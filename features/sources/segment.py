@@ -1,14 +1,15 @@
-"""Segment's and RudderStack's calls by the Ecommerce Spec v2, as JSON lines (warehouse or S3 raw files).
+"""Source `segment`: Segment's and RudderStack's calls by the Ecommerce Spec v2, as JSON lines (warehouse or S3 raw
+files).
 
 One line is one call; the `products` of a track call become one row each.
 
-- `messageId` is the event's id, `anonymousId` the client, `userId` the customer, `receivedAt` when it came.
+- `messageId` is the event's id, `anonymousId` the client, `userId` the customer, `receivedAt` the time of receipt.
 - `identify` with a `userId`, and the event Signed In, are a login.
-- An e-mail address in traits or properties becomes a link, hashed; an `alias` of an anonymous id ties
-  it to the user; neither where the call says that consent is refused.
+- An e-mail address in traits or properties becomes a link, hashed; an `alias` of an anonymous id links
+  it to the user; neither where the call refuses consent.
 - consent is refused where any category in `context.consent.categoryPreferences` is false (Segment) or
   `context.consentManagement.deniedConsentIds` names any (RudderStack), and given where categories are
-  named and none is refused.
+  listed and none is refused.
 - page, screen, group, alias and other events are counted as `not_a_shop_event`.
 """
 
@@ -18,10 +19,11 @@ from pathlib import Path
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform
 from features.sources.parsing import event_ids, json_events, json_lines, pii, readers, timestamps
-from features.sources.parsing.json_events import FOREIGN, number, said
+from features.sources.parsing.json_events import FOREIGN, non_empty, to_number
+from features.sources.source import Source
 
 NAMES = {
     "product list viewed": "view_item_list",
@@ -72,108 +74,113 @@ SCHEMA: json_lines.Schema = {
 }  # fmt: skip
 
 
-def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[Parsed]:
-    """One `Parsed` per batch of at most `rows` lines. Raises `InputError` for a file that is not JSON lines
-    or not of Segment, and for e-mail addresses without a salt to hash them with."""
+def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBatch]:
+    """Yield one `ParsedBatch` per batch of at most `rows` lines.
+
+    Raises `InputError` for a file that is not JSON lines or not of Segment, and for e-mail addresses without a salt to
+    hash them with.
+    """
     for path in paths:
-        found = readers.columns(path, {"type", "event"})
-        if "type" not in found and "event" not in found:
+        columns = readers.read_column_names(path, {"type", "event"})
+        if "type" not in columns and "event" not in columns:
             raise InputError(
-                f"{path} holds no Segment calls: no line has type or event; found {', '.join(found) or 'none'}"
+                f"{path} holds no Segment calls: no line has type or event; found {', '.join(columns) or 'none'}"
             )
-        for offset, lines in json_events.read(path, SCHEMA, rows):
+        for offset, lines in json_events.read_events(path, SCHEMA, rows):
             yield _parse(lines, offset, path.name)
 
 
-def calls(lines: list[str], source: str) -> tuple[Parsed, pl.DataFrame]:
-    """What calls that came over HTTP say, one JSON object each, numbered from 0, and one row for each with the ids it
-    was read with: event_id (null where it is no shop's event), client_id, customer_id, previous_id.
+def parse_calls(lines: list[str], source: str) -> tuple[ParsedBatch, pl.DataFrame]:
+    """Parse calls that came over HTTP, one JSON object each, numbered from 0.
 
-    Errors as for `read`.
+    Also returns one row per call with its ids: event_id (null where it is foreign), client_id, customer_id,
+    previous_id. Errors as for `read`.
     """
-    named = _named(json_lines.parse(lines, SCHEMA), 0)
-    events = _events(_of_shops(named))
-    ids = named.select(ROW, client_id=said("anonymousId"), customer_id=said("userId"), previous_id=_previous())
+    calls = _name_calls(json_lines.parse(lines, SCHEMA), 0)
+    events = _read_events(_drop_foreign(calls))
+    ids = calls.select(
+        ROW, client_id=non_empty("anonymousId"), customer_id=non_empty("userId"), previous_id=_previous()
+    )
     ids = ids.join(events.select(ROW, "event_id"), on=ROW, how="left", maintain_order="left")
-    return _parsed(named, events, 0, source), ids.drop(ROW)
+    return _assemble(calls, events, 0, source), ids.drop(ROW)
 
 
-def _parse(lines: pl.DataFrame, offset: int, source: str) -> Parsed:
-    named = _named(lines, offset)
-    return _parsed(named, _events(_of_shops(named)), offset, source)
+def _parse(lines: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
+    calls = _name_calls(lines, offset)
+    return _assemble(calls, _read_events(_drop_foreign(calls)), offset, source)
 
 
-def _named(lines: pl.DataFrame, offset: int) -> pl.DataFrame:
-    """`lines` with `ROW`, the event's name, `FOREIGN`, and when and what kind of call it was as _at and _kind."""
-    event = said("event")
-    kind = pl.coalesce(said("type").str.to_lowercase(), pl.when(event.is_not_null()).then(pl.lit("track")))
+def _name_calls(lines: pl.DataFrame, offset: int) -> pl.DataFrame:
+    """Add `ROW`, the event's name, `FOREIGN`, and the call's time and kind as _at and _kind."""
+    event = non_empty("event")
+    kind = pl.coalesce(non_empty("type").str.to_lowercase(), pl.when(event.is_not_null()).then(pl.lit("track")))
     name = (
         pl.when(kind == "track").then(event.str.to_lowercase().replace_strict(NAMES, default=None))
-        .when((kind == "identify") & said("userId").is_not_null()).then(pl.lit("login"))
+        .when((kind == "identify") & non_empty("userId").is_not_null()).then(pl.lit("login"))
     )  # fmt: skip
-    known = kind.is_in(["track", "identify", "page", "screen", "group", "alias"]) & (
+    valid = kind.is_in(["track", "identify", "page", "screen", "group", "alias"]) & (
         (kind != "track") | event.is_not_null()
     )
-    called = pl.coalesce(pl.when(kind == "track").then(event), kind, pl.lit("?"))
+    label = pl.coalesce(pl.when(kind == "track").then(event), kind, pl.lit("?"))
     return lines.with_columns(kind.alias("_kind"), name.alias("name")).with_columns(
-        pl.when(pl.col("name").is_null() & known.fill_null(False)).then(called).alias(FOREIGN),
+        pl.when(pl.col("name").is_null() & valid.fill_null(False)).then(label).alias(FOREIGN),
         pl.coalesce(
-            timestamps.parse(lines["timestamp"]), timestamps.parse(lines["originalTimestamp"]), timestamps.parse(lines["receivedAt"])
+            timestamps.parse(lines[c]) for c in ("timestamp", "originalTimestamp", "receivedAt")
         ).alias("_at"),
     ).with_row_index(ROW, offset=offset)  # fmt: skip
 
 
-def _of_shops(named: pl.DataFrame) -> pl.DataFrame:
-    return named.filter(pl.col(FOREIGN).is_null())
+def _drop_foreign(calls: pl.DataFrame) -> pl.DataFrame:
+    return calls.filter(pl.col(FOREIGN).is_null())
 
 
-def _parsed(lines: pl.DataFrame, events: pl.DataFrame, offset: int, source: str) -> Parsed:
+def _assemble(lines: pl.DataFrame, events: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
     """`lines` as `_named` gives them; `events` are those of shops."""
-    rows, foreign = _items(events), lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
+    rows, foreign = _explode_products(events), lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
     rows = pl.concat([rows, foreign], how="diagonal").sort(ROW, maintain_order=True)
     rules = tuple(
         Rule(f"bad_{c}", pl.col(f"_{c}").is_not_null() & pl.col(c).is_null()) for c in ("quantity", "price", "position")
     )
-    return json_events.parsed(rows, lines, offset, source, rules, _links(lines))
+    return json_events.assemble(rows, lines, offset, source, rules, _read_links(lines))
 
 
-def _events(lines: pl.DataFrame) -> pl.DataFrame:
+def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
     properties, context = pl.col("properties").struct, pl.col("context").struct
     events = lines.select(
         ROW,
         FOREIGN,
         "name",
         "properties",
-        event_id=said("messageId"),
+        event_id=non_empty("messageId"),
         timestamp="_at",
-        customer_id=said("userId"),
-        client_id=said("anonymousId"),
-        session_id=pl.coalesce(said(properties.field("session_id")), said(context.field("sessionId"))),
-        order_id=said(properties.field("order_id")),
-        query=said(properties.field("query")),
-        list_id=said(properties.field("list_id")),
-        source=said(context.field("campaign").struct.field("source")),
+        customer_id=non_empty("userId"),
+        client_id=non_empty("anonymousId"),
+        session_id=pl.coalesce(non_empty(properties.field("session_id")), non_empty(context.field("sessionId"))),
+        order_id=non_empty(properties.field("order_id")),
+        query=non_empty(properties.field("query")),
+        list_id=non_empty(properties.field("list_id")),
+        source=non_empty(context.field("campaign").struct.field("source")),
         device=pl.coalesce(
-            said(context.field("device").struct.field("type")), said(context.field("os").struct.field("name"))
+            non_empty(context.field("device").struct.field("type")), non_empty(context.field("os").struct.field("name"))
         ),
         country=pl.coalesce(
-            said(context.field("location").struct.field("country")),
+            non_empty(context.field("location").struct.field("country")),
             context.field("locale").str.extract(r"^[a-zA-Z]{2,3}[-_]([a-zA-Z]{2})\b").str.to_uppercase(),
         ),
         consent=_consent(),
     ).with_columns(timestamps.parse(lines["receivedAt"]).alias("received_at"))
-    # A call without messageId is known by what it says.
-    told = events.with_columns(pl.col("properties").struct.json_encode().alias("_said"))
-    own = event_ids.ids(told, ["name", "timestamp", "customer_id", "client_id", "_said"])
+    # A call without messageId is identified by its content.
+    content = events.with_columns(pl.col("properties").struct.json_encode().alias("_properties"))
+    own = event_ids.hash_rows(content, ["name", "timestamp", "customer_id", "client_id", "_properties"])
     return events.with_columns(pl.coalesce("event_id", own))
 
 
 def _consent() -> pl.Expr:
-    """Of a call: false where anything is refused, true where nothing is and something is allowed, else null."""
+    """Consent of a call: false where anything is refused, true where nothing is and something is allowed, else null."""
     context = pl.col("context").struct
     preferences = context.field("consent").struct.field("categoryPreferences")
     managed = context.field("consentManagement").struct
-    some = r"[^\s\[\]{}\",]"  # anything in the list
+    some = r"[^\s\[\]{}\",]"  # any entry of the list
     refused = preferences.str.contains(r'(?i):\s*"?\s*false').fill_null(False)
     refused |= managed.field("deniedConsentIds").str.contains(some).fill_null(False)
     allowed = preferences.str.contains(r'(?i):\s*"?\s*true').fill_null(False)
@@ -181,56 +188,59 @@ def _consent() -> pl.Expr:
     return pl.when(refused).then(False).when(allowed).then(True)
 
 
-def _items(events: pl.DataFrame) -> pl.DataFrame:
+def _explode_products(events: pl.DataFrame) -> pl.DataFrame:
     whole = pl.col("properties").struct
     single = pl.concat_list(pl.struct(whole.field(c) for c in _PRODUCT))
     products = whole.field("products")
     rows = events.with_columns(
         pl.when(products.list.len() > 0).then(products).otherwise(single).alias("_product"),
-        _currency=said(whole.field("currency")),
+        _currency=non_empty(whole.field("currency")),
     ).explode("_product")
     item = pl.col("_product").struct
     rows = rows.with_columns(
-        item_id=pl.coalesce(said(item.field("product_id")), said(item.field("sku"))),
-        title=said(item.field("name")),
-        brand=said(item.field("brand")),
-        category=said(item.field("category")),
-        currency=pl.coalesce(said(item.field("currency")), "_currency"),
-        **{f"_{c}": said(item.field(c)) for c in ("quantity", "price", "position")},
+        item_id=pl.coalesce(non_empty(item.field("product_id")), non_empty(item.field("sku"))),
+        title=non_empty(item.field("name")),
+        brand=non_empty(item.field("brand")),
+        category=non_empty(item.field("category")),
+        currency=pl.coalesce(non_empty(item.field("currency")), "_currency"),
+        **{f"_{c}": non_empty(item.field(c)) for c in ("quantity", "price", "position")},
     )
-    position = number(pl.col("_position"))
+    position = to_number(pl.col("_position"))
     one = pl.when(pl.col("name").is_in(_PIECES) & pl.col("_quantity").is_null()).then(1.0)
     return rows.with_columns(
-        quantity=pl.coalesce(number(pl.col("_quantity")), one),
-        price=number(pl.col("_price")),
+        quantity=pl.coalesce(to_number(pl.col("_quantity")), one),
+        price=to_number(pl.col("_price")),
         position=pl.when(position == position.floor()).then(position).cast(EVENT_SCHEMA["position"], strict=False),
     ).drop("_product", "_currency", "properties")
 
 
 def _previous() -> pl.Expr:
-    return pl.when(pl.col("_kind") == "alias").then(said("previousId"))
+    return pl.when(pl.col("_kind") == "alias").then(non_empty("previousId"))
 
 
-def _links(lines: pl.DataFrame) -> pl.DataFrame:
-    seen = lines.select(
-        timestamp="_at", customer_id=said("userId"), client_id=said("anonymousId"),
+def _read_links(lines: pl.DataFrame) -> pl.DataFrame:
+    calls = lines.select(
+        timestamp="_at", customer_id=non_empty("userId"), client_id=non_empty("anonymousId"),
         email=pl.coalesce(
-            said(pl.col("traits").struct.field("email")),
-            said(pl.col("context").struct.field("traits").struct.field("email")),
-            said(pl.col("properties").struct.field("email")),
+            non_empty(pl.col("traits").struct.field("email")),
+            non_empty(pl.col("context").struct.field("traits").struct.field("email")),
+            non_empty(pl.col("properties").struct.field("email")),
         ),
         previous=_previous(),
         _consent=_consent(),
     ).filter(pl.col("timestamp").is_not_null(), pl.col("_consent").ne_missing(False))  # fmt: skip
-    named = ~(pii.is_address("customer_id") | pii.is_address("client_id"))
-    seen = seen.filter(named)
+    no_address = ~(pii.contains_address("customer_id") | pii.contains_address("client_id"))
+    calls = calls.filter(no_address)
     parts = [pl.DataFrame(schema=LINK_SCHEMA)]
-    addressed = seen.drop_nulls("email")
-    if addressed.height:
-        key = pii.salt("the calls hold e-mail addresses (email in traits or properties)")
-        parts.append(pii.links(addressed, {"email": pii.hashed(addressed["email"], "email", key)}))
-    alias = seen.drop_nulls(["previous", "customer_id"]).with_columns(client_id="previous")
-    merges = alias.filter(named).select(
+    with_email = calls.drop_nulls("email")
+    if with_email.height:
+        key = pii.load_salt("the calls hold e-mail addresses (email in traits or properties)")
+        parts.append(pii.build_links(with_email, {"email": pii.hash_tokens(with_email["email"], "email", key)}))
+    alias = calls.drop_nulls(["previous", "customer_id"]).with_columns(client_id="previous")
+    merges = alias.filter(no_address).select(
         "client_id", "customer_id", at=pl.col("timestamp").cast(TIMESTAMP), kind=pl.lit("merge")
     )
-    return pl.concat([*parts, pii.once(conform(merges, LINK_SCHEMA))])
+    return pl.concat([*parts, pii.deduplicate_links(conform(merges, LINK_SCHEMA))])
+
+
+SOURCE = Source("segment", "Segment's and RudderStack's calls, as JSON lines", lambda paths, _: read(paths))

@@ -1,4 +1,4 @@
-"""Segment's and RudderStack's calls over HTTP: the mapping is that of the source `segment`."""
+"""Segment's and RudderStack's calls over HTTP, converted by the mapping of the source `segment`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
 from features.sources import segment
 from features.sources.event_store import COLUMNS, LINK_COLUMNS
 from features.sources.parsing import pii
-from serving.event_store.protocol import AT, Event, Link, Row
-from serving.events.validate import WHEN, Checked, clamped, order_of, outside
-from serving.schemas.events import LENGTH, MAX_EVENTS, QUERY_LENGTH, Rejected
+from serving.event_store.protocol import AT, Link, Row, StoredEvent
+from serving.events.validate import TIME_FAULTS, ValidatedEvents, clamp_to_now, order_key_of_rows, time_fault
+from serving.schemas.events import MAX_EVENTS, MAX_LENGTH, MAX_QUERY_LENGTH, Rejected
 
 _DETAIL = {
     "bad_json": "The call is no JSON object",
@@ -26,7 +26,7 @@ _DETAIL = {
     "bad_text": "A text must not contain the character U+0000",
 }
 _TEXTS = [c for c, t in EVENT_SCHEMA.items() if t in (pl.String, pl.Categorical)]
-_LENGTHS = {c: QUERY_LENGTH if c == "query" else LENGTH for c in (*_TEXTS, "previous_id", "token")}
+_LENGTHS = {c: MAX_QUERY_LENGTH if c == "query" else MAX_LENGTH for c in (*_TEXTS, "previous_id", "token")}
 _DETAIL |= {f"bad_{column}": f"This text may have up to {length} characters" for column, length in _LENGTHS.items()}
 _IGNORED = "not_a_shop_event"
 
@@ -54,94 +54,97 @@ class SegmentCall(BaseModel):
     batch: list[dict[str, Any]] | None = Field(None, min_length=1, max_length=MAX_EVENTS)
 
 
-class Calls:
-    """Calls as events to be stored, with what they say of who is who."""
+class ParsedCalls:
+    """Calls as events to be stored, with the links between clients and customers that follow from them.
 
-    def __init__(self, calls: Sequence[dict[str, Any]], now: int, where: str) -> None:
-        written = [json.dumps(call) for call in _without_secrets([_without_number(call) for call in calls])]
-        parsed, ids = segment.calls(written, "http")
-        self._where, self.checked = where, Checked()
-        self._wrong = set[int]()
-        for n, who in enumerate(ids.select("client_id", "customer_id", "previous_id").iter_rows(named=True)):
-            if fault := _unkeepable(who):
+    `repeated` counts calls whose id came before in the same batch, `ignored` those that are no shop's events.
+    """
+
+    def __init__(self, calls: Sequence[dict[str, Any]], now: int, pointer: str) -> None:
+        lines = [json.dumps(call) for call in _without_unhashable([_without_bad_id(call) for call in calls])]
+        parsed, ids = segment.parse_calls(lines, "http")
+        self._pointer, self.validated = pointer, ValidatedEvents()
+        self._rejected = set[int]()
+        for n, call_ids in enumerate(ids.select("client_id", "customer_id", "previous_id").iter_rows(named=True)):
+            if fault := _text_fault(call_ids):
                 self._reject(n, fault)
-        self.links = [link for link in _links(parsed.links) if not _unkeepable(link._asdict())]
+        self.links = [link for link in _links(parsed.links) if not _text_fault(link._asdict())]
         reasons = parsed.rejected.select("row", "reason").unique(maintain_order=True).rows()
-        reasons = [(n, reason) for n, reason in reasons if n not in self._wrong]
+        reasons = [(n, reason) for n, reason in reasons if n not in self._rejected]
         self.ignored = sum(reason == _IGNORED for _, reason in reasons)
         for n, reason in reasons:
             if reason != _IGNORED:
                 self._reject(n, reason)
         keys = ids["event_id"].to_list()
-        whole = sorted(set(range(len(keys))) - self._wrong - {n for n, _ in reasons})
-        index = {keys[n]: n for n in reversed(whole)}
-        self.repeated = len(whole) - len(index)
-        # A call that is wrong in part, in some of its products, is kept in part.
-        self._keep(parsed.events, {key: n for n, key in enumerate(keys)} | index, now)
+        valid = sorted(set(range(len(keys))) - self._rejected - {n for n, _ in reasons})
+        index = {keys[n]: n for n in reversed(valid)}
+        self.repeated = len(valid) - len(index)
+        # A call that is wrong in some of its products keeps the others.
+        self._add_events(parsed.events, {key: n for n, key in enumerate(keys)} | index, now)
 
-    def _keep(self, events: pl.DataFrame, index: Mapping[str, int], now: int) -> None:
-        # Our clock says when it came; what Segment's said is not what retention goes by.
+    def _add_events(self, events: pl.DataFrame, index: Mapping[str, int], now: int) -> None:
+        # By our clock, which retention goes by; not by Segment's.
         texts = [c for c, t in events.schema.items() if t == pl.Categorical]
         plain = events.with_columns(
             pl.col(texts).cast(pl.String), pl.col("timestamp").dt.timestamp("us"), received_at=pl.lit(now)
         )
-        found: dict[str, dict[object, Row]] = {}
+        rows_by_event: dict[str, dict[object, Row]] = {}
         for row in plain.select(COLUMNS).iter_rows():
-            found.setdefault(str(row[AT["event_id"]]), {}).setdefault(row[AT["item_id"]], row)
-        taken: list[tuple[int, list[Row]]] = []
+            rows_by_event.setdefault(str(row[AT["event_id"]]), {}).setdefault(row[AT["item_id"]], row)
+        valid: list[tuple[int, list[Row]]] = []
         at = AT["timestamp"]
-        for key, of_items in found.items():
-            rows = list(of_items.values())
+        for key, rows_by_item in rows_by_event.items():
+            rows = list(rows_by_item.values())
             t = int(rows[0][at] or 0)
-            faults = (_unkeepable({column: row[AT[column]] for column in _TEXTS}) for row in rows)
-            if fault := next(filter(None, faults), None) or outside(t, now):
-                if index[key] not in self._wrong:
+            faults = (_text_fault({column: row[AT[column]] for column in _TEXTS}) for row in rows)
+            if fault := next(filter(None, faults), None) or time_fault(t, now):
+                if index[key] not in self._rejected:
                     self._reject(index[key], fault)
             else:
-                taken.append((t, rows))
-        for (_, rows), t in zip(taken, clamped([t for t, _ in taken], now), strict=True):
-            kept = tuple((*row[:at], t, *row[at + 1 :]) for row in rows)
-            self.checked.events.append(Event(kept, order_of(kept)))
+                valid.append((t, rows))
+        for (_, rows), t in zip(valid, clamp_to_now([t for t, _ in valid], now), strict=True):
+            clamped = tuple((*row[:at], t, *row[at + 1 :]) for row in rows)
+            self.validated.events.append(StoredEvent(clamped, order_key_of_rows(clamped)))
 
     def _reject(self, index: int, reason: str) -> None:
-        detail = _DETAIL.get(reason) or WHEN.get(reason) or "The call breaks this rule of the event log"
-        rejected = Rejected(index=index, pointer=self._where.format(index), code=reason, detail=detail)
-        self.checked.rejected.append(rejected)
-        self._wrong.add(index)
+        detail = _DETAIL.get(reason) or TIME_FAULTS.get(reason) or "The call breaks this rule of the event log"
+        rejected = Rejected(index=index, pointer=self._pointer.format(index), code=reason, detail=detail)
+        self.validated.rejected.append(rejected)
+        self._rejected.add(index)
 
 
-def _unkeepable(texts: Mapping[str, object]) -> str | None:
-    """Why one of these columns of the log or its links cannot be kept: what `POST /v1/events` refuses too."""
+def _text_fault(texts: Mapping[str, object]) -> str | None:
+    """Why one of these columns of the log or its links cannot be stored, as in `POST /v1/events`; None: all can."""
     for column, text in texts.items():
         if isinstance(text, str) and "\0" in text:
             return "bad_text"
-        if isinstance(text, str) and len(text) > _LENGTHS.get(column, LENGTH):
+        if isinstance(text, str) and len(text) > _LENGTHS.get(column, MAX_LENGTH):
             return f"bad_{column}"
     return None
 
 
-def _without_number(call: dict[str, Any]) -> dict[str, Any]:
-    """Without a messageId that is no text: as one that has none, the call is known by what it says."""
+def _without_bad_id(call: dict[str, Any]) -> dict[str, Any]:
+    """Drop a messageId that is no text: as a call without one, it is identified by its content."""
     return call if isinstance(call.get("messageId"), str) else {k: v for k, v in call.items() if k != "messageId"}
 
 
-def _without_secrets(calls: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """Without a salt to hash them with, e-mail addresses tie nobody; they are no reason to lose the events."""
+def _without_unhashable(calls: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Drop e-mail addresses where there is no salt to hash them with: they are no reason to lose the events."""
     try:
-        pii.salt("")
+        pii.load_salt("")
     except InputError:
         return [_without_email(call) for call in calls]
     return calls
 
 
 def _without_email(call: dict[str, Any]) -> dict[str, Any]:
-    def less(value: object) -> object:
+    def without(value: object) -> object:
         return {k: v for k, v in value.items() if k != "email"} if isinstance(value, dict) else value
 
     context = call.get("context")
     if isinstance(context, dict):
-        call = call | {"context": context | {"traits": less(context.get("traits"))}}
-    return call | {key: less(call[key]) for key in ("traits", "properties") if key in call}
+        call = call | {"context": context | {"traits": without(context.get("traits"))}}
+    return call | {key: without(call[key]) for key in ("traits", "properties") if key in call}
 
 
 def _links(links: pl.DataFrame) -> list[Link]:

@@ -59,9 +59,9 @@ def ingest(
 ) -> None:
     """Read SOURCE into an event log; bad rows are kept beside it with their reason."""
     from features import sources
-    from features.common import progress
+    from features.common.progress import show_rows
     from features.event_log import ingest as door
-    from features.sources.simulator.config import configured
+    from features.sources.simulator.config import build_config
     from features.sources.simulator.truth import write_truth
 
     given = {"customers": customers, "items": items, "days": days, "seed": seed}
@@ -69,11 +69,11 @@ def ingest(
     own = [*settings, *(["shop"] if shop is not ShopChoice.general else []), *(["truth"] if truth else [])]
     if own and source is not SourceChoice.simulated:
         raise InputError(f"{', '.join(f'--{s}' for s in own)} only goes with the source simulated")
-    config = configured(shop.value, settings) if source is SourceChoice.simulated else None
+    config = build_config(shop.value, settings) if source is SourceChoice.simulated else None
     if truth and config:
         write_truth(config, truth)
-    with progress.rows() as tell:
-        report = door.ingest(sources.read(source.value, paths or [], mapping, config, table, query_file), out, tell)
+    with show_rows() as progress:
+        report = door.ingest(sources.read(source.value, paths or [], mapping, config, table, query_file), out, progress)
     print_answer(report.as_dict(), as_json, report.text())
 
 
@@ -99,8 +99,8 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Say that a client is a customer, from now on."""
-    from features.event_log.identity_links import merge as link
+    from features.event_log.identity_links import merge_client
 
-    new = link(client, customer, log, undo)
+    new = merge_client(client, customer, log, undo)
     told = "the client is no longer that customer" if undo else "the client is that customer from now on"
     print_answer({"changed": new, "undo": undo}, as_json, told if new else "the log says so already")

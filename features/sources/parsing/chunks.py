@@ -1,4 +1,4 @@
-"""Pieces of a text file that end where a row ends, so that a file of any size is read in bounded memory."""
+"""Blocks of a text file that end where a row ends, so that a file of any size is read in bounded memory."""
 
 import gzip
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ _LONGEST = 4 * BLOCK  # a quoted cell that seems longer than this has a quote to
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """`path` for reading; a gzip file is unpacked on the way, whatever it is called."""
+    """Open `path` for reading; a gzip file is unpacked on the way, whatever its name."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
 
 
-def blocks(path: Path, quoted: bool, size: int = BLOCK) -> Iterator[bytes]:
-    """The file as UTF-8 in pieces of about `size` bytes that end with a line break, without a byte order mark.
+def read_blocks(path: Path, quoted: bool, size: int = BLOCK) -> Iterator[bytes]:
+    """Yield the file as UTF-8 in blocks of about `size` bytes that end with a line break, without a byte order mark.
 
     With `quoted` (CSV) a line break inside quotes ends no row. Raises `OSError` (also for a damaged
     gzip file) and `EOFError` for one that is cut short.
@@ -28,23 +28,23 @@ def blocks(path: Path, quoted: bool, size: int = BLOCK) -> Iterator[bytes]:
             rest += piece
             if first:
                 rest, first = rest.removeprefix(b"\xef\xbb\xbf"), False
-            if end := _last_row(rest, quoted):
-                yield utf8(rest[:end])
+            if end := _end_of_last_row(rest, quoted):
+                yield to_utf8(rest[:end])
                 rest = rest[end:]
         if rest:
-            yield utf8(rest)
+            yield to_utf8(rest)
 
 
-def utf8(block: bytes) -> bytes:
-    """`block` with every line that is not UTF-8 read as latin-1, in which every byte is a letter."""
+def to_utf8(block: bytes) -> bytes:
+    """Recode every line of `block` that is not UTF-8 from latin-1, in which every byte is a character."""
     try:
         block.decode()
     except UnicodeDecodeError:
-        return b"\n".join(map(_line, block.split(b"\n")))
+        return b"\n".join(map(_line_to_utf8, block.split(b"\n")))
     return block
 
 
-def _line(line: bytes) -> bytes:
+def _line_to_utf8(line: bytes) -> bytes:
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -52,8 +52,8 @@ def _line(line: bytes) -> bytes:
     return line
 
 
-def _last_row(text: bytes, quoted: bool) -> int:
-    """Where the last complete row of `text` ends; 0 if none does."""
+def _end_of_last_row(text: bytes, quoted: bool) -> int:
+    """The offset at which the last complete row of `text` ends; 0 if none does."""
     end = text.rfind(b"\n") + 1
     if not quoted or len(text) > _LONGEST:
         return end

@@ -1,4 +1,4 @@
-"""Cells of a table as values of the event log's types; what cannot be read as one is null."""
+"""Coercion of cells to the event log's types; a cell that cannot be read as its type is null."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,14 +13,14 @@ from features.sources.parsing import timestamps
 _YES_NO = dict.fromkeys(("true", "1", "yes", "t", "y"), True) | dict.fromkeys(("false", "0", "no", "f", "n"), False)
 
 
-def text(column: str) -> pl.Expr:
-    """`column` as strings without surrounding spaces; empty ones are null."""
+def to_text(column: str) -> pl.Expr:
+    """Strip `column` as strings of surrounding spaces; empty ones are null."""
     plain = pl.col(column).cast(pl.String, strict=False).str.strip_chars()
     return pl.when(plain != "").then(plain)
 
 
-def identifiers(values: pl.Series) -> pl.Series:
-    """`values` as `text`; an id that a table stored as a float (13085.0) is the whole number again."""
+def to_ids(values: pl.Series) -> pl.Series:
+    """Convert `values` as `to_text` does; an id that a table stored as a float (13085.0) is a whole number again."""
     frame = values.alias("id").to_frame()
     if values.dtype.is_integer():
         return values.cast(pl.String)
@@ -29,20 +29,20 @@ def identifiers(values: pl.Series) -> pl.Series:
         number = pl.when(whole == pl.col("id")).then(whole.cast(pl.String)).otherwise(pl.col("id").cast(pl.String))
         return frame.select(number.alias(values.name)).to_series()
     if isinstance(values.dtype, pl.Categorical | pl.Enum):
-        # Few texts, many rows: the texts are cleaned once each.
-        once = values.unique().drop_nulls()
-        clean = once.cast(pl.String).alias("id").to_frame().select(text("id")).to_series()
-        if once.cast(pl.String).eq_missing(clean).all():
+        # Few texts, many rows: each text is cleaned once.
+        texts = values.unique().drop_nulls()
+        clean = texts.cast(pl.String).alias("id").to_frame().select(to_text("id")).to_series()
+        if texts.cast(pl.String).eq_missing(clean).all():
             return values if isinstance(values.dtype, pl.Categorical) else values.cast(pl.String)
-    if values.dtype == pl.String and _tidy(values):
+    if values.dtype == pl.String and _is_clean(values):
         return values
-    return frame.select(text("id")).to_series().alias(values.name)
+    return frame.select(to_text("id")).to_series().alias(values.name)
 
 
-def _tidy(values: pl.Series) -> bool:
-    """Whether no text is empty or has at either end what might be space: then `text` changes nothing.
+def _is_clean(values: pl.Series) -> bool:
+    """Whether no text is empty or may have a space at either end: then `to_text` changes nothing.
 
-    Looks at two bytes of each text where they lie, which is several times faster than to strip them all.
+    Reads two bytes of each text from Arrow's buffers, which is several times faster than stripping them all.
     """
     array = values.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
     if str(array.type) != "string_view" or array.offset:
@@ -69,24 +69,24 @@ def _tidy(values: pl.Series) -> bool:
     return bool((view[:, 4] - np.uint8(0x21) < 0x5E).all() and (last - np.uint8(0x21) < 0x5E).all())
 
 
-def values(columns: dict[str, pl.Series], zone: str = "UTC") -> list[pl.Series]:
-    """`columns` of the event log as values of its types, each under its name; several are read at once."""
+def to_event_columns(columns: dict[str, pl.Series], zone: str = "UTC") -> list[pl.Series]:
+    """Coerce `columns` of the event log to its types, each under its name; several in parallel."""
     with ThreadPoolExecutor(threads.THREADS) as pool:
-        return list(pool.map(lambda c: value(columns[c], c, EVENT_SCHEMA[c], zone), columns))
+        return list(pool.map(lambda c: to_dtype(columns[c], c, EVENT_SCHEMA[c], zone), columns))
 
 
-def value(values: pl.Series, name: str, dtype: pl.DataType, zone: str) -> pl.Series:
-    """`values` as `dtype` under `name`; times without an offset are local to `zone`."""
+def to_dtype(values: pl.Series, name: str, dtype: pl.DataType, zone: str) -> pl.Series:
+    """Coerce `values` to `dtype` under `name`; times without an offset are local to `zone`."""
     if isinstance(dtype, pl.List):
-        return vectors(values).alias(name)
+        return to_vectors(values).alias(name)
     if values.dtype == dtype and dtype != pl.String:
-        return values.alias(name) if not isinstance(dtype, pl.Categorical) else identifiers(values).alias(name)
+        return values.alias(name) if not isinstance(dtype, pl.Categorical) else to_ids(values).alias(name)
     if dtype == TIMESTAMP:
         return timestamps.parse(values, zone).alias(name)
     if dtype == pl.Boolean:
-        word = values.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
-        word = word.str.strip_suffix(".0")
-        return word.replace_strict(_YES_NO, default=None, return_dtype=pl.Boolean).alias(name)
+        answer = values.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
+        answer = answer.str.strip_suffix(".0")
+        return answer.replace_strict(_YES_NO, default=None, return_dtype=pl.Boolean).alias(name)
     if dtype.is_numeric():
         number = values.str.strip_chars() if values.dtype == pl.String else values
         number = number.cast(pl.Float64, strict=False)
@@ -94,28 +94,28 @@ def value(values: pl.Series, name: str, dtype: pl.DataType, zone: str) -> pl.Ser
             return number.set(number != number.floor(), None).cast(dtype, strict=False).alias(name)
         return number.alias(name)
     if isinstance(dtype, pl.Categorical) and values.dtype == pl.String:
-        return identifiers(values.cast(dtype)).cast(dtype).alias(name)
-    return identifiers(values).cast(dtype).alias(name)
+        return to_ids(values.cast(dtype)).cast(dtype).alias(name)
+    return to_ids(values).cast(dtype).alias(name)
 
 
-def vectors(values: pl.Series) -> pl.Series:
-    """`values` as lists of float32: lists or arrays of numbers, or texts that hold a JSON array of numbers.
+def to_vectors(values: pl.Series) -> pl.Series:
+    """Coerce lists or arrays of numbers, or texts that hold a JSON array of numbers, to lists of float32.
 
     Null where that is empty or holds anything but finite numbers of float32.
     """
-    nothing = pl.Series(values.name, [None] * values.len(), pl.List(pl.Float32))
+    nulls = pl.Series(values.name, [None] * values.len(), pl.List(pl.Float32))
     if values.dtype == pl.String:
         plain = values.str.strip_chars()
         inside = plain.str.extract(r"(?s)^\[(.*)\]$")
         values = inside.str.split(",").list.eval(pl.element().str.strip_chars().cast(pl.Float64, strict=False))
     if not isinstance(values.dtype, pl.List | pl.Array) or not values.dtype.inner.is_numeric():
-        return nothing
+        return nulls
     lists = values.cast(pl.List(pl.Float32))
-    return nothing.zip_with(~are_vectors(lists).fill_null(False), lists)
+    return nulls.zip_with(~are_vectors(lists).fill_null(False), lists)
 
 
-def says(values: pl.Series) -> pl.Series:
-    """Whether a cell holds anything."""
+def is_filled(values: pl.Series) -> pl.Series:
+    """Whether each cell holds anything: is neither null nor blank text."""
     if values.dtype != pl.String:
         return values.is_not_null()
     return (values.str.strip_chars() != "").fill_null(False)

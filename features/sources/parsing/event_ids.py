@@ -1,7 +1,7 @@
-"""Ids for events that come without one: 32 hex digits from what the row says.
+"""Event ids for rows that come without one: 32 hex digits hashed from a row's values.
 
 The same on any machine, in any version and batch, and from any file format: integer arithmetic on the
-bytes of texts and the bits of numbers. Sixteen bytes at random would meet by chance once in 10^19
+bytes of texts and the bits of numbers. Sixteen random bytes would collide by chance once in 10^19
 events; it is no protection against a shop that forges its own ids.
 """
 
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint64]
 
 _LANES = ((0x9E3779B97F4A7C15, 0x243F6A8885A308D3), (0xC2B2AE3D27D4EB4F, 0x13198A2E03707344))
-_AT_ONCE = 50_000  # rows whose words fit the processor's cache
+_SLICE_ROWS = 50_000  # whose words fit the processor's cache
 _TAGS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def ids(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
-    """One id per row from the values of `columns`, of which the order counts; null says nothing."""
-    parts = [_ids(part, columns) for part in rows.iter_slices(_AT_ONCE)]
+def hash_rows(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
+    """Hash the values of `columns` into one id per row; the order of columns counts, nulls do not."""
+    parts = [_hash_slice(part, columns) for part in rows.iter_slices(_SLICE_ROWS)]
     return pl.concat(parts) if parts else pl.Series("event_id", [], pl.String())
 
 
-def _ids(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
+def _hash_slice(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
     texts, numbers = [], []
     for tag, column in zip(_TAGS, columns, strict=False):
         values = pl.col(column)
@@ -46,25 +46,25 @@ def _ids(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
         length.alias("length"),
         pl.col("text").str.pad_end(pl.col("text").str.len_chars() + (8 - length % 8) % 8, "\x00").alias("text"),
     )
-    words, starts, place = _words(padded["text"])
+    words, starts, place = _split_words(padded["text"])
     halves = []
     for step, seed in _LANES:
-        mixed = _mixed(words ^ (place * np.uint64(step) + np.uint64(seed)))
+        scrambled = _mix(words ^ (place * np.uint64(step) + np.uint64(seed)))
         total = np.zeros(rows.height, np.uint64)
         filled = padded["length"].to_numpy() > 0
         if filled.any():
-            total[filled] = np.add.reduceat(mixed, starts[filled])
-        total = _mixed(total ^ padded["length"].to_numpy().astype(np.uint64))
-        for tag, number, given in numbers:
-            if given.null_count() < given.len():
+            total[filled] = np.add.reduceat(scrambled, starts[filled])
+        total = _mix(total ^ padded["length"].to_numpy().astype(np.uint64))
+        for tag, number, values_ in numbers:
+            if values_.null_count() < values_.len():
                 keyed = number.fill_null(0).to_numpy() + np.uint64(step * ord(tag) % 2**64)
-                total = np.where(given.is_not_null().to_numpy(), _mixed(total + _mixed(keyed)), total)
+                total = np.where(values_.is_not_null().to_numpy(), _mix(total + _mix(keyed)), total)
         halves.append(total)
-    return _hex(np.stack(halves, axis=1))
+    return _to_hex(np.stack(halves, axis=1))
 
 
-def _words(text: pl.Series) -> tuple[Words, NDArray[np.int64], Words]:
-    """The bytes of all rows as numbers of eight, where each row starts, and each word's place in its row."""
+def _split_words(text: pl.Series) -> tuple[Words, NDArray[np.int64], Words]:
+    """The bytes of all rows as words of eight bytes, where each row starts, and each word's place in its row."""
     array = text.to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets_buffer, data = array.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
@@ -75,8 +75,8 @@ def _words(text: pl.Series) -> tuple[Words, NDArray[np.int64], Words]:
     return words.astype(np.uint64, copy=False), bounds[:-1], place
 
 
-def _mixed(x: Words) -> Words:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of `x` moves every bit."""
+def _mix(x: Words) -> Words:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every input bit affects every output bit."""
     x = x ^ (x >> np.uint64(30))
     x *= np.uint64(0xBF58476D1CE4E5B9)
     x ^= x >> np.uint64(27)
@@ -85,7 +85,7 @@ def _mixed(x: Words) -> Words:
     return x
 
 
-def _hex(halves: Words) -> pl.Series:
+def _to_hex(halves: Words) -> pl.Series:
     digits = binascii.hexlify(np.ascontiguousarray(halves, ">u8").tobytes())
     offsets = np.arange(len(halves) + 1, dtype=np.int64) * 32
     array = pa.Array.from_buffers(

@@ -1,41 +1,37 @@
-"""What the sources that read one JSON object per event have in common: an event has many items, or none."""
+"""JSON events: what sources share that read one JSON object per event, each with any number of items."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing import catalogs, json_lines, mapped, readers
-from features.sources.parsing.validate import damage, screened
+from features.sources.parsing.validate import damage_rules, screen_rows
 
-FOREIGN = "_foreign"  # the name of an event that is none of a shop's, else null
-SAID = (("price", "currency"), ("title",), ("category",), ("brand",))
-
-# An event's items are rows of the events they belong to; _foreign and columns of the catalog go with them.
-Rows = Callable[[pl.DataFrame], pl.DataFrame]
+FOREIGN = "_foreign"  # the name of an event that the log has no name for, else null
+CATALOG_GROUPS = (("price", "currency"), ("title",), ("category",), ("brand",))
 
 
-def read(path: Path, schema: json_lines.Schema, rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """(number of its first line, lines as `json_lines.parse` gives them) of at most `rows` lines at a time."""
+def read_events(path: Path, schema: json_lines.Schema, rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield (number of its first line, lines as `json_lines.parse` gives them) for at most `rows` lines each."""
     offset = 0
-    for block in readers.lines(path):
+    for block in readers.read_lines(path):
         for start in range(0, len(block), rows):
             lines = block[start : start + rows]
             yield offset, json_lines.parse(lines, schema)
             offset += len(lines)
 
 
-def parsed(
+def assemble(
     rows: pl.DataFrame, lines: pl.DataFrame, offset: int, source: str, rules: Sequence[Rule] = (),
     links: pl.DataFrame | None = None,
-) -> Parsed:  # fmt: skip
-    """`rows`: events × items with `ROW`, the number of their line; `lines` the batch they are from, with `ROW` too.
+) -> ParsedBatch:  # fmt: skip
+    """Assemble a `ParsedBatch` from `rows`, events × items, and `lines`, the batch they come from; both have `ROW`.
 
     An item that one event names more than once is one row; of its rows those that break a rule are not
-    merged but rejected. The copy of an event that is none of a shop's is its name alone: there may be many,
-    and large ones.
+    merged but rejected. The copy of a foreign event is its name alone: there may be many, and large ones.
     """
 
     def raw(numbers: pl.Series) -> pl.Series:
@@ -49,24 +45,24 @@ def parsed(
         ).to_series()  # fmt: skip
 
     foreign = Rule("not_a_shop_event", pl.col(FOREIGN).is_not_null())
-    rows, merged = once_per_item(rows, (*rules, *TIDY_RULES))
+    rows, merged = merge_per_item(rows, (*rules, *TIDY_RULES))
     marks = lines.select(ROW, json_lines.UNPARSED)
     rows = rows.join(marks, on=ROW, how="left", maintain_order="left")
-    kept, rejected = screened(rows, source, raw, (*damage(rows), foreign, *rules, *TIDY_RULES))
+    kept, rejected = screen_rows(rows, source, raw, (*damage_rules(rows), foreign, *rules, *TIDY_RULES))
     events = conform(kept, EVENT_SCHEMA)
-    described = kept.select(c for c in ("item_id", "timestamp", "price", "currency", "title", "category", "brand"))
-    return Parsed(
+    item_values = kept.select(c for c in ("item_id", "timestamp", "price", "currency", "title", "category", "brand"))
+    return ParsedBatch(
         rows_read=rows.height + merged,
-        events=mapped.without_addresses(events),
+        events=mapped.redact_queries(events),
         rejected=rejected,
-        catalog=catalogs.from_events(described, SAID),
+        catalog=catalogs.from_events(item_values, CATALOG_GROUPS),
         merged=merged,
         links=pl.DataFrame(schema=LINK_SCHEMA) if links is None else links,
     )
 
 
-def once_per_item(rows: pl.DataFrame, rules: Sequence[Rule] = ()) -> tuple[pl.DataFrame, int]:
-    """One row per line and item, quantities added and the price their mean; and how many rows that saved.
+def merge_per_item(rows: pl.DataFrame, rules: Sequence[Rule] = ()) -> tuple[pl.DataFrame, int]:
+    """Merge rows of one line and item: quantities added, the price their mean. Returns (rows, number merged away).
 
     Rows that break one of `rules` stay as they are.
     """
@@ -75,7 +71,7 @@ def once_per_item(rows: pl.DataFrame, rules: Sequence[Rule] = ()) -> tuple[pl.Da
     several = rows.filter(repeated)
     if several.is_empty():
         return rows, 0
-    # Added up with others, a bad quantity or price would no longer show.
+    # A bad quantity or price would be lost in the sum.
     broken = several.select(_broken=pl.any_horizontal(pl.lit(False), *(r.broken.fill_null(False) for r in rules)))
     several = several.hstack(broken)
     rest = pl.concat([rows.filter(~repeated), several.filter("_broken").drop("_broken")])
@@ -92,11 +88,12 @@ def once_per_item(rows: pl.DataFrame, rules: Sequence[Rule] = ()) -> tuple[pl.Da
     return pl.concat([rest, one.select(rows.columns)]).sort(ROW, maintain_order=True), (several.height - one.height)
 
 
-def said(column: str | pl.Expr) -> pl.Expr:
-    """A text without surrounding spaces; null where it is empty or GA4's "(not set)"."""
+def non_empty(column: str | pl.Expr) -> pl.Expr:
+    """Strip a text of surrounding spaces; null where it is empty or GA4's "(not set)"."""
     text = (pl.col(column) if isinstance(column, str) else column).str.strip_chars()
     return pl.when(~text.is_in(["", "(not set)"])).then(text)
 
 
-def number(text: pl.Expr) -> pl.Expr:
+def to_number(text: pl.Expr) -> pl.Expr:
+    """Parse a text as float64; null where it is no number."""
     return text.str.strip_chars().cast(pl.Float64, strict=False)

@@ -1,4 +1,4 @@
-"""How a shop's own columns become the event log's, written by hand as YAML."""
+"""Column mapping: which of a shop's columns and event names are which of the event log's, written as YAML."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from features.common import yaml_config
 from features.common.errors import InputError
 from features.event_log.schema import EVENT_SCHEMA, LinkKind
+
+MAPPING_HELP = "YAML that maps your columns to ours."  # of the option, in all sources that take it
 
 
 def _event_column(name: str) -> str:
@@ -24,7 +26,7 @@ def _zone(name: str) -> str:
 
 
 class Mapping(BaseModel):
-    """How a shop's columns become the event log's."""
+    """Which of a shop's columns, constants and names are which of the event log's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,20 +48,20 @@ class Mapping(BaseModel):
     @property
     def secrets(self) -> dict[LinkKind, str]:
         """Kind of token → the file's column that holds it."""
-        given: dict[LinkKind, str | None] = {"email": self.email, "payment": self.payment_token}
-        return {kind: column for kind, column in given.items() if column is not None}
+        columns: dict[LinkKind, str | None] = {"email": self.email, "payment": self.payment_token}
+        return {kind: column for kind, column in columns.items() if column is not None}
 
     @classmethod
     def load(cls, path: Path) -> "Mapping":
-        """Raises `InputError` that names the file and the key at fault."""
+        """Read a mapping. Raises `InputError` that names the file and the key at fault."""
         mapping = yaml_config.read(path, cls, "the mapping")
-        if both := sorted(mapping.columns.keys() & mapping.constants.keys()):
-            raise InputError(f"the mapping {path} names {', '.join(both)} as column and as constant; keep one")
-        kept = {theirs: ours for ours, theirs in mapping.columns.items()}
-        if plain := sorted(set(mapping.secrets.values()) & (kept.keys() | set(EVENT_SCHEMA))):
+        if doubled := sorted(mapping.columns.keys() & mapping.constants.keys()):
+            raise InputError(f"the mapping {path} names {', '.join(doubled)} as column and as constant; keep one")
+        stored = {theirs: ours for ours, theirs in mapping.columns.items()}
+        if plain := sorted(set(mapping.secrets.values()) & (stored.keys() | set(EVENT_SCHEMA))):
             raise InputError(
                 f"the mapping {path} would keep {', '.join(plain)}, an e-mail address or payment token, as "
-                f"{', '.join(kept.get(c, c) for c in plain)}; only its hash may be kept: name another column"
+                f"{', '.join(stored.get(c, c) for c in plain)}; only its hash may be kept: name another column"
             )
         return mapping if mapping.catalog is None else mapping.model_copy(
             update={"catalog": path.parent / mapping.catalog}

@@ -1,4 +1,4 @@
-"""Read a table a shop hands over, whatever its file format, or say what is wrong with it."""
+"""Table readers: Parquet, CSV, JSON lines and Excel files in batches of rows, with errors that name the fault."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import polars as pl
 from features.common.errors import InputError
 from features.sources.parsing import chunks, json_lines
 from features.sources.parsing.json_lines import LINE, UNPARSED
-from features.sources.parsing.pii import redacted
+from features.sources.parsing.pii import redact_text
 
 SHEET = "Sheet"  # the column added to a workbook of several sheets
 RAGGED = "_ragged"  # added to CSV: cells beyond the header's, null in a row that has none
@@ -34,29 +34,29 @@ FORMATS = {
 _ERRORS = (pl.exceptions.PolarsError, fastexcel.FastExcelError, OSError, EOFError, ValueError, csv.Error)
 
 
-def read(path: Path) -> pl.DataFrame:
-    """The rows of `path` in file order.
+def read_table(path: Path) -> pl.DataFrame:
+    """Read all rows of `path` in file order.
 
     Parquet keeps its types; cells of CSV, JSON lines and Excel are strings, so that one bad cell cannot
     stop the file. Sheets of a workbook follow one another. Raises `InputError` where the file is
     missing, unreadable, or of a format not in `FORMATS`.
     """
-    parts = [frame for _, frame in batches(path)]
-    return pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(columns(path), pl.String()))
+    parts = [frame for _, frame in read_batches(path)]
+    return pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(read_column_names(path), pl.String()))
 
 
-def batches(path: Path, rows: int = BATCH, keys: list[str] | None = None) -> Iterator[tuple[int, pl.DataFrame]]:
-    """(number of its first row, rows) of at most `rows` rows of `path` at a time; errors as for `read`.
+def read_batches(path: Path, rows: int = BATCH, keys: list[str] | None = None) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield (number of its first row, batch) for batches of at most `rows` rows of `path`; errors as `read_table`.
 
     Every batch has the same columns and types. CSV has the column `RAGGED` beside its own; JSON lines have
     `LINE` and `UNPARSED` and, where given, only the `keys`.
     """
-    kind = kind_of(path)
+    kind = detect_format(path)
     readers: dict[str, Callable[[], Iterable[pl.DataFrame]]] = {
         "Parquet": lambda: pl.scan_parquet(path, glob=False).collect_batches(chunk_size=rows, maintain_order=True),
-        "CSV": lambda: _csv(path),
-        "JSON lines": lambda: _json_lines(path, json_lines.keys(path) if keys is None else keys),
-        "Excel": lambda: [_excel(path)],
+        "CSV": lambda: _read_csv(path),
+        "JSON lines": lambda: _read_json_lines(path, json_lines.read_keys(path) if keys is None else keys),
+        "Excel": lambda: [_read_excel(path)],
     }
     offset = 0
     try:
@@ -65,33 +65,34 @@ def batches(path: Path, rows: int = BATCH, keys: list[str] | None = None) -> Ite
                 yield offset, frame
                 offset += frame.height
     except _ERRORS as error:
-        raise _unreadable(path, kind, error) from error
+        raise _read_error(path, kind, error) from error
 
 
-def columns(path: Path, wanted: set[str] | None = None) -> list[str]:
-    """The names of the columns of `path`; of JSON lines, keys up to where all of `wanted` were seen."""
-    kind = kind_of(path)
+def read_column_names(path: Path, required: set[str] | None = None) -> list[str]:
+    """Read the names of the columns of `path`; of JSON lines, keys up to where all of `required` have appeared."""
+    kind = detect_format(path)
     try:
         if kind == "Parquet":
             return pl.scan_parquet(path, glob=False).collect_schema().names()
         if kind == "CSV":
-            return _header(next(chunks.blocks(path, quoted=True, size=1 << 20), b""))[0]
-        return json_lines.keys(path, wanted) if kind == "JSON lines" else _excel(path).columns
+            return _parse_header(next(chunks.read_blocks(path, quoted=True, size=1 << 20), b""))[0]
+        return json_lines.read_keys(path, required) if kind == "JSON lines" else _read_excel(path).columns
     except _ERRORS as error:
-        raise _unreadable(path, kind, error) from error
+        raise _read_error(path, kind, error) from error
 
 
-def lines(path: Path) -> Iterator[list[str]]:
-    """The lines of a JSON lines file that are not blank, some at a time; errors as for `read`."""
-    if (kind := kind_of(path)) != "JSON lines":
+def read_lines(path: Path) -> Iterator[list[str]]:
+    """Yield the lines of a JSON lines file that are not blank, in lists; errors as for `read_table`."""
+    if (kind := detect_format(path)) != "JSON lines":
         raise InputError(f"{path} is {kind}; this source reads JSON lines (.jsonl, .ndjson, .json, also with .gz)")
     try:
-        yield from json_lines.blocks(path)
+        yield from json_lines.read_blocks(path)
     except _ERRORS as error:
-        raise _unreadable(path, kind, error) from error
+        raise _read_error(path, kind, error) from error
 
 
-def kind_of(path: Path) -> str:
+def detect_format(path: Path) -> str:
+    """The file format by the name's ending, one of `FORMATS`. Raises `InputError` where it is none of them."""
     known = ", ".join(FORMATS)
     if path.is_dir():
         raise InputError(f"{path} is a directory; name the files in it ({known})")
@@ -103,41 +104,41 @@ def kind_of(path: Path) -> str:
     return FORMATS[ends]
 
 
-def _unreadable(path: Path, kind: str, error: BaseException) -> InputError:
+def _read_error(path: Path, kind: str, error: BaseException) -> InputError:
     why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return InputError(
-        f"{path} cannot be read as {kind}: {redacted(why)}. Is it complete, and is {path.suffix} what it is?"
+        f"{path} cannot be read as {kind}: {redact_text(why)}. Is it complete, and is {path.suffix} what it is?"
     )
 
 
-def _header(block: bytes) -> tuple[list[str], str, int]:
+def _parse_header(block: bytes) -> tuple[list[str], str, int]:
     """Column names, separator and length of the header line that `block` starts with."""
     end = block.find(b"\n") + 1 or len(block)
     line = block[:end].decode()
     if not line.strip():
         raise ValueError("it has no header line")
     separator = max(",;\t|", key=line.count)
-    names, seen = [], set[str]()
+    names, taken = [], set[str]()
     for n, cell in enumerate(next(csv.reader([line], delimiter=separator))):
         name = cell.strip() or f"column_{n + 1}"
-        names.append(name if name not in seen else f"{name}_{n + 1}")
-        seen.add(name)
+        names.append(name if name not in taken else f"{name}_{n + 1}")
+        taken.add(name)
     return names, separator, end
 
 
-def _csv(path: Path) -> Iterator[pl.DataFrame]:
+def _read_csv(path: Path) -> Iterator[pl.DataFrame]:
     names: list[str] = []
-    for block in chunks.blocks(path, quoted=True):
+    for block in chunks.read_blocks(path, quoted=True):
         if not names:
-            names, separator, end = _header(block)
+            names, separator, end = _parse_header(block)
             block = block[end:]
-        yield _cells(block, names, separator)
+        yield _parse_cells(block, names, separator)
     if not names:
         raise ValueError("it is empty")
 
 
-def _cells(block: bytes, names: list[str], separator: str) -> pl.DataFrame:
-    # Cells too many end in two columns of their own: the first may be empty, as behind a final separator.
+def _parse_cells(block: bytes, names: list[str], separator: str) -> pl.DataFrame:
+    # Excess cells go to two columns of their own: the first may be empty, as behind a final separator.
     extra = ["_extra_1", "_extra_2"]
     header = io.StringIO()
     csv.writer(header, delimiter=separator, lineterminator="\n").writerow([*names, *extra])
@@ -147,25 +148,25 @@ def _cells(block: bytes, names: list[str], separator: str) -> pl.DataFrame:
             separator=separator, infer_schema=False, truncate_ragged_lines=True,
         )  # fmt: skip
     except pl.exceptions.ComputeError:
-        frame = _stray_quotes(block, [*names, *extra], separator)
+        frame = _parse_stray_quotes(block, [*names, *extra], separator)
     return frame.select(*names, pl.coalesce(extra).alias(RAGGED))
 
 
-def _stray_quotes(block: bytes, names: list[str], separator: str) -> pl.DataFrame:
-    """`block` as the standard library reads it: a quote inside a cell is a letter."""
+def _parse_stray_quotes(block: bytes, names: list[str], separator: str) -> pl.DataFrame:
+    """Parse `block` with the standard library, where a quote inside a cell is a character like others."""
     width = len(names)
     reader = csv.reader(io.StringIO(block.decode(), newline=""), delimiter=separator)
     rows = [[cell or None for cell in row[:width]] + [None] * (width - len(row)) for row in reader]
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String()), orient="row")
 
 
-def _json_lines(path: Path, keys: list[str]) -> Iterator[pl.DataFrame]:
+def _read_json_lines(path: Path, keys: list[str]) -> Iterator[pl.DataFrame]:
     schema: json_lines.Schema = dict.fromkeys(keys, pl.String())
-    for block in json_lines.blocks(path):
+    for block in json_lines.read_blocks(path):
         yield json_lines.parse(block, schema)
 
 
-def _excel(path: Path) -> pl.DataFrame:
+def _read_excel(path: Path) -> pl.DataFrame:
     book = fastexcel.read_excel(path)
     sheets = {name: book.load_sheet(name, dtypes="string").to_polars() for name in book.sheet_names}
     filled = {name: sheet for name, sheet in sheets.items() if sheet.width}

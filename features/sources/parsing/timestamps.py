@@ -1,4 +1,4 @@
-"""Read the time of an event, in any of the shapes shops export it, as microseconds in UTC."""
+"""Timestamps: times in any of the formats that shops export, as microseconds in UTC."""
 
 from collections.abc import Callable
 
@@ -23,39 +23,39 @@ SLASHED_ORDERS = {
 
 
 def parse(values: pl.Series, zone: str = "UTC") -> pl.Series:
-    """Instants; null where a value is no time.
+    """Parse `values` as instants in UTC; null where a value is no time.
 
-    Takes dates and datetimes of any unit and zone, epoch numbers (seconds, milli-, micro- or
+    Accepts dates and datetimes of any unit and zone, epoch numbers (seconds, milli-, micro- or
     nanoseconds, told apart by size) and strings: ISO 8601 with or without offset, or epoch digits.
-    Times without an offset are local to `zone`: of an hour the clocks repeat the first is meant, an
-    hour they skip is null.
+    Times without an offset are local to `zone`: of an hour that clocks repeat the first is taken, a time in an
+    hour that they skip is null.
     """
     dtype = values.dtype
     if isinstance(dtype, pl.Datetime):
         micros = values.dt.cast_time_unit("us")
-        return micros.dt.convert_time_zone("UTC") if dtype.time_zone else _local(micros, zone)
+        return micros.dt.convert_time_zone("UTC") if dtype.time_zone else _to_utc(micros, zone)
     if dtype == pl.Date:
-        return _local(values.cast(pl.Datetime("us")), zone)
+        return _to_utc(values.cast(pl.Datetime("us")), zone)
     if dtype.is_numeric():
-        return _epoch(values)
-    return _text(values.cast(pl.String, strict=False).str.strip_chars(), zone)
+        return _parse_epoch(values)
+    return _parse_text(values.cast(pl.String, strict=False).str.strip_chars(), zone)
 
 
 def parse_slashed(values: pl.Series) -> tuple[pl.Series, str]:
-    """Times written 1/12/2010 8:26 (also with - or . and two-digit years) in UTC, and the order assumed.
+    """Parse times written 1/12/2010 8:26 (also with - or . and two-digit years) as UTC; also return the order assumed.
 
-    The order is decided for the column as a whole: the one that parses more values; where both parse as
-    many, the one by which the dates lie closer together; then day first.
+    The order of day and month is decided for the column as a whole: the one that parses more values; where both
+    parse as many, the one by which the dates lie closer together; then day first.
     """
     parts = values.cast(pl.String, strict=False).str.strip_chars().alias("t").to_frame()
     part = [pl.col("t").str.extract(_SLASHED, i) for i in range(1, 6)]
     year = pl.when(part[2].str.len_chars() == 2).then(pl.lit("20") + part[2]).otherwise(part[2])
-    written = parts.select(
+    slashed = parts.select(
         pl.format("{}/{}/{} {}{}", part[0], part[1], year, part[3], part[4].fill_null(":00"))
     ).to_series()
     best: tuple[tuple[int, float], pl.Series, str] | None = None
     for order, pattern in SLASHED_ORDERS.items():
-        times = written.str.to_datetime(pattern, strict=False, time_unit="us").dt.replace_time_zone("UTC")
+        times = slashed.str.to_datetime(pattern, strict=False, time_unit="us").dt.replace_time_zone("UTC")
         stamps = times.drop_nulls().to_physical().to_numpy()
         score = (len(stamps), -float(np.ptp(stamps)) if len(stamps) else 0.0)
         if best is None or score > best[0]:
@@ -64,17 +64,17 @@ def parse_slashed(values: pl.Series) -> tuple[pl.Series, str]:
     return best[1], best[2]
 
 
-def usable(times: pl.Series) -> int:
-    """How many of `times` are neither null nor absurd."""
+def count_usable(times: pl.Series) -> int:
+    """Count the `times` that are neither null nor absurd."""
     return int(times.is_between(EARLIEST, LATEST).sum())
 
 
-def _local(values: pl.Series, zone: str) -> pl.Series:
-    there = values.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    return there.dt.convert_time_zone("UTC")
+def _to_utc(values: pl.Series, zone: str) -> pl.Series:
+    local = values.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return local.dt.convert_time_zone("UTC")
 
 
-def _epoch(values: pl.Series) -> pl.Series:
+def _parse_epoch(values: pl.Series) -> pl.Series:
     value = pl.col("t")
     size = value.abs()
     if values.dtype.is_integer():
@@ -92,35 +92,35 @@ def _epoch(values: pl.Series) -> pl.Series:
     return frame.select(micros.cast(TIMESTAMP).alias(values.name)).to_series()
 
 
-def _text(values: pl.Series, zone: str) -> pl.Series:
-    """The shapes most files are written in at once, the rest value by value."""
-    # A batch has one shape as a rule: what is read already is not looked at again.
-    read = values.clear().extend_constant(None, values.len()).cast(TIMESTAMP)
-    left = values
-    for shape, parse_shape in _SHAPES:
-        here = left.str.contains(shape).fill_null(False)
-        if here.any():
-            read = read.zip_with(~here, parse_shape(left.set(~here, None)))
-            left = left.set(here, None)
-        if left.null_count() == left.len():
-            return read
-    rest = left.is_not_null().arg_true()
-    return read.scatter(rest, _any_shape(left[rest], zone))
+def _parse_text(values: pl.Series, zone: str) -> pl.Series:
+    """Parse the common formats with one call each, the rest value by value."""
+    # A batch has one format as a rule: values that are parsed already are not tried again.
+    parsed = values.clear().extend_constant(None, values.len()).cast(TIMESTAMP)
+    rest = values
+    for pattern, parse_format in _FORMATS:
+        matches = rest.str.contains(pattern).fill_null(False)
+        if matches.any():
+            parsed = parsed.zip_with(~matches, parse_format(rest.set(~matches, None)))
+            rest = rest.set(matches, None)
+        if rest.null_count() == rest.len():
+            return parsed
+    rows = rest.is_not_null().arg_true()
+    return parsed.scatter(rows, _parse_any_format(rest[rows], zone))
 
 
-def _with_offset(values: pl.Series) -> pl.Series:
+def _parse_with_offset(values: pl.Series) -> pl.Series:
     clock = values.str.slice(0, 10) + " " + values.str.slice(11)
     return clock.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", strict=False, time_unit="us").cast(TIMESTAMP)
 
 
-_SHAPES: tuple[tuple[str, Callable[[pl.Series], pl.Series]], ...] = (
-    (_COMMON, lambda values: _with_offset(values.str.strip_chars_end("ZzUTC ") + "+00")),
-    (_OFFSET, _with_offset),
-    (r"^\d{9,18}$", lambda values: _epoch(values.cast(pl.Int64, strict=False))),
+_FORMATS: tuple[tuple[str, Callable[[pl.Series], pl.Series]], ...] = (
+    (_COMMON, lambda values: _parse_with_offset(values.str.strip_chars_end("ZzUTC ") + "+00")),
+    (_OFFSET, _parse_with_offset),
+    (r"^\d{9,18}$", lambda values: _parse_epoch(values.cast(pl.Int64, strict=False))),
 )
 
 
-def _any_shape(values: pl.Series, zone: str) -> pl.Series:
+def _parse_any_format(values: pl.Series, zone: str) -> pl.Series:
     group = [pl.col("t").str.extract(_ISO, i) for i in range(7)]
     frame = values.alias("t").to_frame().select(
         "t",
@@ -132,18 +132,18 @@ def _any_shape(values: pl.Series, zone: str) -> pl.Series:
     )  # fmt: skip
     ahead = pl.col("offset").str.slice(1).cast(pl.Int64) * 60 + pl.col("minutes").cast(pl.Int64)
     signed = pl.when(pl.col("offset").str.starts_with("-")).then(-ahead).otherwise(ahead)
-    there = _local(frame["clock"], zone)
+    local = _to_utc(frame["clock"], zone)
     result = frame.select(
         pl.when(pl.col("offset").is_null())
-        .then(there)
+        .then(local)
         .otherwise(pl.col("clock").dt.replace_time_zone("UTC") - pl.duration(minutes=signed))
         .alias(values.name)
     ).to_series()
     digits = values.str.contains(_EPOCH).fill_null(False)
     if not digits.any():
         return result
-    whole = _epoch(values.cast(pl.Int64, strict=False))
-    fraction = _epoch(values.cast(pl.Float64, strict=False))
+    whole = _parse_epoch(values.cast(pl.Int64, strict=False))
+    fraction = _parse_epoch(values.cast(pl.Float64, strict=False))
     return result.to_frame("r").select(
         pl.when(digits).then(pl.coalesce(whole, fraction)).otherwise(pl.col("r")).alias(values.name)
     ).to_series()  # fmt: skip

@@ -1,10 +1,10 @@
-"""Rows that fit and rows that do not, the second with their reason and a copy that names nobody."""
+"""Validation: splits rows into valid ones and rejected ones, the latter with reason and a redacted copy."""
 
 from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from features.event_log.schema import RAW, REJECTED_SCHEMA, ROW, TIDY_RULES, Rule, screen
+from features.event_log.schema import RAW, REJECTED_SCHEMA, ROW, TIDY_RULES, Rule, validate
 from features.sources.parsing import pii
 from features.sources.parsing.readers import ADDED, LINE, RAGGED, UNPARSED
 
@@ -15,23 +15,23 @@ _DAMAGE = {
 
 NO_ADDRESS = ("customer_id", "client_id", "event_id", "session_id", "order_id", "list_id", "source")
 
-Raw = Callable[[pl.Series], pl.Series]  # file-wide row numbers → the rows as JSON objects
+RawCopies = Callable[[pl.Series], pl.Series]  # file-wide row numbers → the rows as JSON objects
 
 
-def screened(
-    rows: pl.DataFrame, source: str, raw: Raw, rules: Sequence[Rule] = TIDY_RULES
+def screen_rows(
+    rows: pl.DataFrame, source: str, raw: RawCopies, rules: Sequence[Rule] = TIDY_RULES
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(rows that keep every rule, without the column `ROW`; the others in `REJECTED_SCHEMA`).
+    """Split `rows` into (those that keep every rule, without the column `ROW`; the others in `REJECTED_SCHEMA`).
 
-    `rows` has a column `ROW` with the number of the row in `source`, from 0. A row with an e-mail address in
-    one of the columns `NO_ADDRESS` breaks a rule too: addresses are not kept.
+    `rows` has a column `ROW` with the number of the row in `source`, from 0; `raw` gives copies of rejected rows.
+    A row with an e-mail address in one of the columns `NO_ADDRESS` is rejected too: addresses are not stored.
     """
     if suspects := [c for c in NO_ADDRESS if c in rows.columns and _has_at(rows[c])]:
-        rules = (*rules, Rule("email_as_id", pl.any_horizontal(pii.is_address(c) for c in suspects)))
-    bad = rows.select(pl.any_horizontal(r.broken.fill_null(False) for r in rules).any()).item()
-    if not bad:
+        rules = (*rules, Rule("email_as_id", pl.any_horizontal(pii.contains_address(c) for c in suspects)))
+    any_broken = rows.select(pl.any_horizontal(r.broken.fill_null(False) for r in rules).any()).item()
+    if not any_broken:
         return rows.drop(ROW), pl.DataFrame(schema=REJECTED_SCHEMA)
-    kept, rejected = screen(rows, source, rules)
+    kept, rejected = validate(rows, source, rules)
     copies = pl.DataFrame({"raw": raw(rejected["row"])}).select(pii.redact(pl.col("raw")))
     return kept.drop(ROW, RAW), rejected.with_columns(copies["raw"])
 
@@ -42,19 +42,19 @@ def _has_at(texts: pl.Series) -> bool:
     return bool(texts.dtype == pl.String and texts.str.contains(pii.AT).any())
 
 
-def damage(batch: pl.DataFrame) -> list[Rule]:
-    """The rules for rows of a file that could not be taken apart, of which `batch` has the marks."""
+def damage_rules(batch: pl.DataFrame) -> list[Rule]:
+    """The rules for rows of a file that could not be parsed, by the columns that `batch` marks them in."""
     return [rule for column, rule in _DAMAGE.items() if column in batch.columns]
 
 
-def raw_of(batch: pl.DataFrame, offset: int, hidden: Sequence[str] = ()) -> Raw:
-    """Copies of the rows of `batch`, whose first row is row `offset` of the file.
+def raw_copier(batch: pl.DataFrame, offset: int, hidden: Sequence[str] = ()) -> RawCopies:
+    """Return a function that copies rows of `batch`, whose first row is row `offset` of the file, as JSON.
 
-    What stands in the columns `hidden` is blotted out, and with it a row in which it cannot be found.
+    Cells in the columns `hidden` are masked, and so is a row as a whole where they cannot be told apart.
     """
 
     def raw(numbers: pl.Series) -> pl.Series:
-        rows = pii.hide(batch[numbers - offset], hidden)
+        rows = pii.mask_columns(batch[numbers - offset], hidden)
         plain = [
             pl.col(c) if t.is_nested() or t.is_integer() or t.is_float() or t == pl.Boolean
             # Binary, decimal and time values have no JSON of their own.
@@ -65,10 +65,10 @@ def raw_of(batch: pl.DataFrame, offset: int, hidden: Sequence[str] = ()) -> Raw:
         copy = pl.struct(plain).struct.json_encode() if plain else pl.lit("{}")
         if UNPARSED in rows.columns:
             line = pl.lit(pii.HIDDEN) if hidden else pl.col(UNPARSED)
-            written = copy if hidden else pl.col(LINE)
+            intact = copy if hidden else pl.col(LINE)
             copy = (
                 pl.when(pl.col(UNPARSED).is_null())
-                .then(written)
+                .then(intact)
                 .otherwise(pl.struct(line.alias(UNPARSED)).struct.json_encode())
             )
         if RAGGED in rows.columns and hidden:

@@ -54,24 +54,24 @@ def draw_calendar(rng: np.random.Generator, config: SimulatorConfig, items: Item
     days = [config.start + timedelta(days=d) for d in range(config.days)]
     year = np.array([d.timetuple().tm_yday for d in days]) * (2 * np.pi / 365.25)
     week = np.log(MONDAY_TO_SUNDAY)[[d.weekday() for d in days]]
-    peaks = np.array([_peak(s.path) for s in items.shelves])
+    peaks = np.array([_find_peak(s.path) for s in items.shelves])
     christmas = 0.25 * np.cos(year - 345 * 2 * np.pi / 365.25)
     visits = np.exp(config.weekly * week + config.yearly * christmas)
     angle = year[:, None] - peaks[None, :, 0] * (2 * np.pi / 365.25)
     discount = np.zeros((config.days, config.items), np.float32)
-    single, start, length = _episodes(rng, config, config.promotions / 2, np.arange(config.items), (3, 10))
+    single, start, length = _draw_episodes(rng, config, config.promotions / 2, np.arange(config.items), (3, 10))
     off = DISCOUNTS[rng.integers(0, len(DISCOUNTS), len(single))]
-    _mark(discount, single, start, length, off)
-    shelf, start, length = _episodes(rng, config, config.promotions / 2, np.arange(len(items.shelves)), (2, 4))
+    _mark_days(discount, single, start, length, off)
+    shelf, start, length = _draw_episodes(rng, config, config.promotions / 2, np.arange(len(items.shelves)), (2, 4))
     off = DISCOUNTS[rng.integers(0, len(DISCOUNTS), len(shelf))]
     size = np.diff(items.first)[shelf]
     within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
     everything = np.repeat(items.first[shelf], size) + within
-    _mark(discount, everything, *(np.repeat(a, size) for a in (start, length, off)))
+    _mark_days(discount, everything, *(np.repeat(a, size) for a in (start, length, off)))
     out = np.zeros((config.days, config.items), np.float32)
     others = np.setdiff1d(np.arange(config.items), items.best)
-    gone, start, length = _episodes(rng, config, config.stock_outs, others, (2, 12))
-    _mark(out, gone, start, length, np.ones(len(gone)))
+    gone, start, length = _draw_episodes(rng, config, config.stock_outs, others, (2, 12))
+    _mark_days(out, gone, start, length, np.ones(len(gone)))
     # A category with discounts draws people to it.
     drawn = PROMOTED * np.add.reduceat(discount, items.first[:-1], axis=1) / np.diff(items.first)
     return Calendar(
@@ -82,11 +82,11 @@ def draw_calendar(rng: np.random.Generator, config: SimulatorConfig, items: Item
     )
 
 
-def _peak(path: str) -> tuple[float, float]:
+def _find_peak(path: str) -> tuple[float, float]:
     return PEAKS.get(path) or PEAKS.get(path.partition("/")[0]) or (1.0, 0.0)
 
 
-def _episodes(
+def _draw_episodes(
     rng: np.random.Generator, config: SimulatorConfig, share: float, of: NDArray[np.int64], length: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Which of `of`, from which day, for how many days, so that a share of them is in an episode on any day."""
@@ -98,7 +98,7 @@ def _episodes(
     return which, rng.integers(-int(mean), config.days, len(which)), lasting
 
 
-def _mark(
+def _mark_days(
     table: NDArray[np.float32],
     which: NDArray[np.int64],
     start: NDArray[np.int64],

@@ -21,7 +21,7 @@ from features.sources.simulator.config import SimulatorConfig
 from features.sources.simulator.items import STYLE_DIMENSIONS, Items
 
 THRIFT = np.array([0.2, 0.6, 1.1, 2.1])  # by level, each a quarter of the people; mean 1
-SEEN_WHILE_OUT = 0.1
+LOOKS_WHILE_OUT = 0.1
 NOVELTY_DAYS = 10.0
 
 
@@ -44,7 +44,7 @@ class Choice:
         common = (age >= 0) * fresh * np.exp(self.promoted * off)
         by_level = common * np.exp(-self.thrift[:, None] * np.log1p(-off))
         out = self.calendar.out[day]
-        seen = by_level * np.where(out, SEEN_WHILE_OUT, 1.0)
+        seen = by_level * np.where(out, LOOKS_WHILE_OUT, 1.0)
         bought = by_level * np.where(out, 0.0, self.items.appeal * np.exp(self.promoted * off))
         return self.base * seen, self.base * bought
 
@@ -61,7 +61,7 @@ def draw_choice(rng: np.random.Generator, config: SimulatorConfig, items: Items,
 
 
 @dataclass(frozen=True)
-class Wish:
+class Intent:
     """What looks are after, one entry per look; `brand` is -1 where any will do."""
 
     style: NDArray[np.int64]
@@ -71,11 +71,11 @@ class Wish:
     day: NDArray[np.int64]
     to_buy: NDArray[np.bool_]
 
-    def __getitem__(self, rows: NDArray[np.int64] | slice) -> "Wish":
-        return Wish(*(getattr(self, f)[rows] for f in self.__dataclass_fields__))
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> "Intent":
+        return Intent(*(getattr(self, f)[rows] for f in self.__dataclass_fields__))
 
 
-def pick(rng: np.random.Generator, choice: Choice, wish: Wish) -> NDArray[np.int64]:
+def draw_looks(rng: np.random.Generator, choice: Choice, wish: Intent) -> NDArray[np.int64]:
     """The item each look falls on. Each day's looks and purchases are drawn from that day's tables."""
     point = rng.random(len(wish.day))
     item = np.zeros(len(wish.day), np.int64)
@@ -88,11 +88,13 @@ def pick(rng: np.random.Generator, choice: Choice, wish: Wish) -> NDArray[np.int
             continue
         for table, rows in zip(choice.today(day), (order[low:middle], order[middle:high]), strict=True):
             if len(rows):
-                item[rows] = _pick_today(choice.items, table, wish[rows], point[rows])
+                item[rows] = _draw_looks_today(choice.items, table, wish[rows], point[rows])
     return item
 
 
-def _pick_today(items: Items, table: NDArray[np.float64], wish: Wish, point: NDArray[np.float64]) -> NDArray[np.int64]:
+def _draw_looks_today(
+    items: Items, table: NDArray[np.float64], wish: Intent, point: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """Inverse of the cumulative weights: one search in all styles and levels laid end to end."""
     levels, n = table.shape[1:]
     cumulative = np.concatenate([[0.0], np.cumsum(table)])

@@ -170,7 +170,7 @@ class SimulatorConfig(BaseModel):
         return cls(**{**preset, **changes})
 
 
-def configured(shop: str, changes: Mapping[str, Any]) -> SimulatorConfig:
+def build_config(shop: str, changes: Mapping[str, Any]) -> SimulatorConfig:
     """A kind of shop, `general` or the name of a preset, with some settings changed. Raises `InputError`."""
     try:
         return SimulatorConfig(**changes) if shop == "general" else getattr(SimulatorConfig, shop)(**changes)

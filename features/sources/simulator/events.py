@@ -77,7 +77,7 @@ def _rows(
     )
 
 
-def record(
+def record_visits(
     rng: np.random.Generator, config: SimulatorConfig, items: Items, v: Visits, customers: int
 ) -> tuple[Rows, Sessions]:
     """The rows of all visits, sorted by time, those of one event together and by item."""
@@ -133,7 +133,7 @@ def record(
     listed = np.flatnonzero(some(config.recorded_lists, len(at)))
     from_search = np.isin(v.visit[listed], searched) & (at[listed] == opening[v.visit[listed]])
     where = np.where(from_search, 0, 1 + items.category[v.item[listed]])
-    parts += _lists(rng, items, at[listed], v.visit[listed], v.item[listed], where)
+    parts += _record_lists(rng, items, at[listed], v.visit[listed], v.item[listed], where)
 
     # The end of a visit.
     orders = np.zeros(n, bool)
@@ -169,7 +169,7 @@ def record(
     return rows, Sessions(np.where(known, login, np.iinfo(np.int64).max), known)
 
 
-def _lists(
+def _record_lists(
     rng: np.random.Generator,
     items: Items,
     at: NDArray[np.int64],
@@ -207,7 +207,7 @@ def _lists(
     ]
 
 
-def crawl(
+def record_bots(
     rng: np.random.Generator, config: SimulatorConfig, items: Items, people_rows: int, visits: int
 ) -> tuple[Rows, NDArray[np.int64]]:
     """What bots view, and how many visits each bot makes: any item, every few seconds, for an hour or so.

@@ -24,12 +24,12 @@ PURCHASE, REFUND = EVENT_NAMES.index("purchase"), EVENT_NAMES.index("refund")
 FOUR_DIGITS = np.array([f"{i:04d}" for i in range(10_000)], dtype="S4").view("<u4")
 
 
-def midnight(config: SimulatorConfig) -> int:
+def log_start(config: SimulatorConfig) -> int:
     """The start of the log, microseconds since the epoch."""
     return micros(datetime.combine(config.start, time(), UTC))
 
 
-def in_order(config: SimulatorConfig, people: Rows, bots: Rows) -> Rows:
+def merge_rows(config: SimulatorConfig, people: Rows, bots: Rows) -> Rows:
     """All rows inside the log's days, in order of time; the rows of one event stay together."""
     rows = Rows(*(np.concatenate([getattr(people, f), getattr(bots, f)]) for f in Rows.__dataclass_fields__))
     order = np.argsort(rows.time, kind="stable")
@@ -37,12 +37,12 @@ def in_order(config: SimulatorConfig, people: Rows, bots: Rows) -> Rows:
     return rows[order[low:high]]
 
 
-def names(prefix: str, count: int) -> pl.Series:
+def make_ids(prefix: str, count: int) -> pl.Series:
     """`count` ids: the prefix and a number of six digits, or more where there are as many."""
     return pl.select(pl.lit(prefix) + pl.int_range(count).cast(pl.String).str.zfill(6)).to_series()
 
 
-def numbered(prefix: str, numbers: NDArray[np.integer], present: NDArray[np.bool_] | None = None) -> pl.Series:
+def format_ids(prefix: str, numbers: NDArray[np.integer], present: NDArray[np.bool_] | None = None) -> pl.Series:
     """Ids of `prefix` (one letter) and eleven digits, null where not `present`.
 
     Texts of up to twelve bytes lie inside Arrow's view of them, so they are written there as numbers: ten
@@ -66,7 +66,7 @@ def _gather(values: pl.Series, index: NDArray[np.integer], present: NDArray[np.b
 
 
 @dataclass(frozen=True)
-class Writer:
+class LogWriter:
     """What there is to say of a row's visit, person, client and item."""
 
     config: SimulatorConfig
@@ -93,7 +93,7 @@ class Writer:
         visits: Visits,
         sessions: Sessions,
         bots: NDArray[np.int64],
-    ) -> "Writer":
+    ) -> "LogWriter":
         none = np.full(len(bots), -1)
         clients = devices.clients + int(bots.max(initial=-1)) + 1
         queries = [
@@ -117,9 +117,9 @@ class Writer:
             country=np.append(devices.country, 0),
             consent=np.append(devices.consent, True),
             ids={
-                "customer": names("c", config.customers),
-                "client": names("d", clients),
-                "item": names("i", config.items),
+                "customer": make_ids("c", config.customers),
+                "client": make_ids("d", clients),
+                "item": make_ids("i", config.items),
                 "query": pl.Series(queries),
                 "list": pl.Series(lists),
             },
@@ -136,18 +136,18 @@ class Writer:
         currency = pl.Series([self.config.currency])
         zero = np.zeros(len(rows), np.uint32)
         frame = pl.DataFrame({
-            "event_id": numbered("e", numbers),
+            "event_id": format_ids("e", numbers),
             "name": _gather(pl.Series(EVENT_NAMES, dtype=pl.Categorical), rows.name),
-            "timestamp": pl.Series(rows.time + midnight(self.config)).cast(TIMESTAMP),
+            "timestamp": pl.Series(rows.time + log_start(self.config)).cast(TIMESTAMP),
             "customer_id": _gather(self.ids["customer"], person, rows.time >= self.sessions.login[visit]),
             "client_id": _gather(self.ids["client"], client),
             # A refund is booked by the shop, outside any visit.
-            "session_id": numbered("s", visit, rows.name != REFUND),
+            "session_id": format_ids("s", visit, rows.name != REFUND),
             "item_id": _gather(self.ids["item"], rows.item, has_item),
             "quantity": _or_null(rows.quantity.astype(float), rows.quantity > 0),
             "price": _or_null(price, has_item),
             "currency": _gather(currency, zero, has_item),
-            "order_id": numbered("o", visit, sale),
+            "order_id": format_ids("o", visit, sale),
             "query": _gather(self.ids["query"], rows.query, rows.query >= 0),
             "list_id": _gather(self.ids["list"], rows.list_, rows.list_ >= 0),
             "position": _or_null(rows.position.astype(np.int32), rows.position > 0),
@@ -162,10 +162,10 @@ class Writer:
         """What ties clients to customers beside logins."""
         seen = np.flatnonzero(self.person[rows.visit] >= 0)
         visit, first = np.unique(rows.visit[seen], return_index=True)
-        at = pl.Series(rows.time[seen[first]] + midnight(self.config)).cast(TIMESTAMP)
+        at = pl.Series(rows.time[seen[first]] + log_start(self.config)).cast(TIMESTAMP)
         order = np.argsort(rows.time[seen[first]], kind="stable")
         visit = visit[order].astype(np.int64)
-        return simulated_people.links(
+        return simulated_people.build_links(
             rng,
             self.config,
             self.person[visit],
@@ -180,15 +180,15 @@ def _or_null(values: NDArray[np.float64] | NDArray[np.int32], present: NDArray[n
     return pl.Series(values).set(pl.Series(~present), None)
 
 
-def catalog(config: SimulatorConfig, items: Items) -> pl.DataFrame:
+def build_catalog(config: SimulatorConfig, items: Items) -> pl.DataFrame:
     """All items in `CATALOG_SCHEMA`, at their full price; with `embedding` where the config asks for vectors."""
     frame = pl.DataFrame({
-        "item_id": names("i", config.items),
+        "item_id": make_ids("i", config.items),
         "title": items.title,
         "category": [items.shelves[c].path for c in items.category],
         "brand": [BRANDS[b] for b in items.brand],
         "price": items.price,
-        "first_seen": pl.Series(items.launch_day * DAY + midnight(config)).cast(TIMESTAMP),
+        "first_seen": pl.Series(items.launch_day * DAY + log_start(config)).cast(TIMESTAMP),
         "available": True,
     })  # fmt: skip
     if config.vectors:

@@ -15,9 +15,9 @@ from features.sources.simulator.calendar import Calendar
 from features.sources.simulator.config import SimulatorConfig
 from features.sources.simulator.items import Items
 from features.sources.simulator.people import Devices, People
-from features.sources.simulator.visits import Visits, came_from, clock, used
+from features.sources.simulator.visits import Visits, draw_clients, draw_sources, draw_times_of_day
 
-KEPT_UP = 0.9
+KEEP_UP_CHANCE = 0.9
 GAP_SPREAD = 0.2  # standard deviation of the log of a gap
 
 
@@ -30,12 +30,12 @@ class Habits:
     day: NDArray[np.int64]
 
 
-def shops_on(rhythm: int, person: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
+def next_shopping_day(rhythm: int, person: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
     """The first day, from `day` on, on which a person goes shopping: every `rhythm` days, not all on the same."""
     return day + (-(day + person)) % rhythm
 
 
-def reorders(
+def draw_reorders(
     rng: np.random.Generator,
     config: SimulatorConfig,
     calendar: Calendar,
@@ -54,10 +54,10 @@ def reorders(
     found = [(who, what, last)]
     while len(who):
         gap = refill[what] * people.pace[who] * rng.lognormal(0, GAP_SPREAD, len(who))
-        due = shops_on(config.rhythm, who, last + np.maximum(np.rint(gap).astype(np.int64), 1))
+        due = next_shopping_day(config.rhythm, who, last + np.maximum(np.rint(gap).astype(np.int64), 1))
         while (waits := (due < config.days) & calendar.out[np.minimum(due, config.days - 1), what]).any():
             due[waits] += config.rhythm
-        goes_on = (rng.random(len(who)) < KEPT_UP) & (due < people.until[who]) & (due < config.days)
+        goes_on = (rng.random(len(who)) < KEEP_UP_CHANCE) & (due < people.until[who]) & (due < config.days)
         who, what, last = who[goes_on], what[goes_on], due[goes_on]
         found.append((who, what, last))
     who, what, when = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -66,9 +66,9 @@ def reorders(
     person, day = np.divmod(trips, config.days)
     visits = Visits(
         person=person,
-        start=day + clock(rng, len(trips)),
-        source=came_from(rng, config, people, person),
-        client=used(rng, devices, person),
+        start=day + draw_times_of_day(rng, len(trips)),
+        source=draw_sources(rng, config, people, person),
+        client=draw_clients(rng, devices, person),
         visit=visit,
         item=what[again],
         units=np.ones(again.sum(), np.int64),

@@ -11,7 +11,7 @@ from features.common.errors import InputError
 from features.sources.simulator.config import SimulatorConfig
 
 
-class Shelf(NamedTuple):
+class CategorySpec(NamedTuple):
     path: str  # category
     price: float  # median, in the shop's currency
     refill_days: int  # how long one purchase lasts; 0 for what is not used up
@@ -19,31 +19,31 @@ class Shelf(NamedTuple):
 
 
 # The most visited first.
-SHELVES = (
-    Shelf("grocery/coffee", 9, 21, ("espresso beans", "filter coffee", "decaf beans", "cold brew")),
-    Shelf("home/kitchen", 28, 0, ("saucepan", "chef's knife", "mixing bowl", "cutting board", "kettle")),
-    Shelf("beauty/skin", 18, 40, ("day cream", "face wash", "night serum", "sun lotion")),
-    Shelf("clothing/tops", 26, 0, ("t-shirt", "linen shirt", "sweater", "tank top", "hoodie")),
-    Shelf("pets/dogs", 22, 28, ("dry dog food", "dog treats", "puppy food", "dental chews")),
-    Shelf("home/decor", 24, 0, ("vase", "wall mirror", "picture frame", "candle holder", "clock")),
-    Shelf("electronics/audio", 75, 0, ("headphones", "earbuds", "speaker", "turntable")),
-    Shelf("grocery/tea", 7, 30, ("green tea", "black tea", "herbal tea", "chai")),
-    Shelf("clothing/shoes", 70, 0, ("sneakers", "ankle boots", "sandals", "loafers")),
-    Shelf("toys/building", 32, 0, ("building blocks", "marble run", "model train", "puzzle")),
-    Shelf("home/cleaning", 8, 35, ("dish soap", "laundry powder", "floor cleaner", "sponges")),
-    Shelf("garden/plants", 15, 0, ("fern", "olive tree", "lavender", "tomato seedling", "cactus")),
-    Shelf("sports/running", 48, 0, ("running shoes", "running shorts", "water bottle", "headlamp")),
-    Shelf("beauty/hair", 12, 45, ("shampoo", "conditioner", "hair oil", "styling clay")),
-    Shelf("books/cooking", 24, 0, ("baking book", "soup cookbook", "vegan cookbook", "grill guide")),
-    Shelf("pets/cats", 17, 24, ("wet cat food", "cat litter", "cat treats", "kitten food")),
-    Shelf("home/bedding", 55, 0, ("duvet cover", "pillow", "fitted sheet", "wool blanket")),
-    Shelf("office/paper", 9, 60, ("notebook", "copy paper", "sticky notes", "envelopes")),
-    Shelf("electronics/lighting", 38, 0, ("desk lamp", "floor lamp", "light strip", "night light")),
-    Shelf("baby/care", 14, 18, ("nappies", "baby wipes", "baby lotion", "formula milk")),
-    Shelf("sports/yoga", 34, 0, ("yoga mat", "yoga block", "leggings", "bolster")),
-    Shelf("garden/tools", 29, 0, ("hand trowel", "pruning shears", "watering can", "rake")),
-    Shelf("clothing/bags", 60, 0, ("backpack", "tote bag", "wallet", "weekend bag")),
-    Shelf("books/travel", 19, 0, ("city guide", "hiking guide", "road atlas", "travel journal")),
+CATEGORIES = (
+    CategorySpec("grocery/coffee", 9, 21, ("espresso beans", "filter coffee", "decaf beans", "cold brew")),
+    CategorySpec("home/kitchen", 28, 0, ("saucepan", "chef's knife", "mixing bowl", "cutting board", "kettle")),
+    CategorySpec("beauty/skin", 18, 40, ("day cream", "face wash", "night serum", "sun lotion")),
+    CategorySpec("clothing/tops", 26, 0, ("t-shirt", "linen shirt", "sweater", "tank top", "hoodie")),
+    CategorySpec("pets/dogs", 22, 28, ("dry dog food", "dog treats", "puppy food", "dental chews")),
+    CategorySpec("home/decor", 24, 0, ("vase", "wall mirror", "picture frame", "candle holder", "clock")),
+    CategorySpec("electronics/audio", 75, 0, ("headphones", "earbuds", "speaker", "turntable")),
+    CategorySpec("grocery/tea", 7, 30, ("green tea", "black tea", "herbal tea", "chai")),
+    CategorySpec("clothing/shoes", 70, 0, ("sneakers", "ankle boots", "sandals", "loafers")),
+    CategorySpec("toys/building", 32, 0, ("building blocks", "marble run", "model train", "puzzle")),
+    CategorySpec("home/cleaning", 8, 35, ("dish soap", "laundry powder", "floor cleaner", "sponges")),
+    CategorySpec("garden/plants", 15, 0, ("fern", "olive tree", "lavender", "tomato seedling", "cactus")),
+    CategorySpec("sports/running", 48, 0, ("running shoes", "running shorts", "water bottle", "headlamp")),
+    CategorySpec("beauty/hair", 12, 45, ("shampoo", "conditioner", "hair oil", "styling clay")),
+    CategorySpec("books/cooking", 24, 0, ("baking book", "soup cookbook", "vegan cookbook", "grill guide")),
+    CategorySpec("pets/cats", 17, 24, ("wet cat food", "cat litter", "cat treats", "kitten food")),
+    CategorySpec("home/bedding", 55, 0, ("duvet cover", "pillow", "fitted sheet", "wool blanket")),
+    CategorySpec("office/paper", 9, 60, ("notebook", "copy paper", "sticky notes", "envelopes")),
+    CategorySpec("electronics/lighting", 38, 0, ("desk lamp", "floor lamp", "light strip", "night light")),
+    CategorySpec("baby/care", 14, 18, ("nappies", "baby wipes", "baby lotion", "formula milk")),
+    CategorySpec("sports/yoga", 34, 0, ("yoga mat", "yoga block", "leggings", "bolster")),
+    CategorySpec("garden/tools", 29, 0, ("hand trowel", "pruning shears", "watering can", "rake")),
+    CategorySpec("clothing/bags", 60, 0, ("backpack", "tote bag", "wallet", "weekend bag")),
+    CategorySpec("books/travel", 19, 0, ("city guide", "hiking guide", "road atlas", "travel journal")),
 )
 BRANDS = (
     "Alder", "Birchwood", "Calla", "Dunmore", "Elmfield", "Fernway", "Gable", "Hollin", "Ivory Lane",
@@ -65,7 +65,7 @@ class Items:
     `first[c]:first[c + 1]` are the items of category c, `block[c, b, 0]:block[c, b, 1]` those of brand b in it.
     """
 
-    shelves: tuple[Shelf, ...]  # the categories of this shop
+    shelves: tuple[CategorySpec, ...]  # the categories of this shop
     category: NDArray[np.int64]  # index into `shelves`
     brand: NDArray[np.int64]  # index into BRANDS
     price: NDArray[np.float64]
@@ -90,19 +90,19 @@ class Items:
         return np.log(self.price / np.array([s.price for s in self.shelves])[self.category])
 
 
-def shelves_of(departments: tuple[str, ...]) -> tuple[Shelf, ...]:
+def select_categories(departments: tuple[str, ...]) -> tuple[CategorySpec, ...]:
     """The categories below any of the departments; raises `InputError` where one has none."""
     for name in departments:
-        if not any(f"{s.path}/".startswith(f"{name}/") for s in SHELVES):
-            known = ", ".join(sorted({s.path.partition("/")[0] for s in SHELVES}))
+        if not any(f"{s.path}/".startswith(f"{name}/") for s in CATEGORIES):
+            known = ", ".join(sorted({s.path.partition("/")[0] for s in CATEGORIES}))
             raise InputError(f"the simulated shop has no department {name!r}; there are {known}")
-    return tuple(s for s in SHELVES if not departments or any(f"{s.path}/".startswith(f"{d}/") for d in departments))
+    return tuple(s for s in CATEGORIES if not departments or any(f"{s.path}/".startswith(f"{d}/") for d in departments))
 
 
 def draw_items(rng: np.random.Generator, config: SimulatorConfig) -> Items:
     """The shop's items; a share `config.launched` of them comes on sale during the log."""
     n = config.items
-    shelves = shelves_of(config.departments)[:n]
+    shelves = select_categories(config.departments)[:n]
     category = np.sort(np.arange(n) % len(shelves))
     brand = rng.integers(0, len(BRANDS), n)
     brand = brand[np.lexsort((brand, category))]

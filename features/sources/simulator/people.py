@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from features.event_log.schema import LINK_SCHEMA, conform
 from features.sources.simulator.calendar import Calendar
-from features.sources.simulator.choice import Choice, Wish, pick
+from features.sources.simulator.choice import Choice, Intent, draw_looks
 from features.sources.simulator.config import SimulatorConfig
 from features.sources.simulator.items import BRANDS, Items
 
-MIXED = 3  # styles in one person
+STYLES_PER_PERSON = 3  # styles in one person
 FAVOURITES = 8  # of a customer
 COUNTRIES = ["DE", "AT", "CH", "NL"]
 DEVICES = ["mobile", "desktop", "tablet"]
@@ -26,8 +26,8 @@ class People:
 
     customers: int
     taste: NDArray[np.float32]  # (people, categories), rows add up to 1
-    style: NDArray[np.int64]  # (people, MIXED)
-    mixture: NDArray[np.float64]  # (people, MIXED), rows add up to 1
+    style: NDArray[np.int64]  # (people, STYLES_PER_PERSON)
+    mixture: NDArray[np.float64]  # (people, STYLES_PER_PERSON), rows add up to 1
     level: NDArray[np.int64]  # of thrift
     brand: NDArray[np.int64]  # the one they prefer
     loyalty: NDArray[np.float64]  # chance that they insist on it
@@ -60,7 +60,7 @@ def draw_people(rng: np.random.Generator, config: SimulatorConfig, items: Items)
     # The smaller the Dirichlet's parameters, the fewer categories hold most of a person's taste.
     alpha = share / share.sum() * 3.0 / max(config.taste, 1e-3) ** 2
     taste = rng.standard_gamma(np.broadcast_to(alpha, (n, categories))) + 1e-9
-    mixture = rng.standard_gamma(0.6, (n, MIXED)) + 1e-9
+    mixture = rng.standard_gamma(0.6, (n, STYLES_PER_PERSON)) + 1e-9
     since = np.maximum(rng.uniform(-1.0, 0.9, n), 0) * config.days
     since[known:] = rng.random(n - known) * config.days
     stay = np.where(np.arange(n) < known, rng.exponential(1.5 * config.days, n), rng.exponential(7.0, n))
@@ -69,7 +69,7 @@ def draw_people(rng: np.random.Generator, config: SimulatorConfig, items: Items)
     return People(
         customers=known,
         taste=(taste / taste.sum(axis=1, keepdims=True)).astype(np.float32),
-        style=rng.integers(0, config.styles, (n, MIXED)),
+        style=rng.integers(0, config.styles, (n, STYLES_PER_PERSON)),
         mixture=mixture / mixture.sum(axis=1, keepdims=True),
         level=rng.integers(0, 4, n),
         brand=rng.integers(0, len(BRANDS), n),
@@ -86,18 +86,18 @@ def draw_favourites(rng: np.random.Generator, choice: Choice, people: People) ->
     """(customers, FAVOURITES): what each customer likes best, drawn from what they like on the day they come."""
     who = np.repeat(np.arange(people.customers), FAVOURITES)
     day = people.since[who].astype(np.int64)
-    wish = Wish(
-        style=some_style(rng, people, who),
+    wish = Intent(
+        style=draw_styles(rng, people, who),
         level=people.level[who],
-        category=some_category(rng, people, choice.calendar, who, day),
+        category=draw_categories(rng, people, choice.calendar, who, day),
         brand=np.where(rng.random(len(who)) < people.loyalty[who], people.brand[who], -1),
         day=day,
         to_buy=np.zeros(len(who), bool),
     )
-    return pick(rng, choice, wish).reshape(people.customers, FAVOURITES)
+    return draw_looks(rng, choice, wish).reshape(people.customers, FAVOURITES)
 
 
-def some_category(
+def draw_categories(
     rng: np.random.Generator, people: People, calendar: Calendar, person: NDArray[np.int64], day: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """A category for each (person, day): the person's taste × the season."""
@@ -113,11 +113,11 @@ def some_category(
     return found
 
 
-def some_style(rng: np.random.Generator, people: People, person: NDArray[np.int64]) -> NDArray[np.int64]:
+def draw_styles(rng: np.random.Generator, people: People, person: NDArray[np.int64]) -> NDArray[np.int64]:
     """One of each person's styles."""
     point = rng.random(len(person))
     edges = np.cumsum(people.mixture, axis=1)[:, :-1]
-    which = sum(edges[person, m] <= point for m in range(MIXED - 1))
+    which = sum(edges[person, m] <= point for m in range(STYLES_PER_PERSON - 1))
     return people.style[person, which]
 
 
@@ -141,7 +141,7 @@ def draw_devices(rng: np.random.Generator, config: SimulatorConfig, people: Peop
     return Devices(first, second, n + len(several), np.concatenate([kind, other]), country, consent)
 
 
-def links(
+def build_links(
     rng: np.random.Generator,
     config: SimulatorConfig,
     person: NDArray[np.int64],

@@ -31,9 +31,9 @@ from features.sources.simulator.calendar import Calendar
 from features.sources.simulator.choice import Choice
 from features.sources.simulator.config import SimulatorConfig
 from features.sources.simulator.events import DAY
-from features.sources.simulator.frames import midnight
-from features.sources.simulator.habits import GAP_SPREAD, KEPT_UP, Habits
-from features.sources.simulator.items import BRANDS, Items, shelves_of
+from features.sources.simulator.frames import log_start
+from features.sources.simulator.habits import GAP_SPREAD, KEEP_UP_CHANCE, Habits
+from features.sources.simulator.items import BRANDS, Items, select_categories
 from features.sources.simulator.people import People
 from features.sources.simulator.shop import Shop, simulate
 from features.sources.simulator.visits import FAVOURITE_SHARE, Rates
@@ -85,7 +85,7 @@ class Truth:
         def made(kind: type, name: str, **other: Any) -> Any:
             return kind(**{k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{name}.")}, **other)
 
-        items = made(Items, "items", shelves=shelves_of(config.departments)[: config.items])
+        items = made(Items, "items", shelves=select_categories(config.departments)[: config.items])
         items = replace(items, title=items.title.tolist(), noun=items.noun.tolist())
         novelty, promoted, looks, basket = arrays["settings"].tolist()
         return cls(
@@ -124,7 +124,7 @@ class Truth:
         shop does not have or an instant outside its log.
         """
         who = np.array([self.number(c) for c in customers], np.int64)
-        since = np.broadcast_to(np.asarray(at, np.int64), len(who)) - midnight(self.config)
+        since = np.broadcast_to(np.asarray(at, np.int64), len(who)) - log_start(self.config)
         if len(who) and not (since.min() >= 0 and since.max() <= self.config.days * DAY):
             raise InputError(f"the simulated log has {self.config.days} days from {self.config.start}; ask inside them")
         days = np.clip((since - DAY_STARTS) // DAY, 0, self.config.days - 1)
@@ -142,7 +142,7 @@ class Truth:
         best that can be done where relevant is what is bought in a window. Raises `InputError` as above.
         """
         who = np.array([self.number(c) for c in customers], np.int64)
-        first, last = ((at - midnight(self.config)) // DAY for at in (start, end - 1))
+        first, last = ((at - log_start(self.config)) // DAY for at in (start, end - 1))
         if not 0 <= first <= last < self.config.days:
             raise InputError(f"the simulated log has {self.config.days} days from {self.config.start}; ask inside them")
         orders = np.zeros((len(who), self.config.items))
@@ -176,7 +176,7 @@ class Truth:
         lines /= lines.sum(axis=1, keepdims=True)
         return np.where(total > 0, intensity / np.where(total > 0, total, 1), lines)
 
-    def wish(self, table: Floats, day: int, who: NDArray[np.int64]) -> "Wish":
+    def wish(self, table: Floats, day: int, who: NDArray[np.int64]) -> "Demand":
         """What the customers (by `number`) are after on a day, by one of the day's two tables (`Choice.today`)."""
         p, items = self.people, self.choice.items
         block = items.category * len(BRANDS) + items.brand
@@ -200,7 +200,7 @@ class Truth:
         share = self.config.favourites * FAVOURITE_SHARE * self.choice.available(np.full_like(wanted, day), wanted)
         fond = np.zeros((len(who), self.config.items))
         np.add.at(fond, (np.arange(len(who))[:, None], wanted), share)
-        return Wish(season[:, items.category], p.mixture[who], styles, fond)
+        return Demand(season[:, items.category], p.mixture[who], styles, fond)
 
     def _due(
         self, first: int, last: int, who: NDArray[np.int64]
@@ -231,12 +231,16 @@ class Truth:
 
         # What fell due since the person last could have bought it is bought the next time they can.
         before = worn(could(first - 1) - h.day[at])
-        chance = KEPT_UP * (worn(could(last) - h.day[at]) - before) / (KEPT_UP * (1 - before) + 1 - KEPT_UP)
+        chance = (
+            KEEP_UP_CHANCE
+            * (worn(could(last) - h.day[at]) - before)
+            / (KEEP_UP_CHANCE * (1 - before) + 1 - KEEP_UP_CHANCE)
+        )
         return row, item, chance
 
 
 @dataclass(frozen=True)
-class Wish:
+class Demand:
     """What some customers are after on a day: each matrix is (customers, items)."""
 
     category: Floats  # the chance of each item's category

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.sources.simulator.choice import Choice, Wish, pick
+from features.sources.simulator.choice import Choice, Intent, draw_looks
 from features.sources.simulator.config import SimulatorConfig
-from features.sources.simulator.people import FAVOURITES, Devices, People, some_category, some_style
+from features.sources.simulator.people import FAVOURITES, Devices, People, draw_categories, draw_styles
 
 SOURCES = ["direct", "organic", "paid_search", "email", "social", "referral"]
-MET = np.array([[0.18, 0.33, 0.24, 0.02, 0.16, 0.07], [0.34, 0.24, 0.1, 0.2, 0.07, 0.05]])  # strangers, customers
+SOURCE_SHARES = np.array(
+    [[0.18, 0.33, 0.24, 0.02, 0.16, 0.07], [0.34, 0.24, 0.1, 0.2, 0.07, 0.05]]
+)  # strangers, customers
 SOURCE_ORDERS = np.array([1.2, 1.0, 0.9, 1.6, 0.5, 0.8])  # orders per visit, against the mean
 DEVICE_ORDERS = np.array([0.85, 1.3, 1.0])
 # Visits by hour. Nobody is up from two to five, so a visit belongs to the day it started on: what is
 # launched, discounted or out of stock changes while all are asleep.
 HOURS = np.array([5, *range(6, 24), 24, 25])
-BUSY = np.array([1, 2, 4, 5, 6, 6, 6, 7, 6, 5, 5, 6, 7, 8, 10, 10, 8, 4, 2, 1, 1]) / 110
+HOUR_SHARES = np.array([1, 2, 4, 5, 6, 6, 6, 7, 6, 5, 5, 6, 7, 8, 10, 10, 8, 4, 2, 1, 1]) / 110
 LOOKS_SHAPE = 0.5  # of the negative binomial: two visits in five are a single look
 SECOND_USED = 0.3  # share of visits from the second device
 FAVOURITE_SHARE = np.arange(1, FAVOURITES + 1) ** -0.7 / (np.arange(1, FAVOURITES + 1) ** -0.7).sum()
@@ -52,7 +54,7 @@ class Rates:
     basket: float
 
 
-def browse(
+def draw_visits(
     rng: np.random.Generator,
     config: SimulatorConfig,
     choice: Choice,
@@ -68,10 +70,10 @@ def browse(
     count[0] = max(count[0], 1)  # so that the smallest shop has an event
     person = np.repeat(np.arange(n), count)
     when = calendar.when(since[person] + rng.random(len(person)) * (until - since)[person])
-    start = np.minimum(np.floor(when), config.days - 1) + clock(rng, len(when))
+    start = np.minimum(np.floor(when), config.days - 1) + draw_times_of_day(rng, len(when))
     order = np.argsort(start, kind="stable")
     person, start = person[order], start[order]
-    source, client = came_from(rng, config, people, person), used(rng, devices, person)
+    source, client = draw_sources(rng, config, people, person), draw_clients(rng, devices, person)
 
     mean = max(config.views_per_session / (1 + config.repeat_views) - 1, 0.0)
     looks = 1 + rng.negative_binomial(LOOKS_SHAPE, LOOKS_SHAPE / (LOOKS_SHAPE + mean), len(person))
@@ -84,41 +86,43 @@ def browse(
     visit = np.concatenate([np.repeat(np.arange(len(person)), looks), np.repeat(np.arange(len(person)), bought)])
     to_buy = np.arange(len(visit)) >= looks.sum()
     day = np.floor(start - 3 / 24).astype(np.int64)
-    item = _looked_at(rng, config, choice, people, favourites, person, day, visit, to_buy)
-    visit, item, units = _together(visit, item, to_buy, config.items)
+    item = _draw_items(rng, config, choice, people, favourites, person, day, visit, to_buy)
+    visit, item, units = _merge_units(visit, item, to_buy, config.items)
     willing, ours = scale * people.engagement[:known], eager[person < known]
     first, second = (by_device[used[:known]] * willing for used in (devices.first, devices.second))
-    orders = (1 - SECOND_USED) * _mean_capped(first, ours) + SECOND_USED * _mean_capped(second, ours)
+    orders = (1 - SECOND_USED) * _mean_of_capped(first, ours) + SECOND_USED * _mean_of_capped(second, ours)
     return Visits(person, start, source, client, visit, item, units), Rates(1 + mean, orders, config.basket)
 
 
-def clock(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+def draw_times_of_day(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
     """Times of day, in days, as busy as a shop's hours are."""
-    return (HOURS[rng.choice(len(HOURS), n, p=BUSY)] + rng.random(n)) / 24
+    return (HOURS[rng.choice(len(HOURS), n, p=HOUR_SHARES)] + rng.random(n)) / 24
 
 
-def came_from(
+def draw_sources(
     rng: np.random.Generator, config: SimulatorConfig, people: People, person: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """The traffic source of each visit."""
-    edges = np.cumsum(MET**config.traffic / (MET**config.traffic).sum(axis=1, keepdims=True), axis=1)[:, :-1]
+    edges = np.cumsum(
+        SOURCE_SHARES**config.traffic / (SOURCE_SHARES**config.traffic).sum(axis=1, keepdims=True), axis=1
+    )[:, :-1]
     point = rng.random(len(person))
     ours = (person < people.customers).astype(np.int64)
     return sum((edges[ours, s] <= point).astype(np.int64) for s in range(len(SOURCES) - 1))
 
 
-def used(rng: np.random.Generator, devices: Devices, person: NDArray[np.int64]) -> NDArray[np.int64]:
+def draw_clients(rng: np.random.Generator, devices: Devices, person: NDArray[np.int64]) -> NDArray[np.int64]:
     """The client of each visit."""
     return np.where(rng.random(len(person)) < SECOND_USED, devices.second[person], devices.first[person])
 
 
-def _mean_capped(willing: NDArray[np.float64], ease: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mean_of_capped(willing: NDArray[np.float64], ease: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of min(1, willing × ease) over the eases, for each willing."""
     typical = np.quantile(ease, np.linspace(0.005, 0.995, 100)) if len(ease) else np.zeros(1)
     return np.minimum(1, willing[:, None] * typical).mean(axis=1)
 
 
-def _looked_at(
+def _draw_items(
     rng: np.random.Generator,
     config: SimulatorConfig,
     choice: Choice,
@@ -130,12 +134,12 @@ def _looked_at(
     to_buy: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """The item of each look: a favourite, or one of the style and category the visit is about, or of any other."""
-    style = some_style(rng, people, person)[visit]
-    category = some_category(rng, people, choice.calendar, person, day)[visit]
+    style = draw_styles(rng, people, person)[visit]
+    category = draw_categories(rng, people, choice.calendar, person, day)[visit]
     wandering = np.flatnonzero(rng.random(len(visit), np.float32) < config.wander)
     stray = visit[wandering]
-    style[wandering] = some_style(rng, people, person[stray])
-    category[wandering] = some_category(rng, people, choice.calendar, person[stray], day[stray])
+    style[wandering] = draw_styles(rng, people, person[stray])
+    category[wandering] = draw_categories(rng, people, choice.calendar, person[stray], day[stray])
     who = person[visit]
     brand = np.where(rng.random(len(visit)) < people.loyalty[who], people.brand[who], -1)
     fond = np.flatnonzero((rng.random(len(visit)) < config.favourites) & (who < people.customers))
@@ -144,12 +148,12 @@ def _looked_at(
     wanted = favourites[who[fond], which]
     item[fond] = np.where(choice.available(day[visit[fond]], wanted), wanted, -1)
     rest = np.flatnonzero(item < 0)
-    wish = Wish(style[rest], people.level[who[rest]], category[rest], brand[rest], day[visit[rest]], to_buy[rest])
-    item[rest] = pick(rng, choice, wish)
+    wish = Intent(style[rest], people.level[who[rest]], category[rest], brand[rest], day[visit[rest]], to_buy[rest])
+    item[rest] = draw_looks(rng, choice, wish)
     return item
 
 
-def _together(
+def _merge_units(
     visit: NDArray[np.int64], item: NDArray[np.int64], to_buy: NDArray[np.bool_], items: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """One look, with the units bought, for what was put into an order several times."""
@@ -162,7 +166,7 @@ def _together(
     )
 
 
-def joined(a: Visits, b: Visits) -> Visits:
+def merge_visits(a: Visits, b: Visits) -> Visits:
     """Both together, the visits in order of time."""
     start = np.concatenate([a.start, b.start])
     order = np.argsort(start, kind="stable")

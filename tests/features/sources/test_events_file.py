@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, deduplicate
 from features.sources import events_file
 from features.sources.parsing import json_lines
@@ -21,7 +21,7 @@ GOOD = {
 }  # fmt: skip
 
 
-def read(path: Path, mapping: Path | None = None) -> Parsed:
+def read(path: Path, mapping: Path | None = None) -> ParsedBatch:
     (parsed,) = events_file.read([path], mapping)  # small files are one batch
     assert parsed.rows_read == parsed.events.height + parsed.merged + parsed.rejected.height
     assert parsed.events.schema == EVENT_SCHEMA
@@ -42,14 +42,14 @@ def write(path: Path, *rows: dict) -> Path:
 def mapped(tmp_path: Path):
     """Reads rows through a mapping given as YAML."""
 
-    def parse(yaml: str, *rows: dict) -> Parsed:
+    def parse(yaml: str, *rows: dict) -> ParsedBatch:
         (tmp_path / "shop.yml").write_text(yaml)
         return read(write(tmp_path / "e.csv", *rows), tmp_path / "shop.yml")
 
     return parse
 
 
-def reasons(parsed: Parsed) -> list[tuple[int, str]]:
+def reasons(parsed: ParsedBatch) -> list[tuple[int, str]]:
     return parsed.rejected.select("row", "reason").rows()
 
 

@@ -140,7 +140,7 @@ def test_a_later_catalog_replaces_vectors_and_leaves_the_others(tmp_path: Path):
 def test_the_snapshot_has_a_row_per_item(tmp_path: Path):
     log = ingest_with(tmp_path, write_jsonl(tmp_path / "items.jsonl", VECTORS), "unlisted")
     as_of = int(datetime(2024, 5, 2, tzinfo=UTC).timestamp() * 1e6)
-    snapshot = Snapshot.of(build.at(log, as_of))
+    snapshot = Snapshot.from_tables(build.build_tables(log, as_of))
     assert snapshot.embeddings is not None
     assert (snapshot.embeddings.dtype, snapshot.embeddings.shape) == (np.float32, (len(snapshot.items), 2))
     expected = [VECTORS.get(i) or [np.nan] * 2 for i in snapshot.items.values.to_pylist()]
@@ -149,11 +149,11 @@ def test_the_snapshot_has_a_row_per_item(tmp_path: Path):
 
 @pytest.mark.parametrize("cells", [[3.0], [True], [b"ab"], [["1"]], [[True]], [[[1.0]]], [None]])
 def test_other_types_are_no_vectors(cells: list):
-    assert coerce.vectors(pl.Series(cells)).to_list() == [None]
+    assert coerce.to_vectors(pl.Series(cells)).to_list() == [None]
 
 
 def test_texts_hold_one_array_of_numbers():
     texts = ["[1, 2e-3]", " [1,\n2 ] ", "[1,,2]", "[nan]", "[1, x]", "[[1]]", "[true]", "[]", "", "1,2", None]
-    vectors = coerce.vectors(pl.Series(texts)).to_list()
+    vectors = coerce.to_vectors(pl.Series(texts)).to_list()
     assert vectors[:2] == [pytest.approx([1, 0.002]), [1.0, 2.0]]
     assert vectors[2:] == [None] * 9

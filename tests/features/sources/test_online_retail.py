@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, deduplicate
 from features.sources import online_retail
 
@@ -36,7 +36,7 @@ def line(**changes: object) -> list[object]:
     return list((dict(zip(names, LINE, strict=True)) | changes).values())
 
 
-def read(path: Path) -> Parsed:
+def read(path: Path) -> ParsedBatch:
     (parsed,) = online_retail.read([path])
     assert parsed.rows_read == parsed.events.height + parsed.merged + parsed.rejected.height
     assert parsed.events.schema == EVENT_SCHEMA
@@ -244,7 +244,7 @@ def test_counts_add_up_and_order_does_not_matter(tmp_path_factory, lines: list[t
     schema = dict(zip([*HEADER, "Sheet"], TYPES, strict=True))
     folder = tmp_path_factory.mktemp("lines")
 
-    def results() -> Iterator[Parsed]:
+    def results() -> Iterator[ParsedBatch]:
         for rows in (lines, shuffled.sample(lines, len(lines))):
             pl.DataFrame(rows, schema=schema, orient="row").write_parquet(folder / "r.parquet")
             yield read(folder / "r.parquet")
@@ -259,13 +259,13 @@ def test_counts_add_up_and_order_does_not_matter(tmp_path_factory, lines: list[t
 
 
 @pytest.fixture(scope="module")
-def real() -> Parsed:
+def real() -> ParsedBatch:
     return read(DATA)
 
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"no {DATA.name}: get it from doi.org/10.24432/C5CG6D, see README")
 class TestRealFile:
-    def test_counts(self, real: Parsed):
+    def test_counts(self, real: ParsedBatch):
         assert real.rows_read == 1_044_848
         assert dict(real.events["name"].cast(pl.String).value_counts().iter_rows()) == {
             "purchase": 766_079, "refund": 17_525,
@@ -277,7 +277,7 @@ class TestRealFile:
         assert real.catalog.height == 4_633
         assert real.notes == ()
 
-    def test_purchases_are_those_of_the_fixed_evaluation(self, real: Parsed):
+    def test_purchases_are_those_of_the_fixed_evaluation(self, real: ParsedBatch):
         raw = pl.read_parquet(DATA)
         usable = raw.filter(
             pl.col("Customer ID").is_not_null(), pl.col("Quantity") > 0, pl.col("Price") > 0,

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from features.sources import postgres
 
 SHOP = """
@@ -48,7 +48,7 @@ def mapping(tmp_path: Path) -> Path:
     return tmp_path / "shop.yml"
 
 
-def whole(parts: list[Parsed]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def whole(parts: list[ParsedBatch]) -> tuple[pl.DataFrame, pl.DataFrame]:
     return pl.concat([p.events for p in parts]), pl.concat([p.rejected for p in parts])
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA
 from features.sources import rees46
 
@@ -15,7 +15,7 @@ SAMPLE = Path(__file__).parent / "samples" / "rees46.csv"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "rees46_head.parquet"
 
 
-def read(path: Path) -> Parsed:
+def read(path: Path) -> ParsedBatch:
     (parsed,) = rees46.read([path])
     assert parsed.rows_read == parsed.events.height + parsed.rejected.height
     assert parsed.events.schema == EVENT_SCHEMA

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from features.sources import retailrocket
 
 START = 1_433_221_332_117  # the first event's time in the published file
@@ -50,11 +50,11 @@ def write(folder: Path, events: str = EVENTS, properties: str = PROPERTIES, tree
     return [folder / name for name in texts]
 
 
-def whole(paths: list[Path], rows: int = 1000) -> Parsed:
+def whole(paths: list[Path], rows: int = 1000) -> ParsedBatch:
     parts = list(retailrocket.read(paths, rows))
     for part in parts:
         assert part.rows_read == part.events.height + part.rejected.height
-    return Parsed(
+    return ParsedBatch(
         rows_read=sum(p.rows_read for p in parts), events=pl.concat([p.events for p in parts]),
         rejected=pl.concat([p.rejected for p in parts]), catalog=pl.concat([p.catalog for p in parts]),
         notes=tuple(n for p in parts for n in p.notes),

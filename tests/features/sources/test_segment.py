@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA
 from features.sources import segment
 
@@ -20,13 +20,13 @@ def salt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USUAL_IDENTITY_SALT", "sixteen letters!")
 
 
-def read(path: Path, rows: int = 1000) -> Parsed:
+def read(path: Path, rows: int = 1000) -> ParsedBatch:
     parts = list(segment.read([path], rows))
     for part in parts:
         assert part.rows_read == part.events.height + part.merged + part.rejected.height
         assert part.events.schema == EVENT_SCHEMA
         assert part.links.schema == LINK_SCHEMA
-    return Parsed(
+    return ParsedBatch(
         rows_read=sum(p.rows_read for p in parts), events=pl.concat([p.events for p in parts]),
         rejected=pl.concat([p.rejected for p in parts]), links=pl.concat([p.links for p in parts]),
     )  # fmt: skip
@@ -34,7 +34,7 @@ def read(path: Path, rows: int = 1000) -> Parsed:
 
 @pytest.fixture
 def parse(tmp_path: Path):
-    def parse(*lines: dict | str) -> Parsed:
+    def parse(*lines: dict | str) -> ParsedBatch:
         texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
         (tmp_path / "e.jsonl").write_text("\n".join(texts))
         return read(tmp_path / "e.jsonl")

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.sources.parsing import coerce, event_ids
-from features.sources.parsing.validate import raw_of
+from features.sources.parsing.validate import raw_copier
 
 
 def test_ids_stored_as_floats_are_whole_again():
-    assert coerce.identifiers(pl.Series([13085.0, 1.5, None])).to_list() == ["13085", "1.5", None]
-    assert coerce.identifiers(pl.Series([" 0042 ", "", "a b"])).to_list() == ["0042", None, "a b"]
-    assert coerce.identifiers(pl.Series([42, None])).to_list() == ["42", None]
+    assert coerce.to_ids(pl.Series([13085.0, 1.5, None])).to_list() == ["13085", "1.5", None]
+    assert coerce.to_ids(pl.Series([" 0042 ", "", "a b"])).to_list() == ["0042", None, "a b"]
+    assert coerce.to_ids(pl.Series([42, None])).to_list() == ["42", None]
 
 
 SPACES = " \t\n\r\u00a0\u2003"
@@ -24,8 +24,8 @@ SPACES = " \t\n\r\u00a0\u2003"
 def test_identifiers_are_stripped_whatever_their_length(values: list[str | None]):
     expected = [v.strip(SPACES) or None if v is not None else None for v in values]
     given_ = pl.Series(values, dtype=pl.String)
-    assert coerce.identifiers(given_).to_list() == expected
-    assert coerce.identifiers(given_.cast(pl.Categorical)).cast(pl.String).to_list() == expected
+    assert coerce.to_ids(given_).to_list() == expected
+    assert coerce.to_ids(given_.cast(pl.Categorical)).cast(pl.String).to_list() == expected
 
 
 def test_raw_rows_of_any_type_are_json():
@@ -38,7 +38,7 @@ def test_raw_rows_of_any_type_are_json():
         "kind": pl.Series(["a", None], dtype=pl.Categorical),
         "n": [1, None],
     })  # fmt: skip
-    empty, full = map(json.loads, raw_of(source, 100)(pl.Series([101, 100])))
+    empty, full = map(json.loads, raw_copier(source, 100)(pl.Series([101, 100])))
     assert set(empty.values()) == {None}
     assert full["n"] == 1
     assert full["ids"] == [1, 2]
@@ -57,31 +57,31 @@ COLUMNS = ["text", "kind", "number", "at"]
 
 def test_content_ids_are_the_same_everywhere():
     # Written down: another machine or a later version must find the same.
-    assert event_ids.ids(ROWS, COLUMNS).to_list()[0] == "7d5ae99cfe5c01df5f73221814fa4f80"
-    assert event_ids.ids(ROWS.with_columns(pl.col("kind").cast(pl.String)), COLUMNS).equals(
-        event_ids.ids(ROWS, COLUMNS)
+    assert event_ids.hash_rows(ROWS, COLUMNS).to_list()[0] == "7d5ae99cfe5c01df5f73221814fa4f80"
+    assert event_ids.hash_rows(ROWS.with_columns(pl.col("kind").cast(pl.String)), COLUMNS).equals(
+        event_ids.hash_rows(ROWS, COLUMNS)
     )
-    one_by_one = pl.concat([event_ids.ids(row, COLUMNS) for row in ROWS.iter_slices(1)])
-    assert one_by_one.equals(event_ids.ids(ROWS, COLUMNS))
+    one_by_one = pl.concat([event_ids.hash_rows(row, COLUMNS) for row in ROWS.iter_slices(1)])
+    assert one_by_one.equals(event_ids.hash_rows(ROWS, COLUMNS))
 
 
 def test_content_ids_tell_what_differs():
-    ids = event_ids.ids(ROWS, COLUMNS)
+    ids = event_ids.hash_rows(ROWS, COLUMNS)
     assert ids[0] == ids[4]
     assert ids.n_unique() == 5
-    assert event_ids.ids(ROWS, COLUMNS[::-1])[0] != ids[0]
+    assert event_ids.hash_rows(ROWS, COLUMNS[::-1])[0] != ids[0]
     swapped = pl.DataFrame({"a": ["x", None], "b": [None, "x"]})
-    assert event_ids.ids(swapped, ["a", "b"]).n_unique() == 2
+    assert event_ids.hash_rows(swapped, ["a", "b"]).n_unique() == 2
     assert set(ids.str.len_bytes()) == {32}
 
 
 def test_content_ids_of_many_near_rows_do_not_meet():
     n = pl.int_range(200_000, eager=True)
     rows = pl.DataFrame({"a": n.cast(pl.String), "b": n // 7, "c": (n % 7).cast(pl.Float64)})
-    assert event_ids.ids(rows, ["a"]).n_unique() == rows.height
-    assert event_ids.ids(rows, ["b", "c"]).n_unique() == rows.height
+    assert event_ids.hash_rows(rows, ["a"]).n_unique() == rows.height
+    assert event_ids.hash_rows(rows, ["b", "c"]).n_unique() == rows.height
 
 
 @pytest.mark.parametrize(("cell", "expected"), [("yes", True), (" T ", True), ("0", False), ("1.0", True), ("?", None)])
 def test_yes_and_no(cell: str, expected: bool | None):
-    assert coerce.value(pl.Series([cell]), "consent", pl.Boolean(), "UTC").to_list() == [expected]
+    assert coerce.to_dtype(pl.Series([cell]), "consent", pl.Boolean(), "UTC").to_list() == [expected]

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from features.event_log.schema import EVENT_SCHEMA, ROW, conform
-from features.sources.parsing.mapped import without_addresses
-from features.sources.parsing.validate import screened
+from features.sources.parsing.mapped import redact_queries
+from features.sources.parsing.validate import screen_rows
 
 GOOD = {
     "event_id": "e1", "name": "view_item", "timestamp": datetime(2024, 5, 1, tzinfo=UTC), "customer_id": "c1",
@@ -20,7 +20,7 @@ ADDRESSES = [
 def screen(**changes: str | None) -> list[str]:
     """The reasons for which a good row and the same with `changes` are rejected."""
     events = conform(pl.DataFrame([GOOD, GOOD | changes]), EVENT_SCHEMA).with_row_index(ROW)
-    kept, rejected = screened(events, "a", lambda rows: pl.Series([str(changes)] * len(rows)))
+    kept, rejected = screen_rows(events, "a", lambda rows: pl.Series([str(changes)] * len(rows)))
     assert kept.height + rejected.height == 2
     assert "example.com" not in "".join(rejected["raw"]).lower()
     return rejected["reason"].to_list()
@@ -46,4 +46,4 @@ def test_what_is_no_address_stays(column: str, text: str | None):
 
 def test_a_search_for_an_address_is_blotted_out():
     queries = pl.DataFrame({"query": ["tea", "to jane@example.com", "to jane%40example.com", "50%40"]})
-    assert without_addresses(queries)["query"].to_list() == ["tea", "to [redacted]", "to [redacted]", "50%40"]
+    assert redact_queries(queries)["query"].to_list() == ["tea", "to [redacted]", "to [redacted]", "50%40"]

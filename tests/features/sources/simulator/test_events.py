@@ -6,8 +6,8 @@ from functools import cache
 import polars as pl
 import pytest
 
-from features.event_log.ingest import Parsed
-from features.sources.simulator.frames import midnight
+from features.event_log.ingest import ParsedBatch
+from features.sources.simulator.frames import log_start
 from features.sources.simulator.shop import Shop, SimulatorConfig, read
 from features.sources.simulator.shop import simulate as happen
 
@@ -15,7 +15,7 @@ CONFIG = SimulatorConfig(customers=500, items=240, days=90, seed=8, sessions_per
 
 
 @cache
-def simulate(**changes: object) -> Parsed:
+def simulate(**changes: object) -> ParsedBatch:
     (parsed,) = read(CONFIG.model_copy(update=changes))
     return parsed
 
@@ -32,7 +32,7 @@ def events(*names: str, **changes: object) -> pl.DataFrame:
 
 def per_day(**changes: object) -> pl.DataFrame:
     """Views by item and day of the log, with the shop's own days, which begin at three."""
-    hours = pl.col("timestamp").to_physical() - midnight(CONFIG.model_copy(update=changes)) - 3 * 3_600_000_000
+    hours = pl.col("timestamp").to_physical() - log_start(CONFIG.model_copy(update=changes)) - 3 * 3_600_000_000
     return events("view_item", "purchase", **changes).with_columns(
         day=hours // 86_400_000_000, item=pl.col("item_id").str.slice(1).cast(pl.Int64)
     )

@@ -8,40 +8,40 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, LINK_SCHEMA, ROW, deduplicate, screen
+from features.event_log.ingest import ParsedBatch
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, LINK_SCHEMA, ROW, deduplicate, validate
 from features.sources.simulator.items import draw_items, draw_vectors
 from features.sources.simulator.shop import SimulatorConfig, read
 
 CONFIG = SimulatorConfig(customers=600, items=300, days=150, seed=5)
 
 
-def simulate(**changes) -> Parsed:
+def simulate(**changes) -> ParsedBatch:
     (parsed,) = read(CONFIG.model_copy(update=changes))
     return parsed
 
 
 @pytest.fixture(scope="module")
-def shop() -> Parsed:
+def shop() -> ParsedBatch:
     return simulate()
 
 
 @pytest.fixture(scope="module")
-def visits(shop: Parsed) -> pl.DataFrame:
+def visits(shop: ParsedBatch) -> pl.DataFrame:
     """One row per session of a person: bots are those with a hundred views."""
     has = {n: (pl.col("name") == n).any() for n in ("add_to_cart", "purchase")}
     sessions = shop.events.drop_nulls("session_id").group_by("session_id")
     return sessions.agg(views=(pl.col("name") == "view_item").sum(), **has).filter(pl.col("views") < 100)
 
 
-def test_the_same_seed_is_the_same_log(shop: Parsed):
+def test_the_same_seed_is_the_same_log(shop: ParsedBatch):
     again = simulate()
     assert again.events.equals(shop.events)
     assert again.catalog.equals(shop.catalog)
     assert not simulate(seed=6).events.equals(shop.events)
 
 
-def test_the_log_does_not_depend_on_how_it_is_cut(shop: Parsed):
+def test_the_log_does_not_depend_on_how_it_is_cut(shop: ParsedBatch):
     parts = list(read(CONFIG, slice_rows=9_000))
     assert len(parts) > 3
     ends = [set(p.events["event_id"]) for p in parts]
@@ -57,12 +57,12 @@ def test_the_default_size():
     assert set(parsed.events["name"].cast(pl.String)) == set(EVENT_NAMES)
 
 
-def test_events_are_a_clean_log(shop: Parsed):
+def test_events_are_a_clean_log(shop: ParsedBatch):
     events = shop.events
     assert events.schema == EVENT_SCHEMA
     assert shop.rows_read == events.height
     assert deduplicate(events).equals(events)
-    assert screen(events.with_row_index(ROW), "simulated")[1].is_empty()
+    assert validate(events.with_row_index(ROW), "simulated")[1].is_empty()
     assert events.group_by("event_id").agg(pl.col("name", "timestamp", "client_id").n_unique()).select(
         pl.col("name", "timestamp", "client_id").max()
     ).row(0) == (1, 1, 1)  # fmt: skip
@@ -75,7 +75,7 @@ def test_events_are_a_clean_log(shop: Parsed):
     assert sum(events.drop_nulls("item_id").select("price", "currency").null_count().row(0)) == 0
 
 
-def test_catalog_is_complete(shop: Parsed):
+def test_catalog_is_complete(shop: ParsedBatch):
     assert shop.catalog.schema == CATALOG_SCHEMA
     assert shop.catalog["item_id"].n_unique() == CONFIG.items
     assert sum(shop.catalog.drop("attributes", "updated_at").null_count().row(0)) == 0
@@ -88,7 +88,7 @@ def test_catalog_is_complete(shop: Parsed):
     assert (shop.catalog["first_seen"] > shop.events["timestamp"].min()).mean() == pytest.approx(0.2, abs=0.06)
 
 
-def test_sessions(shop: Parsed):
+def test_sessions(shop: ParsedBatch):
     events = shop.events
     assert events.filter(pl.col("session_id").is_null())["name"].unique().to_list() == ["refund"]
     steps = events.drop_nulls("session_id").unique(["session_id", "event_id"]).sort("session_id", "timestamp")
@@ -109,7 +109,7 @@ def test_the_funnel_is_that_of_a_shop(visits: pl.DataFrame):
     assert (visits["views"] >= 8).mean() == pytest.approx(0.1, abs=0.03)
 
 
-def test_what_is_bought_was_looked_at_and_put_in_the_cart_before(shop: Parsed):
+def test_what_is_bought_was_looked_at_and_put_in_the_cart_before(shop: ParsedBatch):
     key = ["session_id", "item_id"]
     first = shop.events.drop_nulls("session_id").group_by("name", *key).agg(pl.col("timestamp").min())
     views, carts, buys = (
@@ -120,7 +120,7 @@ def test_what_is_bought_was_looked_at_and_put_in_the_cart_before(shop: Parsed):
     assert (steps["timestamp_cart"] < steps["timestamp"]).fill_null(False).all()
 
 
-def test_orders_and_refunds(shop: Parsed):
+def test_orders_and_refunds(shop: ParsedBatch):
     sales = shop.events.filter(pl.col("name") == "purchase")
     assert sales.select(pl.col("order_id", "quantity", "price").null_count()).row(0) == (0, 0, 0)
     assert sales["order_id"].n_unique() == sales["event_id"].n_unique() == sales["session_id"].n_unique()
@@ -131,7 +131,7 @@ def test_orders_and_refunds(shop: Parsed):
     assert (back["timestamp"] > back["timestamp_s"]).all()
 
 
-def test_known_and_unknown_visitors(shop: Parsed):
+def test_known_and_unknown_visitors(shop: ParsedBatch):
     known = shop.events.group_by("client_id").agg(
         some=pl.col("customer_id").is_not_null().any(), all=pl.col("customer_id").is_not_null().all(),
         consent=pl.col("consent").n_unique(), refused=~pl.col("consent").first(),
@@ -143,7 +143,7 @@ def test_known_and_unknown_visitors(shop: Parsed):
     assert known["refused"].mean() == pytest.approx(0.02, abs=0.015)
 
 
-def test_links_are_of_people_who_used_the_client(shop: Parsed):
+def test_links_are_of_people_who_used_the_client(shop: ParsedBatch):
     assert shop.links.schema == LINK_SCHEMA
     assert shop.links["kind"].unique().to_list() == ["email"]
     assert shop.links["token"].str.contains("^[0-9a-f]{64}$").all()
@@ -171,11 +171,11 @@ def test_presets_are_clean_logs_and_take_changes(preset: str):
     config = getattr(SimulatorConfig, preset)(customers=40, items=200, days=30, seed=4)
     assert (config.customers, config.items, config.days, config.seed) == (40, 200, 30, 4)
     (parsed,) = read(config)
-    assert screen(parsed.events.with_row_index(ROW), "simulated")[1].is_empty()
+    assert validate(parsed.events.with_row_index(ROW), "simulated")[1].is_empty()
     assert parsed.events.height > 500
 
 
-def favourite_share(shop: Parsed) -> float:
+def favourite_share(shop: ParsedBatch) -> float:
     """Share of the second half's purchases in the three categories the buyer viewed most in the first."""
     table = shop.events.join(shop.catalog.select("item_id", "category"), on="item_id")
     early = table["timestamp"] < table["timestamp"].median()
@@ -185,19 +185,19 @@ def favourite_share(shop: Parsed) -> float:
     return buys.join(top, on=["client_id", "category"], how="semi").height / buys.height
 
 
-def test_taste_shows(shop: Parsed):
+def test_taste_shows(shop: ParsedBatch):
     # Without taste the three most visited of 24 categories have about a quarter of everything.
     assert favourite_share(shop) > 0.6
     assert favourite_share(simulate(taste=0.0)) < 0.45
 
 
-def test_popularity_shows(shop: Parsed):
+def test_popularity_shows(shop: ParsedBatch):
     views = shop.events.filter(pl.col("name") == "view_item").group_by("item_id").len().sort("len")["len"]
     assert views.tail(CONFIG.items // 10).sum() > 0.25 * views.sum()
 
 
-def test_habits_show(shop: Parsed):
-    def repeated(parsed: Parsed) -> float:
+def test_habits_show(shop: ParsedBatch):
+    def repeated(parsed: ParsedBatch) -> float:
         sales = parsed.events.filter(pl.col("name") == "purchase")
         return 1 - sales.unique(["client_id", "item_id"]).height / sales.height
 
@@ -216,7 +216,7 @@ def test_any_size_of_shop_is_a_clean_log(**config):
     (parsed,) = read(SimulatorConfig(**config))
     assert parsed.events.height > 0
     assert deduplicate(parsed.events).equals(parsed.events)
-    assert screen(parsed.events.with_row_index(ROW), "simulated")[1].is_empty()
+    assert validate(parsed.events.with_row_index(ROW), "simulated")[1].is_empty()
     assert parsed.catalog.height == config["items"]
 
 
@@ -225,7 +225,7 @@ def test_a_setting_that_is_none():
         SimulatorConfig(customer=3)
 
 
-def test_vectors_change_nothing_else(shop: Parsed):
+def test_vectors_change_nothing_else(shop: ParsedBatch):
     """By default there are none; asked for, they are one more column of the same shop."""
     assert "embedding" not in shop.catalog.columns
     with_vectors = simulate(vectors=12)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.sources.simulator.frames import midnight
+from features.sources.simulator.frames import log_start
 from features.sources.simulator.shop import SimulatorConfig, read, simulate
 from features.sources.simulator.truth import Truth, TruthEvent, write_truth
 
@@ -114,7 +114,7 @@ def hits(scores: np.ndarray, item: np.ndarray) -> float:
 
 
 def test_no_count_ranks_better_than_the_truth():
-    at = midnight(CONFIG) + 90 * DAY
+    at = log_start(CONFIG) + 90 * DAY
     rows = {event: happened(CONFIG, event) for event in ("view_item", "purchase")}
     customers = [f"c{i:06d}" for i in range(CONFIG.customers)]
     truth = Truth.of(simulate(CONFIG)).bought_within(customers, at, at + 30 * DAY)
@@ -134,7 +134,7 @@ def test_no_count_ranks_better_than_the_truth():
 
 
 def test_what_is_bought_in_a_window_is_what_was_said():
-    at, shop = midnight(CONFIG) + 60 * DAY, simulate(CONFIG)
+    at, shop = log_start(CONFIG) + 60 * DAY, simulate(CONFIG)
     # The truth does not foresee who comes for the first time, or leaves.
     there = np.flatnonzero((shop.people.since[: CONFIG.customers] < 60) & (shop.people.until[: CONFIG.customers] > 88))
     said = Truth.of(shop).bought_within([f"c{i:06d}" for i in there], at, at + 28 * DAY)
@@ -155,19 +155,19 @@ def test_what_cannot_be_bought_has_no_chance():
     config = CONFIG.model_copy(update={"stock_outs": 0.2, "launched": 0.5})
     shop = simulate(config)
     day = 40
-    p = Truth.of(shop).probabilities(["c000003", "c000009"], midnight(config) + day * DAY + DAY // 2)
+    p = Truth.of(shop).probabilities(["c000003", "c000009"], log_start(config) + day * DAY + DAY // 2)
     gone, coming = shop.calendar.out[day], shop.items.launch_day > day
     assert gone.any()
     assert coming.any()
     assert (p[:, gone | coming] == 0).all()
     assert (p[:, ~(gone | coming)] > 0).all()
-    seen = Truth.of(shop).probabilities(["c000003"], midnight(config) + day * DAY + DAY // 2, "view_item")
+    seen = Truth.of(shop).probabilities(["c000003"], log_start(config) + day * DAY + DAY // 2, "view_item")
     assert (seen[:, gone & ~coming] > 0).all()
 
 
 def test_instants_of_a_day_are_alike_and_days_differ():
     truth = Truth.of(simulate(CONFIG))
-    at = midnight(CONFIG) + 50 * DAY + np.array([4, 20, 26, 28]) * 3_600_000_000
+    at = log_start(CONFIG) + 50 * DAY + np.array([4, 20, 26, 28]) * 3_600_000_000
     p = truth.probabilities(["c000001"] * 4, at)
     assert (p[0] == p[1]).all()
     assert (p[0] == p[2]).all()  # two in the morning is still the day before
@@ -181,7 +181,7 @@ def test_saved_and_loaded(tmp_path: Path):
     again, truth = Truth.load(tmp_path / "truth"), Truth.of(simulate(config))
     assert again.config == config
     assert sorted(f.name for f in (tmp_path / "truth").iterdir()) == ["config.json", "truth.npz"]
-    customers, at = ["c000000", "c000029"], midnight(config) + 20 * DAY
+    customers, at = ["c000000", "c000029"], log_start(config) + 20 * DAY
     assert (again.probabilities(customers, at) == truth.probabilities(customers, at)).all()
     assert again.items == read_catalog(config)
 
@@ -192,7 +192,7 @@ def read_catalog(config: SimulatorConfig) -> list[str]:
 
 def test_what_cannot_be_asked(tmp_path: Path):
     truth = Truth.of(simulate(SimulatorConfig(customers=5, items=10, days=10)))
-    start = midnight(truth.config)
+    start = log_start(truth.config)
     for customer in ("c000005", "d000001", "", "cx"):
         with pytest.raises(InputError, match="no customer"):
             truth.probabilities([customer], start)

@@ -26,15 +26,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this d
 
 from features.common.clock import now
 from features.sources import event_store as source
-from serving.event_store import Event, StoreUnavailable, open_store
+from serving.event_store import StoredEvent, StoreUnavailable, open_store
 from serving.event_store.protocol import COLUMNS
-from serving.events.validate import order_of
+from serving.events.validate import order_key_of_rows
 
 THREADS = 8
 AGAIN = 20  # events before and after the last acknowledged one that the next round sends again
 
 
-def made(event_id: str) -> Event:
+def made(event_id: str) -> StoredEvent:
     """The event of that id: the same each time it is sent."""
     number = int(event_id.rsplit("-", 1)[1])
     shared = dict.fromkeys(COLUMNS) | {"event_id": event_id, "timestamp": now(), "received_at": now()}
@@ -42,7 +42,7 @@ def made(event_id: str) -> Event:
     if number % 10 == 0:
         shared |= {"name": "purchase", "order_id": event_id, "customer_id": f"c{number % 50}"}
     rows = tuple(tuple((shared | {"item_id": item})[c] for c in COLUMNS) for item in ("i1", "i2"))
-    return Event(rows, order_of(rows))
+    return StoredEvent(rows, order_key_of_rows(rows))
 
 
 def child(url: str, name: str, again: Sequence[str]) -> None:

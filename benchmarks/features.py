@@ -27,7 +27,7 @@ from features.event_log.log import EventLog
 from features.sources import SimulatorConfig, read
 from features.tables import behaviour, build, items, orders, rfm, sessions
 from features.tables.engine import PolarsEngine
-from features.tables.visibility import seen
+from features.tables.visibility import select_visible
 
 EVENTS_PER_CUSTOMER = 126  # of the default shop
 
@@ -42,20 +42,20 @@ def scan(log: EventLog) -> pl.DataFrame:
 
 
 def every_table(log: EventLog) -> build.Tables:
-    return build.at(log, as_of(log))
+    return build.build_tables(log, as_of(log))
 
 
 def rfm_and_behaviour(log: EventLog) -> pl.DataFrame:
     """Ours of what `with_pandas` makes."""
     engine, at = PolarsEngine(), as_of(log)
-    past = seen(engine, engine.events(log), engine.frame(log.links()), at).events
-    lines = engine.keep(orders.lines(past))
-    placed, refunds = engine.keep(orders.orders(lines)), engine.keep(orders.refunds(past))
-    prices = engine.keep(items.usual_prices(past))
+    past = select_visible(engine, engine.events(log), engine.frame(log.links()), at).events
+    lines = engine.keep(orders.build_lines(past))
+    placed, refunds = engine.keep(orders.build_orders(lines)), engine.keep(orders.build_refunds(past))
+    prices = engine.keep(items.build_usual_prices(past))
     bought, made = engine.collect(
         [
-            rfm.rfm(placed, refunds, at),
-            behaviour.behaviour(past, sessions.sessions(past), lines, placed, refunds, prices, at),
+            rfm.build_rfm(placed, refunds, at),
+            behaviour.build_behaviour(past, sessions.build_sessions(past), lines, placed, refunds, prices, at),
         ]
     )
     return made.join(bought, on="customer_id", how="left").sort("customer_id")

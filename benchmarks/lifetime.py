@@ -20,7 +20,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from features.common.clock import DAY, micros
-from features.tables.lifetime import Lifetime, summary
+from features.tables.lifetime import Lifetime, build_summary
 from features.tables.lifetime_models import BgNbd, GammaGamma
 
 CDNOW = shop.ROOT.parent / "shared" / "data" / "cdnow_sample.parquet"
@@ -95,7 +95,7 @@ def plot(data: Path) -> Figure:
     )
     none = nw.from_native(bought.clear().lazy())
     past = bought.filter(pl.col("t") < CALIBRATED)
-    table = summary(nw.from_native(past.lazy()), none, CALIBRATED).to_native().collect().sort("customer_id")
+    table = build_summary(nw.from_native(past.lazy()), none, CALIBRATED).to_native().collect().sort("customer_id")
     model = Lifetime.fit(table).purchases
     assert model is not None
     days = bought.select("customer_id", day=pl.col("t") // DAY).unique()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from features.common.clock import DAY, micros
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.ranking.snapshot import Snapshot
 from features.sources.simulator.shop import SimulatorConfig, read
 from features.tables import build
@@ -24,16 +24,16 @@ SHOP_ENDS = micros(datetime.combine(SHOP.start, time(), UTC)) + SHOP.days * DAY
 
 
 @pytest.fixture(scope="session")
-def simulated() -> Parsed:
+def simulated() -> ParsedBatch:
     """Seventy days of a shop with habits, strangers, refunds and people who refuse consent."""
     (parsed,) = read(SHOP)
     return parsed
 
 
 @pytest.fixture(scope="session")
-def simulated_snapshot(simulated: Parsed) -> Snapshot:
+def simulated_snapshot(simulated: ParsedBatch) -> Snapshot:
     """What that shop knew ten days before its log ends."""
-    return Snapshot.of(build.build(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - 10 * DAY))
+    return Snapshot.from_tables(build.build_from_events(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - 10 * DAY))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """One training run, as `usual train` and `usual demo` make it: its progress shown, logged and registered."""
 
-from features.common.progress import steps
+from features.common.progress import show_steps
 from features.event_log.log import EventLog
 from training.config import MlflowConfig
 from training.recipe import Recipe
@@ -14,7 +14,7 @@ def run(
     event_log: EventLog, recipe: Recipe, config: MlflowConfig, until: int | None = None
 ) -> tuple[TrainingResult, LoggedRun]:
     """Fit on the events before `until` (microseconds; None: all), log to MLflow, register as challenger."""
-    with steps() as step:
+    with show_steps() as step:
         watch = Stopwatch(step)
         result = train(event_log, recipe, until, watch)
         seconds = watch.seconds()

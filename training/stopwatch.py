@@ -2,17 +2,17 @@
 
 import time
 
-from features.common.progress import Step, silent
+from features.common.progress import Progress, silent
 
 
 class Stopwatch:
-    """A `Step` that passes on what it hears, and keeps when."""
+    """A `Progress` that passes on what it hears, and keeps when."""
 
-    def __init__(self, step: Step = silent) -> None:
+    def __init__(self, step: Progress = silent) -> None:
         self._step = step
         self._began: list[tuple[str, float]] = []
 
-    def __call__(self, text: str, done: int, total: int) -> None:
+    def __call__(self, text: str, done: int, total: int | None) -> None:
         self._began.append((text, time.monotonic()))
         self._step(text, done, total)
 

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work, on stderr: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -6,20 +6,56 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.text import Text
 
-Rows = Callable[[str, int, int | None], None]
-"""Hears what is being done, to how many rows so far, and of how many, where that is known."""
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how far it is, and how far it goes, None where that is not known.
 
-Step = Callable[[str, int, int], None]
-"""Says that step `done` (from 1) of `total` begins, and what it is."""
+Work on rows reports how many rows are done; a run of steps reports the number of each step, from 1, as it begins.
+"""
 
 SECONDS_BETWEEN_LINES = 5.0
 
 
-def silent(text: str, done: int, total: int | None) -> None:
-    """For callers who do not want to hear."""
+def silent(task: str, done: int, total: int | None) -> None:
+    """A `Progress` that shows nothing."""
+
+
+@contextlib.contextmanager
+def show_rows() -> Iterator[Progress]:
+    """Show work on rows: rows done, of how many, and rows a second."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _row_lines()
+        return
+    with _bar(console, _Speed()) as bar:
+        bars: dict[str, TaskID] = {}
+
+        def show(task: str, done: int, total: int | None) -> None:
+            if task not in bars:
+                bars[task] = bar.add_task(task, total=total)
+            bar.update(bars[task], completed=done, total=total)
+
+        yield show
+
+
+@contextlib.contextmanager
+def show_steps() -> Iterator[Progress]:
+    """Show a run of steps: which one is running, and how many there are."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _step_lines()
+        return
+    with _bar(console, MofNCompleteColumn()) as bar:
+        run = bar.add_task("", total=None)
+
+        def show(task: str, done: int, total: int | None) -> None:
+            bar.update(run, description=task, completed=done - 1, total=total)
+
+        yield show
+        bar.update(run, completed=bar.tasks[0].total)
 
 
 class _Speed(ProgressColumn):
@@ -28,67 +64,35 @@ class _Speed(ProgressColumn):
         return Text(f"{task.completed:,.0f} rows" + (f", {speed:,.0f} rows/s" if speed else ""))
 
 
-@contextlib.contextmanager
-def rows() -> Iterator[Rows]:
-    """A `Rows` that shows itself on stderr."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines()
-        return
-    with Progress(TextColumn("{task.description}"), BarColumn(), _Speed(), TimeElapsedColumn(), console=console) as bar:
-        tasks: dict[str, object] = {}
-
-        def show(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield show
+def _bar(console: Console, count: ProgressColumn) -> Bar:
+    return Bar(TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn(), console=console)
 
 
-def _lines() -> Rows:
-    began = said = time.monotonic()
-    stage, since = "", began
+def _row_lines() -> Progress:
+    """A line every `SECONDS_BETWEEN_LINES`; the speed is that of the current task."""
+    start = last_line = task_start = time.monotonic()
+    current = ""
 
-    def line(what: str, done: int, total: int | None) -> None:
-        nonlocal said, stage, since
-        now = time.monotonic()
-        if what != stage:
-            stage, since = what, now
-        if now - said < SECONDS_BETWEEN_LINES:
+    def show(task: str, done: int, total: int | None) -> None:
+        nonlocal last_line, current, task_start
+        at = time.monotonic()
+        if task != current:
+            current, task_start = task, at
+        if at - last_line < SECONDS_BETWEEN_LINES:
             return
-        said = now
+        last_line = at
         of = f" of {total:,}" if total else ""
-        speed = f", {done / (now - since):,.0f} rows/s" if now > since else ""
-        print(f"[{now - began:5.0f} s] {what}: {done:,}{of} rows{speed}", file=sys.stderr, flush=True)
+        speed = f", {done / (at - task_start):,.0f} rows/s" if at > task_start else ""
+        _print(at - start, f"{task}: {done:,}{of} rows{speed}")
 
-    return line
+    return show
 
 
-@contextlib.contextmanager
-def steps() -> Iterator[Step]:
-    """A `Step` that shows itself on stderr."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        began = time.monotonic()
+def _step_lines() -> Progress:
+    """A line for every step."""
+    start = time.monotonic()
+    return lambda task, done, total: _print(time.monotonic() - start, f"{done}/{total} {task}")
 
-        def line(text: str, done: int, total: int) -> None:
-            print(f"[{time.monotonic() - began:5.0f} s] {done}/{total} {text}", file=sys.stderr, flush=True)
 
-        yield line
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-
-        def advance(text: str, done: int, total: int) -> None:
-            bar.update(task, description=text, completed=done - 1, total=total)
-
-        yield advance
-        bar.update(task, completed=bar.tasks[0].total)
+def _print(seconds: float, text: str) -> None:
+    print(f"[{seconds:5.0f} s] {text}", file=sys.stderr, flush=True)

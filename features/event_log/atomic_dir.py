@@ -1,7 +1,7 @@
-"""A directory replaced in one step: whoever reads sees the old one or the new one, never half of each.
+"""Atomic replacement of a directory: a reader sees the old one or the new one, never half of each.
 
-The new directory is filled beside the old one, put on disk, and then the two swap names. A lock file
-beside the directory keeps a second writer out; what a killed writer left behind, the next one removes.
+The new directory is filled beside the old one and synced to disk; then the two swap names. A lock file beside the
+directory keeps a second writer out, and a writer removes what a killed one left behind.
 """
 
 import contextlib
@@ -20,12 +20,14 @@ import polars as pl
 from features.common.errors import InputError
 from features.common.locks import exclusive_lock
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class Change:
-    """`path` is the directory as it is, `new` the empty directory that will take its place, `scratch`
-    a directory for what is needed on the way. Nothing happens to `path` before `commit`."""
+class DirectoryChange:
+    """A directory in preparation: `path` is the current one, `new` the empty one that will take its place.
+
+    `scratch` is for temporary files. Nothing happens to `path` before `commit`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,6 +46,7 @@ class Change:
             shutil.copy2(source, target)
 
     def commit(self) -> None:
+        """Sync `new` to disk and put it in the place of `path`."""
         for directory, _, files in os.walk(self.new):
             for file in files:
                 sync(Path(directory) / file)
@@ -52,16 +55,17 @@ class Change:
         sync(self.path.parent)
 
     def clear(self) -> None:
-        """Remove both working directories; after `commit`, `new` is the name of what was there before."""
+        """Remove both working directories; after `commit`, `new` is the name of the old directory."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         shutil.rmtree(self.new, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def changing(path: Path) -> Iterator[Change]:
-    """A `Change` of the directory `path`, alone: a second one at the same time raises `InputError`.
+def replace_directory(path: Path) -> Iterator[DirectoryChange]:
+    """Prepare a new directory at `path`; it replaces the current one when the caller commits.
 
-    So does a disk that is full or a directory that cannot be replaced; then the old one stays as it is.
+    Raises `InputError` where another process is at it, the disk is full, or the directory cannot be replaced; then
+    the current one stays as it is.
     """
     real = path.resolve()
     if real.is_mount():
@@ -70,14 +74,14 @@ def changing(path: Path) -> Iterator[Change]:
         real.parent.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(real.with_name(f".{real.name}.lock"), partial(_refusal, real), remove=True):
             _sweep(real)
-            change = Change(real)
+            change = DirectoryChange(real)
             try:
                 yield change
             finally:
                 change.clear()
     except (OSError, pl.exceptions.PolarsError) as error:
-        if why := _why(error, real):
-            raise InputError(f"{why}; {path} is as it was before") from error
+        if reason := _explain(error, real):
+            raise InputError(f"{reason}; {path} is as it was before") from error
         raise
 
 
@@ -95,12 +99,14 @@ def _refusal(path: Path, holder: str) -> str:
 
 
 def _sweep(path: Path) -> None:
-    """Finish or remove what a killed writer left. Only who holds the lock may call this."""
-    left = [p for p in path.parent.iterdir() if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.(new|old|tmp)", p.name)]
-    for old in (p for p in left if p.suffix == ".old"):
+    """Finish or remove what a killed writer left. Only the holder of the lock may call this."""
+    leftovers = [
+        p for p in path.parent.iterdir() if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.(new|old|tmp)", p.name)
+    ]
+    for old in (p for p in leftovers if p.suffix == ".old"):
         if not path.exists():
             old.rename(path)
-    for directory in left:
+    for directory in leftovers:
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -126,15 +132,15 @@ def _exchange(a: Path, b: Path) -> bool:
         return False
 
 
-def _why(error: Exception, path: Path) -> str | None:
-    """What a person can do something about; None where it is ours."""
-    about = getattr(error, "filename", None)
-    if isinstance(about, str | bytes | os.PathLike) and path.parent not in Path(os.fsdecode(about)).parents:
+def _explain(error: Exception, path: Path) -> str | None:
+    """Explain an error that a person can do something about; None for others, which are bugs."""
+    file = getattr(error, "filename", None)
+    if isinstance(file, str | bytes | os.PathLike) and path.parent not in Path(os.fsdecode(file)).parents:
         return None  # a file that is read
     number = getattr(error, "errno", None)
-    if number is None and (told := re.search(r"os error (\d+)", str(error))):  # as Polars says it
-        number = int(told[1])
-    if number in _FULL:
+    if number is None and (match := re.search(r"os error (\d+)", str(error))):  # in a message of Polars
+        number = int(match[1])
+    if number in _DISK_FULL:
         free = shutil.disk_usage(path.parent).free
         return f"no space left to write {path} ({free / 1e9:.1f} GB free in {path.parent}); free some"
     if number in (errno.EBUSY, errno.EXDEV):

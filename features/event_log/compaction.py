@@ -1,4 +1,4 @@
-"""Old parts and fresh rows become new parts, a range of days at a time."""
+"""Compaction: existing partitions and staged rows become new partitions, a range of days at a time."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,113 +10,117 @@ import polars as pl
 
 from features.common.clock import DAY, moment
 from features.event_log import partitions
-from features.event_log.atomic_dir import Change
-from features.event_log.dedup import day_starts, days_of, later
-from features.event_log.partitions import Part, PartWriter
+from features.event_log.atomic_dir import DirectoryChange
+from features.event_log.dedup import day_starts, days_of, find_duplicates
+from features.event_log.partitions import Partition, PartitionWriter
 from features.event_log.schema import EVENT_SCHEMA, deduplicate
 from features.event_log.staging import Staging
 
 ROWS_AT_ONCE = 250_000
 
-Tell = Callable[[int], None]
-"""Hears how many rows have been dealt with, in steps."""
-
 
 @dataclass(frozen=True)
-class OldPart:
-    """A part of the log that is added to."""
+class ExistingPartition:
+    """A partition of the log that is added to."""
 
-    part: Part
+    partition: Partition
     directory: Path
 
     def keys(self) -> pl.DataFrame:
+        """Read event_id, item_id and timestamp of every row."""
         return self._scan().select("event_id", "item_id", "timestamp").collect()
 
     def days(self) -> dict[int, int]:
-        """Rows of each day."""
+        """How many rows each day has; days are counted from the epoch."""
         days = days_of(self._scan().select("timestamp").collect())
         starts = day_starts(days)
         return dict(zip(days[starts[:-1]].tolist(), np.diff(starts).tolist(), strict=True))
 
     def read(self, first: int, last: int) -> pl.DataFrame:
-        """The rows of the days from `first` to `last`, both included."""
+        """Read the rows of the days from `first` to `last`, both included."""
         inside = pl.col("timestamp").is_between(moment(first * DAY), moment((last + 1) * DAY), closed="left")
         return self._scan().filter(inside).collect()
 
     def _scan(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self.directory / self.part.file)
+        return pl.scan_parquet(self.directory / self.partition.file)
 
 
 @dataclass
-class Group:
-    """Neighbouring days that are written together: old parts, and fresh rows by day."""
+class PartitionGroup:
+    """Neighbouring days that are written together: existing partitions, and the number of fresh rows by day."""
 
-    old: list[OldPart] = field(default_factory=list)
+    existing: list[ExistingPartition] = field(default_factory=list)
     fresh: dict[int, int] = field(default_factory=dict)
     touched: bool = False
 
     @property
     def rows(self) -> int:
-        return sum(o.part.rows for o in self.old) + sum(self.fresh.values())
+        return sum(o.partition.rows for o in self.existing) + sum(self.fresh.values())
 
 
-def merge(staging: Staging, old: Sequence[Part], change: Change, tell: Tell) -> tuple[list[Part], Counter[str]]:
-    """The new log's parts, written into `change`, and by how much each event name became more frequent.
+def compact(
+    staging: Staging, existing: Sequence[Partition], change: DirectoryChange, report: Callable[[int], None]
+) -> tuple[list[Partition], Counter[str]]:
+    """Write the new log's partitions into `change`; return them, and how many rows each event name gained.
 
-    A part in which nothing changes is taken over as it is.
+    A partition in which nothing changes is taken over as it is. `report` is called with the number of rows of each
+    batch that is done.
     """
     events, new = change.path / "events", change.new / "events"
     new.mkdir()
-    old_parts = [OldPart(part, events) for part in old]
-    late = later(staging.runs, old_parts, change.scratch)
-    nothing = pl.DataFrame(schema=EVENT_SCHEMA)
-    made: list[Part] = []
-    more: Counter[str] = Counter()
-    with PartWriter(new) as writer:
-        for group in plan(staging.days(), old_parts, late.days):
-            before = [o.part for o in group.old]
+    old = [ExistingPartition(partition, events) for partition in existing]
+    duplicates = find_duplicates(staging.runs, old, change.scratch)
+    no_rows = pl.DataFrame(schema=EVENT_SCHEMA)
+    result: list[Partition] = []
+    gained: Counter[str] = Counter()
+    with PartitionWriter(new) as writer:
+        for group in plan_groups(staging.days(), old, duplicates.days):
+            before = [o.partition for o in group.existing]
             if group.touched:
-                writer.rows = -(-group.rows // -(-group.rows // partitions.ROWS_PER_PART))
+                writer.rows = -(-group.rows // -(-group.rows // partitions.ROWS_PER_PARTITION))
                 for first, last in _ranges(group):
-                    known = pl.concat([rows for o in group.old if (rows := o.read(first, last)).height] or [nothing])
-                    fresh = staging.read(first, last)
-                    rows = late.without(deduplicate(pl.concat([known, *fresh])), first, last)
-                    more.update(names(rows))
-                    more.subtract(names(known))
+                    tables = [rows for o in group.existing if (rows := o.read(first, last)).height]
+                    old_rows, fresh = pl.concat(tables or [no_rows]), staging.read(first, last)
+                    rows = duplicates.remove(deduplicate(pl.concat([old_rows, *fresh])), first, last)
+                    gained.update(count_names(rows))
+                    gained.subtract(count_names(old_rows))
                     writer.add(rows)
-                    tell(known.height + sum(f.height for f in fresh))
+                    report(old_rows.height + sum(f.height for f in fresh))
                 written = writer.close()
-                if not before or partitions.total(written) != partitions.total(before):
-                    made += written
+                if not before or partitions.combine_digests(written) != partitions.combine_digests(before):
+                    result += written
                     continue
-                for part in written:
-                    (new / part.file).unlink()
-            for part in before:
-                change.keep(f"events/{part.file}")
-            made += before
-    return made, more
+                for partition in written:
+                    (new / partition.file).unlink()
+            for partition in before:
+                change.keep(f"events/{partition.file}")
+            result += before
+    return result, gained
 
 
-def plan(fresh: dict[int, int], old: Sequence[OldPart], also: Iterable[int]) -> Iterator[Group]:
-    """Groups in order of time. Touched are those with rows on the days of `fresh` or `also`.
+def plan_groups(
+    fresh: dict[int, int], existing: Sequence[ExistingPartition], rewritten_days: Iterable[int]
+) -> Iterator[PartitionGroup]:
+    """Group partitions and fresh days in order of time. Groups with rows on days of either argument are touched.
 
-    What is touched takes untouched or fresh neighbours in while both fit into one part: so a log that
-    is added to day by day does not become a heap of small files.
+    A touched group takes in untouched or fresh neighbours while both fit into one partition: so a log that grows day
+    by day does not become a heap of small files.
     """
-    days, also = sorted(fresh), set(also)
-    segments: list[tuple[int, Group]] = []
+    days, rewritten = sorted(fresh), set(rewritten_days)
+    segments: list[tuple[int, PartitionGroup]] = []
     inside: set[int] = set()
-    for o in old:
-        first, last = o.part.days
+    for old in existing:
+        first, last = old.partition.days
         own = {day: fresh[day] for day in days if first <= day <= last}
         inside |= own.keys()
-        segments.append((first, Group([o], own, bool(own) or any(first <= day <= last for day in also))))
-    segments += [(day, Group([], {day: fresh[day]}, True)) for day in days if day not in inside]
-    group = Group()
+        touched = bool(own) or any(first <= day <= last for day in rewritten)
+        segments.append((first, PartitionGroup([old], own, touched)))
+    segments += [(day, PartitionGroup([], {day: fresh[day]}, True)) for day in days if day not in inside]
+    group = PartitionGroup()
     for _, segment in sorted(segments, key=lambda s: s[0]):
-        fits = group.rows + segment.rows <= partitions.ROWS_PER_PART
+        fits = group.rows + segment.rows <= partitions.ROWS_PER_PARTITION
         if fits and (group.touched or segment.touched):
-            group = Group(group.old + segment.old, group.fresh | segment.fresh, True)
+            group = PartitionGroup(group.existing + segment.existing, group.fresh | segment.fresh, True)
             continue
         if group.rows:
             yield group
@@ -125,23 +129,23 @@ def plan(fresh: dict[int, int], old: Sequence[OldPart], also: Iterable[int]) -> 
         yield group
 
 
-def _ranges(group: Group) -> Iterator[tuple[int, int]]:
-    """First and last day of what is held in memory at once."""
+def _ranges(group: PartitionGroup) -> Iterator[tuple[int, int]]:
+    """First and last day of each range that is held in memory at once."""
     rows = Counter(group.fresh)
-    for o in group.old:
-        rows.update(o.days())
+    for old in group.existing:
+        rows.update(old.days())
     first = last = None
-    held = 0
+    total = 0
     for day in sorted(rows):
-        if first is not None and last is not None and held + rows[day] > ROWS_AT_ONCE:
+        if first is not None and last is not None and total + rows[day] > ROWS_AT_ONCE:
             yield first, last
-            first, held = None, 0
+            first, total = None, 0
         first, last = day if first is None else first, day
-        held += rows[day]
+        total += rows[day]
     if first is not None and last is not None:
         yield first, last
 
 
-def names(events: pl.DataFrame) -> dict[str, int]:
-    """How often each event name occurs."""
+def count_names(events: pl.DataFrame) -> dict[str, int]:
+    """Count how often each event name occurs."""
     return dict(events["name"].cast(pl.String).value_counts().iter_rows())

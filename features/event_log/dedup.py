@@ -1,9 +1,9 @@
-"""Rows that share (event_id, item_id) but lie on different days.
+"""Deduplication across days: rows that share (event_id, item_id) but lie on different days.
 
-Within a day they meet in memory. Across days they are found here: first by a hash of 47 bits beside the
-day, one number per row, sorted; as a rule that shows that there are none. Only the rows whose hashes
-meet are then compared by what they are. Numbers and rows lie on disk and are read by ranges of the
-hash, so memory depends on the range, not on the log.
+Rows of one day are compared in memory. Across days each row is first reduced to one number, a 47-bit hash of its key
+beside its day; sorted, these numbers usually show that there are no duplicates. Only rows whose hashes collide are
+then compared by their keys. Numbers and rows lie on disk and are read by ranges of the hash, so memory depends on the
+size of a range, not of the log.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,21 +16,25 @@ import polars as pl
 from features.common.clock import DAY
 
 KEY = ["event_id", "item_id"]
-NUMBERS_AT_ONCE = 4_000_000
+HASHES_AT_ONCE = 4_000_000
 
 _DAY_BITS = np.uint64(17)  # days up to the year 2328
 _DAY_MASK = np.uint64((1 << 17) - 1)
 
 
-class Source(Protocol):
+class KeySource(Protocol):
+    """A file of events whose keys can be read."""
+
     def keys(self) -> pl.DataFrame:
         """event_id, item_id and timestamp of every row."""
 
 
-class Fresh(Source, Protocol):
+class HashedKeySource(KeySource, Protocol):
+    """A file of events whose keys were hashed when it was written."""
+
     @property
-    def numbers(self) -> np.ndarray:
-        """The `numbers` of its rows, sorted."""
+    def key_hashes(self) -> np.ndarray:
+        """uint64[rows]: `hash_keys` of its rows, sorted."""
 
 
 def days_of(events: pl.DataFrame) -> np.ndarray:
@@ -40,89 +44,92 @@ def days_of(events: pl.DataFrame) -> np.ndarray:
 
 
 def day_starts(days: np.ndarray) -> np.ndarray:
-    """Of rising `days`, where each begins, and at the end how many rows there are."""
+    """int64[distinct days + 1]: the first row of each of the rising `days`, and at the end the number of rows."""
     return np.concatenate([[0], np.flatnonzero(np.diff(days)) + 1, [len(days)]]) if len(days) else np.zeros(1, np.int64)
 
 
-def numbers(keys: pl.DataFrame) -> np.ndarray:
-    """uint64[rows]: the hash of a row's key in the upper 47 bits, its day in the others."""
+def hash_keys(keys: pl.DataFrame) -> np.ndarray:
+    """Hash each row: uint64[rows], the hash of the key in the upper 47 bits, the day in the others."""
     hashes = keys.select(pl.col("event_id").hash(1) ^ pl.col("item_id").hash(2)).to_series().to_numpy()
     return (hashes & ~_DAY_MASK) | days_of(keys).astype(np.uint64)
 
 
-class Later:
-    """The rows (event_id, item_id, day) of which an earlier day has another, to be left out of a log."""
+class Duplicates:
+    """Rows, as (event_id, item_id, day), whose key an earlier day has too: a log leaves them out."""
 
     def __init__(self, directory: Path) -> None:
-        self._files = sorted(directory.glob("later-*.parquet"))
+        self._files = sorted(directory.glob("duplicates-*.parquet"))
         days = [pl.scan_parquet(f).select(pl.col("day").unique()).collect()["day"] for f in self._files]
         self.days: set[int] = {day for s in days for day in s.to_list()}
 
-    def without(self, events: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
-        """`events`, which lie on the days from `first` to `last`, without those rows."""
+    def remove(self, events: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
+        """Remove the duplicates from `events`, which lie on the days from `first` to `last`."""
         if not any(first <= day <= last for day in self.days):
             return events
-        gone = pl.scan_parquet(self._files).filter(pl.col("day").is_between(first, last)).collect()
+        duplicates = pl.scan_parquet(self._files).filter(pl.col("day").is_between(first, last)).collect()
         marked = events.with_columns(day=pl.Series(days_of(events), dtype=pl.Int64))
-        return marked.join(gone, on=[*KEY, "day"], how="anti", nulls_equal=True, maintain_order="left").drop("day")
+        return marked.join(duplicates, on=[*KEY, "day"], how="anti", nulls_equal=True, maintain_order="left").drop(
+            "day"
+        )
 
 
-def later(fresh: Sequence[Fresh], old: Sequence[Source], directory: Path) -> Later:
-    """Compare every fresh row with every other row, fresh or old. Uses `directory` for its files."""
-    sorted_numbers = [f.numbers for f in fresh]
-    if old:
-        sorted_numbers += _old_numbers(old, directory, _small(sorted_numbers))
-    suspects = [*_suspects(sorted_numbers, directory)]
-    if suspects:
-        _compare([*fresh, *old], suspects, directory)
-    return Later(directory)
+def find_duplicates(fresh: Sequence[HashedKeySource], existing: Sequence[KeySource], directory: Path) -> Duplicates:
+    """Compare every fresh row with every other row, fresh or existing. Writes its files to `directory`."""
+    key_hashes = [f.key_hashes for f in fresh]
+    if existing:
+        key_hashes += _hash_existing(existing, directory, _distinct_hashes(key_hashes))
+    collisions = [*_find_collisions(key_hashes, directory)]
+    if collisions:
+        _compare_keys([*fresh, *existing], collisions, directory)
+    return Duplicates(directory)
 
 
-def _old_numbers(old: Iterable[Source], directory: Path, among: np.ndarray | None) -> Iterator[np.ndarray]:
-    for i, source in enumerate(old):
-        found = np.sort(numbers(source.keys()))
-        if among is not None:
-            found = found[_is_in(found >> _DAY_BITS, among)]
-        yield spilled(found, directory / f"old-{i:06d}.u64")
+def _hash_existing(existing: Iterable[KeySource], directory: Path, relevant: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The sorted key hashes of each source; only those whose hash is in `relevant`, where that is given."""
+    for i, source in enumerate(existing):
+        key_hashes = np.sort(hash_keys(source.keys()))
+        if relevant is not None:
+            key_hashes = key_hashes[_is_in(key_hashes >> _DAY_BITS, relevant)]
+        yield spill(key_hashes, directory / f"existing-{i:06d}.u64")
 
 
-def _small(files: Sequence[np.ndarray]) -> np.ndarray | None:
-    """The hashes in all `files`, sorted, if they are few: of a long log only these need to be kept."""
-    if sum(map(len, files)) > NUMBERS_AT_ONCE:
+def _distinct_hashes(files: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The hashes in all `files`, sorted; None if they are many. If few, a long log's other hashes need no space."""
+    if sum(map(len, files)) > HASHES_AT_ONCE:
         return None
     return _distinct(np.sort(np.concatenate([np.zeros(0, np.uint64), *(f >> _DAY_BITS for f in files)])))
 
 
-def _suspects(files: Sequence[np.ndarray], directory: Path) -> Iterator[np.ndarray]:
-    """The numbers whose hash occurs on several days, sorted, range by range of the hash."""
-    ranges = max(1, -(-sum(map(len, files)) // NUMBERS_AT_ONCE))
+def _find_collisions(files: Sequence[np.ndarray], directory: Path) -> Iterator[np.ndarray]:
+    """The key hashes that occur on several days, sorted, range by range of the hash."""
+    ranges = max(1, -(-sum(map(len, files)) // HASHES_AT_ONCE))
     edges = np.array([(i << 64) // ranges for i in range(1, ranges)], np.uint64) & ~_DAY_MASK
     cuts = [np.concatenate([[0], np.searchsorted(f, edges), [len(f)]]) for f in files]
     for i in range(ranges):
-        found = np.sort(np.concatenate([f[c[i] : c[i + 1]] for f, c in zip(files, cuts, strict=True)]))
-        hashes = found >> _DAY_BITS
-        meet = np.flatnonzero((hashes[1:] == hashes[:-1]) & (found[1:] != found[:-1]))
-        if len(meet):
-            several = _distinct(hashes[meet])
-            yield spilled(_distinct(found[_is_in(hashes, several)]), directory / f"suspect-{i:06d}.u64")
+        in_range = np.sort(np.concatenate([f[c[i] : c[i + 1]] for f, c in zip(files, cuts, strict=True)]))
+        hashes = in_range >> _DAY_BITS
+        collide = np.flatnonzero((hashes[1:] == hashes[:-1]) & (in_range[1:] != in_range[:-1]))
+        if len(collide):
+            several = _distinct(hashes[collide])
+            yield spill(_distinct(in_range[_is_in(hashes, several)]), directory / f"collision-{i:06d}.u64")
 
 
-def _compare(sources: Sequence[Source], suspects: Sequence[np.ndarray], directory: Path) -> None:
-    """Write the rows that are later than another of their key, one file per range of the hash."""
+def _compare_keys(sources: Sequence[KeySource], collisions: Sequence[np.ndarray], directory: Path) -> None:
+    """Write the rows that lie on a later day than another of their key, one file per range of the hash."""
     for i, source in enumerate(sources):
         keys = source.keys()
-        found = numbers(keys)
-        for j, range_ in enumerate(suspects):
-            meet = np.flatnonzero(_is_in(found, range_))
-            if len(meet):
-                rows = keys[meet].select(*KEY, day=pl.Series(days_of(keys)[meet], dtype=pl.Int64))
-                rows.write_parquet(directory / f"met-{j:06d}-{i:06d}.parquet", compression="lz4")
-    for j in range(len(suspects)):
-        files = sorted(directory.glob(f"met-{j:06d}-*.parquet"))
+        key_hashes = hash_keys(keys)
+        for j, in_range in enumerate(collisions):
+            matches = np.flatnonzero(_is_in(key_hashes, in_range))
+            if len(matches):
+                rows = keys[matches].select(*KEY, day=pl.Series(days_of(keys)[matches], dtype=pl.Int64))
+                rows.write_parquet(directory / f"match-{j:06d}-{i:06d}.parquet", compression="lz4")
+    for j in range(len(collisions)):
+        files = sorted(directory.glob(f"match-{j:06d}-*.parquet"))
         rows = pl.read_parquet(files)
-        late = rows.filter(pl.col("day") > pl.col("day").min().over(KEY)).unique().sort("day")
-        if late.height:
-            late.write_parquet(directory / f"later-{j:06d}.parquet", compression="lz4")
+        duplicates = rows.filter(pl.col("day") > pl.col("day").min().over(KEY)).unique().sort("day")
+        if duplicates.height:
+            duplicates.write_parquet(directory / f"duplicates-{j:06d}.parquet", compression="lz4")
         for file in files:
             file.unlink()
 
@@ -132,18 +139,18 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     return values[np.append(True, values[1:] != values[:-1])] if len(values) else values
 
 
-def _is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """bool[len(values)]: which `values` are in the sorted array `among`."""
-    if not len(among):
+def _is_in(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """bool[len(values)]: which `values` are in the sorted array `members`."""
+    if not len(members):
         return np.zeros(len(values), bool)
-    return among[np.minimum(np.searchsorted(among, values), len(among) - 1)] == values
+    return members[np.minimum(np.searchsorted(members, values), len(members) - 1)] == values
 
 
-def spilled(values: np.ndarray, file: Path) -> np.ndarray:
-    """`values` (uint64) on disk instead of in memory."""
+def spill(values: np.ndarray, file: Path) -> np.ndarray:
+    """Move `values` (uint64) to disk and map the file."""
     if not len(values):
         return values
-    # Not `tofile`, which does not say that the disk is full.
+    # Not `tofile`, which does not raise when the disk is full.
     with file.open("wb") as out:
         out.write(values.data)
     return np.memmap(file, np.uint64, "r")

@@ -1,10 +1,10 @@
-"""Remove a customer from a log, and keep them out.
+"""Erasing a customer: removing their rows from a log, and keeping them out.
 
-A client (device or cookie) belongs to a customer where events carry both ids, a link says so, or both
-were seen with one token; not where someone undid a merge of the two. A client of no other customer goes
-with all its rows. A client that others use too keeps their rows and loses those of this customer and the
-anonymous ones up to now: they may be this customer's, and no one else is named in them. Of links, tokens
-of this customer alone go too. The catalog stays, which names no one.
+A client (device or cookie) belongs to a customer where events carry both ids, a link states it, or both occur with
+one token; not where a merge of the two was undone. A client of no other customer loses all its rows. A client that
+others use too keeps theirs and loses those of this customer and the anonymous ones up to now: these may be this
+customer's, and they name nobody else. Of links, those with a token of this customer alone are removed too. The
+catalog stays, as it names no one.
 """
 
 from collections.abc import Iterable
@@ -17,12 +17,11 @@ import pyarrow.parquet as pq
 from features.common.clock import now
 from features.common.errors import InputError
 from features.event_log import log, partitions
-from features.event_log.atomic_dir import Change, changing
-from features.event_log.identity_links import keep_rest
+from features.event_log.atomic_dir import DirectoryChange, replace_directory
 from features.event_log.log import EventLog
-from features.event_log.partitions import Part, PartWriter
+from features.event_log.partitions import Partition, PartitionWriter
 from features.event_log.schema import REJECTED_SCHEMA
-from features.event_log.tombstones import Erased
+from features.event_log.tombstones import Tombstones
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Erasure:
 
 @dataclass(frozen=True)
 class _Traces:
-    """The ids and tokens under which a customer is found; `shared` clients are others' too."""
+    """The ids and tokens that stand for a customer in a log; `shared` clients are used by others too."""
 
     clients: set[str]
     shared: set[str]
@@ -52,39 +51,40 @@ class _Traces:
 
 
 def erase(customer: str, path: Path) -> Erasure:
-    """Remove `customer` from the log at `path`, and refuse what is theirs from now on.
+    """Remove `customer` from the log at `path`, and refuse their rows from now on.
 
     Raises `InputError` for a customer the log does not know.
     """
-    with changing(path) as change:
+    with replace_directory(path) as change:
         event_log = EventLog.open(path)
-        erased = Erased.load(event_log.path)
-        before = erased.hash(customer) in erased.customers
-        traces = _traces(customer, event_log)
-        erased.customers.add(erased.hash(customer))
-        erased.clients |= {erased.hash(c) for c in traces.clients}
-        erased.tokens |= {erased.hash(t) for t in traces.tokens}
+        tombstones = Tombstones.load(event_log.path)
+        already = tombstones.hash(customer) in tombstones.customers
+        traces = _find_traces(customer, event_log)
+        tombstones.customers.add(tombstones.hash(customer))
+        tombstones.clients |= {tombstones.hash(c) for c in traces.clients}
+        tombstones.tokens |= {tombstones.hash(t) for t in traces.tokens}
         erased_at = now()
-        erased.shared |= {erased.hash(c): erased_at for c in traces.shared}
+        tombstones.shared |= {tombstones.hash(c): erased_at for c in traces.shared}
 
-        made, events = _events(event_log, erased, {customer}, traces, change)
-        links = event_log.links()
-        left = erased.links(links)
-        rejected = _rejected(event_log, erased, {customer, *traces.clients, *traces.tokens}, change)
-        removed = events + links.height - left.height + rejected
+        new, events = _erase_events(event_log, tombstones, {customer}, traces, change)
+        old_links = event_log.links()
+        links = tombstones.filter_links(old_links)
+        names = {customer, *traces.clients, *traces.tokens}
+        rejected = _erase_rejected(event_log, tombstones, names, change)
+        removed = events + old_links.height - links.height + rejected
         if not removed:
-            if before:
+            if already:
                 return Erasure(already=True)
             raise InputError(f"{path} knows no customer of this id; check the spelling")
-        left.write_parquet(change.new / "links.parquet", compression="zstd")
-        erased.write(change)
-        keep_rest(change, event_log, made)
-        log.describe(change, path, made)
+        links.write_parquet(change.new / "links.parquet", compression="zstd")
+        tombstones.write(change)
+        log.keep_unchanged(change, event_log, new)
+        log.write_manifest(change, path, new)
         change.commit()
-    return Erasure(events, links.height - left.height, rejected, len(traces.clients), len(traces.shared))
+    return Erasure(events, old_links.height - links.height, rejected, len(traces.clients), len(traces.shared))
 
 
-def _traces(customer: str, event_log: EventLog) -> _Traces:
+def _find_traces(customer: str, event_log: EventLog) -> _Traces:
     events, links = event_log.scan(), event_log.links()
     pairs = links.filter(pl.col("kind") != "unlink").select("client_id", "customer_id", "token")
     undone = _ids(links.filter((pl.col("kind") == "unlink") & (pl.col("customer_id") == customer)), "client_id")
@@ -93,7 +93,7 @@ def _traces(customer: str, event_log: EventLog) -> _Traces:
     clients = _ids(events.filter(theirs), "client_id") | _ids(pairs.filter(theirs), "client_id")
     clients |= _ids(pairs.filter(_in("token", tokens)), "client_id")
     clients -= undone
-    # Who else was seen with one of these clients, by login, link or token?
+    # Other customers with one of these clients, by login, link or token.
     others = pl.col("customer_id").is_not_null() & (pl.col("customer_id") != customer)
     shared = _ids(events.filter(others & _in("client_id", clients)), "client_id")
     shared |= _ids(pairs.filter(others & _in("client_id", clients)), "client_id")
@@ -103,51 +103,51 @@ def _traces(customer: str, event_log: EventLog) -> _Traces:
     return _Traces(clients - shared, shared, tokens - _ids(pairs.filter(others), "token"))
 
 
-def _events(
-    event_log: EventLog, erased: Erased, customers: Iterable[str], traces: _Traces, change: Change
-) -> tuple[list[Part], int]:
-    """The parts of the new log, of which those with rows to remove are written anew, and how many rows went."""
+def _erase_events(
+    event_log: EventLog, tombstones: Tombstones, customers: Iterable[str], traces: _Traces, change: DirectoryChange
+) -> tuple[list[Partition], int]:
+    """Rewrite the partitions with rows to remove; return those of the new log, and how many rows were removed."""
     anonymous = pl.col("customer_id").is_null() & _in("client_id", traces.shared)
     theirs = _in("customer_id", customers) | _in("client_id", traces.clients) | anonymous
-    made: list[Part] = []
-    gone = 0
+    new: list[Partition] = []
+    removed = 0
     (change.new / "events").mkdir()
-    with PartWriter(change.new / "events", partitions.ROWS_PER_PART) as writer:
-        for part in event_log.parts:
-            file = event_log.path / "events" / part.file
+    with PartitionWriter(change.new / "events", partitions.ROWS_PER_PARTITION) as writer:
+        for partition in event_log.partitions:
+            file = event_log.path / "events" / partition.file
             if pl.scan_parquet(file).filter(theirs).head(1).collect().is_empty():
-                made.append(part)
+                new.append(partition)
                 continue
             rows = pl.read_parquet(file)
-            left = erased.events(rows)
-            gone += rows.height - left.height
+            rest = tombstones.filter_events(rows)
+            removed += rows.height - rest.height
             writer.rows = rows.height
-            writer.add(left)
-            made += writer.close()
-    return made, gone
+            writer.add(rest)
+            new += writer.close()
+    return new, removed
 
 
-def _rejected(event_log: EventLog, erased: Erased, names: set[str], change: Change) -> int:
-    """Write the rejected rows that do not name the customer, a batch at a time; how many do."""
+def _erase_rejected(event_log: EventLog, tombstones: Tombstones, names: set[str], change: DirectoryChange) -> int:
+    """Rewrite the rejected rows, a batch at a time, where any names the customer; return how many do."""
     # Where JSON escapes nothing a name stands as it is; where it does, each letter may be written in several ways.
     suspect = pl.col("raw").str.contains_any(sorted(names)) | pl.col("raw").str.contains("\\", literal=True)
     source = event_log.path / "rejected.parquet"
-    found = pl.scan_parquet(source).filter(suspect).select(pl.len())
-    if not found.collect(engine="streaming").item():
+    suspects = pl.scan_parquet(source).filter(suspect).select(pl.len())
+    if not suspects.collect(engine="streaming").item():
         return 0
-    gone = 0
+    removed = 0
     schema = pl.DataFrame(schema=REJECTED_SCHEMA).to_arrow().schema
     with pq.ParquetFile(source) as old, pq.ParquetWriter(
         change.new / "rejected.parquet", schema, compression="zstd"
     ) as new:  # fmt: skip
         for batch in old.iter_batches(100_000):
             rows = pl.DataFrame(batch)
-            named = rows.select(suspect.fill_null(False)).to_series()
-            kept = erased.rejected(rows.filter(named))
-            gone += int(named.sum()) - kept.height
-            left = pl.concat([rows.filter(~named), kept]).sort("source", "row", "reason", "raw")
-            new.write_table(left.to_arrow().cast(schema))
-    return gone
+            mask = rows.select(suspect.fill_null(False)).to_series()
+            innocent = tombstones.filter_rejected(rows.filter(mask))
+            removed += int(mask.sum()) - innocent.height
+            rest = pl.concat([rows.filter(~mask), innocent]).sort("source", "row", "reason", "raw")
+            new.write_table(rest.to_arrow().cast(schema))
+    return removed
 
 
 def _in(column: str, ids: Iterable[str]) -> pl.Expr:

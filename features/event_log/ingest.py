@@ -1,4 +1,4 @@
-"""Read a source into an event log and count what became of every row."""
+"""Ingest: read a source into an event log, and account for every row."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,35 +8,35 @@ from typing import Any
 
 import polars as pl
 
-from features.common import progress
 from features.common.errors import InputError
+from features.common.progress import Progress, silent
 from features.event_log import log
-from features.event_log.atomic_dir import Change, changing
+from features.event_log.atomic_dir import DirectoryChange, replace_directory
 from features.event_log.catalog import Catalog
-from features.event_log.compaction import merge
-from features.event_log.identity_links import Links
+from features.event_log.compaction import compact
+from features.event_log.identity_links import LinkTable
 from features.event_log.quarantine import Quarantine
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
 from features.event_log.staging import Staging
-from features.event_log.tombstones import Erased
+from features.event_log.tombstones import Tombstones
 
 
 @dataclass(frozen=True)
-class Parsed:
-    """What a source made of one batch of rows. `rows_read` = kept + merged + rejected."""
+class ParsedBatch:
+    """One batch of a source's rows, in the log's schemas; `rows_read` = events + merged + rejected."""
 
     rows_read: int
     events: pl.DataFrame
     rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED_SCHEMA))
     catalog: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CATALOG_SCHEMA))
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINK_SCHEMA))
-    merged: int = 0  # rows added to another row of the same event and item, or held twice by the file
-    notes: tuple[str, ...] = ()  # what was assumed in reading the file, for the person who runs it
+    merged: int = 0  # rows added to another row of the same event and item, or twice in the file
+    notes: tuple[str, ...] = ()  # assumptions made in reading the file, for the person who runs the command
 
 
 @dataclass(frozen=True)
-class Report:
-    """What became of the rows read in one ingest; the parts add up to `rows_read`."""
+class IngestReport:
+    """How many rows one ingest kept, merged, rejected or skipped; the counts add up to `rows_read`."""
 
     rows_read: int
     kept: dict[str, int]  # by event name
@@ -48,9 +48,10 @@ class Report:
     erased: int = 0  # of customers who were erased from the log; nothing of these rows is kept
 
     def check(self) -> None:
-        parts = sum(self.kept.values()) + self.merged + self.duplicates + sum(self.rejected.values()) + self.erased
-        if parts != self.rows_read:
-            raise RuntimeError(f"ingest lost count: read {self.rows_read:,} rows, accounted for {parts:,}")
+        """Raise `RuntimeError` where the counts do not add up."""
+        accounted = sum(self.kept.values()) + self.merged + self.duplicates + sum(self.rejected.values()) + self.erased
+        if accounted != self.rows_read:
+            raise RuntimeError(f"ingest lost count: read {self.rows_read:,} rows, accounted for {accounted:,}")
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -65,7 +66,7 @@ class Report:
         }
 
     def text(self) -> str:
-        """A table whose numbers add up to the rows read."""
+        """Render a table whose numbers add up to the rows read."""
         rows = [
             *((f"kept: {name}", n) for name, n in self.kept.items()),
             ("merged into another row of the same order", self.merged),
@@ -83,94 +84,96 @@ class Report:
         return "\n".join(lines)
 
 
-class _Read:
-    """What has been read so far, on disk where it grows with the input."""
+class _Intake:
+    """The rows read so far, on disk where they grow with the input."""
 
-    def __init__(self, change: Change, old: log.EventLog | None) -> None:
+    def __init__(self, change: DirectoryChange, old: log.EventLog | None) -> None:
         self.staging, self.quarantine = Staging(change.scratch), Quarantine(change.scratch)
         self.catalog = Catalog(pl.read_parquet(old.path / "catalog.parquet") if old else None)
-        self.links = Links(old.links() if old else pl.DataFrame(schema=LINK_SCHEMA))
-        self.refused = Erased.load(old.path) if old else Erased()
+        self.links = LinkTable(old.links() if old else pl.DataFrame(schema=LINK_SCHEMA))
+        self.tombstones = Tombstones.load(old.path) if old else Tombstones()
         self.batches = self.rows = self.merged = self.erased = 0
         self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
 
-    def add(self, batch: Parsed) -> None:
+    def add(self, batch: ParsedBatch) -> None:
         events, rejected = conform(batch.events, EVENT_SCHEMA), conform(batch.rejected, REJECTED_SCHEMA)
-        here = events.height + rejected.height
-        events, rejected = self.refused.events(events), self.refused.rejected(rejected)
-        self.erased += here - events.height - rejected.height
+        rows = events.height + rejected.height
+        events, rejected = self.tombstones.filter_events(events), self.tombstones.filter_rejected(rejected)
+        self.erased += rows - events.height - rejected.height
         self.staging.add(events)
         self.quarantine.add(rejected)
         self.catalog.add(batch.catalog)
-        self.links.add(self.refused.links(conform(batch.links, LINK_SCHEMA)))
+        self.links.add(self.tombstones.filter_links(conform(batch.links, LINK_SCHEMA)))
         self.batches += 1
         self.rows += batch.rows_read
         self.merged += batch.merged
         self.notes |= dict.fromkeys(batch.notes)
 
 
-def ingest(parsed: Iterable[Parsed], out: Path, tell: progress.Rows = progress.silent) -> Report:
-    """Write what a source yields to the log at `out`; a log that is already there is added to.
+def ingest(batches: Iterable[ParsedBatch], out: Path, progress: Progress = silent) -> IngestReport:
+    """Write a source's batches to the log at `out`; a log that is already there is added to.
 
-    Ingesting the same input again changes nothing: rows are known by (event_id, item_id), rejected
-    rows by what they say. The log is the same however the input is cut into batches and in whatever
-    order they come. Memory depends on the largest day, the catalog and the links, not on the input.
+    Ingesting the same input again changes nothing: rows are identified by (event_id, item_id), rejected rows by their
+    content. The log is the same however the input is cut into batches and in whatever order they come. Memory depends
+    on the largest day, the catalog and the links, not on the input.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a directory for the log")
-    with changing(out) as change:
+    with replace_directory(out) as change:
         old = log.EventLog.open(out) if out.exists() and any(out.iterdir()) else None
-        read = _Read(change, old)
-        with read.staging:
-            for batch in parsed:
-                read.add(batch)
-                tell("read", read.rows, None)
-            read.staging.flush()
-        if not read.batches:
+        intake = _Intake(change, old)
+        with intake.staging:
+            for batch in batches:
+                intake.add(batch)
+                progress("read", intake.rows, None)
+            intake.staging.flush()
+        if not intake.batches:
             raise InputError("nothing to ingest: name at least one file")
-        if not read.staging.rows and not (old and old.info["rows"]):
-            raise InputError(f"none of the {read.rows:,} rows read is a usable event: {_reasons(read)}")
-        return _write(read, old, change, out, tell)
+        if not intake.staging.rows and not (old and old.info["rows"]):
+            raise InputError(f"none of the {intake.rows:,} rows read is a usable event: {_list_reasons(intake)}")
+        return _write_log(intake, old, change, out, progress)
 
 
-def _write(read: _Read, old: log.EventLog | None, change: Change, out: Path, tell: progress.Rows) -> Report:
-    staged, done = read.staging.rows, 0
+def _write_log(
+    intake: _Intake, old: log.EventLog | None, change: DirectoryChange, out: Path, progress: Progress
+) -> IngestReport:
+    staged, done = intake.staging.rows, 0
 
-    def more(rows: int) -> None:
+    def report_rows(rows: int) -> None:
         nonlocal done
         done += rows
-        tell("write", done, None)
+        progress("write", done, None)
 
-    made, kept = merge(read.staging, old.parts if old else [], change, more)
-    read.catalog.compact().write_parquet(change.new / "catalog.parquet", compression="zstd")
-    read.links.merged().write_parquet(change.new / "links.parquet", compression="zstd")
-    if old and not read.quarantine.reasons:
+    new, gained = compact(intake.staging, old.partitions if old else [], change, report_rows)
+    intake.catalog.compact().write_parquet(change.new / "catalog.parquet", compression="zstd")
+    intake.links.compact().write_parquet(change.new / "links.parquet", compression="zstd")
+    if old and not intake.quarantine.reasons:
         change.keep("rejected.parquet")
     else:
-        read.quarantine.write(change.path / "rejected.parquet" if old else None, change.new / "rejected.parquet")
-    read.refused.write(change)
-    report = Report(
-        rows_read=read.rows,
-        kept={name: n for name, n in sorted(kept.items()) if n},
-        merged=read.merged,
-        duplicates=staged - kept.total(),
-        rejected=by_frequency(read.quarantine.reasons),
-        log=log.describe(change, out, made),
-        notes=tuple(read.notes),
-        erased=read.erased,
+        intake.quarantine.write(change.path / "rejected.parquet" if old else None, change.new / "rejected.parquet")
+    intake.tombstones.write(change)
+    report = IngestReport(
+        rows_read=intake.rows,
+        kept={name: n for name, n in sorted(gained.items()) if n},
+        merged=intake.merged,
+        duplicates=staged - gained.total(),
+        rejected=sort_by_frequency(intake.quarantine.reasons),
+        log=log.write_manifest(change, out, new),
+        notes=tuple(intake.notes),
+        erased=intake.erased,
     )
     report.check()
     change.commit()
     return report
 
 
-def _reasons(read: _Read) -> str:
-    reasons = [f"{n:,} × {reason}" for reason, n in by_frequency(read.quarantine.reasons).items()]
-    if read.erased:
-        reasons.append(f"{read.erased:,} of customers who were erased")
+def _list_reasons(intake: _Intake) -> str:
+    reasons = [f"{n:,} × {reason}" for reason, n in sort_by_frequency(intake.quarantine.reasons).items()]
+    if intake.erased:
+        reasons.append(f"{intake.erased:,} of customers who were erased")
     return ", ".join(reasons) or "no rows at all"
 
 
-def by_frequency(counts: Counter[str]) -> dict[str, int]:
-    """Most frequent first."""
+def sort_by_frequency(counts: Counter[str]) -> dict[str, int]:
+    """Sort counts, the most frequent first."""
     return dict(sorted(counts.items(), key=lambda c: (-c[1], c[0])))

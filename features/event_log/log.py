@@ -1,17 +1,18 @@
 """The event log on disk.
 
-    LOG/log.json                format, totals, fingerprint, and the list of parts: what a reader goes by
+    LOG/log.json                format, totals, fingerprint, and the list of partitions: what a reader goes by
     LOG/events/part-*.parquet   rows of `EVENT_SCHEMA`, whole days, in name order sorted by time
     LOG/catalog.parquet         rows of `CATALOG_SCHEMA`: per item those with the latest values (see catalog.py)
     LOG/links.parquet           rows of `LINK_SCHEMA`
     LOG/rejected.parquet        rows of `REJECTED_SCHEMA`
-    LOG/erased.json             salted hashes of who was erased, once somebody was
+    LOG/erased.json             tombstones: salted hashes of erased customers, once there are any (see tombstones.py)
 
 A log is replaced as a whole: a reader sees the old directory or the new one, never half of each.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,24 +22,26 @@ from typing import Any
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log import partitions as parts
-from features.event_log.atomic_dir import Change, changing
+from features.event_log import partitions
+from features.event_log.atomic_dir import DirectoryChange, replace_directory
 from features.event_log.catalog import Catalog, flatten
-from features.event_log.partitions import Part, PartWriter
+from features.event_log.partitions import Partition, PartitionWriter
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
+from features.event_log.tombstones import TOMBSTONES_FILE
 
 FORMAT = 2
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """A log opened for reading. Raises `InputError` where the directory is not a log."""
+    """A log opened for reading: `info` is its log.json."""
 
     path: Path
     info: dict[str, Any]
 
     @classmethod
     def open(cls, path: str | Path) -> "EventLog":
+        """Open the log at `path`. Raises `InputError` where there is none, or it is damaged or of another format."""
         path = Path(path)
         manifest = path / "log.json"
         if not manifest.is_file():
@@ -48,10 +51,10 @@ class EventLog:
             info = json.loads(manifest.read_text())
             version = info["format"]
             if version == FORMAT:
-                files = [path / "events" / Part(**p).file for p in info["parts"]]
+                files = [path / "events" / Partition(**p).file for p in info["parts"]]
                 files += [path / name for name in ("catalog.parquet", "links.parquet", "rejected.parquet")]
-                if gone := [str(file) for file in files if not file.is_file()]:
-                    raise ValueError(f"{gone[0]} is missing")
+                if missing := [str(file) for file in files if not file.is_file()]:
+                    raise ValueError(f"{missing[0]} is missing")
                 info["rows"], info["first"], info["last"], info["fingerprint"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{manifest} is damaged ({error}); ingest the log again") from error
@@ -63,7 +66,8 @@ class EventLog:
         return cls(path, info)
 
     def scan(self) -> pl.LazyFrame:
-        files = [self.path / "events" / part.file for part in self.parts]
+        """All events, in `EVENT_SCHEMA`, by time."""
+        files = [self.path / "events" / p.file for p in self.partitions]
         return pl.scan_parquet(files) if files else pl.LazyFrame(schema=EVENT_SCHEMA)
 
     def catalog(self) -> pl.DataFrame:
@@ -84,12 +88,12 @@ class EventLog:
             raise InputError(f"{self.path / name} is damaged; ingest the log again") from error
 
     @property
-    def parts(self) -> list[Part]:
-        return [Part(**p) for p in self.info["parts"]]
+    def partitions(self) -> list[Partition]:
+        return [Partition(**p) for p in self.info["parts"]]
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What `info` says of the whole, without the list of parts."""
+        """`info` without the list of partitions."""
         return {k: v for k, v in self.info.items() if k != "parts"}
 
     @property
@@ -102,7 +106,7 @@ class EventLog:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the events: the same rows give the same on any machine, however they are cut."""
+        """16 hex digits of the events: equal for equal rows on any machine, however they are partitioned."""
         return str(self.info["fingerprint"])
 
     def _time(self, which: str) -> datetime:
@@ -118,29 +122,29 @@ def write(
     rejected: pl.DataFrame,
     links: pl.DataFrame | None = None,
 ) -> EventLog:
-    """Put tables in memory at `path` as a log, in place of what is there. `events` is deduplicated and sorted."""
+    """Write tables in memory to `path` as a log, which replaces what is there. `events` is deduplicated and sorted."""
     if events.is_empty():
         raise InputError("no usable event was found, so there is no log to write; see the reasons above")
-    with changing(path) as change:
+    with replace_directory(path) as change:
         (change.new / "events").mkdir()
-        with PartWriter(change.new / "events", parts.ROWS_PER_PART) as writer:
+        with PartitionWriter(change.new / "events", partitions.ROWS_PER_PARTITION) as writer:
             writer.add(conform(events, EVENT_SCHEMA))
-            made = writer.close()
+            new = writer.close()
         items = Catalog()
         items.add(catalog)
         items.compact().write_parquet(change.new / "catalog.parquet")
         conform(rejected, REJECTED_SCHEMA).write_parquet(change.new / "rejected.parquet")
         (pl.DataFrame(schema=LINK_SCHEMA) if links is None else links).write_parquet(change.new / "links.parquet")
-        written = describe(change, path, made)
+        event_log = write_manifest(change, path, new)
         change.commit()
-    return written
+    return event_log
 
 
-def describe(change: Change, path: Path, made: Sequence[Part]) -> EventLog:
-    """Complete the log in `change.new`, whose tables are written; it is at `path` once the change is committed."""
-    count = {
-        name: pl.scan_parquet(change.new / f"{file}.parquet").select(of).collect().item()
-        for name, file, of in (
+def write_manifest(change: DirectoryChange, path: Path, new: Sequence[Partition]) -> EventLog:
+    """Write log.json of the log in `change.new`, whose tables are there; it is at `path` after the commit."""
+    counts = {
+        name: pl.scan_parquet(change.new / f"{file}.parquet").select(expr).collect().item()
+        for name, file, expr in (
             ("items", "catalog", pl.col("item_id").n_unique()),
             ("links", "links", pl.len()),
             ("rejected", "rejected", pl.len()),
@@ -148,17 +152,26 @@ def describe(change: Change, path: Path, made: Sequence[Part]) -> EventLog:
     }
     info = {
         "format": FORMAT,
-        "rows": sum(p.rows for p in made),
-        **count,
-        "first": made[0].first if made else None,
-        "last": made[-1].last if made else None,
-        "fingerprint": fingerprint(made),
-        "parts": [p.as_dict() for p in made],
+        "rows": sum(p.rows for p in new),
+        **counts,
+        "first": new[0].first if new else None,
+        "last": new[-1].last if new else None,
+        "fingerprint": _fingerprint(new),
+        "parts": [p.as_dict() for p in new],
     }
     (change.new / "log.json").write_text(json.dumps(info, indent=1) + "\n")
     return EventLog(path, info)
 
 
-def fingerprint(made: Sequence[Part]) -> str:
-    """16 hex digits of the rows of all parts, however they are cut."""
-    return hashlib.sha256(parts.total(made).encode()).hexdigest()[:16]
+def keep_unchanged(change: DirectoryChange, event_log: EventLog, new: Sequence[Partition]) -> None:
+    """Take over those files of the log that `change.new` lacks; `new` are the new log's partitions."""
+    files = [*(f"events/{p.file}" for p in new), "catalog.parquet", "links.parquet", "rejected.parquet"]
+    files += [TOMBSTONES_FILE] if (event_log.path / TOMBSTONES_FILE).exists() else []
+    for name in files:
+        if not os.path.lexists(change.new / name):
+            change.keep(name)
+    (change.new / "events").mkdir(exist_ok=True)
+
+
+def _fingerprint(new: Sequence[Partition]) -> str:
+    return hashlib.sha256(partitions.combine_digests(new).encode()).hexdigest()[:16]

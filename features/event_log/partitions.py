@@ -1,4 +1,4 @@
-"""The event rows of a log: Parquet files of whole days (UTC), in order of time."""
+"""Partitions: the event rows of a log, as Parquet files of whole days (UTC) in order of time."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from features.common.clock import DAY, iso, moment, parse
 from features.event_log.dedup import day_starts, days_of
 
-ROWS_PER_PART = 2_000_000
+ROWS_PER_PARTITION = 2_000_000
 ROWS_PER_GROUP = 250_000  # what a scan can skip by time
 
-# Columns whose values come back within a part; the others are smaller and faster without a dictionary.
+# Columns whose values repeat within a partition; the others are smaller and faster without a dictionary.
 _REPEATED = [
     "name", "customer_id", "client_id", "item_id", "currency", "query", "list_id", "source", "device", "country",
 ]  # fmt: skip
@@ -30,8 +30,8 @@ _MODULUS = 1 << 128
 
 
 @dataclass(frozen=True)
-class Part:
-    """A file of events. `first` and `last` are ISO 8601; `digest` is the sum of its days' digests."""
+class Partition:
+    """One file of events. `first` and `last` are ISO 8601; `digest` is the sum of its days' digests."""
 
     file: str
     rows: int
@@ -48,25 +48,25 @@ class Part:
         return asdict(self)
 
 
-def total(parts: Sequence[Part]) -> str:
-    """One digest of several parts: the same however their days are cut into parts."""
-    return f"{sum(int(p.digest, 16) for p in parts) % _MODULUS:032x}"
+def combine_digests(partitions: Sequence[Partition]) -> str:
+    """Add up the digests of several partitions: the sum does not depend on how their days are cut."""
+    return f"{sum(int(p.digest, 16) for p in partitions) % _MODULUS:032x}"
 
 
-class PartWriter:
-    """Writes events into `directory`, cut between days into parts of about `rows` rows.
+class PartitionWriter:
+    """Writes events to `directory`, cut between days into partitions of about `rows` rows.
 
-    Encoding and digests run beside the caller, one frame behind.
+    Threads encode and digest one frame while the caller prepares the next.
     """
 
-    def __init__(self, directory: Path, rows: int = ROWS_PER_PART) -> None:
+    def __init__(self, directory: Path, rows: int = ROWS_PER_PARTITION) -> None:
         self._directory, self.rows = directory, rows
-        self._parts: list[Part] = []
-        self._open: _OpenPart | None = None
+        self._finished: list[Partition] = []
+        self._open: _OpenPartition | None = None
         self._workers = ThreadPoolExecutor(2)
         self._pending: Future[None] | None = None
 
-    def __enter__(self) -> "PartWriter":
+    def __enter__(self) -> "PartitionWriter":
         return self
 
     def __exit__(
@@ -77,19 +77,19 @@ class PartWriter:
             self._open.file.close()
 
     def add(self, events: pl.DataFrame) -> None:
-        """`events`: deduplicated, sorted, whole days, all later than what was added before."""
+        """Add `events`: deduplicated, sorted, whole days, all later than those added before."""
         if events.is_empty():
             return
         table, day = events.to_arrow().combine_chunks(), days_of(events)
         self._wait()
         self._pending = self._workers.submit(self._write, table, day)
 
-    def close(self) -> list[Part]:
-        """End the current part; all parts written since the last `close`."""
+    def close(self) -> list[Partition]:
+        """End the current partition and return all that were written since the last `close`."""
         self._wait()
         self._end()
-        parts, self._parts = self._parts, []
-        return parts
+        finished, self._finished = self._finished, []
+        return finished
 
     def _wait(self) -> None:
         if self._pending:
@@ -99,7 +99,7 @@ class PartWriter:
     def _write(self, table: pa.Table, day: np.ndarray) -> None:
         edges = day_starts(day).tolist()
         hashing = self._workers.submit(_digests, table, day, edges)
-        # The days of this table that go into the part that is open, and those of each part after it.
+        # The days of this table that go into the open partition, and those of each partition after it.
         groups: list[list[int]] = [[]]
         rows = self._open.rows if self._open else 0
         for i, n in enumerate(np.diff(edges).tolist()):
@@ -113,17 +113,17 @@ class PartWriter:
                 self._end()
             if days:
                 start, end = edges[days[0]], edges[days[-1] + 1]
-                self._open = self._open or _OpenPart(self._directory, table.schema)
+                self._open = self._open or _OpenPartition(self._directory, table.schema)
                 self._open.write(table.slice(start, end - start))
                 self._open.digest += sum(hashing.result()[days[0] : days[-1] + 1])
 
     def _end(self) -> None:
         if self._open:
-            self._parts.append(self._open.finish())
+            self._finished.append(self._open.finish())
             self._open = None
 
 
-class _OpenPart:
+class _OpenPartition:
     def __init__(self, directory: Path, schema: pa.Schema) -> None:
         self.path = directory / "part.unfinished"
         self.file = pq.ParquetWriter(
@@ -145,25 +145,26 @@ class _OpenPart:
         self.rows += table.num_rows
         self.file.write_table(table, row_group_size=ROWS_PER_GROUP)
 
-    def finish(self) -> Part:
+    def finish(self) -> Partition:
         self.file.close()
         digest = f"{self.digest % _MODULUS:032x}"
-        # Named by content, so that a file of one name never changes under someone who reads it.
+        # Named by content, so that a file never changes under a process that reads it.
         name = f"part-{moment(self.first or 0):%Y%m%d}-{digest[:8]}.parquet"
         self.path.rename(self.path.with_name(name))
-        return Part(name, self.rows, iso(self.first or 0), iso(self.last), digest)
+        return Partition(name, self.rows, iso(self.first or 0), iso(self.last), digest)
 
 
 def _digests(table: pa.Table, day: np.ndarray, edges: Sequence[int]) -> list[int]:
     """The digest of each day's rows: the same on any machine, whatever else is in the table."""
-    columns = [_Plain.of(name, table[name]) for name in table.column_names if table[name].null_count < len(day)]
-    # A column without a value on a day is as if it were not there; `said` has a row per column.
-    said = [np.logical_or.reduceat(c.valid, edges[:-1]) if c.valid is not None else None for c in columns]
+    names = [name for name in table.column_names if table[name].null_count < len(day)]
+    columns = [_PlainColumn.from_arrow(name, table[name]) for name in names]
+    # A column that is empty on a day is left out of that day's digest, so a new column changes no earlier digest.
+    filled_days = [np.logical_or.reduceat(c.valid, edges[:-1]) if c.valid is not None else None for c in columns]
     digests = []
     for i, (a, b) in enumerate(pairwise(edges)):
         digest = hashlib.sha256(int(day[a]).to_bytes(8, "little", signed=True))
-        for column, days in zip(columns, said, strict=True):
-            if days is None or days[i]:
+        for column, filled in zip(columns, filled_days, strict=True):
+            if filled is None or filled[i]:
                 digest.update(column.name)
                 digest.update(column.values[a:b].data)
                 if column.offsets is not None:
@@ -173,8 +174,8 @@ def _digests(table: pa.Table, day: np.ndarray, edges: Sequence[int]) -> list[int
 
 
 @dataclass(frozen=True)
-class _Plain:
-    """A column as little-endian numbers, null being one of them; of text the lengths, beside offsets and bytes."""
+class _PlainColumn:
+    """A column as little-endian numbers, null being one of them; for text the lengths, beside offsets and bytes."""
 
     name: bytes
     values: np.ndarray
@@ -183,11 +184,11 @@ class _Plain:
     text: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     @classmethod
-    def of(cls, name: str, column: pa.ChunkedArray) -> "_Plain":
+    def from_arrow(cls, name: str, column: pa.ChunkedArray) -> "_PlainColumn":
         array, label = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0), name.encode()
         valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
         if pa.types.is_large_string(array.type):
-            return cls._of_text(label, array, valid)
+            return cls._from_text(label, array, valid)
         if pa.types.is_dictionary(array.type):
             # A category is its hash: codes differ from process to process.
             names = [n or "" for n in array.dictionary.to_pylist()]
@@ -200,18 +201,18 @@ class _Plain:
         return cls(label, _filled(array, np.iinfo(np.int64).min, pa.int64()).astype("<i8"), valid)
 
     @classmethod
-    def _of_text(cls, label: bytes, array: pa.Array, valid: np.ndarray | None) -> "_Plain":
+    def _from_text(cls, label: bytes, array: pa.Array, valid: np.ndarray | None) -> "_PlainColumn":
         offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
         lengths = np.diff(offsets).astype("<i4")
         if valid is not None:
             if lengths[~valid].any():  # there may be bytes under a null
-                return cls._of_text(label, pc.fill_null(array, ""), None)._replace(valid)
+                return cls._from_text(label, pc.fill_null(array, ""), None)._with_nulls(valid)
             lengths[~valid] = -1
         text = array.buffers()[2]
         return cls(label, lengths, valid, offsets, np.frombuffer(text, np.uint8) if text else np.zeros(0, np.uint8))
 
-    def _replace(self, valid: np.ndarray) -> "_Plain":
-        return _Plain(self.name, np.where(valid, self.values, -1).astype("<i4"), valid, self.offsets, self.text)
+    def _with_nulls(self, valid: np.ndarray) -> "_PlainColumn":
+        return _PlainColumn(self.name, np.where(valid, self.values, -1).astype("<i4"), valid, self.offsets, self.text)
 
 
 def _filled(array: pa.Array, null: float, dtype: pa.DataType) -> np.ndarray:

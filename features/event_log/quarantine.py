@@ -1,4 +1,4 @@
-"""Rejected rows on their way into a log: each once, by source and row, in bounded memory."""
+"""Quarantine: rejected rows on their way into a log, each once, sorted by source and row, in bounded memory."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,40 +12,40 @@ from features.event_log.schema import REJECTED_SCHEMA
 ROWS_AT_ONCE = 100_000
 _ORDER = ["source", "row", "reason", "raw"]
 
-Place = tuple[str, int]
+RowBlock = tuple[str, int]
 """A source and a block of `ROWS_AT_ONCE` of its row numbers."""
 
 
 class Quarantine:
-    """Rejected rows come in as batches of any order; `write` adds them to those a log has."""
+    """Rejected rows, added in batches of any order; `write` merges them with those that a log has."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._held: list[pl.DataFrame] = []
+        self._buffer: list[pl.DataFrame] = []
         self._files: list[Path] = []
         self.reasons: Counter[str] = Counter()
 
     def add(self, rows: pl.DataFrame) -> None:
-        """`rows` in `REJECTED_SCHEMA`."""
+        """Add `rows` in `REJECTED_SCHEMA`."""
         for batch in rows.iter_slices(ROWS_AT_ONCE):
             self.reasons.update(dict(batch["reason"].value_counts().iter_rows()))
-            self._held.append(batch)
-            if sum(h.height for h in self._held) >= ROWS_AT_ONCE:
+            self._buffer.append(batch)
+            if sum(b.height for b in self._buffer) >= ROWS_AT_ONCE:
                 self._spill()
 
     def _spill(self) -> None:
-        # A row without a place is filed under the first one: it must not get lost.
-        rows = pl.concat(self._held).with_columns(pl.col("source").fill_null(""), pl.col("row").fill_null(-1))
-        self._held = []
+        # A row without source or number comes first: a filter by ranges would lose a null.
+        rows = pl.concat(self._buffer).with_columns(pl.col("source").fill_null(""), pl.col("row").fill_null(-1))
+        self._buffer = []
         file = self._directory / f"rejected-{len(self._files):06d}.parquet"
         rows.unique().sort(_ORDER).write_parquet(file, compression="lz4", row_group_size=ROWS_AT_ONCE // 4)
         self._files.append(file)
 
-    def write(self, old: Path | None, target: Path) -> int:
-        """Put the rows of `old` and the new ones into `target`, sorted; how many there are now."""
-        if self._held:
+    def write(self, existing: Path | None, target: Path) -> int:
+        """Write the rows of the file `existing` and the new ones to `target`, sorted, and return how many."""
+        if self._buffer:
             self._spill()
-        files = [*([old] if old else []), *self._files]
+        files = [*([existing] if existing else []), *self._files]
         count = 0
         schema = pl.DataFrame(schema=REJECTED_SCHEMA).to_arrow().schema
         with pq.ParquetWriter(target, schema, compression="zstd") as out:
@@ -56,24 +56,24 @@ class Quarantine:
         return count
 
 
-def _spans(files: list[Path]) -> Iterator[tuple[Place, Place]]:
-    """First and last place of what is held in memory at once."""
-    rows: Counter[Place] = Counter()
+def _spans(files: list[Path]) -> Iterator[tuple[RowBlock, RowBlock]]:
+    """First and last block of each span of rows that is held in memory at once."""
+    rows: Counter[RowBlock] = Counter()
     for file in files:
-        places = pl.scan_parquet(file).group_by("source", pl.col("row") // ROWS_AT_ONCE).len()
-        rows.update({(source, block): n for source, block, n in places.collect(engine="streaming").iter_rows()})
-    held, span = 0, list[Place]()
-    for place in sorted(rows):
-        if span and held + rows[place] > ROWS_AT_ONCE:
+        blocks = pl.scan_parquet(file).group_by("source", pl.col("row") // ROWS_AT_ONCE).len()
+        rows.update({(source, block): n for source, block, n in blocks.collect(engine="streaming").iter_rows()})
+    total, span = 0, list[RowBlock]()
+    for block in sorted(rows):
+        if span and total + rows[block] > ROWS_AT_ONCE:
             yield span[0], span[-1]
-            held, span = 0, []
-        held += rows[place]
-        span.append(place)
+            total, span = 0, []
+        total += rows[block]
+        span.append(block)
     if span:
         yield span[0], span[-1]
 
 
-def _between(first: Place, last: Place) -> pl.Expr:
+def _between(first: RowBlock, last: RowBlock) -> pl.Expr:
     source, row = pl.col("source"), pl.col("row")
     start, end = first[1] * ROWS_AT_ONCE, (last[1] + 1) * ROWS_AT_ONCE
     if first[0] == last[0]:

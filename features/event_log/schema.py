@@ -1,7 +1,7 @@
-"""The event log's schema and the checks at its door.
+"""The event log's schemas, and the rules that a row must keep to be let in.
 
-One row per event × item. A row that breaks a rule is not dropped: it is handed back with the reason,
-its source and its row number, and ends in the log's `rejected.parquet`.
+One row per event × item. A row that breaks a rule is not dropped: it is handed back with the reason, its source and
+its row number, and ends in the log's `rejected.parquet`.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,8 +81,8 @@ CATALOG_OPTIONAL: dict[str, pl.DataType] = {
     EMBEDDING: pl.List(pl.Float32()),  # vector of the shop's own text or image model, of one length in a catalog
 }
 
-# What ties a client to a customer beside a login: who was seen, when, with which hashed e-mail or card.
-# At least one of the two ids is set; a client and a customer seen with one token are linked.
+# Evidence beside logins that links a client to a customer: which id occurred when with which hashed e-mail or card.
+# At least one of the two ids is set; a client and a customer with one token are linked.
 LINK_SCHEMA: dict[str, pl.DataType] = {
     "at": TIMESTAMP,
     "kind": pl.String(),  # LinkKind
@@ -99,7 +99,7 @@ REJECTED_SCHEMA: dict[str, pl.DataType] = {
     "raw": pl.String(),  # the source row as a JSON object
 }
 
-# Reserved column names under which a source hands its row numbers and raw rows to `screen`.
+# Reserved column names under which a source hands its row numbers and raw rows to `validate`.
 ROW, RAW = "_row", "_raw"
 
 
@@ -116,11 +116,11 @@ def _blank(column: str) -> pl.Expr:
 
 
 def _negative(column: str) -> pl.Expr:
-    # NaN and infinities compare false against every bound, so they are named here.
+    # NaN and infinities compare false with every bound, so they need a test of their own.
     return pl.col(column).is_not_null() & ~(pl.col(column).is_finite() & (pl.col(column) >= 0))
 
 
-# Clocks that were never set, and units read wrongly, end outside.
+# Clocks that were never set, and units read wrongly, lie outside.
 EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 BAD_TIMESTAMP = Rule("bad_timestamp", ~pl.col("timestamp").is_between(EARLIEST, LATEST).fill_null(False))
 
@@ -151,23 +151,23 @@ def _rules(blank: Callable[[str], pl.Expr]) -> tuple[Rule, ...]:
 
 
 RULES = _rules(_blank)
-# The same for rows whose texts are null where they say nothing: spares going through every text again.
+# The same for rows in which blank texts are null already: saves a pass over every text.
 TIDY_RULES = _rules(lambda column: pl.col(column).is_null())
 
 
 def conform(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
-    """`frame` with exactly the columns of `schema`, in order; absent ones are null."""
+    """Cast `frame` to exactly the columns of `schema`, in order; columns that it lacks are null."""
     return frame.select(
         (pl.col(c) if c in frame.columns else pl.lit(None)).cast(dtype).alias(c) for c, dtype in schema.items()
     )
 
 
-def screen(frame: pl.DataFrame, source: str, rules: Sequence[Rule] = RULES) -> tuple[pl.DataFrame, pl.DataFrame]:
+def validate(frame: pl.DataFrame, source: str, rules: Sequence[Rule] = RULES) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split rows into those that keep every rule and those that do not.
 
-    `frame` carries the columns the rules read, plus `_row` (0-based source row) and, where the caller
-    does not fill it in afterwards, `_raw` (the source row as JSON). A row that breaks several rules is
-    filed under the first. Returns (kept, rejected), the second in `REJECTED_SCHEMA`.
+    `frame` has the columns the rules read, plus `_row` (0-based source row) and, where the caller does not fill it in
+    afterwards, `_raw` (the source row as JSON). A row that breaks several rules is filed under the first. Returns
+    (valid, rejected), the second in `REJECTED_SCHEMA`.
     """
     if RAW not in frame.columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias(RAW))
@@ -181,10 +181,10 @@ def screen(frame: pl.DataFrame, source: str, rules: Sequence[Rule] = RULES) -> t
 
 
 def deduplicate(events: pl.DataFrame) -> pl.DataFrame:
-    """One row per (event_id, item_id), sorted by time, then ids.
+    """Keep one row per (event_id, item_id); sort by time, then ids.
 
-    Of rows that share the key the earliest stands, then the least by the other columns, so that the
-    same set of rows gives the same result in whatever order it arrives.
+    Of rows that share the key the earliest is kept, then the least by the other columns, so that the same set of rows
+    gives the same result in whatever order it arrives.
     """
     key = ["event_id", "item_id"]
     hashes = events.select(pl.col("event_id").hash(1) ^ pl.col("item_id").hash(2)).to_series()

@@ -1,13 +1,12 @@
-"""Who was erased from a log, as hashes: what it takes to refuse their rows, and no name in the clear.
+"""Tombstones: which ids were erased from a log, as hashes, so that their rows are refused from then on.
 
     LOG/erased.json   a random salt, and salted hashes of ids and tokens
 
-The salt, which differs from log to log, keeps lists of two logs from being compared. It lies beside the
-hashes, so it does not keep anyone from trying: of short numeric ids, all can be tried in seconds. Guard
-the file like the log.
+The salt, which differs from log to log, keeps lists of two logs from being compared. It lies beside the hashes, so
+it does not prevent guessing: of short numeric ids, all can be tried in seconds. Guard the file like the log.
 
-An id is gone for good, with one exception: of a client that others use too, only anonymous events up to
-the erasure are refused, since they may be of the erased customer.
+An erased id stays erased, with one exception: of a client that others use too, only anonymous events up to the
+erasure are refused, since they may be the erased customer's.
 """
 
 import hashlib
@@ -22,9 +21,9 @@ import polars as pl
 
 from features.common.clock import moment
 from features.common.errors import InputError
-from features.event_log.atomic_dir import Change
+from features.event_log.atomic_dir import DirectoryChange
 
-FILE = "erased.json"
+TOMBSTONES_FILE = "erased.json"
 _WORD = re.compile(r"[^\s\"'\\,;:<>()\[\]{}=&?/|]+")
 _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)", re.DOTALL)  # in a line that was cut the last quote may be missing
 _BETWEEN = re.compile(r"[\s,;\"'&?]+")
@@ -34,7 +33,7 @@ _WHOLE = re.compile(r"(-?\d+)\.0+")
 
 
 @dataclass
-class Erased:
+class Tombstones:
     """`customers`, `clients` and `tokens` are hashes, `shared` the hash of a client → microseconds until when."""
 
     salt: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -44,8 +43,9 @@ class Erased:
     shared: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, log: Path) -> "Erased":
-        file = log / FILE
+    def load(cls, log: Path) -> "Tombstones":
+        """Load the tombstones of the log at `log`. Raises `InputError` where the file is damaged."""
+        file = log / TOMBSTONES_FILE
         if not file.exists():
             return cls()
         try:
@@ -53,76 +53,76 @@ class Erased:
             sets = {name: set(stored[name]) for name in ("customers", "clients", "tokens")}
             return cls(salt=stored["salt"], shared=dict(stored["shared"]), **sets)
         except (ValueError, KeyError, TypeError) as error:
-            # To go on without it would let the erased back in.
+            # Without it an ingest would let erased customers back in.
             raise InputError(f"{file} is damaged ({error}); restore it from a backup of the log") from error
 
-    def write(self, change: Change) -> None:
+    def write(self, change: DirectoryChange) -> None:
+        """Write the file into `change.new`, if there is anybody in it."""
         if not self.customers:
             return
         sets = {name: sorted(getattr(self, name)) for name in ("customers", "clients", "tokens")}
         text = json.dumps({"salt": self.salt, **sets, "shared": dict(sorted(self.shared.items()))}, indent=1)
-        (change.new / FILE).write_text(text + "\n")
+        (change.new / TOMBSTONES_FILE).write_text(text + "\n")
 
     def hash(self, text: str) -> str:
+        """32 hex digits of an id or token, salted."""
         return hashlib.blake2b(
             text.encode(errors="surrogatepass"),  # JSON can hold half a character
             key=bytes.fromhex(self.salt),
             digest_size=16,
         ).hexdigest()
 
-    def events(self, events: pl.DataFrame) -> pl.DataFrame:
-        """`events` without those of the erased."""
+    def filter_events(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Remove the events of erased customers and clients."""
         if not self.customers:
             return events
-        gone = self._among("customer_id", events, self.customers) | self._among("client_id", events, self.clients)
+        erased = self._is_in("customer_id", events, self.customers) | self._is_in("client_id", events, self.clients)
         for until in sorted(set(self.shared.values())):
             some = {h for h, t in self.shared.items() if t == until}
             anonymous = pl.col("customer_id").is_null() & (pl.col("timestamp") < moment(until))
-            gone |= self._among("client_id", events, some) & anonymous
-        return events.filter(~gone)
+            erased |= self._is_in("client_id", events, some) & anonymous
+        return events.filter(~erased)
 
-    def links(self, links: pl.DataFrame) -> pl.DataFrame:
-        """`links` without those that name an erased id or token."""
+    def filter_links(self, links: pl.DataFrame) -> pl.DataFrame:
+        """Remove the links that name an erased id or token."""
         if not self.customers:
             return links
         columns = {"customer_id": self.customers, "client_id": self.clients, "token": self.tokens}
-        return links.filter(~pl.any_horizontal(self._among(c, links, hashes) for c, hashes in columns.items()))
+        return links.filter(~pl.any_horizontal(self._is_in(c, links, hashes) for c, hashes in columns.items()))
 
-    def rejected(self, rejected: pl.DataFrame) -> pl.DataFrame:
-        """`rejected` without rows in which a value, or a word of one, is an erased id or token.
+    def filter_rejected(self, rejected: pl.DataFrame) -> pl.DataFrame:
+        """Remove the rejected rows in which a value, or a word of one, is an erased id or token.
 
-        A short id can be a quantity too: then a row too many goes.
+        A short id can also be a quantity: then a row too many is removed.
         """
         if not self.customers or rejected.is_empty():
             return rejected
         hashes = self.customers | self.clients | self.tokens
-        named: dict[str, bool] = {}
-        for raw in rejected["raw"].drop_nulls().unique():
-            named[raw] = any(self.hash(word) in hashes for word in _words(raw))
-        gone = [raw for raw, yes in named.items() if yes]
-        return rejected.filter(~pl.col("raw").is_in(pl.Series(gone, dtype=pl.String).implode()).fill_null(False))
+        texts = rejected["raw"].drop_nulls().unique()
+        erased = [raw for raw in texts if any(self.hash(word) in hashes for word in _words(raw))]
+        return rejected.filter(~pl.col("raw").is_in(pl.Series(erased, dtype=pl.String).implode()).fill_null(False))
 
-    def _among(self, column: str, frame: pl.DataFrame, hashes: set[str]) -> pl.Expr:
+    def _is_in(self, column: str, frame: pl.DataFrame, hashes: set[str]) -> pl.Expr:
         """True where the hash of `column` is one of `hashes`."""
-        found = [v for v in frame[column].drop_nulls().unique() if self.hash(v) in hashes] if hashes else []
-        return pl.col(column).is_in(pl.Series(found, dtype=pl.String).implode()).fill_null(False)
+        values = [v for v in frame[column].drop_nulls().unique() if self.hash(v) in hashes] if hashes else []
+        return pl.col(column).is_in(pl.Series(values, dtype=pl.String).implode()).fill_null(False)
 
 
 def _words(raw: str) -> set[str]:
-    """Every value in a JSON object, what stands in it between quotes or blanks, and every word in it.
+    """Every value in a JSON object, every text in it between quotes or blanks, and every word in it.
 
-    Numbers are as an id would be written. A line that could not be read is such a value, with its quotes
-    and escapes.
+    Numbers are written as an id would be. A line that could not be parsed is such a value, with its quotes and
+    escapes.
     """
     try:
         values = {str(v) for v in _leaves(json.loads(raw)) if v is not None}
     except (ValueError, RecursionError):
         values = {raw}
-    values |= {plain for v in values if (plain := _unescaped(v)) != v}
+    values |= {plain for v in values if (plain := _unescape(v)) != v}
     words = {v.strip() for v in values} | values
     for value in values:
         words.update(_WORD.findall(value))
-        words.update(map(_unescaped, _QUOTED.findall(value)))
+        words.update(map(_unescape, _QUOTED.findall(value)))
         # An id may hold what separates words: auth0|5f7c, urn:shop:7.
         for part in _BETWEEN.split(value):
             bare = part.strip("{}[]()<>:=")
@@ -130,8 +130,8 @@ def _words(raw: str) -> set[str]:
     return words | {whole[1] for w in words if (whole := _WHOLE.fullmatch(w))}
 
 
-def _unescaped(text: str) -> str:
-    return _ESCAPED.sub(lambda found: str(json.loads(f'"{found[0]}"')), text) if "\\" in text else text
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(lambda match: str(json.loads(f'"{match[0]}"')), text) if "\\" in text else text
 
 
 def _leaves(value: object) -> Iterable[object]:

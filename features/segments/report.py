@@ -12,7 +12,7 @@ from features.common.clock import iso
 from features.common.errors import InputError
 from features.common.html import details, document, table_of, tiles
 from features.segments import plots
-from features.segments.build import LIFECYCLES, VALUE_TIERS, Segments, percent, shares
+from features.segments.build import LIFECYCLES, VALUE_TIERS, Segments, format_percent, share_table
 from features.segments.preferences import label
 from features.tables import rfm
 
@@ -20,19 +20,19 @@ LINES = 8  # of a traffic field; the others are summed up
 UNKNOWN = "not known"
 
 
-def check_page(page: Path) -> None:
+def validate_page(page: Path) -> None:
     """Raises `InputError` unless the name is that of a page: before the work, not after it."""
     if page.suffix not in (".html", ".htm"):
         raise InputError(f"--page is {page}; its name must end in .html")
 
 
-def write(made: Segments, page: Path) -> None:
-    check_page(page)
+def write_page(made: Segments, page: Path) -> None:
+    validate_page(page)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(html(made), encoding="utf-8")
+    page.write_text(render_html(made), encoding="utf-8")
 
 
-def html(made: Segments) -> str:
+def render_html(made: Segments) -> str:
     when = iso(made.as_of)
     sections = (
         _segments(made.table),
@@ -64,7 +64,7 @@ def _headline(table: pl.DataFrame) -> str:
 
 
 def _segments(table: pl.DataFrame) -> str:
-    found = shares(table, "segment", (*rfm.SEGMENTS, rfm.PROSPECT))
+    found = share_table(table, "segment", (*rfm.SEGMENTS, rfm.PROSPECT))
     labels = [_words(s) for s in found["segment"]]
     plot = plots.paired_bars(
         labels,
@@ -84,7 +84,7 @@ def _heat(table: pl.DataFrame) -> str:
     buyers = table.filter(pl.col("r_score") >= 1)
     np.add.at(counts, tuple(buyers[s].to_numpy().astype(np.int64) - 1 for s in ("r_score", "f_score")), 1)
     rows = (
-        (f"recency {r}", [f"{counts[r - 1, f - 1]:,} {_words(rfm.segment_of(r, f))}" for f in range(1, 6)])
+        (f"recency {r}", [f"{counts[r - 1, f - 1]:,} {_words(rfm.name_segment(r, f))}" for f in range(1, 6)])
         for r in range(5, 0, -1)
     )
     numbers = table_of("heat", ("", *(f"frequency {f}" for f in range(1, 6))), rows)
@@ -95,7 +95,7 @@ def _heat(table: pl.DataFrame) -> str:
 
 
 def _lifecycle(table: pl.DataFrame) -> str:
-    found = shares(table, "lifecycle", LIFECYCLES)
+    found = share_table(table, "lifecycle", LIFECYCLES)
     labels = [_words(s) for s in found["lifecycle"]]
     plot = plots.paired_bars(
         labels,
@@ -104,7 +104,7 @@ def _lifecycle(table: pl.DataFrame) -> str:
         ("share of customers", "share of revenue"),
     )
     numbers = table_of("lifecycle", ("lifecycle", *_HEADER), zip(labels, _numbers(found), strict=True))
-    tiers = shares(table, "value_tier", VALUE_TIERS)
+    tiers = share_table(table, "value_tier", VALUE_TIERS)
     return (
         "<section><h2>Lifecycle</h2><p>By the time since the last order, in cycles of the customer's own."
         f"</p>{plot}{details(numbers)}"
@@ -145,13 +145,18 @@ def _clusters(made: Segments) -> str:
         return f"{head}<p>Nobody has touched an item yet.</p></section>"
     tried = made.clustering.silhouettes
     chosen = f" They are as many as fit best: the mean silhouette is {max(tried.values()):.3f}." if tried else ""
-    found = {r["cluster_name"]: r for r in shares(made.table, "cluster_name").iter_rows(named=True)}
+    found = {r["cluster_name"]: r for r in share_table(made.table, "cluster_name").iter_rows(named=True)}
     none = {"customers": 0, "share": 0.0, "revenue_share": None, "churn_risk": None}
     rows = []
     for n, cluster in enumerate(made.clustering.clusters, 1):
         r = found.get(cluster.name, none)
         marks = "; ".join(f"{label(f, v)} {share:.0%} (all {every:.0%})" for f, v, share, every in cluster.marks)
-        sizes = (f"{r['customers']:,}", percent(r["share"]), percent(r["revenue_share"]), percent(r["churn_risk"]))
+        sizes = (
+            f"{r['customers']:,}",
+            format_percent(r["share"]),
+            format_percent(r["revenue_share"]),
+            format_percent(r["churn_risk"]),
+        )
         rows.append((f"{n}. {cluster.name}", [*sizes, marks or "–"]))
     header = ("cluster", "customers", "share", "of revenue", "churn risk", "what sets it apart")
     return (
@@ -166,7 +171,7 @@ def _traffic(table: pl.DataFrame) -> str:
     for field, name in {**fields, "device": "device", "country": "country"}.items():
         if not table[field].count():
             continue
-        top = shares(table.drop_nulls(field), field)[field].to_list()
+        top = share_table(table.drop_nulls(field), field)[field].to_list()
         kept = top if len(top) <= LINES else top[: LINES - 1]
         grouped = table.with_columns(
             pl.when(pl.col(field).is_in(kept))
@@ -175,7 +180,7 @@ def _traffic(table: pl.DataFrame) -> str:
             .then(pl.lit(""))
             .alias(field)
         )
-        found = shares(grouped, field, [*kept, ""])
+        found = share_table(grouped, field, [*kept, ""])
         names = {"": f"{len(top) - len(kept)} others", None: UNKNOWN}
         labels = (f"{name}: {names.get(value, value)}" for value in found[field])
         rows += zip(labels, _numbers(found), strict=True)
@@ -193,10 +198,10 @@ def _numbers(found: pl.DataFrame) -> list[list[str]]:
     return [
         [
             f"{r['customers']:,}",
-            percent(r["share"]),
+            format_percent(r["share"]),
             "–" if r["mean_value"] is None else f"{r['mean_value']:,.0f}",
-            percent(r["revenue_share"]),
-            percent(r["churn_risk"]),
+            format_percent(r["revenue_share"]),
+            format_percent(r["churn_risk"]),
         ]
         for r in found.iter_rows(named=True)
     ]

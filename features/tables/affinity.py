@@ -7,7 +7,7 @@ Every view, cart and order of an item counts for what the item is, weighted by `
 import narwhals as nw
 
 from features.tables.columns import Column, select
-from features.tables.engine import Lazy, fixed, ratio, tally, unfixed
+from features.tables.engine import Lazy, count_where, from_fixed, ratio, to_fixed
 from features.tables.history import HALF_LIFE_DAYS, TOUCHES, TYPE_WEIGHT
 
 LEVELS = 3  # of the category path
@@ -27,7 +27,7 @@ SHARE = Column(
 )
 
 
-def weighed(touched: Lazy, item_table: Lazy, catalog: Lazy) -> Lazy:
+def weigh_touches(touched: Lazy, item_table: Lazy, catalog: Lazy) -> Lazy:
     """One row per customer × item touched: weight, touches, category, brand, price_tier, price_percentile.
 
     `touched` is `history.touched`; `item_table` has item_id, price_tier, price_percentile; `catalog` item_id,
@@ -43,7 +43,7 @@ def weighed(touched: Lazy, item_table: Lazy, catalog: Lazy) -> Lazy:
     )
 
 
-def shares(table: Lazy, lines: Lazy, prices: Lazy) -> Lazy:
+def build_shares(table: Lazy, lines: Lazy, prices: Lazy) -> Lazy:
     """One row per customer × facet × value: `SHARE`. `table` is `weighed`; `prices`: item_id, usual_price."""
 
     def summed(facet: str) -> Lazy:
@@ -95,25 +95,25 @@ def _discounts(lines: Lazy, prices: Lazy) -> Lazy:
     )
 
 
-def affinity(table: Lazy, shares: Lazy) -> Lazy:
+def build_affinity(table: Lazy, shares: Lazy) -> Lazy:
     """One row per customer who touched an item: `COLUMNS`. `table` is `weighed`."""
 
     def concentration(facet: str) -> nw.Expr:
         return nw.when(nw.col("facet") == facet).then(nw.col("_square")).sum()
 
     spread = (
-        shares.with_columns(_square=fixed(nw.col("share") * nw.col("share")))
+        shares.with_columns(_square=to_fixed(nw.col("share") * nw.col("share")))
         .group_by("customer_id")
         .agg(
-            categories=tally(nw.col("facet") == "category_1"),
-            brands=tally(nw.col("facet") == "brand"),
+            categories=count_where(nw.col("facet") == "category_1"),
+            brands=count_where(nw.col("facet") == "brand"),
             of_categories=concentration("category_1"),
             of_brands=concentration("brand"),
         )
     )
     tendency = (
         table.with_columns(
-            _dear=fixed(unfixed(nw.col("weight")) * nw.col("price_percentile")),
+            _dear=to_fixed(from_fixed(nw.col("weight")) * nw.col("price_percentile")),
             _placed=nw.when(~nw.col("price_percentile").is_null()).then(nw.col("weight")),
         )
         .group_by("customer_id")
@@ -124,8 +124,8 @@ def affinity(table: Lazy, shares: Lazy) -> Lazy:
     made = tendency.join(spread, on="customer_id", how="left").with_columns(
         nw.col("categories").fill_null(0),
         nw.col("brands").fill_null(0),
-        category_concentration=nw.when(nw.col("categories") > 0).then(unfixed(nw.col("of_categories"))),
-        brand_concentration=nw.when(nw.col("brands") > 0).then(unfixed(nw.col("of_brands"))),
+        category_concentration=nw.when(nw.col("categories") > 0).then(from_fixed(nw.col("of_categories"))),
+        brand_concentration=nw.when(nw.col("brands") > 0).then(from_fixed(nw.col("of_brands"))),
         price_percentile=ratio(nw.col("dear"), nw.col("placed")),
         explore_share=ratio(nw.col("items"), nw.col("touches")),
     )

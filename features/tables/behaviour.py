@@ -3,8 +3,8 @@
 import narwhals as nw
 
 from features.common.clock import DAY, HOUR
-from features.tables.columns import Column, last, select
-from features.tables.engine import Lazy, days_before, fixed, ratio, tally, total, unfixed, within
+from features.tables.columns import Column, describe_window, select
+from features.tables.engine import Lazy, count_where, days_before, exact_sum, from_fixed, ratio, to_fixed, within
 
 WINDOWS_DAYS = (1, 3, 7, 30, 90)
 
@@ -27,11 +27,11 @@ DAY_PARTS = ("night", "morning", "afternoon", "evening")  # six hours each from 
 
 COLUMNS = (
     *(
-        Column(f"{kind}_{d}d", "events", f"{words} in {last(d)}", f"{d} days")
+        Column(f"{kind}_{d}d", "events", f"{words} in {describe_window(d)}", f"{d} days")
         for kind, (_, words) in KINDS.items()
         for d in WINDOWS_DAYS
     ),
-    *(Column(f"orders_{d}d", "orders", f"orders in {last(d)}", f"{d} days") for d in WINDOWS_DAYS),
+    *(Column(f"orders_{d}d", "orders", f"orders in {describe_window(d)}", f"{d} days") for d in WINDOWS_DAYS),
     *(Column(f"last_{kind}_days", "days", f"since the last: {words}") for kind, (_, words) in KINDS.items()),
     Column("active_days_ago", "days", "since the last event of any kind"),
     Column("known_days", "days", "since the first event of any kind"),
@@ -67,7 +67,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def behaviour(events: Lazy, sessions: Lazy, lines: Lazy, orders: Lazy, refunds: Lazy, prices: Lazy, as_of: int) -> Lazy:
+def build_behaviour(
+    events: Lazy, sessions: Lazy, lines: Lazy, orders: Lazy, refunds: Lazy, prices: Lazy, as_of: int
+) -> Lazy:
     """One row per customer with any event before `as_of`: `COLUMNS`. `prices`: item_id, usual_price."""
     table = _activity(events, as_of)
     for part in (
@@ -75,7 +77,7 @@ def behaviour(events: Lazy, sessions: Lazy, lines: Lazy, orders: Lazy, refunds: 
         _visits(sessions, as_of),
         _baskets(lines),
         _ordering(orders, as_of),
-        refunds.group_by("customer_id").agg(returned=total(nw.col("value"))),
+        refunds.group_by("customer_id").agg(returned=exact_sum(nw.col("value"))),
         _discounts(lines, prices),
     ):
         table = table.join(part, on="customer_id", how="left")
@@ -105,8 +107,8 @@ def _activity(events: Lazy, as_of: int) -> Lazy:
         _part=nw.col("t") % DAY // (6 * HOUR),
         _weekday=(nw.col("t") // DAY + 3) % 7,  # the epoch began on a Thursday
     )
-    parts = [tally(nw.col("_part") == n).alias(f"{part}_share") for n, part in enumerate(DAY_PARTS)]
-    days = [tally(nw.col("_weekday") == n).alias(f"{day}_share") for n, day in enumerate(WEEKDAYS)]
+    parts = [count_where(nw.col("_part") == n).alias(f"{part}_share") for n, part in enumerate(DAY_PARTS)]
+    days = [count_where(nw.col("_weekday") == n).alias(f"{day}_share") for n, day in enumerate(WEEKDAYS)]
     made = marked.group_by("customer_id").agg(
         *parts, *days, n_events=nw.len(), last_seen=nw.col("t").max(), first_seen=nw.col("t").min()
     )
@@ -120,7 +122,9 @@ def _kinds(events: Lazy, as_of: int) -> Lazy:
     long = (
         events.filter(~nw.col("customer_id").is_null())
         .group_by("customer_id", "name")
-        .agg(*(tally(within(as_of, d)).alias(f"{d}d") for d in WINDOWS_DAYS), ever=nw.len(), last=nw.col("t").max())
+        .agg(
+            *(count_where(within(as_of, d)).alias(f"{d}d") for d in WINDOWS_DAYS), ever=nw.len(), last=nw.col("t").max()
+        )
     )
 
     def of(name: str, column: str) -> nw.Expr:
@@ -145,13 +149,13 @@ def _visits(sessions: Lazy, as_of: int) -> Lazy:
     carted, bought = nw.col("carts") > 0, nw.col("sales") > 0
     made = sessions.group_by("customer_id").agg(
         sessions=nw.len(),
-        sessions_30d=tally(nw.col("start") >= as_of - 30 * DAY),
-        seconds=total(nw.col("seconds")),
+        sessions_30d=count_where(nw.col("start") >= as_of - 30 * DAY),
+        seconds=exact_sum(nw.col("seconds")),
         n=nw.col("events").sum(),
         session_views=nw.col("views").sum(),
-        bounces=tally(nw.col("events") == 1),
-        carted=tally(carted),
-        abandoned=tally(carted & ~bought),
+        bounces=count_where(nw.col("events") == 1),
+        carted=count_where(carted),
+        abandoned=count_where(carted & ~bought),
         searched=nw.col("searches").sum(),
     )
     visits = nw.col("sessions")
@@ -175,8 +179,8 @@ def _baskets(lines: Lazy) -> Lazy:
         .agg(
             distinct_items=nw.col("item_id").n_unique(),
             n_lines=nw.len(),
-            units=total(nw.col("quantity")),
-            value=total(nw.col("value")),
+            units=exact_sum(nw.col("quantity")),
+            value=exact_sum(nw.col("value")),
         )
         .with_columns(
             price_paid=ratio(nw.col("value"), nw.col("units")),
@@ -190,14 +194,14 @@ def _ordering(orders: Lazy, as_of: int) -> Lazy:
         gap=(nw.col("t") - nw.col("t").shift(1).over("customer_id", order_by=["t", "order"])).cast(nw.Float64) / DAY
     )
     made = gaps.group_by("customer_id").agg(
-        *(tally(within(as_of, d)).alias(f"orders_{d}d") for d in WINDOWS_DAYS),
+        *(count_where(within(as_of, d)).alias(f"orders_{d}d") for d in WINDOWS_DAYS),
         n=nw.len(),
         first=nw.col("t").min(),
         last=nw.col("t").max(),
         items=nw.col("items").sum(),
-        quantity=total(nw.col("quantity")),
-        worth=total(nw.col("value")),
-        squares=fixed(nw.col("gap") * nw.col("gap")).sum(),
+        quantity=exact_sum(nw.col("quantity")),
+        worth=exact_sum(nw.col("value")),
+        squares=to_fixed(nw.col("gap") * nw.col("gap")).sum(),
         last_gap_days=nw.when(nw.col("back") == 0).then(nw.col("gap")).max(),
     )
     n = nw.col("n")
@@ -215,7 +219,7 @@ def _ordering(orders: Lazy, as_of: int) -> Lazy:
         "last_gap_days",
         "order_gap_days",
         order_gap_spread=nw.when(n > 2, nw.col("order_gap_days") > 0).then(
-            _spread(unfixed(nw.col("squares")) / (n - 1), nw.col("order_gap_days"))
+            _spread(from_fixed(nw.col("squares")) / (n - 1), nw.col("order_gap_days"))
         ),
         gap_ratio=ratio(days_before(as_of, nw.col("last")), nw.col("order_gap_days")),
     )
@@ -235,9 +239,9 @@ def _discounts(lines: Lazy, prices: Lazy) -> Lazy:
     off = nw.when(nw.col("_off") > 0).then(nw.col("_off")).otherwise(0.0)
     cheap = (nw.col("_off") > 0.05).cast(nw.Float64)
     made = priced.group_by("customer_id").agg(
-        units_priced=total(nw.col("quantity")),
-        units_cheap=total(nw.col("quantity") * cheap),
-        saved=total(nw.col("quantity") * off),
+        units_priced=exact_sum(nw.col("quantity")),
+        units_cheap=exact_sum(nw.col("quantity") * cheap),
+        saved=exact_sum(nw.col("quantity") * off),
     )
     return made.select(
         "customer_id",

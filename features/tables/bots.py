@@ -28,7 +28,7 @@ def _visitors(events: Lazy) -> Lazy:
     return events.with_columns(customer_id=nw.when(nw.col("client_id").is_null()).then(nw.col("customer_id")))
 
 
-def bots(events: Lazy) -> Lazy:
+def find_bots(events: Lazy) -> Lazy:
     """One row per bot: client_id, or customer_id where there is no client. `events` has these, name and t."""
     pages = _visitors(events.filter(nw.col("name").is_in(PAGE_EVENTS)))
     hours = pages.with_columns(hour=nw.col("t") // HOUR).group_by(*_WHO, "hour").agg(pages=nw.len())
@@ -40,12 +40,12 @@ def bots(events: Lazy) -> Lazy:
     return distinct(days.filter((nw.col("pages") > PER_DAY) | (nw.col("busiest") > PER_HOUR)), *_WHO)
 
 
-def without(events: Lazy, found: pl.DataFrame) -> Lazy:
+def remove_bots(events: Lazy, found: pl.DataFrame) -> Lazy:
     """`events` less those of the bots found: they are few, so a look-up is cheaper than a join."""
     return events.filter(~_of(found))
 
 
-def activity(events: Lazy, found: pl.DataFrame) -> Lazy:
+def measure_activity(events: Lazy, found: pl.DataFrame) -> Lazy:
     """One row per bot found: its id as in `bots`, events that the rule takes out, first and last of them (µs)."""
     theirs = _visitors(events.filter(_of(found)))
     counted = theirs.group_by(*_WHO).agg(events=nw.len(), first=nw.col("t").min(), last=nw.col("t").max())

@@ -11,11 +11,21 @@ from features.common.clock import iso
 from features.common.errors import InputError
 from features.event_log.log import EventLog
 from features.event_log.schema import EMBEDDING, LINK_SCHEMA
-from features.tables import affinity, behaviour, history, items, lifetime, orders, rfm, sessions, traffic
-from features.tables import interactions as recent
+from features.tables import (
+    affinity,
+    behaviour,
+    history,
+    interactions,
+    items,
+    lifetime,
+    orders,
+    rfm,
+    sessions,
+    traffic,
+)
 from features.tables.columns import names
 from features.tables.engine import Engine, Lazy, PolarsEngine
-from features.tables.visibility import seen
+from features.tables.visibility import select_visible
 
 CUSTOMER_COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *behaviour.COLUMNS, *affinity.COLUMNS, *lifetime.COLUMNS)
 CUSTOMER_FIELDS = (rfm.SEGMENT.name, *(f.name for f in traffic.FIELDS))
@@ -33,7 +43,7 @@ class Tables:
     `history`: customer_id, item_id and `history.COLUMNS`, one row per pair with an event.
     `affinities`: customer_id, facet, value, share, one row per value a customer leans to.
     `anonymous`: client_id, item_id, weight of what visitors without a customer have touched.
-    `recent`: visitor, item_id, name, t of what was touched in the last weeks; only fitting reads it.
+    `interactions`: visitor, item_id, name, t of what was touched in the last weeks; only fitting reads it.
     `profiles`: client_id, customer_id of the clients that belong to one customer.
     `bots`: visitor, events, first, last of who was taken for none and left out.
     `embeddings`: item_id, embedding (list of float32) of the catalog's items with a vector, sold or not; None where
@@ -48,7 +58,7 @@ class Tables:
     history: pl.DataFrame
     affinities: pl.DataFrame
     anonymous: pl.DataFrame
-    recent: pl.DataFrame
+    interactions: pl.DataFrame
     profiles: pl.DataFrame
     bots: pl.DataFrame
     cut_points: rfm.CutPoints
@@ -69,13 +79,13 @@ class Tables:
         (out / "snapshot.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def at(log: EventLog, as_of: int, engine: Engine | None = None) -> Tables:
+def build_tables(log: EventLog, as_of: int, engine: Engine | None = None) -> Tables:
     """The tables of a log as of `as_of`. Raises `InputError` where nothing happened before it."""
     engine = engine or PolarsEngine()
-    return build(engine.events(log), log.catalog(), as_of, log.links(), engine)
+    return build_from_events(engine.events(log), log.catalog(), as_of, log.links(), engine)
 
 
-def build(
+def build_from_events(
     events: pl.LazyFrame | Lazy,
     catalog: pl.DataFrame,
     as_of: int,
@@ -85,48 +95,48 @@ def build(
     """The tables of a log's events as of `as_of`; `events` is a frame of the engine (default: Polars)."""
     engine = engine or PolarsEngine()
     links = pl.DataFrame(schema=LINK_SCHEMA) if links is None else links
-    visible = seen(engine, nw.from_native(events), engine.frame(links), as_of)
+    visible = select_visible(engine, nw.from_native(events), engine.frame(links), as_of)
     past = visible.events
     about = engine.frame(catalog.select("item_id", "category", "brand"))
-    lines = engine.keep(orders.lines(past))
-    placed = engine.keep(orders.orders(lines))
-    refunds = engine.keep(orders.refunds(past))
-    pairs = engine.keep(history.bought(lines, placed, as_of))
-    prices = engine.keep(items.usual_prices(past))
-    money = engine.keep(orders.with_guests(past))
-    all_lines = engine.keep(orders.lines(money))
-    all_placed = engine.keep(orders.orders(all_lines))
-    buyers = history.bought(all_lines, all_placed, as_of)
-    returns = orders.refunds(money)
-    item_table = engine.keep(items.items(past, all_lines, all_placed, buyers, returns, prices, about, as_of))
-    touched = engine.keep(history.touched(past, as_of))
-    leanings = engine.keep(affinity.weighed(touched, item_table, about))
-    shares = engine.keep(affinity.shares(leanings, lines, prices))
+    lines = engine.keep(orders.build_lines(past))
+    placed = engine.keep(orders.build_orders(lines))
+    refunds = engine.keep(orders.build_refunds(past))
+    pairs = engine.keep(history.aggregate_purchases(lines, placed, as_of))
+    prices = engine.keep(items.build_usual_prices(past))
+    money = engine.keep(orders.add_guests(past))
+    all_lines = engine.keep(orders.build_lines(money))
+    all_placed = engine.keep(orders.build_orders(all_lines))
+    buyers = history.aggregate_purchases(all_lines, all_placed, as_of)
+    returns = orders.build_refunds(money)
+    item_table = engine.keep(items.build_items(past, all_lines, all_placed, buyers, returns, prices, about, as_of))
+    touched = engine.keep(history.aggregate_touches(past, as_of))
+    leanings = engine.keep(affinity.weigh_touches(touched, item_table, about))
+    shares = engine.keep(affinity.build_shares(leanings, lines, prices))
     customers, rfm_table, bought, *more, item_rows, history_rows, affinities, anonymous, touches, owners = (
         engine.collect(
             [
-                behaviour.behaviour(past, sessions.sessions(past), lines, placed, refunds, prices, as_of),
-                rfm.rfm(placed, refunds, as_of),
-                lifetime.summary(placed, refunds, as_of),
-                affinity.affinity(leanings, shares),
-                traffic.traffic(past),
+                behaviour.build_behaviour(past, sessions.build_sessions(past), lines, placed, refunds, prices, as_of),
+                rfm.build_rfm(placed, refunds, as_of),
+                lifetime.build_summary(placed, refunds, as_of),
+                affinity.build_affinity(leanings, shares),
+                traffic.build_traffic(past),
                 item_table,
-                history.history(touched, pairs, refunds, as_of),
+                history.build_history(touched, pairs, refunds, as_of),
                 shares.with_columns(nw.col("share").cast(nw.Float32)),
-                history.anonymous(past, as_of),
-                recent.recent(past, as_of),
+                history.build_anonymous(past, as_of),
+                interactions.build_interactions(past, as_of),
                 visible.profiles,
             ]
         )
     )
     if item_rows.is_empty():
         raise InputError(f"the log holds no usable event before {iso(as_of)}; choose a later time")
-    cuts = rfm.cut_points(rfm_table)
+    cuts = rfm.fit_cut_points(rfm_table)
     model = lifetime.Lifetime.fit(bought)
     for part in (rfm_table, model.score(bought), *more):
         customers = customers.join(part, on="customer_id", how="left")
     customers = rfm.score(customers.sort("customer_id"), cuts)
-    item_rows = pl.concat([item_rows, items.without_events(catalog, item_rows, as_of)])
+    item_rows = pl.concat([item_rows, items.build_items_without_events(catalog, item_rows, as_of)])
     about_items = catalog.rename({"price": "list_price"}).select("item_id", *ITEM_FIELDS)
     item_rows = item_rows.join(about_items, on="item_id", how="left").sort("item_id")
     return Tables(
@@ -136,7 +146,7 @@ def build(
         history=history_rows.sort("customer_id", "item_id"),
         affinities=affinities.sort("customer_id", "facet", "value"),
         anonymous=anonymous.sort("client_id", "item_id"),
-        recent=touches.select("visitor", "t", "item_id", "name").unique().sort("visitor", "t", "item_id", "name"),
+        interactions=touches.select("visitor", "t", "item_id", "name").unique().sort("visitor", "t", "item_id", "name"),
         profiles=owners.sort("client_id"),
         bots=visible.bots.sort(pl.all()),
         cut_points=cuts,

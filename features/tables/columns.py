@@ -29,7 +29,7 @@ def names(columns: Iterable[Column]) -> list[str]:
     return [c.name for c in columns]
 
 
-def last(days: int) -> str:
+def describe_window(days: int) -> str:
     """In words."""
     return "the last day" if days == 1 else f"the last {days} days"
 

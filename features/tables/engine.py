@@ -17,7 +17,7 @@ Lazy = nw.LazyFrame[Any]
 
 # Sums of fractions are taken over integers of this many parts: integer addition does not depend on the
 # order of rows, the number of threads or the engine, floating-point addition does.
-_PARTS = 2**30
+_FRACTIONS = 2**30
 
 
 class Engine(Protocol):
@@ -63,26 +63,26 @@ class PolarsEngine:
         return pl.collect_all([f.to_native() for f in frames])
 
 
-def fixed(expr: nw.Expr) -> nw.Expr:
+def to_fixed(expr: nw.Expr) -> nw.Expr:
     """A float expression as whole multiples of 2^-30, to be summed exactly; undo with `unfixed`."""
-    return (expr * _PARTS).round().cast(nw.Int64)
+    return (expr * _FRACTIONS).round().cast(nw.Int64)
 
 
-def unfixed(expr: nw.Expr) -> nw.Expr:
+def from_fixed(expr: nw.Expr) -> nw.Expr:
     """The float64 value of a sum of `fixed` values."""
-    return expr.cast(nw.Float64) / _PARTS
+    return expr.cast(nw.Float64) / _FRACTIONS
 
 
-def total(expr: nw.Expr) -> nw.Expr:
+def exact_sum(expr: nw.Expr) -> nw.Expr:
     """Order-independent sum of a float expression, exact to 2^-30.
 
     The whole part is summed for itself: sums of money may pass 2^63 / 2^30, which in some currencies is not much.
     """
     whole = expr.floor()
-    return whole.cast(nw.Int64).sum().cast(nw.Float64) + unfixed(fixed(expr - whole).sum())
+    return whole.cast(nw.Int64).sum().cast(nw.Float64) + from_fixed(to_fixed(expr - whole).sum())
 
 
-def tally(condition: nw.Expr) -> nw.Expr:
+def count_where(condition: nw.Expr) -> nw.Expr:
     """How many rows fulfil `condition`; null counts as no."""
     return condition.fill_null(False).cast(nw.Int64).sum()
 

@@ -9,7 +9,7 @@ import narwhals as nw
 import numpy as np
 
 from features.tables.columns import Column, names, select
-from features.tables.engine import Lazy, days_before, fixed, total, unfixed
+from features.tables.engine import Lazy, days_before, exact_sum, from_fixed, to_fixed
 
 HALF_LIFE_DAYS = 90.0
 BASKET_DECAY = 0.7
@@ -37,31 +37,31 @@ def _decayed(as_of: int, t: nw.Expr, half_life_days: float) -> nw.Expr:
     return (days_before(as_of, t) * (-np.log(2.0) / half_life_days)).exp()
 
 
-def bought(lines: Lazy, orders: Lazy, as_of: int) -> Lazy:
+def aggregate_purchases(lines: Lazy, orders: Lazy, as_of: int) -> Lazy:
     """One row per customer × item bought: counts, decayed counts, first and last time."""
     placed = lines.select("customer_id", "order", "item_id", "quantity").join(
         orders.select("customer_id", "order", "t", "back"), on=["customer_id", "order"], how="inner"
     )
     weighed = placed.with_columns(
-        _time=fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)),
-        _basket=fixed((nw.col("back").cast(nw.Float64) * np.log(BASKET_DECAY)).exp()),
+        _time=to_fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)),
+        _basket=to_fixed((nw.col("back").cast(nw.Float64) * np.log(BASKET_DECAY)).exp()),
     )
     return weighed.group_by("customer_id", "item_id").agg(
         orders=nw.len(),
-        units=total(nw.col("quantity")),
-        bought_decayed=unfixed(nw.col("_time").sum()),
-        bought_by_basket=unfixed(nw.col("_basket").sum()),
+        units=exact_sum(nw.col("quantity")),
+        bought_decayed=from_fixed(nw.col("_time").sum()),
+        bought_by_basket=from_fixed(nw.col("_basket").sum()),
         first=nw.col("t").min(),
         last=nw.col("t").max(),
         baskets_back=nw.col("back").min(),
     )
 
 
-def touched(events: Lazy, as_of: int) -> Lazy:
+def aggregate_touches(events: Lazy, as_of: int) -> Lazy:
     """One row per customer × item viewed, carted or bought: how often of each, decayed (`fixed`), and touches."""
     browsed = events.filter(
         ~nw.col("customer_id").is_null(), ~nw.col("item_id").is_null(), nw.col("name").is_in([*TYPE_WEIGHT])
-    ).with_columns(_weight=fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)))
+    ).with_columns(_weight=to_fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)))
     decayed = {
         kind: (nw.col("_weight") * (nw.col("name") == name).cast(nw.Int64)).sum() for kind, name in TOUCHES.items()
     }
@@ -72,9 +72,9 @@ def touched(events: Lazy, as_of: int) -> Lazy:
     )
 
 
-def history(touched: Lazy, pairs: Lazy, refunds: Lazy, as_of: int) -> Lazy:
+def build_history(touched: Lazy, pairs: Lazy, refunds: Lazy, as_of: int) -> Lazy:
     """One row per customer × item bought, viewed or carted: `COLUMNS`."""
-    returned = refunds.group_by("customer_id", "item_id").agg(returned=total(nw.col("quantity")))
+    returned = refunds.group_by("customer_id", "item_id").agg(returned=exact_sum(nw.col("quantity")))
     keys = ["customer_id", "item_id"]
     table = (
         touched.join(pairs, on=keys, how="left")
@@ -84,15 +84,15 @@ def history(touched: Lazy, pairs: Lazy, refunds: Lazy, as_of: int) -> Lazy:
             quantity=nw.col("units").fill_null(0.0) - nw.col("returned").fill_null(0.0),
             bought_first_days=days_before(as_of, nw.col("first")),
             bought_last_days=days_before(as_of, nw.col("last")),
-            views_decayed=unfixed(nw.col("views")),
+            views_decayed=from_fixed(nw.col("views")),
             viewed_last_days=days_before(as_of, nw.col("viewed")),
-            carts_decayed=unfixed(nw.col("carts")),
+            carts_decayed=from_fixed(nw.col("carts")),
         )
     )
     return select(table, keys, COLUMNS)
 
 
-def anonymous(events: Lazy, as_of: int) -> Lazy:
+def build_anonymous(events: Lazy, as_of: int) -> Lazy:
     """One row per client × item of events without a customer: weight = sum of `TYPE_WEIGHT`, decayed."""
     weights = nw.lit(0.0)
     for name, weight in TYPE_WEIGHT.items():
@@ -104,7 +104,7 @@ def anonymous(events: Lazy, as_of: int) -> Lazy:
             nw.col("name").is_in([*TYPE_WEIGHT]),
         )
         .group_by("client_id", "item_id")
-        .agg(weight=total(weights * _decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)).cast(nw.Float32))
+        .agg(weight=exact_sum(weights * _decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)).cast(nw.Float32))
     )
 
 

@@ -15,7 +15,7 @@ from features.tables.engine import Lazy, distinct
 _PAIR = ("client_id", "customer_id")
 
 
-def profiles(events: Lazy, links: Lazy, as_of: int) -> Lazy:
+def build_profiles(events: Lazy, links: Lazy, as_of: int) -> Lazy:
     """One row per client that belongs to exactly one customer as of `as_of`: client_id, customer_id.
 
     `events` has client_id, customer_id and t, all before `as_of`; `links` is in `LINK_SCHEMA`, with `t`.

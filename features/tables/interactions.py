@@ -9,7 +9,7 @@ WINDOW_DAYS = 56
 TOUCHES = ("select_item", "view_item", "add_to_wishlist", "add_to_cart", "purchase")
 
 
-def recent(events: Lazy, as_of: int) -> Lazy:
+def build_interactions(events: Lazy, as_of: int) -> Lazy:
     """One row per visitor, item, name and instant of the last `WINDOW_DAYS` days: visitor, item_id, name, t.
 
     `visitor` is the customer, or the client of someone without an account.

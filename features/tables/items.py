@@ -7,8 +7,8 @@ import narwhals as nw
 import polars as pl
 
 from features.common.clock import DAY, moment
-from features.tables.columns import Column, Field, last, names, select
-from features.tables.engine import Lazy, days_before, ratio, tally, total, within
+from features.tables.columns import Column, Field, describe_window, names, select
+from features.tables.engine import Lazy, count_where, days_before, exact_sum, ratio, within
 
 WINDOWS_DAYS = (1, 3, 7, 28)
 BUYER_WINDOWS_DAYS = (*WINDOWS_DAYS, 90)
@@ -16,15 +16,21 @@ LAST_YEAR_DAYS = (364, 336)  # whole weeks back, so that weekdays match
 PRICE_TIERS = 5
 
 COLUMNS = (
-    *(Column(f"buyers_{d}d", "customers", f"distinct buyers in {last(d)}", f"{d} days") for d in BUYER_WINDOWS_DAYS),
+    *(
+        Column(f"buyers_{d}d", "customers", f"distinct buyers in {describe_window(d)}", f"{d} days")
+        for d in BUYER_WINDOWS_DAYS
+    ),
     Column("buyers", "customers", "distinct buyers ever"),
     Column("buyers_last_year", "customers", "distinct buyers in the four weeks from 364 days ago", "364-336 days ago"),
     Column("trend", "ratio", "buyers in the last 7 days against a quarter of the last 28, smoothed by one", "28 days"),
     Column(
         "trend_90d", "ratio", "buyers in the last 28 days against a third of the last 90, smoothed by one", "90 days"
     ),
-    *(Column(f"views_{d}d", "events", f"views in {last(d)}", f"{d} days") for d in WINDOWS_DAYS),
-    *(Column(f"carts_{d}d", "events", f"times put in a cart in {last(d)}", f"{d} days") for d in WINDOWS_DAYS),
+    *(Column(f"views_{d}d", "events", f"views in {describe_window(d)}", f"{d} days") for d in WINDOWS_DAYS),
+    *(
+        Column(f"carts_{d}d", "events", f"times put in a cart in {describe_window(d)}", f"{d} days")
+        for d in WINDOWS_DAYS
+    ),
     Column(
         "view_trend", "ratio", "views in the last 7 days against a quarter of the last 28, smoothed by one", "28 days"
     ),
@@ -69,7 +75,7 @@ FIELDS = (
 )
 
 
-def usual_prices(events: Lazy) -> Lazy:
+def build_usual_prices(events: Lazy) -> Lazy:
     """One row per item that ever carried a price: usual_price, and priced (µs), when it last did."""
     daily = (
         _priced(events)
@@ -87,11 +93,11 @@ def _priced(events: Lazy) -> Lazy:
 def _latest(events: Lazy, usual: Lazy) -> Lazy:
     """`usual` with the price of the last instant that has one, of several the highest: no ordered aggregate needed."""
     at = usual.select("item_id", t=nw.col("priced"))
-    last = _priced(events).select("item_id", "t", "price").join(at, on=["item_id", "t"], how="inner")
-    return usual.join(last.group_by("item_id").agg(price=nw.col("price").max()), on="item_id", how="inner")
+    latest = _priced(events).select("item_id", "t", "price").join(at, on=["item_id", "t"], how="inner")
+    return usual.join(latest.group_by("item_id").agg(price=nw.col("price").max()), on="item_id", how="inner")
 
 
-def items(
+def build_items(
     events: Lazy, lines: Lazy, orders: Lazy, pairs: Lazy, refunds: Lazy, usual: Lazy, catalog: Lazy, as_of: int
 ) -> Lazy:
     """One row per item with any event before `as_of`: `COLUMNS`.
@@ -105,7 +111,7 @@ def items(
         _sold(lines, orders),
         _season(lines, as_of),
     )
-    for other in (*parts, refunds.group_by("item_id").agg(returned=total(nw.col("quantity")))):
+    for other in (*parts, refunds.group_by("item_id").agg(returned=exact_sum(nw.col("quantity")))):
         table = table.join(other, on="item_id", how="left")
     counts = (*(f"buyers_{d}d" for d in BUYER_WINDOWS_DAYS), "buyers", "buyers_last_year", "repeaters")
     table = table.with_columns(
@@ -135,7 +141,7 @@ def items(
     return select(table, ["item_id"], COLUMNS)
 
 
-def without_events(catalog: pl.DataFrame, met: pl.DataFrame, as_of: int) -> pl.DataFrame:
+def build_items_without_events(catalog: pl.DataFrame, met: pl.DataFrame, as_of: int) -> pl.DataFrame:
     """A given catalog's items that were on sale before `as_of` and that no event has met: rows as those of `met`.
 
     Nothing was counted of them and shares are what smoothing starts from. What events alone say of an item is of the
@@ -162,7 +168,7 @@ def _activity(events: Lazy, as_of: int) -> Lazy:
 
     def counted(name: str, days: int | None = None) -> nw.Expr:
         hit = nw.col("name") == name
-        return tally(hit if days is None else hit & within(as_of, days))
+        return count_where(hit if days is None else hit & within(as_of, days))
 
     ever = of_items.group_by("item_id").agg(
         views=counted("view_item"),
@@ -212,9 +218,9 @@ def _ranked(prices: Lazy, catalog: Lazy) -> Lazy:
 def _buyers(pairs: Lazy, as_of: int) -> Lazy:
     # A pair's last order falls in a window exactly if the customer is a buyer in it: no distinct counts.
     return pairs.group_by("item_id").agg(
-        *(tally(nw.col("last") >= as_of - d * DAY).alias(f"buyers_{d}d") for d in BUYER_WINDOWS_DAYS),
+        *(count_where(nw.col("last") >= as_of - d * DAY).alias(f"buyers_{d}d") for d in BUYER_WINDOWS_DAYS),
         buyers=nw.len(),
-        repeaters=tally(nw.col("orders") > 1),
+        repeaters=count_where(nw.col("orders") > 1),
         last=nw.col("last").max(),
         repeat_gap_days=nw.when(nw.col("orders") > 1)
         .then((nw.col("last") - nw.col("first")).cast(nw.Float64) / ((nw.col("orders") - 1) * DAY))
@@ -228,8 +234,8 @@ def _sold(lines: Lazy, orders: Lazy) -> Lazy:
         .group_by("item_id")
         .agg(
             n_lines=nw.len(),
-            units=total(nw.col("quantity")),
-            value=total(nw.col("value")),
+            units=exact_sum(nw.col("quantity")),
+            value=exact_sum(nw.col("value")),
             items_beside=nw.col("items").sum(),
         )
     )

@@ -14,7 +14,7 @@ import polars as pl
 
 from features.common.clock import DAY
 from features.tables.columns import Column, names
-from features.tables.engine import Lazy, fixed, total, unfixed
+from features.tables.engine import Lazy, exact_sum, from_fixed, to_fixed
 from features.tables.lifetime_models import BgNbd, GammaGamma
 
 COLUMNS = (
@@ -29,7 +29,7 @@ COLUMNS = (
 )
 
 
-def summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
+def build_summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
     """One row per customer with an order: customer_id, repeat_orders, first_to_last_weeks, age_weeks, repeat_value.
 
     Time is counted in whole UTC days, as for CDNOW: the orders of a day are one, and `age_weeks` runs from
@@ -39,13 +39,13 @@ def summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
     Orders refunded whole do not count. Credit notes that name no order of ours are taken off what the repeat
     orders came to, as far as that goes.
     """
-    returned = refunds.group_by("customer_id", "order").agg(returned=total(nw.col("value")))
+    returned = refunds.group_by("customer_id", "order").agg(returned=exact_sum(nw.col("value")))
     bought_on = (
         orders.join(returned, on=["customer_id", "order"], how="left")
         .filter(nw.col("returned").is_null() | (nw.col("returned") < nw.col("value")))
         .with_columns(day=nw.col("t") // DAY, net=nw.col("value") - nw.col("returned").fill_null(0.0))
         .group_by("customer_id", "day")
-        .agg(net=total(nw.col("net")))
+        .agg(net=exact_sum(nw.col("net")))
         .with_columns(first=nw.col("day").min().over("customer_id"))
     )
     loose = returned.join(orders.select("customer_id", "order"), on=["customer_id", "order"], how="anti")
@@ -55,9 +55,9 @@ def summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
             days=nw.len(),
             first=nw.col("first").min(),
             last=nw.col("day").max(),
-            later=total(nw.when(nw.col("day") > nw.col("first")).then(nw.col("net")).otherwise(nw.lit(0.0))),
+            later=exact_sum(nw.when(nw.col("day") > nw.col("first")).then(nw.col("net")).otherwise(nw.lit(0.0))),
         )
-        .join(loose.group_by("customer_id").agg(credit=total(nw.col("returned"))), on="customer_id", how="left")
+        .join(loose.group_by("customer_id").agg(credit=exact_sum(nw.col("returned"))), on="customer_id", how="left")
         .with_columns(later=nw.col("later") - nw.col("credit").fill_null(0.0))
     )
     repeats = nw.col("days").cast(nw.Int64) - 1
@@ -74,7 +74,7 @@ def summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
 
 def _weeks(days: nw.Expr) -> nw.Expr:
     """Polars divides by a number as it multiplies by its inverse, Spark does not: rounded, both give the same bits."""
-    return unfixed(fixed(days.cast(nw.Float64) / 7))
+    return from_fixed(to_fixed(days.cast(nw.Float64) / 7))
 
 
 @dataclass(frozen=True)

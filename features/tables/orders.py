@@ -2,17 +2,17 @@
 
 import narwhals as nw
 
-from features.tables.engine import Lazy, total
+from features.tables.engine import Lazy, exact_sum
 
 
-def with_guests(events: Lazy) -> Lazy:
+def add_guests(events: Lazy) -> Lazy:
     """Purchases and refunds; who buys without an account stands as a customer of the client's name."""
     money = events.filter(nw.col("name").is_in(["purchase", "refund"]))
     guest = nw.concat_str(nw.lit("client:"), nw.col("client_id"))
     return money.with_columns(customer_id=nw.coalesce("customer_id", guest))
 
 
-def lines(events: Lazy) -> Lazy:
+def build_lines(events: Lazy) -> Lazy:
     """One row per customer × order × item: customer_id, order, item_id, t (first), quantity, value.
 
     `value` is quantity × price.
@@ -20,17 +20,17 @@ def lines(events: Lazy) -> Lazy:
     sales = events.filter(nw.col("name") == "purchase", ~nw.col("customer_id").is_null())
     return sales.group_by("customer_id", "order", "item_id").agg(
         t=nw.col("t").min(),
-        quantity=total(nw.col("quantity")),
-        value=total(nw.col("quantity") * nw.col("price")),
+        quantity=exact_sum(nw.col("quantity")),
+        value=exact_sum(nw.col("quantity") * nw.col("price")),
     )
 
 
-def orders(order_lines: Lazy) -> Lazy:
+def build_orders(order_lines: Lazy) -> Lazy:
     """One row per customer × order: t, value, quantity, items (distinct), back (0 = the latest order)."""
     per_order = order_lines.group_by("customer_id", "order").agg(
         t=nw.col("t").min(),
-        value=total(nw.col("value")),
-        quantity=total(nw.col("quantity")),
+        value=exact_sum(nw.col("value")),
+        quantity=exact_sum(nw.col("quantity")),
         items=nw.len(),
     )
     # Numbered by a running count: rank over an order does not exist on every engine. The order's key
@@ -47,11 +47,11 @@ def orders(order_lines: Lazy) -> Lazy:
     )
 
 
-def refunds(events: Lazy) -> Lazy:
+def build_refunds(events: Lazy) -> Lazy:
     """One row per customer × order × item refunded: t (first), quantity and value given back."""
     given_back = events.filter(nw.col("name") == "refund", ~nw.col("customer_id").is_null())
     return given_back.group_by("customer_id", "order", "item_id").agg(
         t=nw.col("t").min(),
-        quantity=total(nw.col("quantity")),
-        value=total(nw.col("quantity") * nw.col("price")),
+        quantity=exact_sum(nw.col("quantity")),
+        value=exact_sum(nw.col("quantity") * nw.col("price")),
     )

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from features.tables.columns import Column, Field, select
-from features.tables.engine import Lazy, days_before, ratio, total, within
+from features.tables.engine import Lazy, days_before, exact_sum, ratio, within
 
 WINDOW_DAYS = 730
 
@@ -50,7 +50,7 @@ SEGMENTS = (
 )
 
 
-def segment_of(r: int, f: int) -> str:
+def name_segment(r: int, f: int) -> str:
     """The segment of a recency and a frequency score; every pair 1–5 × 1–5 has exactly one."""
     if r == 5 and f >= 4:
         return "champions"
@@ -69,17 +69,17 @@ def segment_of(r: int, f: int) -> str:
     return "at_risk" if f >= 3 else "hibernating"
 
 
-SEGMENT_MAP = np.array([[segment_of(r, f) for f in range(1, 6)] for r in range(1, 6)])
+SEGMENT_MAP = np.array([[name_segment(r, f) for f in range(1, 6)] for r in range(1, 6)])
 
 
-def rfm(orders: Lazy, refunds: Lazy, as_of: int, window_days: int = WINDOW_DAYS) -> Lazy:
+def build_rfm(orders: Lazy, refunds: Lazy, as_of: int, window_days: int = WINDOW_DAYS) -> Lazy:
     """One row per customer who ever ordered: `COLUMNS` as of `as_of`; without orders in the window frequency is 0.
 
     A refund that names an order counts with that order. One that does not (a credit note with a number of its own)
     counts when it was given.
     """
     key = ["customer_id", "order"]
-    returned = refunds.group_by(*key).agg(returned=total(nw.col("value")), t=nw.col("t").min())
+    returned = refunds.group_by(*key).agg(returned=exact_sum(nw.col("value")), t=nw.col("t").min())
     recent = within(as_of, window_days)
     net = (
         orders.filter(recent)
@@ -87,10 +87,10 @@ def rfm(orders: Lazy, refunds: Lazy, as_of: int, window_days: int = WINDOW_DAYS)
         .with_columns(net=nw.col("value") - nw.col("returned").fill_null(0.0))
         .with_columns(whole=nw.col("returned").is_null() | (nw.col("returned") < nw.col("value")))
         .group_by("customer_id")
-        .agg(spent=total(nw.col("net")), frequency=nw.col("whole").cast(nw.Int64).sum())
+        .agg(spent=exact_sum(nw.col("net")), frequency=nw.col("whole").cast(nw.Int64).sum())
     )
     loose = returned.filter(recent).join(orders.select(*key), on=key, how="anti")
-    credit = loose.group_by("customer_id").agg(credit=total(nw.col("returned")))
+    credit = loose.group_by("customer_id").agg(credit=exact_sum(nw.col("returned")))
     table = (
         orders.group_by("customer_id")
         .agg(last=nw.col("t").max(), first=nw.col("t").min())
@@ -116,7 +116,7 @@ class CutPoints:
     monetary: list[float]
 
 
-def cut_points(table: pl.DataFrame) -> CutPoints:
+def fit_cut_points(table: pl.DataFrame) -> CutPoints:
     """The bounds that put each value of `table` in its fifth by mid-rank."""
     return CutPoints(
         _bounds(-table["recency_days"].to_numpy()),

@@ -3,10 +3,10 @@
 import narwhals as nw
 
 from features.common.clock import SECOND
-from features.tables.engine import Lazy, tally
+from features.tables.engine import Lazy, count_where
 
 
-def sessions(events: Lazy) -> Lazy:
+def build_sessions(events: Lazy) -> Lazy:
     """One row per customer × session: start, end (µs), seconds, events, views, carts, sales, searches.
 
     Events without a session_id are in none. A row of an event is an event here: a list shown counts its items once
@@ -14,7 +14,7 @@ def sessions(events: Lazy) -> Lazy:
     """
 
     def named(name: str) -> nw.Expr:
-        return tally(nw.col("name") == name)
+        return count_where(nw.col("name") == name)
 
     return (
         events.filter(

@@ -55,7 +55,7 @@ class SparkEngine:
             ) from error
 
     def events(self, log: EventLog) -> Lazy:
-        files = [str(log.path.resolve() / "events" / part.file) for part in log.parts]
+        files = [str(log.path.resolve() / "events" / part.file) for part in log.partitions]
         return self._lazy(self.session.read.parquet(*files)) if files else self.frame(pl.DataFrame(schema=EVENT_SCHEMA))
 
     def frame(self, table: pl.DataFrame) -> Lazy:

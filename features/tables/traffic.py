@@ -13,7 +13,7 @@ FIELDS = (
 )
 
 
-def traffic(events: Lazy) -> Lazy:
+def build_traffic(events: Lazy) -> Lazy:
     """One row per customer with an event: `FIELDS`, null where no event says."""
     said = ("source", "device", "country")
     known = events.filter(~nw.col("customer_id").is_null())

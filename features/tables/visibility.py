@@ -15,7 +15,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
+def select_usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
     """The events before `as_of` that carry consent and a known name: `COLUMNS`.
 
     `t` is in microseconds. `order` is the order of a purchase or refund (without an order_id each event is its own),
@@ -31,7 +31,7 @@ def usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
 
 
 @dataclass(frozen=True)
-class Seen:
+class VisibleEvents:
     """What is left of a log for the tables of one instant.
 
     `events`: `COLUMNS`, anonymous events under the customer they belong to. `profiles`: client_id, customer_id of the
@@ -44,11 +44,11 @@ class Seen:
     bots: pl.DataFrame
 
 
-def seen(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> Seen:
+def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> VisibleEvents:
     """The usable events of people before `as_of`; `links` is in `LINK_SCHEMA`."""
-    allowed = engine.keep(usable(engine, events, as_of))
-    (found,) = engine.collect([bots.bots(allowed)])
-    people = bots.without(allowed, found) if len(found) else allowed
-    (found,) = engine.collect([bots.activity(allowed, found)])
-    profiles = engine.keep(identity.profiles(people, engine.with_micros(links, "at", "t"), as_of))
-    return Seen(engine.keep(identity.resolve(people, profiles)), profiles, found)
+    allowed = engine.keep(select_usable(engine, events, as_of))
+    (found,) = engine.collect([bots.find_bots(allowed)])
+    people = bots.remove_bots(allowed, found) if len(found) else allowed
+    (found,) = engine.collect([bots.measure_activity(allowed, found)])
+    profiles = engine.keep(identity.build_profiles(people, engine.with_micros(links, "at", "t"), as_of))
+    return VisibleEvents(engine.keep(identity.resolve(people, profiles)), profiles, found)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, conform
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -21,5 +21,5 @@ def events(*rows: tuple[str, float] | tuple[str, float, float]) -> pl.DataFrame:
     return conform(frame, EVENT_SCHEMA)
 
 
-def batch(rows: pl.DataFrame) -> Parsed:
-    return Parsed(rows.height, rows)
+def batch(rows: pl.DataFrame) -> ParsedBatch:
+    return ParsedBatch(rows.height, rows)

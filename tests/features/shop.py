@@ -23,7 +23,7 @@ _CATEGORIES = ["Kitchen/Tea", "Kitchen/Tea", "Kitchen", None, "Garden", "Garden"
 _BRANDS = ["Alder", "Birch", "Alder", "Birch", None, "Alder", None]
 CATALOG = conform(pl.DataFrame({"item_id": ITEMS, "category": _CATEGORIES, "brand": _BRANDS}), CATALOG_SCHEMA)
 
-TABLES = (*tables.FILES, "recent")  # those that are written, and what only fitting reads
+TABLES = (*tables.FILES, "interactions")  # those that are written, and what only fitting reads
 
 Row = dict[str, Any]
 
@@ -58,11 +58,11 @@ def link(kind: str, days: float, client: str | None, customer: str | None, token
 def build(
     rows: Sequence[Row], as_of: int = AS_OF, links: Sequence[Row] = (), catalog: pl.DataFrame = CATALOG
 ) -> Tables:
-    return tables.build(frame(rows).lazy(), catalog, as_of, pl.DataFrame(links, schema=LINK_SCHEMA))
+    return tables.build_from_events(frame(rows).lazy(), catalog, as_of, pl.DataFrame(links, schema=LINK_SCHEMA))
 
 
 def snapshot(rows: Sequence[Row], as_of: int = AS_OF, catalog: pl.DataFrame = CATALOG) -> Snapshot:
-    return Snapshot.of(build(rows, as_of, catalog=catalog))
+    return Snapshot.from_tables(build(rows, as_of, catalog=catalog))
 
 
 def one(table: pl.DataFrame, **keys: str) -> Row:
@@ -92,7 +92,7 @@ def same_arrays(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def snapshot_arrays(s: Snapshot) -> dict[str, np.ndarray]:
-    held = s.material
+    held = s.fitting_data
     descriptions = [repr(d) for d in held.descriptions] if held else []
     material = (*held.anonymous, *held.recent, np.array(descriptions, str)) if held else ()
     return {

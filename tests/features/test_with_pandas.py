@@ -16,7 +16,7 @@ SHOP = SimulatorConfig(customers=300, visitors_per_customer=1, items=80, days=12
 def test_every_customer_and_column_agrees(tmp_path):
     log = ingest(read("simulated", config=SHOP), tmp_path / "log").log
     as_of = micros(log.last) - 9 * DAY - 7 * HOUR
-    ours = build.at(log, as_of).customers
+    ours = build.build_tables(log, as_of).customers
     theirs = pl.from_pandas(with_pandas.table(log, as_of).reset_index()).sort("customer_id")
     assert ours["customer_id"].to_list() == theirs["customer_id"].to_list()
     assert ours.height > 200

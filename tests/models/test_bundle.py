@@ -9,14 +9,14 @@ import pytest
 
 from features.common.clock import DAY
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.ranking import feature_matrix
 from features.ranking.snapshot import Snapshot
-from features.tables.build import build
+from features.tables.build import build_from_events
 from models import bundle as module
 from models.bundle import Bundle, read_manifest
-from models.customers.predictions import Predictions
-from models.interface import Ranking, Request
+from models.customers.predictions import CustomerPredictions
+from models.interface import Ranking, RankingRequest
 from models.ranker import Ranker
 from models.recommender import BundleRecommender, load
 from tests.features.shop import same_arrays, snapshot_arrays
@@ -39,9 +39,10 @@ def answers(bundle: Bundle) -> list[Ranking]:
     customers = [*bundle.snapshot.customers.values.to_pylist()[:25], "nobody", None]
     items = bundle.snapshot.items.values.to_pylist()
     requests = [
-        Request(15, c, ((items[n % 9], "view_item"), (items[n % 7], "add_to_cart"))) for n, c in enumerate(customers)
+        RankingRequest(15, c, ((items[n % 9], "view_item"), (items[n % 7], "add_to_cart")))
+        for n, c in enumerate(customers)
     ]
-    return BundleRecommender(bundle).recommend([*requests, Request(15, None)])
+    return BundleRecommender(bundle).recommend([*requests, RankingRequest(15, None)])
 
 
 def test_what_is_loaded_is_what_was_saved(bundle: Bundle, saved: Path):
@@ -61,7 +62,7 @@ def test_what_is_loaded_is_what_was_saved(bundle: Bundle, saved: Path):
 def test_it_ranks_as_before(bundle: Bundle, saved: Path):
     expected = answers(bundle)
     assert answers(Bundle.load(saved)) == expected
-    assert BundleRecommender(bundle).recommend([Request(3)]) == load(saved).recommend([Request(3)])
+    assert BundleRecommender(bundle).recommend([RankingRequest(3)]) == load(saved).recommend([RankingRequest(3)])
     assert {a.strategy for a in expected} == {"one_to_one", "predictive"}
 
 
@@ -74,16 +75,18 @@ def test_arrays_are_mapped_not_read(saved: Path):
         assert not array.flags.writeable
 
 
-def test_predictions_come_with_it(bundle: Bundle, simulated: Parsed, saved: Path, tmp_path: Path):
+def test_predictions_come_with_it(bundle: Bundle, simulated: ParsedBatch, saved: Path, tmp_path: Path):
     """Loaded ones are mapped and as they were; a refresh makes them of the newer snapshot, and needs nothing else."""
     loaded = Bundle.load(saved)
     for name, array in vars(bundle.predictions).items():
         found = getattr(loaded.predictions, name)
         assert same_arrays(found, array)
         assert isinstance(found.base, np.memmap)
-    later = Snapshot.of(build(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of + 9 * DAY))
+    later = Snapshot.from_tables(
+        build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of + 9 * DAY)
+    )
     refreshed = loaded.refreshed(later)
-    expected = Predictions.of(bundle.propensity, later)
+    expected = CustomerPredictions.predict(bundle.propensity, later)
     for name, array in vars(expected).items():
         assert same_arrays(getattr(refreshed.predictions, name), array)
     again = Bundle.load(refreshed.save(tmp_path / "later"))
@@ -114,11 +117,11 @@ def test_there_is_no_pickle_in_it(saved: Path):
             assert np.load(file, allow_pickle=False).dtype != object
 
 
-def test_the_manifest_names_every_other_file(saved: Path):
+def test_the_manifest_names_every_other_file(bundle: Bundle, saved: Path):
     manifest = read_manifest(saved)
     files = {f.relative_to(saved).as_posix() for f in saved.rglob("*") if f.is_file()}
     assert set(manifest.files) == files - {"manifest.json"}
-    assert manifest.features == feature_matrix.schema_hash()
+    assert manifest.features == feature_matrix.schema_hash(bundle.generators.names)
     assert str(saved.parent) not in (saved / "manifest.json").read_text()
 
 
@@ -176,16 +179,18 @@ def test_a_directory_in_use_is_not_written_over(bundle: Bundle, tmp_path: Path):
     assert [f.name for f in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
 
-def test_refreshed_onto_the_same_instant_ranks_the_same(bundle: Bundle, simulated: Parsed, saved: Path):
-    again = Snapshot.of(build(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of))
+def test_refreshed_onto_the_same_instant_ranks_the_same(bundle: Bundle, simulated: ParsedBatch, saved: Path):
+    again = Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of))
     expected = answers(bundle)
     assert answers(bundle.refreshed(again)) == expected
     assert answers(Bundle.load(saved).refreshed(again)) == expected
 
 
-def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(bundle: Bundle, simulated: Parsed, tmp_path: Path):
+def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(
+    bundle: Bundle, simulated: ParsedBatch, tmp_path: Path
+):
     old = bundle.snapshot
-    later = Snapshot.of(build(simulated.events.lazy(), simulated.catalog, old.as_of + 9 * DAY))
+    later = Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, old.as_of + 9 * DAY))
     assert len(later.customers) > len(old.customers)
     refreshed = bundle.refreshed(later)
     made = answers(refreshed)
@@ -195,21 +200,21 @@ def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(bundle: Bundl
         c for c in later.customers.values.to_pylist() if later.has_history(later.customers.find([c]))[0]
         and old.customers.find([c])[0] < 0
     )  # fmt: skip
-    requests = [Request(5, newcomer)]
+    requests = [RankingRequest(5, newcomer)]
     assert BundleRecommender(refreshed).recommend(requests)[0].strategy == "one_to_one"
     assert BundleRecommender(bundle).recommend(requests)[0].strategy == "predictive"
 
 
 def test_a_rankers_importance_is_by_gain(bundle: Bundle):
     gains = bundle.recommenders["one_to_one"].ranker.importance()
-    assert set(gains) == set(feature_matrix.NAMES)
+    assert set(gains) == set(feature_matrix.names(bundle.generators.names))
     assert list(gains.values()) == sorted(gains.values(), reverse=True)
     assert next(iter(gains.values())) > 0
 
 
 def test_a_ranker_is_the_same_after_its_text(bundle: Bundle):
     ranker = bundle.recommenders["predictive"].ranker
-    matrix = np.random.default_rng(1).random((50, len(feature_matrix.NAMES)), np.float32)
+    matrix = np.random.default_rng(1).random((50, len(ranker.features)), np.float32)
     matrix[::3, ::4] = np.nan
     again = Ranker.from_text(ranker.text())
     assert same_arrays(again.predict(matrix), ranker.predict(matrix))

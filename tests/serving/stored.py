@@ -7,16 +7,16 @@ import polars as pl
 
 from features.common.clock import DAY
 from features.sources import event_store as source
-from serving.event_store import Event, EventStore, Visitor
+from serving.event_store import StoredEvent, EventStore, VisitorIds
 from serving.event_store.protocol import COLUMNS
-from serving.events.validate import order_of
+from serving.events.validate import order_key_of_rows
 
 T = 1_790_000_000_000_000  # microseconds
 FOR_EVER = 100_000  # days
 _number = itertools.count()
 
 
-def event(name: str = "view_item", t: int = T, *items: str | None, **columns: Any) -> Event:
+def event(name: str = "view_item", t: int = T, *items: str | None, **columns: Any) -> StoredEvent:
     """One event at `t` of client d1, unless `columns` say who; one row per item, item i1 if none is given."""
     who = {} if {"client_id", "customer_id"} & columns.keys() else {"client_id": "d1"}
     shared = {"event_id": f"e{next(_number)}", "name": name, "timestamp": t, "received_at": t} | who | columns
@@ -24,7 +24,7 @@ def event(name: str = "view_item", t: int = T, *items: str | None, **columns: An
     for row in rows if name in ("purchase", "refund") else []:
         row |= {"quantity": row["quantity"] or 1.0, "price": row["price"] or 2.5}
     values = tuple(tuple(row[c] for c in COLUMNS) for row in rows)
-    return Event(values, order_of(values))
+    return StoredEvent(values, order_key_of_rows(values))
 
 
 def everything(url: str) -> pl.DataFrame:
@@ -32,7 +32,7 @@ def everything(url: str) -> pl.DataFrame:
     return pl.concat([part.events for part in source.read(url)])
 
 
-def items(store: EventStore, visitor: Visitor, after: int = T, before: int = T + DAY) -> list[str | None]:
+def items(store: EventStore, visitor: VisitorIds, after: int = T, before: int = T + DAY) -> list[str | None]:
     """The items of a visitor's visit."""
     (visit,) = store.visits([visitor], after, before, 5)
     return [touch.item_id for touch in visit]

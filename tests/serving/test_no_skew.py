@@ -14,8 +14,8 @@ import serving.event_store.store
 import serving.recommend.engine
 import serving.recommend.visits
 from features.common.clock import DAY
-from features.event_log.ingest import Parsed
-from features.ranking.feature_matrix import NAMES, assemble
+from features.event_log.ingest import ParsedBatch
+from features.ranking.feature_matrix import assemble, names
 from features.ranking.visitors import KIND, Visitors
 from models import two_stage
 from models.bundle import Bundle, RecommenderName
@@ -76,7 +76,7 @@ def as_message(rows: pl.DataFrame) -> dict[str, Any]:
 
 
 @pytest.fixture
-def day(simulated: Parsed, bundle: Bundle) -> pl.DataFrame:
+def day(simulated: ParsedBatch, bundle: Bundle) -> pl.DataFrame:
     """The days after the snapshot."""
     as_of = bundle.snapshot.as_of
     timed = simulated.events.with_columns(pl.col("timestamp").dt.timestamp("us").alias("t"))
@@ -116,15 +116,15 @@ def sending(day: pl.DataFrame, clock: dict[str, int]) -> Callable[[Any, int], No
 
 @pytest.mark.parametrize("situation", ["predictive", "one_to_one_visit"])
 def test_every_served_feature_is_the_trainers(
-    serve: Callable, store: EventStore, bundle: Bundle, simulated: Parsed, day: pl.DataFrame, clock: dict[str, int],
+    serve: Callable, store: EventStore, bundle: Bundle, simulated: ParsedBatch, day: pl.DataFrame, clock: dict[str, int],
     matrices: list[tuple[np.ndarray, np.ndarray]], sending: Callable[[Any, int], None], situation: RecommenderName,
 ):  # fmt: skip
     # Which trees it has does not matter here: what is looked at is what they are given.
     both = {"one_to_one_visit": bundle.recommenders["predictive"], **bundle.recommenders}
     bundle, snapshot = replace(bundle, recommenders=both), bundle.snapshot
-    future = queries.window(simulated.events.lazy(), snapshot.as_of, snapshot.as_of + DAYS * DAY)
+    future = queries.read_window(simulated.events.lazy(), snapshot.as_of, snapshot.as_of + DAYS * DAY)
     known = situation == "one_to_one_visit"
-    asked = queries.inside_visits(future, snapshot, 300, 5)[situation]
+    asked = queries.visit_queries(future, snapshot, 300, 5)[situation]
     moments = held_out(future, snapshot, known)
     visits = {n: len(asked.visitors.query[asked.visitors.query == n]) for n in range(len(asked))}
     server = serve(BundleRecommender(bundle), store=store, visit_budget_ms=10_000, deadline_ms=30_000)
@@ -150,7 +150,7 @@ def test_every_served_feature_is_the_trainers(
         different = np.flatnonzero(
             ~((served == trained[mine]) | (np.isnan(served) & np.isnan(trained[mine]))).all(axis=0)
         )
-        assert not len(different), (n, visits[n], [NAMES[c] for c in different])
+        assert not len(different), (n, visits[n], [names(two.generators.names)[c] for c in different])
         assert served.tobytes() == np.ascontiguousarray(trained[mine]).tobytes()
         compared += len(items)
     assert len(order) > 15

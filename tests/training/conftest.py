@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from features.event_log import ingest
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.event_log.log import EventLog
 from features.sources.simulator.shop import read
 from tests.conftest import SHOP
 from tests.training.recipes import small
-from training.config import Gate, MlflowConfig
+from training.config import GateConfig, MlflowConfig
 from training.result import LoggedRun, TrainingResult
-from training.tracking import log_run
+from training.tracking import log_run, mlflow_client
 from training.train import train
 
 
 @pytest.fixture(scope="session")
-def event_log(simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> EventLog:
+def event_log(simulated: ParsedBatch, tmp_path_factory: pytest.TempPathFactory) -> EventLog:
     return ingest.ingest([simulated], tmp_path_factory.mktemp("logs") / "shop").log
 
 
@@ -40,12 +40,12 @@ def result(event_log: EventLog) -> TrainingResult:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowConfig]:
     """A fresh SQLite store in a home of its own."""
     home = tmp_path_factory.mktemp("home")
-    gate = Gate(metric="one_to_one_ndcg_at_10", margin=0.005)
+    gate = GateConfig(metric="one_to_one_ndcg_at_10", margin=0.005)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("USUAL_HOME", str(home))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
         config = MlflowConfig(experiment="shop", registered_model="shop", gate=gate)
-        log_run.connect(config)
+        mlflow_client.connect(config)
         yield config
 
 

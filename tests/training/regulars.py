@@ -8,8 +8,8 @@ from features.event_log.schema import EVENT_SCHEMA, conform
 from features.ranking.snapshot import Snapshot
 from features.tables import build
 from tests.features.shop import AS_OF, CATALOG, ITEMS
-from training.customers.fit import Past, bought, fold
-from training.customers.propensity import Fold
+from training.customers.fit import CustomerInputs, load_orders, label_customers
+from training.customers.propensity import CustomerFold
 
 CUSTOMERS, DAYS = 2500, 160
 START = AS_OF - DAYS * DAY
@@ -42,10 +42,10 @@ def log(seed: int = 11) -> pl.DataFrame:
 
 def snapshot_at(events: pl.DataFrame, at: int) -> tuple[Snapshot, pl.DataFrame]:
     """The snapshot, and whose clients are known."""
-    made = build.build(events.lazy(), CATALOG, at)
-    return Snapshot.of(made), made.profiles
+    made = build.build_from_events(events.lazy(), CATALOG, at)
+    return Snapshot.from_tables(made), made.profiles
 
 
-def fold_at(events: pl.DataFrame, at: int) -> Fold:
+def fold_at(events: pl.DataFrame, at: int) -> CustomerFold:
     snapshot, profiles = snapshot_at(events, at)
-    return fold(Past.of(snapshot, 7), bought(events.lazy(), profiles, at, AS_OF), AS_OF)
+    return label_customers(CustomerInputs.from_snapshot(snapshot, 7), load_orders(events.lazy(), profiles, at, AS_OF), AS_OF)

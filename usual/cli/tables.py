@@ -26,7 +26,7 @@ def features_(
     from features.tables import build
     from features.tables.engines import open_engine
 
-    made = build.at(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
+    made = build.build_tables(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
     made.write(out)
     sizes = {name: getattr(made, name).height for name in build.FILES}
     lines = "\n".join(f"{n:>12,}  {name}.parquet" for name, n in sizes.items())
@@ -63,21 +63,21 @@ def segments(
 ) -> None:
     """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, likeness to seeds, predictions."""
     from features.common import clock
+    from features.event_log.customer_ids import read_customer_ids
     from features.event_log.log import EventLog
     from features.segments import build as segmenting
-    from features.segments import lookalike
     from features.segments import report as segments_page
     from features.segments.clusters import Clustering
     from features.tables import build
 
-    segmenting.check_out(out)
+    segmenting.validate_out(out)
     if page:
-        segments_page.check_page(page)
+        segments_page.validate_page(page)
     if lookalikes and not seeds:
         raise InputError("--lookalikes needs --seeds: a file of the customers that others are to be like")
-    wanted = lookalike.read_seeds(seeds) if seeds else None
+    seed_ids = read_customer_ids(seeds, "the list of seeds") if seeds else None
     event_log, when = EventLog.open(log), clock.parse(as_of, "--as-of")
-    now = build.at(event_log, when)
+    now = build.build_tables(event_log, when)
     likely = None
     if model:
         from training import config
@@ -88,11 +88,13 @@ def segments(
     kept = Clustering.read(keep_clusters) if keep_clusters and keep_clusters.exists() else None
     if kept and clusters:
         raise InputError(f"--clusters finds clusters, but {keep_clusters} holds some to keep; give one of the two")
-    made = segmenting.build(now, clusters, wanted, lookalikes or 1000, likely, kept)
+    made = segmenting.build(now, clusters, seed_ids, lookalikes or 1000, likely, kept)
     if keep_clusters and not kept:
         made.clustering.write(keep_clusters)
     made.write(out)
     if page:
-        segments_page.write(made, page)
+        segments_page.write_page(made, page)
     files = ", ".join(str(f) for f in (out, page) if f)
-    print_answer({**segmenting.summary(made), "out": out}, as_json, f"{segmenting.text(made)}\nwritten to {files}")
+    print_answer(
+        {**segmenting.summarize(made), "out": out}, as_json, f"{segmenting.format_text(made)}\nwritten to {files}"
+    )

@@ -29,7 +29,7 @@ def train(
 
     settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
     result, logged = run(event_log, chosen, settings, clock.parse(until, "--until") if until else None)
-    print_answer(report.as_dict(result, logged), as_json, report.text(result, logged))
+    print_answer(report.run_to_dict(result, logged), as_json, report.render_run(result, logged))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -51,21 +51,21 @@ def tune(
 ) -> None:
     """Try many recipes on a hold-out, log each to MLflow, and write the best, if it is better, as a recipe."""
     from features.common import clock
-    from features.common.progress import steps
+    from features.common.progress import show_steps
     from features.event_log.log import EventLog
     from training import config
     from training import recipe as recipes
-    from training.tuning import report
+    from training.tuning import study_text
     from training.tuning import tune as tuning
 
     settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
     end = clock.parse(until, "--until") if until else None
     target = out or home() / "best-recipe.yml"
     source = (recipe or recipes.DEFAULT_RECIPE).read_text()
-    task = tuning.Task(event_log, chosen, source, trials, target, end, metric, name)
-    with steps() as step:
+    task = tuning.TuningTask(event_log, chosen, source, trials, target, end, metric, name)
+    with show_steps() as step:
         outcome, logged = tuning.tune(task, settings, step)
-    print_answer(report.as_dict(outcome, logged, target), as_json, report.text(outcome, logged, target))
+    print_answer(study_text.as_dict(outcome, logged, target), as_json, study_text.text(outcome, logged, target))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -91,9 +91,9 @@ def evaluate(
     from training.tracking import registry
 
     if out:
-        report.check_out(out)
+        report.check_output_path(out)
     evaluations = backtest(
-        registry.bundle(model, config.load()),
+        registry.load_bundle(model, config.load()),
         EventLog.open(log),
         clock.parse(start, "--from"),
         clock.parse(end, "--to"),
@@ -102,7 +102,7 @@ def evaluate(
     )
     if out:
         report.write_queries(evaluations, out)
-    print_answer(report.evaluations_as_dict(evaluations), as_json, report.evaluations_text(evaluations, out))
+    print_answer(report.evaluations_to_dict(evaluations), as_json, report.render_evaluations(evaluations, out))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -112,6 +112,6 @@ def ui(
 ) -> None:
     """Open the MLflow pages: runs, metrics, plots, registered models."""
     from training import config
-    from training.tracking import log_run
+    from training.tracking import mlflow_client
 
-    log_run.serve_ui(config.load(), host, port)
+    mlflow_client.serve_ui(config.load(), host, port)

@@ -10,8 +10,8 @@ from features.common.clock import micros
 from features.common.errors import InputError
 from features.event_log import compaction, partitions
 from features.event_log.erase import Erasure, erase
-from features.event_log.identity_links import merge as link
-from features.event_log.ingest import Parsed, Report, ingest
+from features.event_log.identity_links import merge_client
+from features.event_log.ingest import IngestReport, ParsedBatch, ingest
 from features.event_log.log import EventLog
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
 from features.tables import build
@@ -36,7 +36,7 @@ RAWS = [
 ANN = ("ann-17", "ann-phone", "ann-laptop", "token-ann", "token-ann-card")
 
 
-def source(visits: list[tuple[str | None, str | None]] = VISITS, days: int = 8) -> Parsed:
+def source(visits: list[tuple[str | None, str | None]] = VISITS, days: int = 8) -> ParsedBatch:
     """Every visit on each of some days, as a view and a purchase."""
     rows = [
         {
@@ -50,17 +50,17 @@ def source(visits: list[tuple[str | None, str | None]] = VISITS, days: int = 8) 
     links = pl.DataFrame([(NOON, *row) for row in LINKS], schema=LINK_SCHEMA, orient="row")
     raw = pl.DataFrame({"row": range(len(RAWS)), "raw": [json.dumps(r) for r in RAWS]})
     rejected = conform(raw.with_columns(source=pl.lit("a.csv"), reason=pl.lit("bad")), REJECTED_SCHEMA)
-    return Parsed(events.height + rejected.height, events, rejected, links=links)
+    return ParsedBatch(events.height + rejected.height, events, rejected, links=links)
 
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventLog:
-    monkeypatch.setattr(partitions, "ROWS_PER_PART", 40)
+    monkeypatch.setattr(partitions, "ROWS_PER_PARTITION", 40)
     monkeypatch.setattr(compaction, "ROWS_AT_ONCE", 20)
     return ingest([source()], tmp_path / "log").log
 
 
-def said(path: Path) -> str:
+def all_texts(path: Path) -> str:
     """Every text in every file under `path`, decoded."""
     texts = []
     for file in (f for f in path.rglob("*") if f.is_file()):
@@ -75,17 +75,17 @@ def said(path: Path) -> str:
     return "\n".join(texts)
 
 
-def test_nothing_of_the_customer_is_left(shop: EventLog):
-    erased = erase("ann-17", shop.path)
-    assert erased == Erasure(events=8 * (6 + 3), links=4, rejected=5, clients=2, shared_clients=1)
-    left = said(shop.path).replace("ann-170", "")
-    assert [text for text in ANN if text in left] == []
-    assert "bob-23" in left
+def test_no_trace_of_the_customer_remains(shop: EventLog):
+    erasure = erase("ann-17", shop.path)
+    assert erasure == Erasure(events=8 * (6 + 3), links=4, rejected=5, clients=2, shared_clients=1)
+    texts = all_texts(shop.path).replace("ann-170", "")
+    assert [text for text in ANN if text in texts] == []
+    assert "bob-23" in texts
     raw = b"".join(f.read_bytes() for f in shop.path.rglob("*") if f.is_file())
     assert b"ann-phone" not in raw
 
 
-def test_others_keep_what_is_theirs(shop: EventLog):
+def test_other_customers_keep_their_rows(shop: EventLog):
     erase("ann-17", shop.path)
     event_log = EventLog.open(shop.path)
     visits = set(event_log.scan().select("customer_id", "client_id").collect().rows())
@@ -99,17 +99,17 @@ def without_ann(path: Path) -> EventLog:
     return ingest([source(theirs)], path).log
 
 
-def test_the_tables_are_those_of_a_log_that_never_had_them(shop: EventLog, tmp_path: Path):
+def test_the_tables_are_those_of_a_log_without_the_customer(shop: EventLog, tmp_path: Path):
     erase("ann-17", shop.path)
-    event_log, never = EventLog.open(shop.path), without_ann(tmp_path / "never")
-    assert event_log.fingerprint == never.fingerprint
+    event_log, without = EventLog.open(shop.path), without_ann(tmp_path / "without")
+    assert event_log.fingerprint == without.fingerprint
     as_of = micros(NOON + timedelta(days=6))
-    one, other = (build.build(e.scan(), shop.catalog(), as_of) for e in (event_log, never))
+    one, other = (build.build_from_events(e.scan(), shop.catalog(), as_of) for e in (event_log, without))
     for name in ("customers", "items", "history", "anonymous"):
         assert getattr(one, name).equals(getattr(other, name)), name
 
 
-def refused(report: Report) -> tuple[int, dict[str, int]]:
+def erased_and_kept(report: IngestReport) -> tuple[int, dict[str, int]]:
     return report.erased, report.kept
 
 
@@ -117,10 +117,10 @@ def test_reading_the_source_again_brings_nothing_back(shop: EventLog):
     erase("ann-17", shop.path)
     before = EventLog.open(shop.path)
     report = ingest([source()], shop.path)
-    assert refused(report) == (8 * (6 + 3) + 5, {})
+    assert erased_and_kept(report) == (8 * (6 + 3) + 5, {})
     assert "77  of customers who were erased" in report.text()
     assert report.log.info == before.info
-    assert [text for text in ANN if text in said(shop.path).replace("ann-170", "")] == []
+    assert [text for text in ANN if text in all_texts(shop.path).replace("ann-170", "")] == []
 
 
 def cut(user: str, ascii_only: bool = True) -> str:
@@ -146,51 +146,53 @@ def cut(user: str, ascii_only: bool = True) -> str:
         ]),
     ],
 )  # fmt: skip
-def test_ids_of_any_spelling_are_found_among_the_rejected(tmp_path: Path, customer: str, raws: list[str]):
+def test_ids_of_any_spelling_are_erased_from_rejected_rows(tmp_path: Path, customer: str, raws: list[str]):
     others = [cut("auth0|5f7c8ec8"), cut("café-78"), cut("urn:shop/8 b"), '{"user": "auth0"}']
     raw = pl.DataFrame({"row": range(len(raws + others)), "raw": raws + others})
     rejected = conform(raw.with_columns(source=pl.lit("a.csv"), reason=pl.lit("bad_json")), REJECTED_SCHEMA)
     events = source([("bob-23", "bob-phone"), ("cyd-42", None)], days=1).events
     events = events.with_columns(pl.col("customer_id").replace("cyd-42", customer))
-    parsed = Parsed(events.height + rejected.height, events, rejected)
-    event_log = ingest([parsed], tmp_path / "log").log
+    parsed_batch = ParsedBatch(events.height + rejected.height, events, rejected)
+    event_log = ingest([parsed_batch], tmp_path / "log").log
     assert erase(customer, event_log.path).rejected == len(raws)
     assert sorted(EventLog.open(event_log.path).rejected()["raw"]) == sorted(others)
-    assert ingest([parsed], event_log.path).erased == 2 + len(raws)
+    assert ingest([parsed_batch], event_log.path).erased == 2 + len(raws)
     assert sorted(EventLog.open(event_log.path).rejected()["raw"]) == sorted(others)
 
 
-def test_a_shared_client_may_go_on(shop: EventLog):
-    """What the tablet does from now on is Bob's business; what it did before may have been Ann's."""
+def test_a_shared_client_keeps_its_later_events(shop: EventLog):
+    """Anonymous events of the tablet before the erasure may be Ann's; later ones cannot be."""
     erase("ann-17", shop.path)
     new = source([(None, "tablet-5"), (None, "ann-phone")], days=1)
     later = new.events.with_columns(pl.col("timestamp") + pl.duration(days=50_000), pl.col("event_id") + "-later")
-    report = ingest([Parsed(later.height, later)], shop.path)
-    assert refused(report) == (1, {"view_item": 1})
+    report = ingest([ParsedBatch(later.height, later)], shop.path)
+    assert erased_and_kept(report) == (1, {"view_item": 1})
     assert report.log.scan().collect()["client_id"].to_list()[-1] == "tablet-5"
 
 
-def test_parts_without_the_customer_are_not_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(partitions, "ROWS_PER_PART", 40)
+def test_partitions_without_the_customer_are_not_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(partitions, "ROWS_PER_PARTITION", 40)
     early = source(days=2).events.with_columns(pl.col("timestamp") - pl.duration(days=9), pl.col("event_id") + "-early")
     others = source([("bob-23", "bob-phone")])
-    event_log = ingest([Parsed(early.height, early), others], tmp_path / "log").log
-    before = {p.file: (event_log.path / "events" / p.file).stat().st_ino for p in event_log.parts}
+    event_log = ingest([ParsedBatch(early.height, early), others], tmp_path / "log").log
+    before = {p.file: (event_log.path / "events" / p.file).stat().st_ino for p in event_log.partitions}
     erase("ann-17", event_log.path)
-    after = {p.file: (event_log.path / "events" / p.file).stat().st_ino for p in EventLog.open(event_log.path).parts}
+    after = {
+        p.file: (event_log.path / "events" / p.file).stat().st_ino for p in EventLog.open(event_log.path).partitions
+    }
     assert len(before.items() & after.items()) == len(before) - 1 > 0
 
 
 def test_an_undone_merge_is_no_link(shop: EventLog):
-    link("ann-phone", "bob-23", shop.path, undo=True)
-    link("ann-phone", "ann-17", shop.path, undo=True)
+    merge_client("ann-phone", "bob-23", shop.path, undo=True)
+    merge_client("ann-phone", "ann-17", shop.path, undo=True)
     erase("ann-17", shop.path)
-    left = EventLog.open(shop.path).scan().filter(pl.col("client_id") == "ann-phone").collect()
-    assert left["customer_id"].to_list() == [None] * 8
+    rows = EventLog.open(shop.path).scan().filter(pl.col("client_id") == "ann-phone").collect()
+    assert rows["customer_id"].to_list() == [None] * 8
 
 
 def test_the_last_customer_can_be_erased(tmp_path: Path):
-    event_log = ingest([Parsed(8, source([("cyd-42", None)], days=4).events)], tmp_path / "log").log
+    event_log = ingest([ParsedBatch(8, source([("cyd-42", None)], days=4).events)], tmp_path / "log").log
     erase("cyd-42", event_log.path)
     empty = EventLog.open(event_log.path)
     assert empty.scan().collect().schema == EVENT_SCHEMA
@@ -198,11 +200,11 @@ def test_the_last_customer_can_be_erased(tmp_path: Path):
     with pytest.raises(InputError, match="holds no events any more"):
         _ = empty.first
     with pytest.raises(InputError, match="none of the 8 rows read is a usable event: 8 of customers who were erased"):
-        ingest([Parsed(8, source([("cyd-42", None)], days=4).events)], event_log.path)
+        ingest([ParsedBatch(8, source([("cyd-42", None)], days=4).events)], event_log.path)
     assert ingest([source([("bob-23", "bob-phone")])], event_log.path).log.info["rows"] == 16
 
 
-def test_who_is_not_there_and_who_is_gone(shop: EventLog):
+def test_unknown_and_already_erased_customers(shop: EventLog):
     with pytest.raises(InputError, match="knows no customer of this id") as error:
         erase("nobody-1", shop.path)
     assert "nobody-1" not in str(error.value)
@@ -224,7 +226,7 @@ def test_salts_differ_from_log_to_log(shop: EventLog, tmp_path: Path):
     assert not set(stored[0]["customers"]) & set(stored[1]["customers"])
 
 
-def test_without_its_list_of_the_erased_a_log_takes_nothing_in(shop: EventLog):
+def test_a_log_with_damaged_tombstones_refuses_an_ingest(shop: EventLog):
     erase("ann-17", shop.path)
     (shop.path / "erased.json").write_text("{}")
     with pytest.raises(InputError, match=r"erased.json is damaged"):
@@ -236,14 +238,14 @@ def pair(event_log: EventLog) -> list[str]:
     return links.filter(pl.col("client_id") == "bob-phone", pl.col("customer_id") == "cyd-42")["kind"].to_list()
 
 
-def test_the_last_word_on_a_pair_stands(shop: EventLog):
+def test_the_later_statement_on_a_pair_counts(shop: EventLog):
     before = EventLog.open(shop.path)
-    assert link("bob-phone", "cyd-42", shop.path)
-    assert not link("bob-phone", "cyd-42", shop.path)
+    assert merge_client("bob-phone", "cyd-42", shop.path)
+    assert not merge_client("bob-phone", "cyd-42", shop.path)
     assert pair(shop) == ["merge"]
-    assert link("bob-phone", "cyd-42", shop.path, undo=True)
+    assert merge_client("bob-phone", "cyd-42", shop.path, undo=True)
     assert pair(shop) == ["unlink"]
-    assert link("bob-phone", "cyd-42", shop.path)
+    assert merge_client("bob-phone", "cyd-42", shop.path)
     assert pair(shop) == ["merge"]
     after = EventLog.open(shop.path)
     assert (after.fingerprint, after.info["links"]) == (before.fingerprint, before.info["links"] + 1)
@@ -251,22 +253,22 @@ def test_the_last_word_on_a_pair_stands(shop: EventLog):
     assert datetime.now(UTC) - after.links()["at"].max() < timedelta(minutes=1)  # type: ignore[operator]
 
 
-def test_only_who_is_known_can_be_merged(shop: EventLog):
+def test_only_known_ids_can_be_merged(shop: EventLog):
     with pytest.raises(InputError, match="no client of this id"):
-        link("bob-fone", "bob-23", shop.path)
+        merge_client("bob-fone", "bob-23", shop.path)
     with pytest.raises(InputError, match="no customer of this id"):
-        link("bob-phone", "bob-24", shop.path)
+        merge_client("bob-phone", "bob-24", shop.path)
     erase("ann-17", shop.path)
     with pytest.raises(InputError, match="this customer was erased"):
-        link("bob-phone", "ann-17", shop.path)
+        merge_client("bob-phone", "ann-17", shop.path)
 
 
 def test_commands(shop: EventLog):
     def run(*words: str) -> dict:
-        done = CliRunner().invoke(app, [*words, "--log", str(shop.path), "--json"])
-        assert done.exit_code == 0, done.output
-        assert "ann" not in done.stdout
-        return json.loads(done.stdout)
+        result = CliRunner().invoke(app, [*words, "--log", str(shop.path), "--json"])
+        assert result.exit_code == 0, result.output
+        assert "ann" not in result.stdout
+        return json.loads(result.stdout)
 
     assert run("merge", "ann-laptop", "bob-23") == {"changed": True, "undo": False}
     assert run("merge", "ann-laptop", "bob-23", "--undo") == {"changed": True, "undo": True}

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, REJECTED_SCHEMA, conform
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -26,12 +26,12 @@ def catalog(item_id: str, **values: object) -> pl.DataFrame:
     return conform(pl.DataFrame([{"item_id": item_id} | values]), CATALOG_SCHEMA)
 
 
-def parsed(*ids: str, bad: tuple[int, ...] = (), merged: int = 0, **more) -> Parsed:
-    return Parsed(len(ids) + len(bad) + merged, events(*ids), rejected(*bad), merged=merged, **more)
+def batch(*ids: str, bad: tuple[int, ...] = (), merged: int = 0, **more) -> ParsedBatch:
+    return ParsedBatch(len(ids) + len(bad) + merged, events(*ids), rejected(*bad), merged=merged, **more)
 
 
 def test_every_row_is_counted_once(tmp_path: Path):
-    report = ingest([parsed("e1", "e2", bad=(4, 7), merged=3), parsed("e2", "e3")], tmp_path / "log")
+    report = ingest([batch("e1", "e2", bad=(4, 7), merged=3), batch("e2", "e3")], tmp_path / "log")
     assert report.rows_read == 9
     assert report.kept == {"view_item": 3}
     assert (report.merged, report.duplicates, report.rejected) == (3, 1, {"bad_price": 2})
@@ -39,11 +39,11 @@ def test_every_row_is_counted_once(tmp_path: Path):
 
 def test_a_source_that_loses_rows_is_caught(tmp_path: Path):
     with pytest.raises(RuntimeError, match="read 3 rows, accounted for 2"):
-        ingest([Parsed(rows_read=3, events=events("e1", "e2"))], tmp_path / "log")
+        ingest([ParsedBatch(rows_read=3, events=events("e1", "e2"))], tmp_path / "log")
 
 
-def test_again_changes_nothing(tmp_path: Path):
-    once = parsed("e1", "e2", bad=(3,), catalog=catalog("i1", title="Vase"))
+def test_a_second_ingest_of_the_same_input_changes_nothing(tmp_path: Path):
+    once = batch("e1", "e2", bad=(3,), catalog=catalog("i1", title="Vase"))
     first = ingest([once], tmp_path / "log")
     tables = first.log.scan().collect(), first.log.catalog(), first.log.rejected()
     second = ingest([once], tmp_path / "log")
@@ -55,8 +55,8 @@ def test_again_changes_nothing(tmp_path: Path):
 
 
 def test_a_log_grows(tmp_path: Path):
-    ingest([parsed("e1", bad=(1,))], tmp_path / "log")
-    more = Parsed(2, events("e1", "e2", name="purchase", minutes=5))
+    ingest([batch("e1", bad=(1,))], tmp_path / "log")
+    more = ParsedBatch(2, events("e1", "e2", name="purchase", minutes=5))
     report = ingest([more], tmp_path / "log")
     assert report.kept == {"purchase": 1}
     assert report.duplicates == 1
@@ -67,15 +67,15 @@ def test_a_log_grows(tmp_path: Path):
 
 def test_no_usable_row_leaves_no_log_and_says_why(tmp_path: Path):
     with pytest.raises(InputError, match=r"none of the 2 rows read is a usable event: 2 × bad_price"):
-        ingest([parsed(bad=(0, 1))], tmp_path / "log")
+        ingest([batch(bad=(0, 1))], tmp_path / "log")
     assert not (tmp_path / "log").exists()
 
 
 def test_a_failed_source_leaves_the_old_log_alone(tmp_path: Path):
-    before = ingest([parsed("e1")], tmp_path / "log").log
+    before = ingest([batch("e1")], tmp_path / "log").log
 
     def broken():
-        yield parsed("e2")
+        yield batch("e2")
         raise InputError("the second file is damaged")
 
     with pytest.raises(InputError, match="second file"):
@@ -84,29 +84,29 @@ def test_a_failed_source_leaves_the_old_log_alone(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["log"]
 
 
-def test_where_the_log_cannot_be(tmp_path: Path):
+def test_a_log_cannot_replace_other_files(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        ingest([parsed("e1")], tmp_path / "file")
+        ingest([batch("e1")], tmp_path / "file")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_text("")
     with pytest.raises(InputError, match="is not an event log"):
-        ingest([parsed("e1")], tmp_path / "photos")
+        ingest([batch("e1")], tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.png").exists()
 
 
-def test_nothing_to_read(tmp_path: Path):
+def test_an_ingest_without_files_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="at least one file"):
         ingest([], tmp_path / "log")
 
 
 def test_notes_reach_the_report(tmp_path: Path):
-    report = ingest([parsed("e1", notes=("a.csv: day first",)), parsed("e2")], tmp_path / "log")
+    report = ingest([batch("e1", notes=("a.csv: day first",)), batch("e2")], tmp_path / "log")
     assert report.notes == ("a.csv: day first",)
 
 
-def test_a_note_that_comes_with_every_batch_is_told_once(tmp_path: Path):
+def test_a_note_that_comes_with_every_batch_is_in_the_report_once(tmp_path: Path):
     report = ingest(
-        [parsed("e1", notes=("a.csv: day first",)), parsed("e2", notes=("a.csv: day first",))], tmp_path / "log"
+        [batch("e1", notes=("a.csv: day first",)), batch("e2", notes=("a.csv: day first",))], tmp_path / "log"
     )
     assert report.notes == ("a.csv: day first",)

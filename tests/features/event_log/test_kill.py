@@ -1,4 +1,4 @@
-"""What happens to a log when the one who writes it is killed, disturbed, or runs out of space."""
+"""A log whose writer is killed, meets a second writer, or runs out of disk space."""
 
 import errno
 import os
@@ -15,13 +15,13 @@ import pytest
 
 from features.common.errors import InputError
 from features.event_log import atomic_dir, partitions
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.log import EventLog
 from tests.features.batches import batch, events
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Ingests forty rows into a log of small parts, cut short at the `when`-th of the calls that change what lies on
+# Ingests forty rows into a log of small partitions, cut short at the `when`-th of the calls that change what lies on
 # the disk, or after so many seconds (with a point), or never.
 WRITER = """
 import features as features
@@ -35,7 +35,7 @@ from tests.features.batches import batch, events
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def counted(call):
+def count_calls(call):
     def counting(*args, **kwargs):
         global left
         left -= 1
@@ -46,7 +46,7 @@ def counted(call):
 
 def write(path, when, how):
     global left
-    partitions.ROWS_PER_PART, compaction.ROWS_AT_ONCE, staging.ROWS_PER_RUN = 6, 3, 8
+    partitions.ROWS_PER_PARTITION, compaction.ROWS_AT_ONCE, staging.ROWS_PER_RUN = 6, 3, 8
     exchange = (lambda a, b: False) if how == "no exchange" else atomic_dir._exchange
     if how.isdigit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(how), int(how)))
@@ -54,9 +54,9 @@ def write(path, when, how):
         threading.Thread(target=lambda: (time.sleep(float(when)), die()), daemon=True).start()
     elif when != "never":
         left = int(when)
-        exchange = counted(exchange)
+        exchange = count_calls(exchange)
         for name in ("fsync", "rename", "unlink", "link", "mkdir", "rmdir"):
-            setattr(os, name, counted(getattr(os, name)))
+            setattr(os, name, count_calls(getattr(os, name)))
     atomic_dir._exchange = exchange
     rows = [(f"n{i}", i / 4 - 1) for i in range(40)]
     try:
@@ -72,7 +72,7 @@ FRESH = events(*((f"n{i}", i / 4 - 1) for i in range(40)))
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventLog:
-    monkeypatch.setattr(partitions, "ROWS_PER_PART", 6)
+    monkeypatch.setattr(partitions, "ROWS_PER_PARTITION", 6)
     return ingest([batch(events(*((f"e{i}", i / 3) for i in range(30))))], tmp_path / "log").log
 
 
@@ -85,11 +85,11 @@ def write(path: Path, when: str, how: str) -> subprocess.Popen[str]:
 
 def check(path: Path, before: str, after: str) -> None:
     """The log is the old one or the new one, and its rows are what its manifest says."""
-    now = EventLog.open(path)
-    assert now.fingerprint in (before, after)
-    assert now.scan().collect().height == now.info["rows"]
-    assert now.catalog().is_empty()
-    assert now.rejected().is_empty()
+    event_log = EventLog.open(path)
+    assert event_log.fingerprint in (before, after)
+    assert event_log.scan().collect().height == event_log.info["rows"]
+    assert event_log.catalog().is_empty()
+    assert event_log.rejected().is_empty()
 
 
 @pytest.mark.parametrize(("how", "kills"), [("exchange", 7), ("no exchange", 3)])
@@ -126,8 +126,8 @@ def test_leftovers_of_other_logs_are_left_alone(shop: EventLog):
     assert len(list(shop.path.parent.iterdir())) == 4
 
 
-def test_two_at_once(shop: EventLog):
-    def slow() -> Iterator[Parsed]:
+def test_a_second_writer_is_refused(shop: EventLog):
+    def slow() -> Iterator[ParsedBatch]:
         yield batch(FRESH)
         with pytest.raises(InputError, match=rf"is being written by process {os.getpid()}; try again"):
             ingest([batch(FRESH)], shop.path)
@@ -135,20 +135,20 @@ def test_two_at_once(shop: EventLog):
     assert ingest(slow(), shop.path).log.info["rows"] == 70
 
 
-def test_a_reader_sees_one_log_while_another_is_made(shop: EventLog):
-    def looked_at() -> Iterator[Parsed]:
+def test_a_reader_sees_the_old_log_while_a_new_one_is_written(shop: EventLog):
+    def batches() -> Iterator[ParsedBatch]:
         yield batch(FRESH)
         assert EventLog.open(shop.path).scan().collect().height == 30
 
-    ingest(looked_at(), shop.path)
+    ingest(batches(), shop.path)
     assert EventLog.open(shop.path).scan().collect().height == 70
 
 
 @pytest.mark.parametrize("kilobytes", [0, 4])
 def test_a_full_disk_leaves_the_old_log(shop: EventLog, kilobytes: int):
-    """A file may not grow beyond a limit: to the writer that is what a full disk is."""
-    told, errors = write(shop.path, "never", str(kilobytes * 1024)).communicate(timeout=60)
-    assert "no space left to write" in told, errors
+    """A limit on the size of files stands in for a full disk."""
+    output, errors = write(shop.path, "never", str(kilobytes * 1024)).communicate(timeout=60)
+    assert "no space left to write" in output, errors
     check(shop.path, shop.fingerprint, shop.fingerprint)
     assert [p.name for p in shop.path.parent.iterdir()] == ["log"]
 
@@ -159,7 +159,7 @@ def test_a_mount_point_is_refused_before_any_work(shop: EventLog, monkeypatch: p
         ingest(iter([pytest.fail]), shop.path)  # type: ignore[list-item]
 
 
-def test_where_nothing_can_be_written(shop: EventLog, monkeypatch: pytest.MonkeyPatch):
+def test_a_directory_without_write_permission_leaves_the_old_log(shop: EventLog, monkeypatch: pytest.MonkeyPatch):
     def refuse(new: Path, path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(new))
 
@@ -169,8 +169,8 @@ def test_where_nothing_can_be_written(shop: EventLog, monkeypatch: pytest.Monkey
     check(shop.path, shop.fingerprint, shop.fingerprint)
 
 
-def test_an_error_of_the_source_is_not_one_of_the_log(shop: EventLog):
-    def broken() -> Iterator[Parsed]:
+def test_an_error_of_the_source_is_passed_on(shop: EventLog):
+    def broken() -> Iterator[ParsedBatch]:
         yield batch(FRESH)
         raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/events.csv")
 

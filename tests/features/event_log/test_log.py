@@ -30,8 +30,8 @@ def events(rows: int, price: float = 1.0, hours: int = 8) -> pl.DataFrame:
     return conform(frame.with_columns(pl.when(odd).then(pl.lit(v)).alias(c) for c, v in MORE.items()), EVENT_SCHEMA)
 
 
-def test_what_is_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(partitions, "ROWS_PER_PART", 4)
+def test_a_log_reads_back_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(partitions, "ROWS_PER_PARTITION", 4)
     written = log.write(tmp_path / "deep" / "log", events(9), CATALOG, REJECTED)
     opened = log.EventLog.open(str(tmp_path / "deep" / "log"))
     assert opened == written
@@ -45,19 +45,19 @@ def test_what_is_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert opened.info["rows"] == 9
 
 
-def test_parts_are_whole_days_in_name_order_and_the_manifest_lists_them(
+def test_partitions_are_whole_days_in_name_order_and_the_manifest_lists_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(partitions, "ROWS_PER_PART", 4)
+    monkeypatch.setattr(partitions, "ROWS_PER_PARTITION", 4)
     # Two on the first day, then three a day, one on the last.
     event_log = log.write(tmp_path / "log", events(9), CATALOG, REJECTED)
     files = sorted((tmp_path / "log" / "events").iterdir())
-    assert [f.name for f in files] == [p.file for p in event_log.parts]
-    assert [p.rows for p in event_log.parts] == [2, 3, 4]
+    assert [f.name for f in files] == [p.file for p in event_log.partitions]
+    assert [p.rows for p in event_log.partitions] == [2, 3, 4]
     assert pl.concat([pl.read_parquet(f) for f in files]).equals(events(9))
     days = [set(pl.read_parquet(f)["timestamp"].dt.date()) for f in files]
     assert [len(d) for d in days] == [1, 1, 2]
-    assert [p.first[:10] for p in event_log.parts] == ["2024-05-01", "2024-05-02", "2024-05-03"]
+    assert [p.first[:10] for p in event_log.partitions] == ["2024-05-01", "2024-05-02", "2024-05-03"]
 
 
 def test_a_scan_goes_by_the_manifest(tmp_path: Path):
@@ -94,17 +94,17 @@ def test_a_write_that_fails_leaves_the_old_log(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["log"]
 
 
-def test_the_fingerprint_does_not_depend_on_the_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_fingerprint_does_not_depend_on_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     prints = set()
     for rows in (1, 4, 100):
-        monkeypatch.setattr(partitions, "ROWS_PER_PART", rows)
+        monkeypatch.setattr(partitions, "ROWS_PER_PARTITION", rows)
         prints.add(log.write(tmp_path / "log", events(30), CATALOG, REJECTED).fingerprint)
-    # A fixed value: what another process, machine or version makes of the same rows has to equal it.
+    # A fixed value: another process, machine or version must compute the same for these rows.
     assert prints == {"8c504e5295b98021"}
 
 
 def test_the_fingerprint_sees_every_value(tmp_path: Path):
-    def told(table: pl.DataFrame) -> str:
+    def fingerprint(table: pl.DataFrame) -> str:
         return log.write(tmp_path / "log", table, CATALOG, REJECTED).fingerprint
 
     same = events(3)
@@ -121,10 +121,10 @@ def test_the_fingerprint_sees_every_value(tmp_path: Path):
             if same[column].null_count():
                 others.append(same.with_columns(pl.col(column).drop_nulls().first().alias(column)))
     distinct = {str(t.to_dicts()) for t in [same, *others]}
-    assert len({told(t) for t in [same, *others]}) == len(distinct) > 30
+    assert len({fingerprint(t) for t in [same, *others]}) == len(distinct) > 30
 
 
-def test_what_is_no_log(tmp_path: Path):
+def test_a_directory_that_is_not_a_log(tmp_path: Path):
     with pytest.raises(InputError, match=r"does not exist; `usual ingest"):
         log.EventLog.open(tmp_path / "nowhere")
     with pytest.raises(InputError, match="is not an event log"):
@@ -138,23 +138,23 @@ def test_what_is_no_log(tmp_path: Path):
         log.EventLog.open(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["catalog.parquet", "links.parquet", "rejected.parquet", "part"])
-def test_a_file_that_is_gone_or_garbled_is_named(tmp_path: Path, name: str):
-    made = log.write(tmp_path / "log", events(3), CATALOG, REJECTED)
-    file = made.path / "events" / made.parts[0].file if name == "part" else made.path / name
-    if name != "part":
+@pytest.mark.parametrize("name", ["catalog.parquet", "links.parquet", "rejected.parquet", "partition"])
+def test_the_error_names_a_missing_or_damaged_file(tmp_path: Path, name: str):
+    event_log = log.write(tmp_path / "log", events(3), CATALOG, REJECTED)
+    file = event_log.path / "events" / event_log.partitions[0].file if name == "partition" else event_log.path / name
+    if name != "partition":
         file.write_bytes(b"not Parquet")
-        opened = log.EventLog.open(made.path)
+        opened = log.EventLog.open(event_log.path)
         with pytest.raises(InputError, match=f"{name} is damaged"):
             {"catalog.parquet": opened.catalog, "links.parquet": opened.links, "rejected.parquet": opened.rejected}[
                 name
             ]()
     file.unlink()
     with pytest.raises(InputError, match="is missing"):
-        log.EventLog.open(made.path)
+        log.EventLog.open(event_log.path)
 
 
-def test_a_log_of_the_old_format_has_to_be_made_again(tmp_path: Path):
+def test_a_log_of_an_old_format_is_refused(tmp_path: Path):
     (tmp_path / "log.json").write_text(json.dumps({"format": 1, "rows": 3}))
     with pytest.raises(InputError, match=r"format 1, this version reads 2; .*ingest its sources again"):
         log.EventLog.open(tmp_path)

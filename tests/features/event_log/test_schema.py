@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, RAW, REJECTED_SCHEMA, ROW, conform, deduplicate, screen
+from features.event_log.schema import (
+    EVENT_NAMES,
+    EVENT_SCHEMA,
+    RAW,
+    REJECTED_SCHEMA,
+    ROW,
+    conform,
+    deduplicate,
+    validate,
+)
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 GOOD = {
@@ -21,10 +30,10 @@ def frame(*rows: dict) -> pl.DataFrame:
 
 
 def reasons(*rows: dict) -> list[str | None]:
-    kept, rejected = screen(frame(*rows).with_row_index(ROW), "file")
-    found = dict(rejected.select("row", "reason").iter_rows())
-    assert sorted([*kept[ROW], *found]) == list(range(len(rows)))
-    return [found.get(i) for i in range(len(rows))]
+    valid, rejected = validate(frame(*rows).with_row_index(ROW), "file")
+    by_row = dict(rejected.select("row", "reason").iter_rows())
+    assert sorted([*valid[ROW], *by_row]) == list(range(len(rows)))
+    return [by_row.get(i) for i in range(len(rows))]
 
 
 @pytest.mark.parametrize(
@@ -61,20 +70,20 @@ def test_a_row_is_filed_under_the_first_rule_it_breaks():
 
 def test_rejected_rows_keep_source_row_and_raw():
     rows = frame(GOOD, GOOD | {"price": -1.0}).with_columns(pl.Series(ROW, [7, 9]), pl.Series(RAW, ["a", "b"]))
-    kept, rejected = screen(rows, "shop.csv")
+    valid, rejected = validate(rows, "shop.csv")
     assert rejected.rows() == [("shop.csv", 9, "negative_price", "b")]
     assert rejected.schema == REJECTED_SCHEMA
-    assert kept[ROW].to_list() == [7]
+    assert valid[ROW].to_list() == [7]
 
 
-def test_conform_adds_what_is_absent_and_drops_what_is_not_ours():
+def test_conform_adds_missing_columns_and_drops_others():
     table = conform(pl.DataFrame({"price": ["1.5"], "theirs": [1]}), EVENT_SCHEMA)
     assert table.schema == EVENT_SCHEMA
     assert table["price"].to_list() == [1.5]
     assert table["event_id"].to_list() == [None]
 
 
-def test_the_earliest_of_a_shared_key_stands():
+def test_the_earliest_row_of_a_key_is_kept():
     late = GOOD | {"timestamp": NOON.replace(hour=13), "price": 1.0}
     other = GOOD | {"item_id": "i0"}
     assert deduplicate(frame(late, other, GOOD))["item_id", "price"].rows() == [("i0", 3.5), ("i1", 3.5)]

@@ -38,10 +38,10 @@ def shuffled(rows: list[Row], seed: int) -> pl.DataFrame:
 @given(events(-120, 0), st.integers(0, 99))
 def test_the_order_of_rows_changes_nothing(rows: list[Row], seed: int):
     rows = [FIRST, *rows]
-    once = tables.build(frame(rows).lazy(), CATALOG, AS_OF)
-    again = tables.build(shuffled(rows, seed).lazy(), CATALOG, AS_OF)
+    once = tables.build_from_events(frame(rows).lazy(), CATALOG, AS_OF)
+    again = tables.build_from_events(shuffled(rows, seed).lazy(), CATALOG, AS_OF)
     assert same_tables(once, again)
-    assert same_snapshots(Snapshot.of(once), Snapshot.of(again))
+    assert same_snapshots(Snapshot.from_tables(once), Snapshot.from_tables(again))
 
 
 @examples(12)
@@ -49,7 +49,7 @@ def test_the_order_of_rows_changes_nothing(rows: list[Row], seed: int):
 def test_what_happens_at_or_after_the_instant_leaves_no_trace(rows: list[Row], later: list[Row], seed: int):
     rows = [FIRST, *rows]
     doubled = [*rows, *later, *later]
-    assert same_tables(build(rows), tables.build(shuffled(doubled, seed).lazy(), CATALOG, AS_OF))
+    assert same_tables(build(rows), tables.build_from_events(shuffled(doubled, seed).lazy(), CATALOG, AS_OF))
 
 
 @examples(9)
@@ -85,15 +85,15 @@ def test_the_arrays_hold_what_the_tables_say():
             assert np.array_equal(array[:, n], np.array(expected, np.float32), equal_nan=True)
     assert made.history.indptr.tolist() == [0, 1, 2, 2]
     assert made.history.items.tolist() == [0, 1]
-    assert made.material is not None
-    assert [part.tolist() for part in made.material.anonymous[:2]] == [[0], [2]]
-    assert [part.tolist() for part in made.material.recent] == [
+    assert made.fitting_data is not None
+    assert [part.tolist() for part in made.fitting_data.anonymous[:2]] == [[0], [2]]
+    assert [part.tolist() for part in made.fitting_data.recent] == [
         [0, 1, 2],
         [2, 0, 1],
         [1, 4, 1],
         [AS_OF - n * DAY for n in (1, 3, 2)],
     ]
-    assert made.material.descriptions == [
+    assert made.fitting_data.descriptions == [
         (None, "Kitchen/Tea", "Alder"),
         (None, None, "Birch"),
         (None, "Garden", None),

@@ -35,7 +35,7 @@ def cycle(recency: float | None, tenure: float | None, gap: float | None, last_g
     columns = ("recency_days", "tenure_days", "order_gap_days", "last_gap_days")
     others = [(1.0, 3001.0, 30.0, 30.0)] * 5
     table = pl.DataFrame([(recency, tenure, gap, last_gap), *others], dict.fromkeys(columns, pl.Float32), orient="row")
-    return segments.with_lifecycle(table)["lifecycle"][0]
+    return segments.add_lifecycle(table)["lifecycle"][0]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_lifecycle(numbers: tuple, expected: str) -> None:
 def test_a_shop_where_nobody_came_back_has_a_cycle_all_the_same() -> None:
     customers = [(float(d), float(d), None, None) for d in (10, 100, 200, 400, 600)]
     columns = ("recency_days", "tenure_days", "order_gap_days", "last_gap_days")
-    table = segments.with_lifecycle(pl.DataFrame(customers, dict.fromkeys(columns, pl.Float32), orient="row"))
+    table = segments.add_lifecycle(pl.DataFrame(customers, dict.fromkeys(columns, pl.Float32), orient="row"))
     assert table["lifecycle"].to_list() == ["new", "active", "cooling", "lapsed", "lost"]
     assert table["cycle_days"].to_list() == [segments.TYPICAL_DAYS] * 5
 
@@ -107,19 +107,19 @@ def test_shares_add_up_to_the_whole() -> None:
     table = made().table
     money = 3 * 20 + 4 * 30 + 2 * 5
     for by in ("segment", "lifecycle", "value_tier", "visitor", "source", "cluster_name"):
-        found = segments.shares(table, by)
+        found = segments.share_table(table, by)
         assert found["customers"].sum() == 6
         assert found["buyers"].sum() == 4
         assert found["share"].sum() == pytest.approx(1)
         assert found["revenue"].sum() == pytest.approx(money)
         assert found["revenue_share"].sum() == pytest.approx(1)
-    prospects = one(segments.shares(table, "segment"), segment="prospect")
+    prospects = one(segments.share_table(table, "segment"), segment="prospect")
     assert (prospects["customers"], prospects["mean_value"], prospects["revenue"]) == (2, None, 0)
-    assert segments.shares(table, "source")["source"].to_list() == [EVIL, "ads", "email", None]
-    assert segments.shares(table, "segment")["segment"][0] == "prospect"  # the largest
-    lives = segments.shares(table, "lifecycle", LIFECYCLES)["lifecycle"].to_list()
+    assert segments.share_table(table, "source")["source"].to_list() == [EVIL, "ads", "email", None]
+    assert segments.share_table(table, "segment")["segment"][0] == "prospect"  # the largest
+    lives = segments.share_table(table, "lifecycle", LIFECYCLES)["lifecycle"].to_list()
     assert lives == [name for name in LIFECYCLES if name in lives]
-    steady = one(segments.shares(table, "source"), source="ads")
+    steady = one(segments.share_table(table, "source"), source="ads")
     assert steady["mean_value"] == pytest.approx(120)
     assert steady["revenue_share"] == pytest.approx(120 / money)
 
@@ -138,7 +138,7 @@ def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"\.parquet or \.csv"):
         made().write(tmp_path / name)
     with pytest.raises(InputError, match=r"--page .* \.html"):
-        report.write(made(), tmp_path / "page.pdf")
+        report.write_page(made(), tmp_path / "page.pdf")
 
 
 def test_predictions_and_lookalikes_come_beside_the_rest() -> None:
@@ -182,7 +182,7 @@ class Cells(HTMLParser):
 
 def test_the_page_says_what_the_table_says() -> None:
     found = made()
-    shown = Cells(report.html(found)).tables
+    shown = Cells(report.render_html(found)).tables
     counted = {name: n for name, n, *_ in shown["rfm"][1:]}
     sizes = found.table["segment"].value_counts()
     assert counted == {s.replace("_", " ").replace("cant", "can't"): str(n) for s, n in sizes.iter_rows()}
@@ -196,10 +196,10 @@ def test_names_from_the_data_are_escaped_and_nobody_is_named() -> None:
     catalog = [("i1", f"Kitchen/{EVIL}", "Alder"), ("i2", "Garden", EVIL), ("i4", EVIL, EVIL)]
     rows = [row("view_item", -n, f"cust-{n:02}-{item}", item) for n in range(1, 15) for item, *_ in catalog]
     table = pl.DataFrame(catalog, ["item_id", "category", "brand"], orient="row")
-    made_ = tables.build(frame([*ROWS, *rows]).lazy(), conform(table, CATALOG_SCHEMA), AS_OF)
+    made_ = tables.build_from_events(frame([*ROWS, *rows]).lazy(), conform(table, CATALOG_SCHEMA), AS_OF)
     found = segments.build(made_)
     assert any("alert" in c.name for c in found.clustering.clusters)
-    page = report.html(found)
+    page = report.render_html(found)
     cells = Cells(page)
     assert "script" not in cells.tags
     assert any("alert('&\"$x_1$')" in line[0] for line in cells.tables["clusters"])
@@ -208,7 +208,7 @@ def test_names_from_the_data_are_escaped_and_nobody_is_named() -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
-    page = report.html(made())
+    page = report.render_html(made())
     assert "default-src 'none'" in page
     tags = Cells(page).tags
     assert not {"link", "img", "image", "iframe", "script", "base", "object"} & set(tags)
@@ -221,6 +221,6 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 
 
 def test_a_page_of_a_shop_without_orders() -> None:
-    page = report.html(made([row("view_item", -1, "d1", "i1"), row("login", -1, "cust-2")]))
+    page = report.render_html(made([row("view_item", -1, "d1", "i1"), row("login", -1, "cust-2")]))
     assert "Too few repeat buyers" in page
     assert "Nobody has touched an item" in page

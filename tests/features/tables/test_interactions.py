@@ -11,7 +11,7 @@ FIRST = row("purchase", -3, "c0", "i0", 1.0, 2.0, "o1")
 
 def held(rows: list[Row]) -> list[tuple[str, str, str, int]]:
     """(visitor, item, name, microseconds before the instant) of the table."""
-    table = build([FIRST, *rows]).recent
+    table = build([FIRST, *rows]).interactions
     assert table.columns == ["visitor", "t", "item_id", "name"]
     lines = [(visitor, item, name, AS_OF - t) for visitor, t, item, name in table.rows()]
     return [line for line in lines if line != ("customer/c0", "i0", "purchase", 3 * DAY)]
@@ -55,7 +55,7 @@ def test_who_refuses_consent_is_absent(consent: bool | None):
 @examples(8)
 @given(events(-70, 1))
 def test_it_is_what_a_loop_says(rows: list[Row]):
-    table = build([FIRST, *rows]).recent
+    table = build([FIRST, *rows]).interactions
     expected = {
         (
             f"customer/{r['customer_id']}" if r["customer_id"] else f"client/{r['client_id']}",
@@ -73,7 +73,7 @@ def test_it_is_what_a_loop_says(rows: list[Row]):
 
 def test_as_arrays_it_is_by_visitor_then_time():
     visits = [("d2", 5, "i1"), ("c1", 2, "i2"), ("d1", 1, "i3"), ("c1", 7, "i4"), ("d2", 4, "i5"), ("c1", 6, "i6")]
-    material = snapshot([row("view_item", -days, who, item) for who, days, item in visits]).material
+    material = snapshot([row("view_item", -days, who, item) for who, days, item in visits]).fitting_data
     assert material is not None
     visitor, item, kind, t = material.recent
     assert visitor.tolist() == [0, 1, 1, 2, 2, 2]

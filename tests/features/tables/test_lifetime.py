@@ -16,7 +16,7 @@ from scipy.stats import beta, gamma
 from features.common.clock import DAY, micros
 from features.common.errors import InputError
 from features.tables.columns import names
-from features.tables.lifetime import COLUMNS, Lifetime, summary
+from features.tables.lifetime import COLUMNS, Lifetime, build_summary
 from features.tables.lifetime_models import FEWEST_REPEAT_BUYERS, BgNbd, GammaGamma
 from tests.features.shop import AS_OF, examples, one, same_arrays
 
@@ -40,7 +40,7 @@ def order(who: str, days: float, name: str, value: float) -> dict:
 
 def summarised(placed: list[dict], returned: list[dict], as_of: int = AS_OF) -> pl.DataFrame:
     made, back = (nw.from_native(pl.LazyFrame(rows, schema=_ROW)) for rows in (placed, returned))
-    return summary(made, back, as_of).to_native().collect().sort("customer_id")
+    return build_summary(made, back, as_of).to_native().collect().sort("customer_id")
 
 
 def simulated(model: BgNbd, ages: np.ndarray, ahead: float = 0.0, seed: int = 3) -> tuple[np.ndarray, ...]:
@@ -74,7 +74,7 @@ def cdnow() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def cdnow_summary(cdnow: pl.DataFrame) -> pl.DataFrame:
     past = nw.from_native(cdnow.filter(pl.col("t") < CALIBRATED).lazy())
-    table = summary(past, nw.from_native(cdnow.clear().lazy()), CALIBRATED).to_native().collect()
+    table = build_summary(past, nw.from_native(cdnow.clear().lazy()), CALIBRATED).to_native().collect()
     return table.sort(pl.col("customer_id").cast(pl.Int64))
 
 

@@ -119,7 +119,7 @@ VALUES = st.lists(st.integers(0, 12).map(float), min_size=1, max_size=30)
 @given(VALUES)
 def test_a_score_is_the_fifth_of_the_mid_rank(values: list[float]):
     scored = table(values, values, values)
-    scored = rfm.score(scored, rfm.cut_points(scored))
+    scored = rfm.score(scored, rfm.fit_cut_points(scored))
     for n, value in enumerate(values):
         share = (sum(v < value for v in values) + sum(v == value for v in values) / 2) / len(values)
         assert scored["f_score"][n] == scored["m_score"][n] == 1 + sum(share > q for q in (0.2, 0.4, 0.6, 0.8))
@@ -130,7 +130,7 @@ def test_a_score_is_the_fifth_of_the_mid_rank(values: list[float]):
 @examples(40)
 @given(VALUES, VALUES)
 def test_later_values_are_scored_against_the_same_cut_points(values: list[float], later: list[float]):
-    cuts = rfm.cut_points(table(values, values, values))
+    cuts = rfm.fit_cut_points(table(values, values, values))
     scored = rfm.score(table(later, later, later), cuts)
     order = np.argsort(later, kind="stable")
     assert (np.diff(scored["f_score"].to_numpy()[order]) >= 0).all()

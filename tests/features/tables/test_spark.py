@@ -47,7 +47,7 @@ def both(log: EventLog) -> tuple[Tables, Tables]:
         patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")  # this run is over before more compiling pays
         engine = open_engine("local[2]")
     try:
-        return build.at(log, as_of(log)), build.at(log, as_of(log), engine)
+        return build.build_tables(log, as_of(log)), build.build_tables(log, as_of(log), engine)
     finally:
         engine.close()  # type: ignore[attr-defined]
 
@@ -82,7 +82,7 @@ def test_the_log_has_what_makes_engines_differ(log: EventLog):
         assert events[column].null_count() > 0, column
     assert (~events["consent"].fill_null(True)).any()
     assert log.links().height > 0
-    made = build.at(log, as_of(log))
+    made = build.build_tables(log, as_of(log))
     assert made.bots.height > 0
     shared = events.drop_nulls(["client_id", "customer_id"]).group_by("client_id").agg(pl.col("customer_id").n_unique())
     assert (shared["customer_id"] > 1).any()

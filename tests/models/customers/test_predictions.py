@@ -5,15 +5,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.ranking.snapshot import Snapshot
 from features.tables import build
 from models.bundle import Bundle
 from models.customers import propensity
-from models.customers.predictions import COLUMN, NEXT, PRIOR, Predictions, next_categories, profile
-from models.customers.propensity import Propensity
+from models.customers.predictions import (
+    COLUMN,
+    NEXT,
+    PRIOR,
+    CustomerPredictions,
+    customer_profile,
+    rank_next_categories,
+)
+from models.customers.propensity import PropensityModel
 from tests.features.shop import row, same_arrays, snapshot
-from tests.models.fitted import dense_taste
+from tests.models.fitted import dense_pair_weights
 
 
 def by_hand(s: Snapshot) -> list[list[int]]:
@@ -23,7 +30,7 @@ def by_hand(s: Snapshot) -> list[list[int]]:
     for item, category in enumerate(s.categories):
         if category >= 0:
             sold[category] += np.nan_to_num(s.item("buyers_28d")[item])
-    taste = np.nan_to_num(dense_taste(s))
+    taste = np.nan_to_num(dense_pair_weights(s))
     out = []
     for customer in range(len(s.customers)):
         score = PRIOR * sold / sold.sum()
@@ -35,16 +42,16 @@ def by_hand(s: Snapshot) -> list[list[int]]:
 
 
 def test_next_categories_are_where_taste_and_sales_fall(simulated_snapshot: Snapshot):
-    found = next_categories(simulated_snapshot)
+    found = rank_next_categories(simulated_snapshot)
     assert found.dtype == np.int32
     assert len(simulated_snapshot.category_names) > NEXT
     assert found.tolist() == by_hand(simulated_snapshot)
 
 
 def test_many_customers_are_as_few(simulated_snapshot: Snapshot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
-    whole = Predictions.of(bundle.propensity, simulated_snapshot)
+    whole = CustomerPredictions.predict(bundle.propensity, simulated_snapshot)
     monkeypatch.setattr(propensity, "CHUNK", 7)
-    parts = Predictions.of(bundle.propensity, simulated_snapshot)
+    parts = CustomerPredictions.predict(bundle.propensity, simulated_snapshot)
     assert same_arrays(parts.next_categories, whole.next_categories)
     assert same_arrays(parts.values, whole.values)
 
@@ -59,25 +66,25 @@ def test_what_sells_decides_for_those_who_touched_little():
         ]
     )
     assert s.category_names.to_pylist() == ["Garden", "Kitchen", "Kitchen/Tea"]
-    firsts = (s.category_names[int(n)].as_py() for n in next_categories(s)[:, 0])
+    firsts = (s.category_names[int(n)].as_py() for n in rank_next_categories(s)[:, 0])
     first = dict(zip(s.customers.values.to_pylist(), firsts, strict=True))
     assert first == {"c0": "Garden", "c1": "Garden", "c2": "Garden", "c7": "Kitchen", "c8": "Garden", "c9": "Garden"}
 
 
 def test_a_shop_without_categories_or_customers_has_no_next_one():
     nowhere = snapshot([row("purchase", -1, "c1", "i3"), row("view_item", -2, "d1", "i3")])
-    assert next_categories(nowhere).tolist() == [[-1] * NEXT]
-    told = profile(Predictions.of(Propensity(), nowhere), nowhere, 0)
+    assert rank_next_categories(nowhere).tolist() == [[-1] * NEXT]
+    told = customer_profile(CustomerPredictions.predict(PropensityModel(), nowhere), nowhere, 0)
     assert (told["next_category"], told["next_categories"]) == (None, [])
     nobody = snapshot([row("view_item", -1, "d1", "i0")])
-    made = Predictions.of(Propensity(), nobody)
+    made = CustomerPredictions.predict(PropensityModel(), nobody)
     assert made.values.shape == (0, len(COLUMN))
     assert made.next_categories.shape == (0, NEXT)
     assert made.table(nobody).height == 0
 
 
-def test_churn_risk_and_value_are_those_of_the_customer_table(bundle: Bundle, simulated: Parsed):
-    customers = build.build(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of).customers
+def test_churn_risk_and_value_are_those_of_the_customer_table(bundle: Bundle, simulated: ParsedBatch):
+    customers = build.build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of).customers
     assert customers["customer_id"].to_list() == bundle.snapshot.customers.values.to_pylist()
     for name in ("churn_risk_90d", "expected_value_365d"):
         assert customers[name].count() > 100
@@ -107,9 +114,9 @@ def test_a_profile_and_the_table_tell_the_same(bundle: Bundle):
 
 def test_what_is_not_known_is_none_not_nan(bundle: Bundle):
     s = bundle.snapshot
-    without = Predictions.of(Propensity({28: bundle.propensity.classifiers[28]}), s)
+    without = CustomerPredictions.predict(PropensityModel({28: bundle.propensity.classifiers[28]}), s)
     prospect = int(np.flatnonzero(s.segments == 0)[0])
-    told = profile(without, s, prospect)
+    told = customer_profile(without, s, prospect)
     assert told["segment"] == "prospect"
     assert told["propensity_7d"] is told["churn_risk_90d"] is told["expected_value_365d"] is None
     assert 0 < told["propensity_28d"] < 1

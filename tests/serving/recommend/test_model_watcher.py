@@ -11,7 +11,7 @@ import pytest
 
 from features.common.clock import DAY
 from features.common.errors import InputError
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from models import publishing
 from models.bundle import Bundle
 from models.recommender import BundleRecommender, load
@@ -124,7 +124,7 @@ def test_what_cannot_be_served_leaves_the_old_model(follower: Any, broken: Calla
 
 
 @pytest.fixture(scope="module")
-def shop_log(simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop_log(simulated: ParsedBatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = tmp_path_factory.mktemp("logs") / "shop"
     ingest([simulated], log)
     return log
@@ -135,7 +135,7 @@ def test_a_refresh_brings_a_newer_snapshot_of_the_same_models(made: Path, where:
     old = Bundle.load(made)
     later = old.snapshot.as_of + 5 * DAY
     refreshed = refresh(shop_log, where, later)
-    assert publishing.current(where) == refreshed
+    assert publishing.read_current(where) == refreshed
     new = Bundle.load(refreshed.path)
     assert (new.snapshot.as_of, refreshed.version) == (later, "7")
     for name, recommender in old.recommenders.items():

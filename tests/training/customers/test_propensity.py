@@ -9,10 +9,10 @@ import pytest
 
 from features.ranking.snapshot import Snapshot
 from features.tables import build
-from models.customers.propensity import COLUMNS, HORIZONS_DAYS, Propensity
+from models.customers.propensity import COLUMNS, HORIZONS_DAYS, PropensityModel
 from tests.features.shop import AS_OF, CATALOG, same_arrays
 from tests.training.regulars import BOUNDARIES, fold_at, log
-from training.customers.propensity import Fitted, Fold, PropensityConfig, fit
+from training.customers.propensity import FittedPropensity, CustomerFold, PropensityConfig, fit
 
 
 @pytest.fixture(scope="module")
@@ -21,22 +21,22 @@ def events() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def folds(events: pl.DataFrame) -> list[Fold]:
+def folds(events: pl.DataFrame) -> list[CustomerFold]:
     return [fold_at(events, at) for at in BOUNDARIES]
 
 
 @pytest.fixture(scope="module")
-def fitted(folds: list[Fold]) -> Fitted:
+def fitted(folds: list[CustomerFold]) -> FittedPropensity:
     return fit(folds)
 
 
 @pytest.fixture(scope="module")
 def now(events: pl.DataFrame) -> Snapshot:
-    return Snapshot.of(build.build(events.lazy(), CATALOG, AS_OF))
+    return Snapshot.from_tables(build.build_from_events(events.lazy(), CATALOG, AS_OF))
 
 
 @pytest.mark.parametrize("days", HORIZONS_DAYS)
-def test_it_knows_more_than_the_base_rate(fitted: Fitted, days: int):
+def test_it_knows_more_than_the_base_rate(fitted: FittedPropensity, days: int):
     found = fitted.evaluations[days]
     assert found.at == BOUNDARIES[-1]
     assert found.customers > 800
@@ -47,7 +47,7 @@ def test_it_knows_more_than_the_base_rate(fitted: Fitted, days: int):
 
 
 @pytest.mark.parametrize("days", HORIZONS_DAYS)
-def test_it_is_calibrated(fitted: Fitted, days: int):
+def test_it_is_calibrated(fitted: FittedPropensity, days: int):
     found = fitted.evaluations[days]
     assert found.tenths["customers"].sum() == found.customers
     predicted, came_true, n = (found.tenths[c].to_numpy() for c in ("predicted", "came_true", "customers"))
@@ -58,7 +58,7 @@ def test_it_is_calibrated(fitted: Fitted, days: int):
     assert found.calibration_error == pytest.approx(n @ np.abs(predicted - came_true) / n.sum())
 
 
-def test_propensity_grows_with_the_horizon_and_needs_no_order(fitted: Fitted, now: Snapshot):
+def test_propensity_grows_with_the_horizon_and_needs_no_order(fitted: FittedPropensity, now: Snapshot):
     scored = fitted.model.predict(now)
     assert scored.shape == (len(now.customers), len(COLUMNS))
     assert scored.dtype == np.float32
@@ -71,7 +71,7 @@ def test_propensity_grows_with_the_horizon_and_needs_no_order(fitted: Fitted, no
     assert new.mean() < known.mean() / 2
 
 
-def test_what_comes_after_a_boundary_changes_labels_only(events: pl.DataFrame, folds: list[Fold]):
+def test_what_comes_after_a_boundary_changes_labels_only(events: pl.DataFrame, folds: list[CustomerFold]):
     at = BOUNDARIES[2]
     past = events.filter(pl.col("timestamp").dt.timestamp("us") < at)
     blind = fold_at(past, at)
@@ -79,7 +79,7 @@ def test_what_comes_after_a_boundary_changes_labels_only(events: pl.DataFrame, f
     assert blind.labels(28).sum() == 0 < folds[2].labels(28).sum()
 
 
-def test_the_last_fold_is_only_looked_at_for_testing(fitted: Fitted, folds: list[Fold]):
+def test_the_last_fold_is_only_looked_at_for_testing(fitted: FittedPropensity, folds: list[CustomerFold]):
     """With its labels turned round the evaluation changes, but not what was evaluated."""
     last = folds[-1]
     turned = replace(last, next_order_days=np.where(last.next_order_days < 28, np.inf, 1.0))
@@ -90,7 +90,7 @@ def test_the_last_fold_is_only_looked_at_for_testing(fitted: Fitted, folds: list
         assert theirs.log_loss > mine.log_loss
 
 
-def test_a_fold_is_used_when_its_labels_are_known(folds: list[Fold]):
+def test_a_fold_is_used_when_its_labels_are_known(folds: list[CustomerFold]):
     """Labels that were not known at the boundary calibrated on do not matter."""
     few = PropensityConfig(rounds=3)
     whole = fit(folds, few)
@@ -109,24 +109,24 @@ def test_a_fold_is_used_when_its_labels_are_known(folds: list[Fold]):
             assert same == (part.known_by(days) > folds[-1].at), (days, n)
 
 
-def test_what_is_saved_is_what_is_loaded(fitted: Fitted, now: Snapshot, tmp_path: Path):
+def test_what_is_saved_is_what_is_loaded(fitted: FittedPropensity, now: Snapshot, tmp_path: Path):
     fitted.model.save(tmp_path / "propensity")
     files = {f.name for f in (tmp_path / "propensity").iterdir()}
     assert files == {"propensity.json", "propensity_7d.txt", "propensity_28d.txt"}
-    again = Propensity.load(tmp_path / "propensity")
+    again = PropensityModel.load(tmp_path / "propensity")
     assert same_arrays(again.predict(now), fitted.model.predict(now))
     again.save(tmp_path / "again")
     assert all((tmp_path / "again" / f).read_bytes() == (tmp_path / "propensity" / f).read_bytes() for f in files)
 
 
-def test_the_same_folds_make_the_same_model(fitted: Fitted, folds: list[Fold], tmp_path: Path):
+def test_the_same_folds_make_the_same_model(fitted: FittedPropensity, folds: list[CustomerFold], tmp_path: Path):
     fitted.model.save(tmp_path / "a")
     fit(folds[::-1]).model.save(tmp_path / "b")
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-def test_a_horizon_needs_folds_that_are_far_enough_apart(folds: list[Fold], now: Snapshot):
+def test_a_horizon_needs_folds_that_are_far_enough_apart(folds: list[CustomerFold], now: Snapshot):
     short = fit(folds[:2])  # 14 days apart: enough for a week ahead, not for four
     assert set(short.model.classifiers) == {7}
     assert short.evaluations == {}

@@ -15,19 +15,20 @@ import shop  # first: BLAS reads its threads when numpy is imported
 import numpy as np  # isort: skip
 import polars as pl
 
-from features.ranking.id_index import Ids
-from features.ranking.snapshot import Snapshot, about
+from features.ranking.id_index import IdIndex
+from features.ranking.snapshot import Snapshot, catalog_table
 from features.tables.history import COLUMN as HISTORY
 from features.tables.history import Histories
 from models.bundle import Bundle
 from models.candidates.als import Als
+from models.candidates.buy_again import BuyAgain
 from models.candidates.content import Content
 from models.candidates.covisit import Covisit
 from models.candidates.generators import Generators
 from models.candidates.item_knn import ItemKnn
 from models.candidates.popular import Popular
-from models.candidates.similarity import Similar
-from models.candidates.user_knn import Neighbours
+from models.candidates.similarity import ItemSimilarity
+from models.candidates.user_knn import UserKnn
 
 TOUCHED = 12  # items in a customer's history, on average
 ITEM_NEIGHBOURS, CUSTOMER_NEIGHBOURS = 100, 50
@@ -73,47 +74,48 @@ def _snapshot(s: Snapshot, items: int, customers: int, random: np.random.Generat
     )
     return replace(
         s,
-        customers=Ids.of([f"customer-{n:07}" for n in range(customers)]),
+        customers=IdIndex.from_ids([f"customer-{n:07}" for n in range(customers)]),
         segments=s.segments[like_customer],
         customer_features=s.customer_features[like_customer],
         lifetime=s.lifetime[like_customer],
-        items=Ids.of([f"item-{n:06}" for n in range(items)]),
+        items=IdIndex.from_ids([f"item-{n:06}" for n in range(items)]),
         categories=s.categories[like_item],
         departments=s.departments[like_item],
         brands=(np.arange(items) % 500).astype(np.int32),
         item_features=s.item_features[like_item],
-        about=about(catalog),
+        catalog=catalog_table(catalog),
         history=Histories.build(owner, touched, values, customers=customers),
-        material=None,
+        fitting_data=None,
     )
 
 
 def _generators(g: Generators, s: Snapshot, random: np.random.Generator, some_items) -> Generators:  # type: ignore[no-untyped-def]
-    items, customers, factors = len(s.items), len(s.customers), g.als.items.shape[1]
+    items, customers, factors = len(s.items), len(s.customers), g[Als].items.shape[1]
 
-    def similar() -> Similar:
+    def similar() -> ItemSimilarity:
         indices = np.sort(some_items(items * ITEM_NEIGHBOURS).reshape(items, -1), axis=1).astype(np.int32)
         indptr = np.arange(items + 1, dtype=np.int64) * ITEM_NEIGHBOURS
-        return Similar(indptr, indices.ravel(), random.random(indices.size, np.float32))
+        return ItemSimilarity(indptr, indices.ravel(), random.random(indices.size, np.float32))
 
     vectors = random.standard_normal((items, factors), np.float32) * 0.1
-    gram = (vectors.T @ vectors).astype(np.float64) + g.als.regularization * np.eye(factors)
+    gram = (vectors.T @ vectors).astype(np.float64) + g[Als].regularization * np.eye(factors)
     alike = np.sort(random.integers(0, customers, (customers, CUSTOMER_NEIGHBOURS), dtype=np.int32), axis=1)
     weights = np.full(alike.size, 1 / CUSTOMER_NEIGHBOURS, np.float32)
     strength = np.nan_to_num(s.history.values[:, HISTORY["bought_by_basket"]]) + np.float32(0.1)
-    return Generators(
-        als=Als(
+    return Generators.of(
+        Als(
             random.standard_normal((customers, factors), np.float32) * 0.1,
-            vectors, gram, g.als.alpha, g.als.regularization,
+            vectors, gram, g[Als].alpha, g[Als].regularization,
         ),
-        item_knn=ItemKnn(similar(), g.item_knn.last_baskets, g.item_knn.visit_decay),
-        neighbours=Neighbours(
+        ItemKnn(similar(), g[ItemKnn].last_baskets, g[ItemKnn].visit_decay),
+        UserKnn(
             np.arange(customers + 1, dtype=np.int64) * CUSTOMER_NEIGHBOURS,
             alike.ravel(), weights, strength.astype(np.float32), CUSTOMER_NEIGHBOURS,
         ),
-        covisit=Covisit(similar(), similar()),
-        content=Content(similar(), g.content.config),
-        popular=Popular.fit(s),
+        Covisit(similar(), similar()),
+        Content(similar(), g[Content].config),
+        Popular.fit(s),
+        BuyAgain(),
     )  # fmt: skip
 
 

@@ -23,9 +23,14 @@ from features.common.threads import THREADS
 from features.ranking.feature_matrix import assemble
 from features.ranking.visitors import Visitors
 from models.bundle import Bundle
-from models.candidates.similarity import Similar
-from models.candidates.user_profile import Basis, asked
-from models.interface import Request
+from models.candidates.als import Als
+from models.candidates.content import Content
+from models.candidates.covisit import Covisit
+from models.candidates.item_knn import ItemKnn
+from models.candidates.similarity import ItemSimilarity
+from models.candidates.user_knn import UserKnn
+from models.candidates.user_profile import Basis, profile_items
+from models.interface import RankingRequest
 from models.recommender import BundleRecommender
 from models.two_stage import Candidates, propose
 
@@ -69,7 +74,7 @@ def measured(recommender: BundleRecommender, customers: np.ndarray, repeat: int)
     bundle, snapshot = recommender.bundle, recommender.snapshot
     two_stage = bundle.recommenders["one_to_one"]
     native, booster = two_stage.ranker.native, two_stage.ranker.booster
-    requests = [Request(limit=10, customer_id=c) for c in snapshot.customers.at(customers)]
+    requests = [RankingRequest(limit=10, customer_id=c) for c in snapshot.customers.at(customers)]
 
     def proposed(visitors: Visitors) -> Candidates:
         return propose(two_stage.generators, snapshot, visitors, two_stage.budgets)
@@ -93,18 +98,18 @@ def factors(bundle: Bundle, visitors: Visitors) -> list[tuple[Any, Any]]:
     """Left and right factor of each product that the visitors' candidates take."""
     g, s = bundle.generators, bundle.snapshot
     n, items = len(visitors), len(s.items)
-    pairs: list[tuple[Any, Any]] = [(g.als.customers[visitors.customers], g.als.items.T)]
-    bases: tuple[tuple[Basis, Similar], ...] = (
-        ("history", g.item_knn.similar),
-        ("last_baskets", g.item_knn.similar),
-        ("last_baskets", g.covisit.orders),
-        ("history", g.content.similar),
+    pairs: list[tuple[Any, Any]] = [(g[Als].customers[visitors.customers], g[Als].items.T)]
+    bases: tuple[tuple[Basis, ItemSimilarity], ...] = (
+        ("history", g[ItemKnn].similar),
+        ("last_baskets", g[ItemKnn].similar),
+        ("last_baskets", g[Covisit].orders),
+        ("history", g[Content].similar),
     )
     for basis, similar in bases:
-        query, item, weight = asked(s, visitors, basis)
+        query, item, weight = profile_items(s, visitors, basis)
         pairs.append((sparse.csr_matrix((weight, (query, item)), shape=(n, items)), similar.matrix))
     customers = len(s.customers)
-    alike = g.neighbours.data, g.neighbours.indices, g.neighbours.indptr
+    alike = g[UserKnn].data, g[UserKnn].indices, g[UserKnn].indptr
     # A copy: scipy would make one of a column in each product.
     bought = s.history.column("bought_by_basket").copy(), s.history.items, s.history.indptr
     left = sparse.csr_matrix(alike, shape=(customers, customers))[visitors.customers]

@@ -1,4 +1,4 @@
-"""What is trained, registered, packaged and served: one directory of plain arrays.
+"""The bundle: what is trained, registered, packaged and served, as one directory of plain arrays.
 
     manifest.json            format, feature schema, as_of, recommenders, library versions, metrics, checksums
     customers/ items/        ids.arrow, hashes.npy, order.npy, features.npy, …
@@ -7,7 +7,7 @@
     rankers/*.txt            LightGBM's text format
 
 Loading runs no code from it and copies nothing: arrays are memory-mapped, so the processes of one machine
-share them.
+share them. The generators that have arrays in it are the active ones.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -27,19 +27,22 @@ from features.common.clock import iso, parse
 from features.common.errors import InputError
 from features.common.yaml_config import faults
 from features.ranking.feature_matrix import schema_hash
-from features.ranking.id_index import Ids
+from features.ranking.id_index import IdIndex
 from features.ranking.snapshot import Snapshot
 from features.tables.history import Histories
 from features.tables.rfm import CutPoints
-from models.candidates.generators import GeneratorName, Generators
-from models.customers.predictions import Predictions, profile
-from models.customers.propensity import Propensity
+from models.candidates.generators import Generators, names_of_arrays
+from models.candidates.registry import GeneratorName
+from models.customers.predictions import CustomerPredictions, customer_profile
+from models.customers.propensity import PropensityModel
 from models.ranker import Ranker
 from models.two_stage import TwoStage
 
+T = TypeVar("T")
 FORMAT = 4
-# one_to_one ranks for a customer who comes back and has done nothing yet, one_to_one_visit for one inside a visit.
 RecommenderName = Literal["one_to_one", "one_to_one_visit", "predictive"]
+"""one_to_one ranks for a customer with history whose visit has no events yet, one_to_one_visit for one inside a
+visit, predictive for everyone else."""
 RECOMMENDERS: tuple[RecommenderName, ...] = get_args(RecommenderName)
 _LIBRARIES = ("numpy", "scipy", "lightgbm", "implicit", "polars", "narwhals")
 
@@ -58,13 +61,18 @@ class Manifest(BaseModel):
     rfm_cut_points: CutPoints
     """What customers' recency, frequency and monetary value were scored against."""
     budgets: dict[RecommenderName, dict[GeneratorName, int]]
-    """The recommenders in here, and their generators' budgets."""
+    """The recommenders of this bundle, and the budgets of their generators."""
     libraries: dict[str, str]
-    """What it was made with."""
+    """Versions of the libraries it was made with."""
     metrics: dict[str, float]
-    """Hold-out metrics of the same recipe, trained on what came before the hold-out."""
+    """Hold-out metrics of the same recipe, trained on the events before the hold-out."""
     files: dict[str, str]
     """SHA-256 of every other file: a damaged one is refused before any library parses it."""
+
+    @property
+    def generators(self) -> tuple[GeneratorName, ...]:
+        """The names of the active generators, from the files that are there."""
+        return names_of_arrays(_under("generators/", dict.fromkeys(self.files)))
 
 
 @dataclass(frozen=True)
@@ -76,19 +84,19 @@ class Bundle:
     recommenders: dict[RecommenderName, TwoStage]
     metrics: dict[str, float] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in _LIBRARIES})
-    propensity: Propensity = field(default_factory=Propensity)
-    mapped: Predictions | None = field(default=None, repr=False)
-    """Predictions that were saved with the snapshot."""
+    propensity: PropensityModel = field(default_factory=PropensityModel)
+    mapped: CustomerPredictions | None = field(default=None, repr=False)
+    """Predictions that were saved with the bundle."""
 
     @cached_property
-    def predictions(self) -> Predictions:
-        """What each customer is expected to do next; worked out once, where they were not saved."""
-        return self.mapped or Predictions.of(self.propensity, self.snapshot)
+    def predictions(self) -> CustomerPredictions:
+        """What each customer is expected to do next; computed once, where they were not saved."""
+        return self.mapped or CustomerPredictions.predict(self.propensity, self.snapshot)
 
     def profile(self, customer_id: str) -> dict[str, Any] | None:
-        """JSON values of a customer's segment and predictions, None for one who is not known."""
+        """JSON values of a customer's segment and predictions, None for an unknown customer."""
         (customer,) = self.snapshot.customers.find([customer_id])
-        return profile(self.predictions, self.snapshot, int(customer)) if customer >= 0 else None
+        return customer_profile(self.predictions, self.snapshot, int(customer)) if customer >= 0 else None
 
     def save(self, path: Path) -> Path:
         """Write to the directory `path`, which must not exist or be empty."""
@@ -121,8 +129,11 @@ class Bundle:
         texts = {"customers/ids": s.customers.values, "items/ids": s.items.values, "items/categories": s.category_names}
         for name, values in texts.items():
             _save_texts(path / f"{name}.arrow", values)
-        with pa.OSFile(str(path / "items" / "about.arrow"), "wb") as sink, pa.ipc.new_file(sink, s.about.schema) as out:
-            out.write_table(s.about)
+        with (
+            pa.OSFile(str(path / "items" / "about.arrow"), "wb") as sink,
+            pa.ipc.new_file(sink, s.catalog.schema) as out,
+        ):
+            out.write_table(s.catalog)
         self.propensity.save(path / "predictions")
         (path / "rankers").mkdir()
         for recommender, two_stage in self.recommenders.items():
@@ -130,7 +141,7 @@ class Bundle:
         files = {f.relative_to(path).as_posix(): _digest(f) for f in sorted(path.rglob("*")) if f.is_file()}
         manifest = Manifest(
             format=FORMAT,
-            features=schema_hash(),
+            features=schema_hash(self.generators.names),
             as_of=iso(s.as_of),
             rfm_cut_points=s.cut_points,
             budgets={name: two_stage.budgets for name, two_stage in self.recommenders.items()},
@@ -171,23 +182,23 @@ class Bundle:
             },
             metrics=manifest.metrics,
             libraries=manifest.libraries,
-            propensity=Propensity.load(path / "predictions"),
-            mapped=Predictions(arrays["predictions/values"], arrays["predictions/next_categories"]),
+            propensity=PropensityModel.load(path / "predictions"),
+            mapped=CustomerPredictions(arrays["predictions/values"], arrays["predictions/next_categories"]),
         )
 
     def refreshed(self, snapshot: Snapshot) -> "Bundle":
-        """The same models over a newer snapshot, predictions included."""
-        generators = self.generators.onto(self.snapshot, snapshot)
+        """The same models over a newer snapshot, with its customers' predictions."""
+        generators = self.generators.refit_to(self.snapshot, snapshot)
         recommenders = {name: replace(r, generators=generators) for name, r in self.recommenders.items()}
         return replace(self, snapshot=snapshot, generators=generators, recommenders=recommenders, mapped=None)
 
     def info(self) -> dict[str, Any]:
-        """What `GET /v1/model` shows."""
+        """The content of `GET /v1/model`."""
         return {
             "name": "usual",
             "as_of": iso(self.snapshot.as_of),
             "format": FORMAT,
-            "features": schema_hash(),
+            "features": schema_hash(self.generators.names),
             "recommenders": sorted(self.recommenders),
             "customers": len(self.snapshot.customers),
             "items": len(self.snapshot.items),
@@ -197,34 +208,35 @@ class Bundle:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of the bundle at `path`, if this code can read that bundle; else `InputError`."""
+    """Read the manifest of the bundle at `path`. Raises `InputError` where this code cannot read the bundle."""
     file = path / "manifest.json"
     if not file.is_file():
         raise InputError(f"{path} is not a bundle: it has no manifest.json")
     try:
         content = json.loads(file.read_text())
-        found = content.get("format")
+        number = content.get("format")
     except (ValueError, AttributeError) as error:
         raise InputError(f"the bundle {path} is damaged: manifest.json is not a JSON object ({error})") from error
-    if found != FORMAT:
+    if number != FORMAT:
         raise InputError(
-            f"the bundle {path} has format {found}, this version reads format {FORMAT}; train and package it again"
+            f"the bundle {path} has format {number}, this version reads format {FORMAT}; train and package it again"
         )
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
         raise InputError(f"the bundle {path} is damaged: manifest.json: {faults(error)}") from error
-    if manifest.features != schema_hash():
+    features = schema_hash(manifest.generators)
+    if manifest.features != features:
         raise InputError(
             f"the bundle {path} was trained on other features ({manifest.features}, this version makes "
-            f"{schema_hash()}); train it again, or serve it with the version that trained it"
+            f"{features}); train it again, or serve it with the version that trained it"
         )
     return manifest
 
 
 def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int, cuts: CutPoints) -> Snapshot:
-    def ids(kind: str) -> Ids:
-        return Ids(_load_texts(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
+    def ids(kind: str) -> IdIndex:
+        return IdIndex(_load_texts(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
 
     return Snapshot(
         as_of=as_of,
@@ -238,13 +250,13 @@ def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int, cuts: Cu
         departments=arrays["items/departments"],
         brands=arrays["items/brands"],
         item_features=arrays["items/features"],
-        about=pa.ipc.open_file(pa.memory_map(str(path / "items" / "about.arrow"))).read_all(),
+        catalog=pa.ipc.open_file(pa.memory_map(str(path / "items" / "about.arrow"))).read_all(),
         history=Histories(arrays["history/indptr"], arrays["history/items"], arrays["history/values"]),
         cut_points=cuts,
     )
 
 
-def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _under(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 

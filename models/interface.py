@@ -8,7 +8,8 @@ import numpy as np
 from features.event_log.schema import EventName
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
-from models.candidates.generators import GeneratorName, Generators
+from models.candidates.generators import Generators
+from models.candidates.registry import GeneratorName
 from models.two_stage import Candidates
 
 # What ordered the answer: a ranker, the placement's own generators, or only what sells.
@@ -19,7 +20,7 @@ Strategy = Literal["one_to_one", "predictive", "generators", "popular"]
 Fallback = Literal["unknown_visitor", "no_ranker", "ranker_error", "deadline", "shortage"]
 
 
-class Seen(NamedTuple):
+class SessionEvent(NamedTuple):
     """An event of the visit: `age` in seconds before the request, `price` of a unit as seen or paid, where known."""
 
     item_id: str
@@ -29,7 +30,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RankingRules:
     """Who proposes, what may be in the answer, and how it is filled up.
 
     `generators`: only what these propose (default: those of the recommender). `ranked`: False orders by what the
@@ -48,11 +49,11 @@ class Rules:
     reasons: int = 0
 
 
-ANYTHING = Rules()
+NO_RULES = RankingRules()
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RankingRequest:
     """One visitor who wants `limit` products.
 
     `recent` is what this visit has touched, oldest first, as `Seen` or its first two; items the catalog
@@ -61,9 +62,9 @@ class Request:
 
     limit: int
     customer_id: str | None = None
-    recent: tuple[Seen | tuple[str, EventName], ...] = ()
+    recent: tuple[SessionEvent | tuple[str, EventName], ...] = ()
     exclude: frozenset[str] = field(default_factory=frozenset)
-    rules: Rules = ANYTHING
+    rules: RankingRules = NO_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,9 @@ class RankedCandidates:
 class Recommender(Protocol):
     """Ranks a batch of visitors in one vectorised call: answer i belongs to request i."""
 
-    def recommend(self, requests: list[Request]) -> list[Ranking]: ...
+    def recommend(self, requests: list[RankingRequest]) -> list[Ranking]: ...
 
-    def without_ranker(self, request: Request, why: Fallback) -> Ranking:
+    def without_ranker(self, request: RankingRequest, why: Fallback) -> Ranking:
         """An answer made of what fills up alone, for when ranking has failed."""
         ...
 

@@ -1,11 +1,11 @@
-"""The ranker as machine code: the same scores to the last bit, two to four times sooner.
+"""The ranker compiled to machine code: the same scores to the last bit, two to four times as fast.
 
 Off by default. It takes the extra `fast` (lleaves, which turns trees into machine code with LLVM) and USUAL_NATIVE=1
 in the environment of the process that loads a bundle.
 
 No machine code is shipped, so loading a bundle still runs none from it: a bundle holds LightGBM's text, which is
-numbers, and the machine that ranks compiles it for its own processor when it loads the bundle, once in seconds. What
-comes of it is kept in USUAL_HOME/cache/native, under the digests of the text, of compiler and processor, and of
+numbers, and the machine that ranks compiles it for its own processor when it loads the bundle, in seconds. The
+result is cached in USUAL_HOME/cache/native, under the digests of the text, of compiler and processor, and of
 itself; it may be deleted at any time. Whoever can write there can run code: it is the operator's, like all of
 USUAL_HOME. Wherever anything is missing, fails or differs, LightGBM ranks, and the log says why.
 """
@@ -35,15 +35,15 @@ Predict = Callable[[np.ndarray], np.ndarray]
 """float32[n × features] → float64[n]."""
 
 log = logging.getLogger("usual.models")
-PROBES = 4096  # rows that must score alike
-_PIECE = 4096  # rows converted to float64 at once: 4 MB
-_ALONE = 512  # rows for which a second thread costs more than it brings
-_KEPT_S = 30 * 86_400  # what was not used for so long is deleted
+PROBES = 4096  # rows that must score the same
+_BLOCK = 4096  # rows converted to float64 at once: 4 MB
+_SINGLE_THREAD = 512  # up to so many rows a second thread costs more than it brings
+_UNUSED_S = 30 * 86_400  # after which cached code is deleted
 _SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-35, -1e-35, 1e-45, 3.4e38, -3.4e38], np.float32)
 
 
 def compile_ranker(booster: "lightgbm.Booster", text: str) -> Predict | None:
-    """What predicts as `booster` does, whose text format is `text`; None where LightGBM has to.
+    """Compile `booster`, whose text format is `text`; None where LightGBM has to rank.
 
     Raises `InputError` where USUAL_NATIVE is neither 0 nor 1.
     """
@@ -56,7 +56,7 @@ def compile_ranker(booster: "lightgbm.Booster", text: str) -> Predict | None:
     try:
         predict = _compile(text, booster.num_trees())
         same = scores_match(predict, booster, text)
-    except Exception as error:  # whatever it is, an accelerator must not keep a bundle from loading
+    except Exception as error:  # no failure of an accelerator may keep a bundle from loading
         log.warning("the ranker could not be compiled (%s: %s): LightGBM ranks", type(error).__name__, error)
         return None
     if not same:
@@ -67,7 +67,7 @@ def compile_ranker(booster: "lightgbm.Booster", text: str) -> Predict | None:
 
 
 def is_enabled() -> bool:
-    """What USUAL_NATIVE says; off if it is not set. Raises `InputError` where it is neither 0 nor 1."""
+    """Whether USUAL_NATIVE is 1; off if it is not set. Raises `InputError` where it is neither 0 nor 1."""
     text = os.environ.get("USUAL_NATIVE", "")
     if text not in ("", "0", "1"):
         raise InputError(f"USUAL_NATIVE is {text!r}; it must be 0 or 1")
@@ -75,15 +75,15 @@ def is_enabled() -> bool:
 
 
 def scores_match(predict: Predict, booster: "lightgbm.Booster", text: str) -> bool:
-    """Whether both score `probes` alike, bit for bit."""
+    """Whether both score `probe_rows` the same, bit for bit."""
     rows = probe_rows(text)
     return np.array_equal(predict(rows), np.asarray(booster.predict(rows, num_threads=THREADS)))
 
 
 def probe_rows(text: str) -> np.ndarray:
     """float32[PROBES × features]: each value at a threshold of its feature, just beside one, missing or extreme."""
-    found = {key: [line.partition("=")[2] for line in text.splitlines() if line.startswith(key)] for key in _KEYS}
-    names, split, threshold = ("".join(f"{line} " for line in found[key]).split() for key in _KEYS)
+    lines = {key: [line.partition("=")[2] for line in text.splitlines() if line.startswith(key)] for key in _KEYS}
+    names, split, threshold = ("".join(f"{line} " for line in lines[key]).split() for key in _KEYS)
     feature, at = np.array(split, np.int64), np.array(threshold, np.float64).astype(np.float32)
     rng = np.random.default_rng(7)
     out = rng.choice(_SPECIAL, (PROBES, len(names)))
@@ -99,7 +99,7 @@ _KEYS = ("feature_names=", "split_feature=", "threshold=")
 
 
 def _compile(text: str, trees: int) -> Predict:
-    """lleaves's model of `text`, from USUAL_HOME/cache/native if it is there; what has long not been used goes."""
+    """Compile `text` with lleaves, or load it from USUAL_HOME/cache/native; code long unused is deleted there."""
     import lleaves
 
     folder = home() / "cache" / "native"
@@ -108,26 +108,26 @@ def _compile(text: str, trees: int) -> Predict:
     # that are functions of their own compile in seconds instead of minutes.
     options = {"fblocksize": max(1, trees), "finline": False}
     key = hashlib.sha256("\n".join([text, *_machine(), *map(str, options.items())]).encode()).hexdigest()[:32]
-    kept = next((file for file in folder.glob(f"{key}-*.o") if file.stem == f"{key}-{_digest(file)}"), None)
+    cached = next((file for file in folder.glob(f"{key}-*.o") if file.stem == f"{key}-{_digest(file)}"), None)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         source = Path(scratch) / "ranker.txt"
         source.write_text(text)
         model = lleaves.Model(source)
-        code = kept or Path(scratch) / "ranker.o"
+        code = cached or Path(scratch) / "ranker.o"
         model.compile(cache=code, **options)
-        if kept:
-            kept.touch()  # used just now
+        if cached:
+            cached.touch()  # used just now
         else:
             code.replace(folder / f"{key}-{_digest(code)}.o")
     for file in folder.glob("*.o"):
-        if now() // SECOND - file.stat().st_mtime > _KEPT_S:
+        if now() // SECOND - file.stat().st_mtime > _UNUSED_S:
             file.unlink(missing_ok=True)
 
     def predict(matrix: np.ndarray) -> np.ndarray:
         out = np.empty(len(matrix))
-        jobs = THREADS if len(matrix) > _ALONE else 1
-        for start in range(0, len(matrix), _PIECE * jobs):
-            rows = slice(start, start + _PIECE * jobs)
+        jobs = THREADS if len(matrix) > _SINGLE_THREAD else 1
+        for start in range(0, len(matrix), _BLOCK * jobs):
+            rows = slice(start, start + _BLOCK * jobs)
             out[rows] = model.predict(matrix[rows], n_jobs=jobs)
         return out
 
@@ -135,7 +135,7 @@ def _compile(text: str, trees: int) -> Predict:
 
 
 def _machine() -> list[str]:
-    """Compiler and processor: machine code for another one is not to be run."""
+    """Compiler and processor: machine code for another one must not be run."""
     import llvmlite.binding as llvm
 
     processor = [llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]

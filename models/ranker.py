@@ -1,22 +1,22 @@
-"""LightGBM LambdaRank (Burges 2010): orders the candidates of one visitor."""
+"""The ranker: LightGBM LambdaRank (Burges 2010) over the candidates of a visitor."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from features.common.threads import THREADS
-from features.ranking.feature_matrix import NAMES
-from models.native_ranker import Predict, compiled
+from models.native_ranker import Predict, compile_ranker
 from models.search_space import Between
 
 if TYPE_CHECKING:
     import lightgbm
 
 
-BINS = 30  # of gains: LightGBM takes whole labels and a table of what each is worth
+BINS = 30  # of gains: LightGBM takes integer labels and a table of the gain of each
 
 
 class RankerConfig(BaseModel):
@@ -29,33 +29,36 @@ class RankerConfig(BaseModel):
     patience: PositiveInt = 30
     """Trees without a better NDCG@10 on the validation window after which no more are grown."""
     learning_rate: Annotated[PositiveFloat, Between(0.03, 0.2, log=True)] = 0.1
-    """How much of each tree's advice is taken."""
+    """The share of each tree's output that is added."""
     leaves: Annotated[int, Between(7, 63, log=True)] = Field(31, ge=2)
-    """Leaves a tree."""
+    """Most leaves of a tree."""
     min_leaf: Annotated[PositiveInt, Between(20, 500, log=True)] = 100
-    """Fewest candidates a leaf may stand on."""
+    """Fewest candidates in a leaf."""
     feature_fraction: Annotated[float, Between(0.2, 1.0)] = Field(0.5, gt=0, le=1)
-    """Share of the features each tree may look at."""
+    """Share of the features each tree may use."""
     bagging_fraction: Annotated[float, Between(0.4, 1.0)] = Field(0.7, gt=0, le=1)
     """Share of the candidates each tree learns from."""
     truncation: Annotated[PositiveInt, Between(15, 100, log=True)] = 30
-    """How deep in the list the order matters; below about three times the cut-off of the metric loses quality."""
+    """Down to which rank the order matters; below about three times the cut-off of the metric loses quality."""
     l2: Annotated[NonNegativeFloat, Between(0.1, 50.0, log=True)] = 5.0
     """Weight of the squared leaf values."""
     seed: NonNegativeInt = 7
-    """Which features and candidates each tree gets."""
+    """Seed of the features and candidates that each tree gets."""
     prior: bool = False
-    """Whether the trees correct what customers alike and the customer's own purchases say, instead of learning that,
-    too, from nothing; see `Prior`."""
+    """Whether the trees correct a score by TIFU-KNN instead of starting from nothing; see `Prior`."""
     value: float = Field(0.0, ge=0, le=1)
-    """How much of what a wanted item is worth to a list is its price: 0 nothing, 1 all of it; see `Gains`."""
+    """How much of a relevant item's gain is its price: 0 nothing, 1 all of it; see `Gains`."""
 
 
-class Grouped(Protocol):
-    """Candidates with labels: `matrix` float32[n × features], `labels` 0–3 [n], `groups` rows per query, in order."""
+class LabelledCandidates(Protocol):
+    """Labelled candidates, query by query: `matrix` float32[n × features], the names of its `features`, `labels` 0–3
+    int64[n], `groups` int64[queries]: rows of each query."""
 
     @property
     def matrix(self) -> np.ndarray: ...
+
+    @property
+    def features(self) -> tuple[str, ...]: ...
 
     @property
     def labels(self) -> np.ndarray: ...
@@ -65,7 +68,7 @@ class Grouped(Protocol):
 
 
 def parameters(config: RankerConfig, rows: int) -> dict[str, Any]:
-    """LightGBM's own settings, for `rows` candidates to learn from."""
+    """LightGBM's parameters for a training set of `rows` candidates."""
     return {
         "objective": "lambdarank",
         "metric": "ndcg",
@@ -93,17 +96,17 @@ def parameters(config: RankerConfig, rows: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Gains:
-    """What a wanted candidate is worth, in labels 1, 2, … of rising gain; label 0, not wanted, is worth nothing.
+    """The gain of a relevant candidate, as labels 1, 2, … of rising gain; label 0, not relevant, gains nothing.
 
     With the recipe's `value` v,
 
-        gain = (2^grade - 1) · ((1 - v) + v · price / mean price of what is wanted)
+        gain = (2^grade - 1) · ((1 - v) + v · price / mean price of relevant items)
 
     where 2^grade - 1 is LightGBM's own gain. At v = 1 the DCG that LambdaRank works for is what the list can be
-    expected to sell for, discounted by place: the chance that an item is wanted times its price (compare Wu et al.
+    expected to sell for, discounted by rank: the chance that an item is relevant times its price (compare Wu et al.
     2018, Turning Clicks into Purchases). The price is the feature `item_price`, which training and serving share; an
-    item without one counts as the mean. Gains are cut into bins of about equally many candidates, and a bin is worth
-    its mean: a few very dear items do not drown the rest.
+    item without one counts as the mean. Gains are cut into bins of about equally many candidates, and a bin gains
+    its mean: a few very expensive items do not outweigh the rest.
 
     `edges` float64[bins - 1]: where the next bin begins; `table` float64[bins + 1]: gain by label.
     """
@@ -114,48 +117,50 @@ class Gains:
     table: np.ndarray
 
     @classmethod
-    def of(cls, examples: Grouped, value: float) -> "Gains":
-        """Bins that fit the wanted among `examples`."""
-        wanted = examples.labels > 0
-        price = _price(examples.matrix[wanted])
+    def fit(cls, examples: LabelledCandidates, value: float) -> "Gains":
+        """Fit the bins to the relevant among `examples`."""
+        relevant = examples.labels > 0
+        price = _price(examples, relevant)
         known = price[~np.isnan(price)]
         mean = float(known.mean()) if known.any() else 1.0
-        gain = _gain(examples.labels[wanted], price, value, mean)
+        gain = _gain(examples.labels[relevant], price, value, mean)
         edges = np.unique(np.quantile(gain, np.arange(1, BINS) / BINS, method="inverted_cdf"))
         edges = edges[edges > gain.min()]
         place = np.searchsorted(edges, gain, side="right")
         return cls(value, mean, edges, np.append(0.0, np.bincount(place, gain) / np.bincount(place)))
 
-    def labels(self, examples: Grouped) -> np.ndarray:
-        """int64[n]"""
-        wanted = np.flatnonzero(examples.labels > 0)
-        gain = _gain(examples.labels[wanted], _price(examples.matrix[wanted]), self.value, self.mean)
+    def labels(self, examples: LabelledCandidates) -> np.ndarray:
+        """int64[n]: the label of each candidate."""
+        relevant = np.flatnonzero(examples.labels > 0)
+        gain = _gain(examples.labels[relevant], _price(examples, relevant), self.value, self.mean)
         out = np.zeros(len(examples.labels), np.int64)
-        out[wanted] = 1 + np.searchsorted(self.edges, gain, side="right")
+        out[relevant] = 1 + np.searchsorted(self.edges, gain, side="right")
         return out
 
 
-def _price(matrix: np.ndarray) -> np.ndarray:
-    return np.maximum(matrix[:, NAMES.index("item_price")].astype(np.float64), 0)
+def _price(examples: LabelledCandidates, rows: np.ndarray) -> np.ndarray:
+    return np.maximum(examples.matrix[rows, examples.features.index("item_price")].astype(np.float64), 0)
 
 
 def _gain(grade: np.ndarray, price: np.ndarray, value: float, mean: float) -> np.ndarray:
-    worth: np.ndarray = (2.0**grade - 1) * ((1 - value) + value * np.where(np.isnan(price), 1.0, price / mean))
-    return worth
+    gain: np.ndarray = (2.0**grade - 1) * ((1 - value) + value * np.where(np.isnan(price), 1.0, price / mean))
+    return gain
 
 
-def objective(config: RankerConfig, examples: Grouped) -> tuple[dict[str, Any], Callable[[Grouped], np.ndarray]]:
-    """LightGBM's settings to learn from `examples`, and what makes the labels they go with, also for validation."""
+def objective(
+    config: RankerConfig, examples: LabelledCandidates
+) -> tuple[dict[str, Any], Callable[[LabelledCandidates], np.ndarray]]:
+    """LightGBM's parameters for `examples`, and the function that labels them and the validation set."""
     settings = parameters(config, len(examples.labels))
     if not config.value:
         return settings, lambda part: part.labels
-    gains = Gains.of(examples, config.value)
+    gains = Gains.fit(examples, config.value)
     return settings | {"label_gain": gains.table.tolist()}, gains.labels
 
 
 # The terms of TIFU-KNN's score (Hu et al. 2020), 0.7 x own + 0.3 x neighbours, by feature. Own is the score of the
-# generator history. Of the neighbours' only the share of their best is known; a tenth is about what that weighs. What
-# sells decides between equals.
+# generator history. Of the neighbours' only the share of their best is known; a tenth is about what that weighs.
+# Popularity breaks ties.
 PRIOR = {
     "popular_score": 0.001,
     "neighbours_score": 0.03,
@@ -164,58 +169,65 @@ PRIOR = {
     "pair_carts_decayed": 0.28,
     "pair_views_decayed": 0.07,
 }
-_PRIOR_COLUMNS = [NAMES.index(name) for name in PRIOR]
 _PRIOR_WEIGHTS = np.array([*PRIOR.values()])[:, None]
-_PRIOR_FLOOR = 0.02  # what a candidate has of which nothing is known
+_PRIOR_FLOOR = 0.02  # the score of a candidate without any of these
 _PRIOR_LINE = "tifu_knn_prior="
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Where trees begin: `strength` x the logarithm of a score after TIFU-KNN, the best simple method.
+    """The score that trees start from: `strength` x the logarithm of a score by TIFU-KNN, the best simple method.
 
-    Where few queries are known trees from nothing fall behind it. From here they can only add what the data is
-    evidence for, as their leaves are shrunk (`l2`).
+    Trees that start from nothing fall behind it where there are few queries. Starting here, they only add what the
+    data is evidence for, as their leaves are shrunk (`l2`). `columns`: where the matrix has the features of `PRIOR`.
     """
 
     strength: float
+    columns: tuple[int, ...]
 
     @classmethod
-    def fit(cls, examples: Grouped) -> "Prior":
-        """The strength with which the softmax over a query's candidates makes what is wanted likeliest."""
+    def of(cls, strength: float, features: Sequence[str]) -> "Prior":
+        """For a matrix with these features."""
+        return cls(strength, tuple(features.index(name) for name in PRIOR))
+
+    @classmethod
+    def fit(cls, examples: LabelledCandidates) -> "Prior":
+        """Fit the strength: a softmax over each query's candidates makes the relevant ones likeliest."""
         from scipy.optimize import minimize_scalar
 
         sizes = examples.groups.astype(np.int64)
         starts, query = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes)
-        score = cls(1.0)(examples.matrix)
+        unit = cls.of(1.0, examples.features)
+        score = unit(examples.matrix)
         score -= np.maximum.reduceat(score, starts)[query]
-        wanted = examples.labels > 0
-        share = wanted / np.maximum(np.add.reduceat(wanted, starts), 1)[query]
+        relevant = examples.labels > 0
+        share = relevant / np.maximum(np.add.reduceat(relevant, starts), 1)[query]
 
-        def surprise(strength: float) -> float:
+        def loss(strength: float) -> float:
             total = np.log(np.add.reduceat(np.exp(strength * score), starts))[query]
             return float((share * (total - strength * score)).sum() + strength**2 / 2)
 
-        return cls(float(minimize_scalar(surprise, bounds=(0.0, 5.0), method="bounded").x))
+        best = minimize_scalar(loss, bounds=(0.0, 5.0), method="bounded")
+        return replace(unit, strength=float(best.x))
 
     def __call__(self, matrix: np.ndarray) -> np.ndarray:
-        """float64[n]"""
+        """float64[n]: the prior of each candidate."""
         return self.strength * np.log(self._sums(matrix)[-1])
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
-        """float64[n × (features + 1)]: what each feature adds to the prior, in the order of `PRIOR`; at the end what
-        all rows share. A row adds up to the prior of it."""
+        """float64[n × (features + 1)]: what each feature adds to the prior, in the order of `PRIOR`; at the end the
+        constant that all rows share. A row adds up to its prior."""
         out = np.zeros((len(matrix), matrix.shape[1] + 1))
         logs = self.strength * np.log(self._sums(matrix))
-        out[:, _PRIOR_COLUMNS] = np.diff(logs, axis=0).T
+        out[:, list(self.columns)] = np.diff(logs, axis=0).T
         out[:, -1] = logs[0]
         return out
 
     def _sums(self, matrix: np.ndarray) -> np.ndarray:
-        """float64[1 + features of `PRIOR` × n]: the score so far, one feature after another."""
+        """float64[1 + features of `PRIOR` × n]: the running sum of the score, one feature after another."""
         # Not a matrix product, whose last bit depends on how many rows there are.
         terms = np.empty((1 + len(PRIOR), len(matrix)))
-        terms[0], terms[1:] = _PRIOR_FLOOR, matrix[:, _PRIOR_COLUMNS].T
+        terms[0], terms[1:] = _PRIOR_FLOOR, matrix[:, list(self.columns)].T
         terms[np.isnan(terms)] = 0
         terms[1:] *= _PRIOR_WEIGHTS
         sums: np.ndarray = terms.cumsum(axis=0)
@@ -224,70 +236,79 @@ class Prior:
 
 @dataclass(frozen=True)
 class Ranker:
-    """A trained booster over the columns of `features.ranking.feature_matrix`, on top of a prior or of nothing."""
+    """A trained booster over the columns of `features.ranking.feature_matrix`, with or without a prior."""
 
     booster: "lightgbm.Booster"
     history: tuple[float, ...] = field(default=(), compare=False, repr=False)
-    """NDCG@10 on the validation window after each tree, where there was one; not saved. By `Gains` with a value."""
+    """NDCG@10 on the validation window after each tree, if there was one; by `Gains` with a value. Not saved."""
     native: Predict | None = field(default=None, compare=False, repr=False)
     """The booster as machine code, where there is one; see `models.native_ranker`."""
     prior: Prior | None = None
-    """What is added to the trees' score."""
+    """Added to the trees' score."""
 
     @classmethod
-    def fit(cls, examples: Grouped, config: RankerConfig, validation: Grouped | None = None) -> "Ranker":
-        """As many trees as `config.rounds`, or as few as do best on `validation`."""
+    def fit(
+        cls, examples: LabelledCandidates, config: RankerConfig, validation: LabelledCandidates | None = None
+    ) -> "Ranker":
+        """Grow `config.rounds` trees, or the number that does best on `validation`."""
         import lightgbm
 
         settings, labels = objective(config, examples)
         prior = Prior.fit(examples) if config.prior else None
 
-        def begun(part: Grouped) -> np.ndarray | None:
+        def initial_score(part: LabelledCandidates) -> np.ndarray | None:
             return prior(part.matrix) if prior else None
 
         data = lightgbm.Dataset(
             examples.matrix,
             labels(examples),
             group=examples.groups,
-            init_score=begun(examples),
-            feature_name=NAMES,
+            init_score=initial_score(examples),
+            feature_name=list(examples.features),
         )
         if validation is None or not len(validation.groups):
             return cls(lightgbm.train(settings, data, num_boost_round=config.rounds), prior=prior)
-        unseen = data.create_valid(
-            validation.matrix, labels(validation), group=validation.groups, init_score=begun(validation)
+        holdout = data.create_valid(
+            validation.matrix, labels(validation), group=validation.groups, init_score=initial_score(validation)
         )
         stop = lightgbm.early_stopping(config.patience, verbose=False)
-        told: dict[str, dict[str, list[float]]] = {}
-        after_each: list[Any] = [stop, lightgbm.record_evaluation(told)]
-        booster = lightgbm.train(settings, data, config.rounds, valid_sets=[unseen], callbacks=after_each)
-        return cls(booster, tuple(told["valid_0"]["ndcg@10"]), prior=prior)
+        curve: dict[str, dict[str, list[float]]] = {}
+        callbacks: list[Any] = [stop, lightgbm.record_evaluation(curve)]
+        booster = lightgbm.train(settings, data, config.rounds, valid_sets=[holdout], callbacks=callbacks)
+        return cls(booster, tuple(curve["valid_0"]["ndcg@10"]), prior=prior)
+
+    @cached_property
+    def features(self) -> tuple[str, ...]:
+        """The names of the columns it was trained on."""
+        return tuple(self.booster.feature_name())
 
     @property
     def trees(self) -> int:
-        """How many are used: those up to the best on the validation window, if there was one."""
+        """The number of trees in use: up to the best on the validation window, if there was one."""
         return int(self.booster.best_iteration) if self.booster.best_iteration > 0 else int(self.booster.num_trees())
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """float64[n]; only the order within one visitor means anything."""
-        found = self.native(matrix) if self.native else self.booster.predict(matrix, num_threads=THREADS)
-        scores: np.ndarray = np.asarray(found)
+        """Score the rows of `matrix`: float64[n]; only the order within one visitor means anything."""
+        raw = self.native(matrix) if self.native else self.booster.predict(matrix, num_threads=THREADS)
+        scores: np.ndarray = np.asarray(raw)
         return scores + self.prior(matrix) if self.prior else scores
 
     def importance(self) -> dict[str, float]:
         """Total gain per feature, largest first."""
-        gains = zip(self.booster.feature_name(), self.booster.feature_importance("gain"), strict=True)
+        gains = zip(self.features, self.booster.feature_importance("gain"), strict=True)
         return dict(sorted(((n, float(g)) for n, g in gains), key=lambda pair: -pair[1]))
 
     def text(self) -> str:
-        """LightGBM's own text format, and a line with the prior's strength: it holds numbers, no code."""
+        """Serialise to LightGBM's text format and a line with the prior's strength: numbers, no code."""
         model: str = self.booster.model_to_string()
         return f"{model}{_PRIOR_LINE}{self.prior.strength!r}\n" if self.prior else model
 
     @classmethod
     def from_text(cls, text: str) -> "Ranker":
+        """Restore a ranker from its `text()`."""
         import lightgbm
 
         text, _, strength = text.partition(_PRIOR_LINE)
         booster = lightgbm.Booster(model_str=text)
-        return cls(booster, native=compiled(booster, text), prior=Prior(float(strength)) if strength else None)
+        prior = Prior.of(float(strength), booster.feature_name()) if strength else None
+        return cls(booster, native=compile_ranker(booster, text), prior=prior)

@@ -1,4 +1,4 @@
-"""Where tuning looks for a setting: a range beside the field, `Annotated[PositiveInt, Between(7, 63, log=True)]`.
+"""Tuning ranges, which stand beside the setting they are of: `Annotated[PositiveInt, Between(7, 63, log=True)]`.
 
 A field without a range is not tuned. On a field that holds a mapping, the range is that of each of its values.
 """
@@ -9,9 +9,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Between:
-    """From `low` to `high`, both included; `log`: as likely between 1 and 10 as between 10 and 100.
+    """The range from `low` to `high`, both included; `log`: as likely between 1 and 10 as between 10 and 100.
 
-    `only`: the setting matters to one_to_one or predictive alone; to one_to_one_visit all do.
+    `only`: the one recommender that the setting matters to; one_to_one_visit tunes all settings.
     """
 
     low: float

@@ -1,8 +1,7 @@
-"""Generators → assemble → ranker, for a batch of visitors."""
+"""The two stages of a recommender, for a batch of visitors: candidate generators, then the ranker."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -11,28 +10,29 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from features.ranking.feature_matrix import assemble
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
-from models.candidates.generators import GENERATORS, GeneratorName, Generators
-from models.candidates.scores import Scores, Sparse
+from models.candidates.generators import Generators
+from models.candidates.registry import MOST, GeneratorName
+from models.candidates.scores import Scores, SparseScores
 from models.ranker import Ranker, RankerConfig
 from models.search_space import Between
 from models.timing import stage
 
-# glibc gives memory back to the system once more of it is free than twice the largest block that was freed before, one
-# of 32 MB at most. This makes it keep 64 MB: having its pages anew was a tenth of the time that a batch takes.
-np.empty((32 << 20) - 8192, np.uint8)
-
 
 class TwoStageConfig(BaseModel):
-    """One recommender: who proposes, and how the proposals are ranked."""
+    """Settings of one recommender: the candidate budgets and the ranker."""
 
     model_config = ConfigDict(extra="forbid")
 
     budgets: Annotated[dict[GeneratorName, PositiveInt], Between(5, 80, log=True)]
     """Most candidates each generator may propose."""
     cut: float = Field(0.0, ge=0, lt=1)
-    """A budget ends where less than this share of what the generator alone proposes is wanted; 0: as it stands."""
+    """A budget is cut where less than this share of what only this generator proposes is relevant; 0: never."""
     ranker: RankerConfig = RankerConfig()
     """The ranker's settings."""
+
+    def for_generators(self, names: Collection[GeneratorName]) -> "TwoStageConfig":
+        """The settings without the budgets of generators other than `names`, which are those that are active."""
+        return self.model_copy(update={"budgets": {name: n for name, n in self.budgets.items() if name in names}})
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Candidates:
     """n candidates of a batch, sorted by query, then item.
 
     `query` int64[n], `item` int64[n]; `ranks` and `scores` float32[n × generators] as `assemble` takes
-    them; `proposed` uint32[n]: bit g is set if generator g proposed the candidate.
+    them; `proposed` uint32[n]: bit g is set if the g-th of `Generators.names` proposed the candidate.
     """
 
     query: np.ndarray
@@ -53,18 +53,11 @@ class Candidates:
         return Candidates(self.query[rows], self.item[rows], self.ranks[rows], self.scores[rows], self.proposed[rows])
 
 
-# First visitor, the chunk's visitors, candidates, score float64[n]. A visitor's candidates come one after another, by
-# falling score, then item; the queries of a chunk count from its first visitor.
 Chunk = tuple[int, Visitors, Candidates, np.ndarray]
+"""First visitor, the chunk's visitors, candidates, score float64[n]. A visitor's candidates come one after another, by
+falling score, then item; the queries of a chunk count from its first visitor."""
 
-
-@cache
-def proposers(mask: int) -> tuple[GeneratorName, ...]:
-    """The generators whose bits are set in an entry of `Candidates.proposed`."""
-    return tuple(name for bit, name in enumerate(GENERATORS) if mask >> bit & 1)
-
-
-_ALSO = 31  # the bit of those that nobody proposes
+_ALSO = MOST  # the bit of candidates that no generator proposes
 
 
 def propose(
@@ -74,19 +67,20 @@ def propose(
     budgets: Mapping[GeneratorName, int],
     also: Sequence[np.ndarray] | None = None,
 ) -> Candidates:
-    """The union of what the generators propose, each within its budget, with every generator's score of each.
+    """Unite the candidates of the generators, each within its budget, and score them by every generator.
 
-    `also`: items that are candidates though nobody proposes them, for each visitor.
+    `budgets` of generators that are not active are ignored. `also`: items for each visitor that are candidates
+    though no generator proposes them.
     """
-    size = len(snapshot.items)
-    scores = [generators.scores(name, snapshot, visitors) for name in GENERATORS]
-    asked = [bit for bit, name in enumerate(GENERATORS) if name in budgets]
+    size, names = len(snapshot.items), generators.names
+    scores = [generators.scores(name, snapshot, visitors) for name in names]
+    proposing = [bit for bit, name in enumerate(names) if name in budgets]
     none = np.zeros(0, np.int64)
-    tops = [(none, none), *(scores[bit].top(budgets[GENERATORS[bit]]) for bit in asked)]
+    tops = [(none, none), *(scores[bit].top(budgets[names[bit]]) for bit in proposing)]
     tops += [(np.full(len(items), n), items) for n, items in enumerate(also or ())]
     query, item = (np.concatenate(parts) for parts in zip(*tops, strict=True))
-    bits = np.repeat([0, *asked] + [_ALSO] * len(also or ()), [len(items) for _, items in tops])
-    proposal = (query * size + item << 5) + bits  # visitor × items + item, then 5 bits for who proposes it
+    bits = np.repeat([0, *proposing] + [_ALSO] * len(also or ()), [len(items) for _, items in tops])
+    proposal = (query * size + item << 5) + bits  # visitor × items + item, then 5 bits for the generator
     proposal.sort()
     pair, by = proposal >> 5, np.uint32(1) << (proposal & 31).astype(np.uint32)
     first = _starts(pair)
@@ -96,51 +90,53 @@ def propose(
 
 
 def candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, proposed: np.ndarray) -> Candidates:
-    """Each generator's `scores` of the candidates `item[i]` for visitor `query[i]` (rising), as rank and share of the
-    visitor's best."""
+    """Rank the candidates `item[i]` of visitor `query[i]` (rising) by each generator's `scores`, and scale each score
+    to the visitor's best."""
     shares = np.zeros((len(scores), len(query)), np.float32)
     ranks = np.zeros((len(scores), len(query)), np.float32)
     if len(query):
-        # To a generator that says nothing of anybody all are the first, with a share of 0.
-        said = [n for n, each in enumerate(scores) if not (isinstance(each, Sparse) and not len(each.keys))]
-        raw = np.empty((len(said), len(query)), np.float32)
-        for row, n in zip(raw, said, strict=True):
+        # By a generator without any scores all candidates are tied at rank 0, with a share of 0.
+        scored = [n for n, each in enumerate(scores) if not (isinstance(each, SparseScores) and not len(each.keys))]
+        raw = np.empty((len(scored), len(query)), np.float32)
+        for row, n in zip(raw, scored, strict=True):
             row[:] = scores[n].at(query, item)
         starts = _starts(query)
         sizes = np.empty_like(starts)
         sizes[:-1], sizes[-1] = starts[1:] - starts[:-1], len(query) - starts[-1]
         best = np.maximum.reduceat(raw, starts, axis=1)
         best[best <= 0] = np.inf
-        shares[said] = raw / best.repeat(sizes, axis=1) + 0  # not -0
-        ranks[said] = within_query_ranks(query, raw) - starts.repeat(sizes)
+        shares[scored] = raw / best.repeat(sizes, axis=1) + 0  # not -0
+        ranks[scored] = within_query_ranks(query, raw) - starts.repeat(sizes)
     return Candidates(query, item, np.ascontiguousarray(ranks.T), np.ascontiguousarray(shares.T), proposed)
 
 
 def _starts(rising: np.ndarray) -> np.ndarray:
-    """Where each run of equal values begins."""
+    """int64: where each run of equal values begins."""
     new = np.ones(len(rising), bool)
     np.not_equal(rising[1:], rising[:-1], out=new[1:])
     return np.flatnonzero(new)
 
 
 def within_query_ranks(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """int32[generators × n]: how many rows stand before each, by query (rising), then falling score; equal scores
-    of a query share the better place. `scores` float32[generators × n], none of them NaN."""
-    # Query, score and row as one integer: numpy sorts integers several times faster than it finds their order. The
-    # bits of a float order like integers where it is positive, backwards where it is negative; 0 - x makes -0 into 0.
+    """Count how many rows stand before each, by query (rising), then falling score: int32[generators × n].
+
+    Equal scores of a query share the better rank. `scores` float32[generators × n], none of them NaN.
+    """
+    # Query, score and row as one integer: numpy sorts integers several times faster than it argsorts them. The
+    # bits of a float sort like integers where it is positive, backwards where it is negative; 0 - x makes -0 into 0.
     n = len(query)
-    wide = n.bit_length()
-    if n and int(query[-1]).bit_length() + 32 + wide > 63:  # more than `chunks` lets through
+    row_bits = n.bit_length()
+    if n and int(query[-1]).bit_length() + 32 + row_bits > 63:  # more than `chunks` lets through
         raise ValueError(f"{n:,} candidates of {query[-1] + 1:,} visitors are too many at once")
     bits = (np.float32(0) - scores).view(np.int32)
     bits ^= (bits >> 31) & 0x7FFFFFFF
     key = bits.astype(np.int64)
-    key <<= wide
-    key += (query << 32 + wide) + np.arange(n)
+    key <<= row_bits
+    key += (query << 32 + row_bits) + np.arange(n)
     key.sort(axis=1)
-    row = key & (1 << wide) - 1
+    row = key & (1 << row_bits) - 1
     row += n * np.arange(len(key))[:, None]
-    key >>= wide
+    key >>= row_bits
     place = np.empty(key.shape, np.int32)
     place[:] = np.arange(n)
     place[:, 1:] *= key[:, 1:] != key[:, :-1]
@@ -152,7 +148,7 @@ def within_query_ranks(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TwoStage:
-    """A trained recommender, as a configuration of the two stages."""
+    """A trained recommender: fitted generators with their budgets, and a ranker."""
 
     generators: Generators
     budgets: dict[GeneratorName, int]
@@ -165,11 +161,14 @@ class TwoStage:
         budgets: Mapping[GeneratorName, int] | None = None,
         also: Sequence[np.ndarray] | None = None,
     ) -> Iterator[Chunk]:
-        """Candidates best first, in chunks. `budgets`: in place of the recommender's own; `also`: see `propose`."""
+        """Rank the visitors' candidates, best first, in chunks.
 
-        def score(batch: Visitors, found: Candidates) -> np.ndarray:
+        `budgets`: in place of the recommender's own; `also`: see `propose`.
+        """
+
+        def score(batch: Visitors, c: Candidates) -> np.ndarray:
             with stage("features"):
-                matrix = assemble(snapshot, batch, found.query, found.item, found.ranks, found.scores)
+                matrix = assemble(snapshot, batch, c.query, c.item, c.ranks, c.scores)
             with stage("ranker"):
                 return self.ranker.predict(matrix) if len(matrix) else np.zeros(0)
 
@@ -184,13 +183,15 @@ def fused(
     budgets: Mapping[GeneratorName, int],
     also: Sequence[np.ndarray] | None = None,
 ) -> Iterator[Chunk]:
-    """As `TwoStage.rank` without a ranker: by what the generators of `budgets` say, each as a share of its best for
-    the visitor, added up (CombSUM: Fox & Shaw 1994)."""
-    columns = [GENERATORS.index(name) for name in budgets]
+    """Rank as `TwoStage.rank` does, but by the sum of the generators' scores instead of a ranker.
 
-    def score(_: Visitors, found: Candidates) -> np.ndarray:
-        added: np.ndarray = found.scores[:, columns].sum(axis=1, dtype=np.float64)
-        return added
+    Each score of the generators of `budgets` counts as a share of the visitor's best (CombSUM: Fox & Shaw 1994).
+    """
+    columns = generators.columns(budgets)
+
+    def score(_: Visitors, c: Candidates) -> np.ndarray:
+        total: np.ndarray = c.scores[:, columns].sum(axis=1, dtype=np.float64)
+        return total
 
     return _best_first(generators, snapshot, visitors, budgets, also, score)
 
@@ -205,14 +206,15 @@ def _best_first(
 ) -> Iterator[Chunk]:
     for start, batch in chunks(snapshot, visitors):
         with stage("candidates"):
-            found = propose(generators, snapshot, batch, budgets, also[start : start + len(batch)] if also else None)
-        scores = score(batch, found)
-        order = np.lexsort((-scores, found.query))  # equal ones stay as they are: by item
-        yield start, batch, found.only(order), scores[order]
+            part = also[start : start + len(batch)] if also else None
+            proposal = propose(generators, snapshot, batch, budgets, part)
+        scores = score(batch, proposal)
+        order = np.lexsort((-scores, proposal.query))  # stable: ties stay sorted by item
+        yield start, batch, proposal.only(order), scores[order]
 
 
 def chunks(snapshot: Snapshot, visitors: Visitors) -> Iterator[tuple[int, Visitors]]:
-    """Visitors in batches whose dense scores take about 100 MB."""
+    """Split visitors into batches whose dense scores take about 100 MB; yields the first visitor and the batch."""
     size = min(max(4_000_000 // max(1, len(snapshot.items)), 1), 512)
     for start in range(0, len(visitors), size):
         yield start, visitors.slice(start, start + size)

@@ -1,50 +1,46 @@
-"""Batch inference: the served ranking, for many customers at once."""
+"""Batch inference: rank for many customers at once, with the same result as the server."""
 
 from pathlib import Path
 
 import polars as pl
 
 from features.common.errors import InputError
+from features.common.memory import keep_freed_memory
+from features.event_log.customer_ids import read_customer_ids
 from models.bundle import Bundle
-from models.interface import Request
+from models.interface import RankingRequest
 from models.recommender import BundleRecommender
 
-BATCH = 2048  # customers a call, so that memory does not grow with their number
+BATCH = 2048  # customers per call, which bounds memory
 
 
 def read_customers(path: Path | None, bundle: Bundle) -> list[str]:
-    """The ids in a file (Parquet or CSV with a column customer_id, else one id a line), or all of the bundle's."""
+    """Read customer ids from a file, or return all customers of the bundle if `path` is None.
+
+    Parquet or CSV with a column customer_id, else text with one id per line; without duplicates, in order. Raises
+    `InputError` if the file cannot be read or holds no id.
+    """
     if path is None:
         ids: list[str] = bundle.snapshot.customers.values.to_pylist()
         return ids
-    try:
-        if path.suffix == ".parquet":
-            table = pl.read_parquet(path)
-        elif path.suffix == ".csv":
-            table = pl.read_csv(path, infer_schema=False)
-        else:
-            lines = (line.strip() for line in path.read_text().splitlines())
-            table = pl.DataFrame({"customer_id": [line for line in lines if line]}, schema={"customer_id": pl.String})
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if "customer_id" not in table.columns:
-        raise InputError(f"{path} has no column customer_id; it has {', '.join(table.columns)}")
-    customers = table["customer_id"].cast(pl.String).drop_nulls().unique(maintain_order=True)
-    if customers.is_empty():
-        raise InputError(f"{path} holds no customer id")
-    return customers.to_list()
+    return read_customer_ids(path)
 
 
 def recommend(bundle: Bundle, customers: list[str], k: int) -> pl.DataFrame:
-    """customer_id, item_id, rank (1 = best), score, strategy: `k` rows a customer, or the whole catalog."""
+    """Rank for the customers: `k` rows each, or the whole catalog if it is smaller.
+
+    Columns: customer_id, item_id, rank (1 = best), score, strategy. Unknown customers are ranked for as anonymous
+    visitors.
+    """
+    keep_freed_memory()
     recommender = BundleRecommender(bundle)
     parts = []
     for start in range(0, len(customers), BATCH):
-        asked = customers[start : start + BATCH]
-        rankings = recommender.recommend([Request(limit=k, customer_id=c) for c in asked])
+        batch = customers[start : start + BATCH]
+        rankings = recommender.recommend([RankingRequest(limit=k, customer_id=c) for c in batch])
         sizes = [len(r.item_ids) for r in rankings]
         part = {
-            "customer_id": [c for c, n in zip(asked, sizes, strict=True) for _ in range(n)],
+            "customer_id": [c for c, n in zip(batch, sizes, strict=True) for _ in range(n)],
             "item_id": [i for r in rankings for i in r.item_ids],
             "rank": [rank for n in sizes for rank in range(1, n + 1)],
             "score": [s for r in rankings for s in r.scores],
@@ -55,7 +51,7 @@ def recommend(bundle: Bundle, customers: list[str], k: int) -> pl.DataFrame:
 
 
 def write(table: pl.DataFrame, out: Path) -> None:
-    """Parquet, or CSV if the name says so."""
+    """Write Parquet or CSV, as the suffix of `out` says. Raises `InputError` for any other suffix."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         table.write_csv(out)

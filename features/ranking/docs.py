@@ -1,4 +1,4 @@
-"""docs/features.md, from what the feature groups declare of themselves.
+"""Feature documentation: docs/features.md, from the columns that each feature group declares.
 
 python -m features.ranking.docs > docs/features.md
 """
@@ -11,12 +11,15 @@ from features.tables.columns import Column, Field
 
 HEAD = """# Features
 
-Made by `python -m features.ranking.docs` from the declarations in the code. Every number is float32 and null where it is not
-defined; every window is half-open and ends just before the instant the table is of. Days are 24 hours back from that
-instant, not calendar days. `usual features` writes the tables; the ranker sees the columns marked with a dot.
+Made by `python -m features.ranking.docs` from the declarations in the code. Every number is float32 and null where it
+is not defined; every window is half-open and ends just before the instant the table is of. Days are 24 hours back from
+that instant, not calendar days. `usual features` writes the tables; the ranker sees the columns marked with a dot.
 """
 
-# Table, what it holds a row for, and its groups: title, what is declared, prefix of the ranker's column names.
+# Which generators there are is for models to say; each has the same two columns.
+GENERATOR = ("NAME",)
+
+# Table, what its rows are, and its groups: title, columns, prefix of the ranker's column names (None: not for it).
 Group = tuple[str, Sequence[Column] | Sequence[Field], str | None]
 TABLES: tuple[tuple[str, str, tuple[Group, ...]], ...] = (
     (
@@ -37,7 +40,7 @@ TABLES: tuple[tuple[str, str, tuple[Group, ...]], ...] = (
         "for the ranker alone",
         "one row per visitor and candidate item",
         (
-            ("Candidate scores", feature_matrix.SCORE_COLUMNS, ""),
+            ("Candidate scores, for each candidate generator NAME", feature_matrix.score_columns(GENERATOR), ""),
             ("Customer against item", feature_matrix.CROSS_COLUMNS, ""),
             ("This visit", session_features.COLUMNS, ""),
         ),
@@ -45,17 +48,17 @@ TABLES: tuple[tuple[str, str, tuple[Group, ...]], ...] = (
 )
 
 
-def lines() -> Iterator[str]:
-    """The page, line by line."""
+def render_lines() -> Iterator[str]:
+    """Render the page, line by line."""
     yield from HEAD.splitlines()
-    ranked = set(feature_matrix.NAMES)
+    ranked = set(feature_matrix.names(GENERATOR))
     for table, rows, groups in TABLES:
         yield from ("", f"## {table}", "", f"{rows[0].upper()}{rows[1:]}.")
         for title, columns, prefix in groups:
             yield from ("", f"### {title}", "", "| name | type | unit | window | meaning | |", "| --- " * 6 + "|")
             for c in columns:
-                used = "•" if prefix is not None and prefix + c.name in ranked else ""
-                yield f"| {c.name} | {_kind(c)} | {c.meaning.replace('|', '/')} | {used} |"
+                mark = "•" if prefix is not None and prefix + c.name in ranked else ""
+                yield f"| {c.name} | {_kind(c)} | {c.meaning.replace('|', '/')} | {mark} |"
 
 
 def _kind(c: Column | Field) -> str:
@@ -63,4 +66,4 @@ def _kind(c: Column | Field) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(lines()))
+    print("\n".join(render_lines()))

@@ -1,27 +1,24 @@
-"""(visitors × candidate items) → float32 matrix: the one place where ranker features are made.
+"""The ranker's feature matrix: one row per visitor and candidate item, assembled here for training and serving alike.
 
 A row depends on its visitor, its item, the snapshot and the candidate scores, on nothing else: not on
 the other rows of the call, the size of the batch or the process. Training, batch inference and the
 server call the same function.
+
+Which columns there are depends on the model's candidate generators: each has two, the others are always there.
 """
 
 import hashlib
+from functools import cache
 
 import numpy as np
 
 from features.ranking import session_features
 from features.ranking.snapshot import CUSTOMER, CUSTOMER_COLUMNS, ITEM, ITEM_COLUMNS, Snapshot
 from features.ranking.visitors import Visitors
-from features.tables.columns import Column, names
+from features.tables.columns import Column
+from features.tables.columns import names as column_names
 from features.tables.history import COLUMN as HISTORY
 from features.tables.history import COLUMNS as HISTORY_COLUMNS
-
-# Scores that candidates come with. A refitted generator shifts in scale, so the ranker sees the rank among
-# the visitor's candidates (0 = best, ties share the better rank) and the score over the best one.
-SCORES = (
-    "history", "visit", "neighbours", "als", "item_knn", "item_knn_last", "item_knn_visit", "covisit_last",
-    "covisit_visit", "content", "content_visit", "popular", "popular_segment", "popular_category", "arrivals",
-)  # fmt: skip
 
 CROSS_COLUMNS = (
     Column("order_share", "0-1", "share of the customer's orders with the item"),
@@ -34,25 +31,44 @@ CROSS_COLUMNS = (
     Column("units_per_order", "units", "the customer's units of the item an order"),
 )
 
-SCORE_COLUMNS = (
-    *(Column(f"{s}_rank", "rank", f"rank of the {s} score among the candidates") for s in SCORES),
-    *(Column(f"{s}_score", "0-1", f"{s} score / the best of the candidates") for s in SCORES),
-)
-
-COLUMNS = (
-    *SCORE_COLUMNS,
+FIXED_COLUMNS = (
     *(Column(f"pair_{c.name}", c.unit, c.meaning) for c in HISTORY_COLUMNS),
     *CROSS_COLUMNS,
     *session_features.COLUMNS,
     *(Column(f"item_{c.name}", c.unit, c.meaning) for c in ITEM_COLUMNS),
     *(Column(f"customer_{c.name}", c.unit, c.meaning) for c in CUSTOMER_COLUMNS),
 )
-NAMES = names(COLUMNS)
 
 
-def schema_hash() -> str:
+@cache
+def score_columns(generators: tuple[str, ...]) -> tuple[Column, ...]:
+    """The columns of the candidates' scores by each generator, all ranks first.
+
+    A refitted generator shifts in scale, so the ranker sees the rank among the visitor's candidates (0 = best, ties
+    share the better rank) and the score over the best one.
+    """
+    return (
+        *(Column(f"{name}_rank", "rank", f"rank of the {name} score among the candidates") for name in generators),
+        *(Column(f"{name}_score", "0-1", f"{name} score / the best of the candidates") for name in generators),
+    )
+
+
+@cache
+def columns(generators: tuple[str, ...]) -> tuple[Column, ...]:
+    """The columns of the matrix of a model with these generators, in order."""
+    return (*score_columns(generators), *FIXED_COLUMNS)
+
+
+@cache
+def names(generators: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of `columns`."""
+    return tuple(column_names(columns(generators)))
+
+
+@cache
+def schema_hash(generators: tuple[str, ...]) -> str:
     """16 hex digits that change when a feature is added, removed, renamed, moved or redefined in words."""
-    text = "\n".join("\t".join(c) for c in COLUMNS)
+    text = "\n".join("\t".join(c) for c in columns(generators))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -64,12 +80,13 @@ def assemble(
     ranks: np.ndarray,
     scores: np.ndarray,
 ) -> np.ndarray:
-    """float32[n × len(COLUMNS)] for n candidates: `item[i]` for visitor `query[i]` (rising).
+    """Assemble the features of n candidates, `item[i]` for visitor `query[i]` (rising): float32[n × columns].
 
-    `ranks` and `scores`, float32[n × len(SCORES)], are the candidates' place by each score.
+    `ranks` and `scores`, float32[n × generators], are the candidates' rank by each generator and their score over the
+    best of the visitor's candidates. The columns are `columns(generators)`.
     """
     customer = visitors.customers[query]
-    out = np.empty((len(query), len(COLUMNS)), np.float32)
+    out = np.empty((len(query), ranks.shape[1] + scores.shape[1] + len(FIXED_COLUMNS)), np.float32)
     at = 0
 
     def put(block: np.ndarray) -> np.ndarray:
@@ -86,7 +103,7 @@ def assemble(
     of_item = snapshot.item_features[item]
     of_customer = _rows(snapshot.customer_features, customer)
     put(_cross(pair, of_item, of_customer))
-    put(session_features.realtime(snapshot, visitors, query, item))
+    put(session_features.compute_session_features(snapshot, visitors, query, item))
     put(of_item)
     put(of_customer)
     return out

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
@@ -12,9 +12,9 @@ from features.common.threads import THREADS
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from features.tables.history import Histories
-from models.candidates.base import Arrays
-from models.candidates.scores import Factored
-from models.candidates.user_profile import taste, visit_taste
+from models.candidates.protocol import Arrays, CandidateGenerator, NamedScore
+from models.candidates.scores import FactoredScores
+from models.candidates.user_profile import pair_weights, visit_weights
 from models.search_space import Between
 
 
@@ -36,14 +36,19 @@ class AlsConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Als:
+class Als(CandidateGenerator[AlsConfig]):
     """`items` float32[items × factors] is learnt; `customers` float32[customers × factors] and `gram`
     float64[factors × factors] follow from it.
 
     A customer's vector is always folded in from the snapshot's history, so a refresh with unchanged history
-    gives the same vectors, and training and serving see one definition. A visitor of whose visit something is known
-    gets a vector of their own at each request, from history and visit together.
+    gives the same vectors, and training and serving see one definition. A visitor whose visit has shown interest in
+    an item gets a vector of their own at each request, from history and visit together.
     """
+
+    key = "als"
+    position = 3
+    named_scores = (NamedScore("als", "what similar customers take"),)
+    settings = AlsConfig
 
     customers: np.ndarray
     items: np.ndarray
@@ -52,7 +57,7 @@ class Als:
     regularization: float
 
     @classmethod
-    def fit(cls, snapshot: Snapshot, config: AlsConfig) -> "Als":
+    def fit(cls, snapshot: Snapshot, config: AlsConfig) -> Self:
         from implicit.als import AlternatingLeastSquares
 
         h = snapshot.history
@@ -65,61 +70,62 @@ class Als:
             random_state=config.seed,
             num_threads=THREADS,
         )
-        confidence = _confidence(taste(h), config.alpha)
+        confidence = _confidence(pair_weights(h), config.alpha)
         model.fit(sparse.csr_matrix((confidence, h.items, h.indptr), shape=shape), show_progress=False)
-        return cls._of(h, np.asarray(model.item_factors), config.alpha, config.regularization)
+        return cls._fold_in_all(h, np.asarray(model.item_factors), config.alpha, config.regularization)
 
     @classmethod
-    def _of(cls, history: Histories, items: np.ndarray, alpha: float, regularization: float) -> "Als":
+    def _fold_in_all(cls, history: Histories, items: np.ndarray, alpha: float, regularization: float) -> Self:
         gram = (items.T @ items).astype(np.float64) + regularization * np.eye(items.shape[1])
-        confidence = _confidence(taste(history), alpha)
+        confidence = _confidence(pair_weights(history), alpha)
         customers = np.zeros((len(history.indptr) - 1, items.shape[1]), np.float32)
         for customer in np.flatnonzero(np.diff(history.indptr)):
             row = slice(history.indptr[customer], history.indptr[customer + 1])
             customers[customer] = _fold_in(gram, items[history.items[row]], confidence[row])
         return cls(customers, items, gram, alpha, regularization)
 
-    def onto(self, snapshot: Snapshot, items: np.ndarray) -> "Als":
-        """For another snapshot; `items` says where each of its items was, -1 for those that are new."""
+    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+        """Items keep their vectors, new ones have none yet; customers are folded in anew."""
         moved = np.where(items[:, None] >= 0, self.items[np.maximum(items, 0)], np.float32(0))
-        return Als._of(snapshot.history, moved, self.alpha, self.regularization)
+        return self._fold_in_all(snapshot.history, moved, self.alpha, self.regularization)
 
-    def scores(self, snapshot: Snapshot, visitors: Visitors) -> Factored:
+    def scores(self, name: str, snapshot: Snapshot, visitors: Visitors) -> FactoredScores:
         vectors = np.zeros((len(visitors), self.items.shape[1]), np.float32)
         known = np.flatnonzero(visitors.customers >= 0)
         vectors[known] = self.customers[visitors.customers[known]]
-        for visitor, vector in self._live(snapshot, visitors).items():
+        for visitor, vector in self._visit_vectors(snapshot, visitors).items():
             vectors[visitor] = vector
-        return Factored(vectors, self.items)
+        return FactoredScores(vectors, self.items)
 
-    def _live(self, snapshot: Snapshot, visitors: Visitors) -> dict[int, np.ndarray]:
-        """Visitor → vector float32[factors], of those whose visit says what they want."""
+    def _visit_vectors(self, snapshot: Snapshot, visitors: Visitors) -> dict[int, np.ndarray]:
+        """Visitor → vector float32[factors], of those whose visit shows interest in an item."""
         if not len(visitors.item):
             return {}
-        query, item, wanted = visit_taste(visitors)
-        found: dict[int, np.ndarray] = {}
+        query, item, weight = visit_weights(visitors)
+        vectors: dict[int, np.ndarray] = {}
         for visitor in np.unique(query).tolist():
-            mine = slice(*np.searchsorted(query, [visitor, visitor + 1]))
-            _, past = snapshot.history.gather(visitors.customers[visitor : visitor + 1])
-            items = np.concatenate([snapshot.history.items[past], item[mine]])
+            events = slice(*np.searchsorted(query, [visitor, visitor + 1]))
+            _, pairs = snapshot.history.gather(visitors.customers[visitor : visitor + 1])
+            items = np.concatenate([snapshot.history.items[pairs], item[events]])
             own, place = np.unique(items, return_inverse=True)
-            together = np.bincount(place, np.concatenate([taste(snapshot.history, past), wanted[mine]]), len(own))
-            found[visitor] = _fold_in(self.gram, self.items[own], _confidence(together, self.alpha))
-        return found
+            weights = np.concatenate([pair_weights(snapshot.history, pairs), weight[events]])
+            purchases = np.bincount(place, weights, len(own))
+            vectors[visitor] = _fold_in(self.gram, self.items[own], _confidence(purchases, self.alpha))
+        return vectors
 
     def arrays(self) -> Arrays:
         settings = np.array([self.alpha, self.regularization])
         return {"customers": self.customers, "items": self.items, "gram": self.gram, "settings": settings}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Als":
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         alpha, regularization = (float(v) for v in arrays["settings"])
         return cls(arrays["customers"], arrays["items"], arrays["gram"], alpha, regularization)
 
 
 def _confidence(purchases: np.ndarray, alpha: float) -> np.ndarray:
-    # c = 1 + alpha·log(1 + r), r in decayed purchases. implicit takes an entry as c itself and an item never
-    # seen as 1, so without the 1 a weak sign of interest would count for less than none.
+    # c = 1 + alpha·log(1 + r), r in decayed purchases. implicit takes an entry as c itself and a missing one as 1, so
+    # without the 1 a weak sign of interest would count for less than none.
     confidence: np.ndarray = (1 + alpha * np.log1p(purchases)).astype(np.float32)
     return confidence
 

@@ -1,20 +1,49 @@
-"""Buy it again: what the customer has bought, carted or viewed, recent and frequent first."""
+"""Buy it again: what the customer bought, carted or viewed before, and what this visit has touched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
 
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
-from models.candidates.scores import Sparse
-from models.candidates.user_profile import asked, tastes
+from models.candidates.protocol import CandidateGenerator, NamedScore
+from models.candidates.scores import SparseScores
+from models.candidates.user_profile import profile_items, visitor_pair_weights
 
 
-def visited(snapshot: Snapshot, visitors: Visitors) -> Sparse:
-    """What this visit has touched, the strongest and latest touches first."""
-    query, item, weight = asked(snapshot, visitors, "visit")
-    return Sparse.summed(query, item, weight, len(visitors), len(snapshot.items))
+@dataclass(frozen=True)
+class BuyAgain(CandidateGenerator[None]):
+    """It learns nothing: the snapshot's histories and the visit are all it reads."""
 
+    key = "buy_again"
+    position = 1
+    named_scores = (
+        NamedScore("history", "own history with the product", "history"),
+        NamedScore("visit", "this visit", "visit"),
+    )
+    stored = False
 
-def scores(snapshot: Snapshot, visitors: Visitors) -> Sparse:
-    """Decayed by orders since and by time since: the first is right for frequent buyers, the second for others."""
-    h = snapshot.history
-    query, position = visitors.pairs(h)
-    value = h.column("bought_by_basket")[position] + tastes(snapshot, visitors)
-    return Sparse(query * len(snapshot.items) + h.items[position], value, len(visitors), len(snapshot.items))
+    @classmethod
+    def fit(cls, snapshot: Snapshot, config: None = None) -> Self:
+        return cls()
+
+    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+        return self
+
+    def scores(self, name: str, snapshot: Snapshot, visitors: Visitors) -> SparseScores:
+        """`history`: decayed by orders since plus decayed by time since; the first suits frequent buyers, the second
+        the others. `visit`: the strongest and latest events first."""
+        n_items = len(snapshot.items)
+        if name == "visit":
+            query, item, weight = profile_items(snapshot, visitors, "visit")
+            return SparseScores.summed(query, item, weight, len(visitors), n_items)
+        h = snapshot.history
+        query, position = visitors.pairs(h)
+        value = h.column("bought_by_basket")[position] + visitor_pair_weights(snapshot, visitors)
+        return SparseScores(query * n_items + h.items[position], value, len(visitors), n_items)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        return cls()

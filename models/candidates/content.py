@@ -1,13 +1,13 @@
-"""What is described alike: TF-IDF over words of the title, levels of the category, and the brand.
+"""Similar descriptions: TF-IDF over the words of the title, the levels of the category, and the brand.
 
-It needs no visitor to have touched an item, so it is the one generator that can relate a new one.
+It needs no interactions with an item, so it can relate one that is new.
 """
 
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -15,10 +15,9 @@ from scipy import sparse
 
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
-from models.candidates.base import Arrays
-from models.candidates.scores import Scores
-from models.candidates.similarity import Similar, unit_rows
-from models.candidates.user_profile import Basis, asked
+from models.candidates.protocol import Arrays, ItemToItemGenerator, NamedScore
+from models.candidates.similarity import ItemSimilarity, unit_rows
+from models.candidates.user_profile import ProfileItems, profile_items
 from models.search_space import Between
 
 _WORD = re.compile(r"[^\W_]+")
@@ -30,45 +29,52 @@ class ContentConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     neighbours: Annotated[PositiveInt, Between(20, 100, log=True)] = 50
-    """Most alike items kept for each item."""
+    """Most similar items kept for each item."""
     common: Annotated[float, Between(0.02, 0.5, log=True)] = Field(0.1, gt=0, le=1)
-    """A word in a larger share of the items says nothing of any."""
+    """Words in a larger share of the items are ignored."""
 
 
 @dataclass(frozen=True)
-class Content:
-    """`similar`: cosine of descriptions. It follows from the catalog alone and is found anew for another one."""
+class Content(ItemToItemGenerator[ContentConfig]):
+    """`similar`: cosine of descriptions. It follows from the catalog alone and is fitted anew at each refresh."""
 
-    similar: Similar
+    key = "content"
+    position = 6
+    named_scores = (
+        NamedScore("content", "likeness of the description", "history", "like_what"),
+        NamedScore("content_visit", "this visit", "visit", "like_what"),
+    )
+    settings = ContentConfig
+
+    similar: ItemSimilarity
     config: ContentConfig
 
     @classmethod
-    def fit(cls, snapshot: Snapshot, config: ContentConfig) -> "Content":
-        described = snapshot.material.descriptions if snapshot.material else [(None, None, None)] * len(snapshot.items)
-        vectors = _tf_idf([words(*d) for d in described], config.common)
+    def fit(cls, snapshot: Snapshot, config: ContentConfig) -> Self:
+        n = len(snapshot.items)
+        descriptions = snapshot.fitting_data.descriptions if snapshot.fitting_data else [(None, None, None)] * n
+        vectors = _tf_idf([words(*d) for d in descriptions], config.common)
         if not vectors.nnz:
-            n = len(snapshot.items)
-            return cls(Similar.of(sparse.csr_matrix((n, n), dtype=np.float32)), config)
-        return cls(Similar.nearest(vectors.T, config.neighbours), config)
+            return cls(ItemSimilarity.empty(n), config)
+        return cls(ItemSimilarity.nearest(vectors.T, config.neighbours), config)
 
-    def onto(self, snapshot: Snapshot) -> "Content":
-        return Content.fit(snapshot, self.config)
+    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+        return self.fit(snapshot, self.config)
 
-    def scores(self, snapshot: Snapshot, visitors: Visitors, basis: Basis) -> Scores:
-        return self.similar.scores(len(visitors), *asked(snapshot, visitors, basis))
+    def evidence(self, name: str, snapshot: Snapshot, visitors: Visitors) -> tuple[ItemSimilarity, ProfileItems]:
+        return self.similar, profile_items(snapshot, visitors, self.basis_of(name))
 
     def arrays(self) -> Arrays:
         return {**self.similar.arrays(), "settings": np.array([self.config.neighbours, self.config.common])}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Content":
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         neighbours, common = arrays["settings"].tolist()
-        similar = Similar(arrays["indptr"], arrays["indices"], arrays["data"])
-        return cls(similar, ContentConfig(neighbours=int(neighbours), common=common))
+        return cls(ItemSimilarity.from_arrays(arrays), ContentConfig(neighbours=int(neighbours), common=common))
 
 
 def words(title: str | None, category: str | None, brand: str | None) -> list[str]:
-    """The words of an item's title, in lower case, and its categories and brand, marked as such."""
+    """List the words of an item's title, in lower case, and its categories and brand, marked as such."""
     levels = (category or "").split("/") if category else []
     return [
         *(w.lower() for w in _WORD.findall(unicodedata.normalize("NFKC", title or ""))),
@@ -82,10 +88,10 @@ def _tf_idf(descriptions: Sequence[Sequence[str]], common: float) -> sparse.csr_
     index: dict[str, int] = {}
     columns = [[index.setdefault(w, len(index)) for w in dict.fromkeys(d)] for d in descriptions]
     indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
-    indices = np.array([c for line in columns for c in line], np.int64)
+    indices = np.array([c for row in columns for c in row], np.int64)
     n = len(descriptions)
-    seen = np.bincount(indices, minlength=len(index))
-    weight = np.where((seen > 1) & (seen <= max(2, common * n)), np.log(n / np.maximum(seen, 1)), 0.0)
+    items = np.bincount(indices, minlength=len(index))  # with each word
+    weight = np.where((items > 1) & (items <= max(2, common * n)), np.log(n / np.maximum(items, 1)), 0.0)
     matrix = sparse.csr_matrix((weight[indices], indices, indptr), shape=(n, len(index)))
     matrix.eliminate_zeros()
     return unit_rows(matrix)

@@ -1,14 +1,14 @@
-"""What is touched soon after what: co-visitation, typed and decayed, of the last weeks.
+"""Co-visitation: what is touched or bought soon after what, typed by event and decayed, over the last weeks.
 
-Two matrices. `touches`: pairs inside a visit, at most `REACH` touches and a day apart, weighed by what the second one
-was, halved for every `HALF_LIFE_TOUCHES` touches in between. `orders`: items of one order against those of the same
-visitor's next one. Both count less the longer ago they were, and are divided by the square root of the first item's
-weight: between counts, which favour what sells anyway, and shares, which favour what is rare.
+Two matrices. `touches`: pairs inside a visit, at most `REACH` touches and a day apart, weighed by the kind of the
+second one, halved for every `HALF_LIFE_TOUCHES` touches in between. `orders`: items of one order against those of the
+same visitor's next one. In both a pair counts less the longer ago it was, and rows are divided by the square root of
+the first item's weight: between counts, which favour best sellers, and shares, which favour rare items.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
@@ -18,10 +18,9 @@ from features.common.clock import DAY
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from features.tables.interactions import TOUCHES
-from models.candidates.base import Arrays
-from models.candidates.scores import Scores
-from models.candidates.similarity import Similar
-from models.candidates.user_profile import asked
+from models.candidates.protocol import Arrays, ItemToItemGenerator, NamedScore
+from models.candidates.similarity import ItemSimilarity
+from models.candidates.user_profile import ProfileItems, profile_items
 from models.search_space import Between
 
 REACH = 10
@@ -37,90 +36,91 @@ class CovisitConfig(BaseModel):
     neighbours: PositiveInt = 100
     """Most items kept for each item."""
     half_life_days: Annotated[PositiveFloat, Between(7.0, 90.0, log=True)] = 28.0
-    """How soon a pair counts half."""
+    """After how many days a pair counts half."""
 
 
 @dataclass(frozen=True)
-class Covisit:
+class Covisit(ItemToItemGenerator[CovisitConfig]):
     """`touches` and `orders`: item × item, rows the first of the two."""
 
-    touches: Similar
-    orders: Similar
+    key = "covisit"
+    position = 5
+    named_scores = (
+        NamedScore("covisit_last", "what goes with their products", "last_baskets", "bought_next"),
+        NamedScore("covisit_visit", "this visit", "visit", "viewed_next"),
+    )
+    settings = CovisitConfig
+
+    touches: ItemSimilarity
+    orders: ItemSimilarity
 
     @classmethod
-    def fit(cls, snapshot: Snapshot, config: CovisitConfig) -> "Covisit":
+    def fit(cls, snapshot: Snapshot, config: CovisitConfig) -> Self:
         n = len(snapshot.items)
-        if snapshot.material is None or not len(snapshot.material.recent[0]):
-            empty = Similar.of(sparse.csr_matrix((n, n), dtype=np.float32))
-            return cls(empty, empty)
-        visitor, item, kind, t = snapshot.material.recent
-        fresh = (0.5 ** ((snapshot.as_of - t) / DAY / config.half_life_days)).astype(np.float32)
+        if snapshot.fitting_data is None or not len(snapshot.fitting_data.recent[0]):
+            return cls(ItemSimilarity.empty(n), ItemSimilarity.empty(n))
+        visitor, item, kind, t = snapshot.fitting_data.recent
+        decay = (0.5 ** ((snapshot.as_of - t) / DAY / config.half_life_days)).astype(np.float32)
         return cls(
-            _strongest(_touches(visitor, item, kind, t, fresh, n), config.neighbours),
-            _strongest(_orders(visitor, item, kind, t, fresh, n), config.neighbours),
+            _strongest(_touches(visitor, item, kind, t, decay, n), config.neighbours),
+            _strongest(_orders(visitor, item, kind, t, decay, n), config.neighbours),
         )
 
-    def onto(self, items: np.ndarray) -> "Covisit":
-        return Covisit(self.touches.onto(items), self.orders.onto(items))
+    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+        """New items have no pairs yet."""
+        return type(self)(self.touches.reindex(items), self.orders.reindex(items))
 
-    def of_visit(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
-        return self.touches.scores(len(visitors), *asked(snapshot, visitors, "visit"))
-
-    def of_last_orders(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
-        return self.orders.scores(len(visitors), *asked(snapshot, visitors, "last_baskets"))
+    def evidence(self, name: str, snapshot: Snapshot, visitors: Visitors) -> tuple[ItemSimilarity, ProfileItems]:
+        similarity = self.touches if name == "covisit_visit" else self.orders
+        return similarity, profile_items(snapshot, visitors, self.basis_of(name))
 
     def arrays(self) -> Arrays:
-        return {
-            f"{name}.{k}": v
-            for name, part in (("touches", self.touches), ("orders", self.orders))
-            for k, v in part.arrays().items()
-        }
+        return {**self.touches.arrays("touches."), **self.orders.arrays("orders.")}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Covisit":
-        touches, orders = (
-            Similar(*(arrays[f"{name}.{k}"] for k in ("indptr", "indices", "data"))) for name in ("touches", "orders")
-        )
-        return cls(touches, orders)
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        return cls(*(ItemSimilarity.from_arrays(arrays, prefix) for prefix in ("touches.", "orders.")))
 
 
 def _touches(
-    visitor: np.ndarray, item: np.ndarray, kind: np.ndarray, t: np.ndarray, fresh: np.ndarray, n: int
+    visitor: np.ndarray, item: np.ndarray, kind: np.ndarray, t: np.ndarray, decay: np.ndarray, n: int
 ) -> sparse.csr_matrix:
     total = sparse.csr_matrix((n, n), dtype=np.float32)
     for apart in range(1, REACH + 1):
-        together = (visitor[apart:] == visitor[:-apart]) & (t[apart:] - t[:-apart] <= DAY) & (t[apart:] > t[:-apart])
-        second = np.flatnonzero(together) + apart
+        paired = (visitor[apart:] == visitor[:-apart]) & (t[apart:] - t[:-apart] <= DAY) & (t[apart:] > t[:-apart])
+        second = np.flatnonzero(paired) + apart
         first = second - apart
-        weight = fresh[second] * _KIND_WEIGHT[kind[second]] * np.float32(0.5 ** (apart / HALF_LIFE_TOUCHES))
+        weight = decay[second] * _KIND_WEIGHT[kind[second]] * np.float32(0.5 ** (apart / HALF_LIFE_TOUCHES))
         total = total + sparse.csr_matrix((weight, (item[first], item[second])), shape=(n, n), dtype=np.float32)
     return total
 
 
 def _orders(
-    visitor: np.ndarray, item: np.ndarray, kind: np.ndarray, t: np.ndarray, fresh: np.ndarray, n: int
+    visitor: np.ndarray, item: np.ndarray, kind: np.ndarray, t: np.ndarray, decay: np.ndarray, n: int
 ) -> sparse.csr_matrix:
     bought = np.flatnonzero(kind == TOUCHES.index("purchase"))
-    who, what, when = visitor[bought], item[bought], t[bought]
+    buyer, item, t, decay = visitor[bought], item[bought], t[bought], decay[bought]
     # An order is what a visitor buys at one instant; `recent` comes sorted by visitor, then time.
-    new = np.append(True, (who[1:] != who[:-1]) | (when[1:] != when[:-1]))[: len(who)]
+    new = np.append(True, (buyer[1:] != buyer[:-1]) | (t[1:] != t[:-1]))[: len(buyer)]
     order, starts = np.cumsum(new) - 1, np.flatnonzero(new)
-    lines = sparse.csr_matrix((np.ones(len(what), np.float32), (order, what)), shape=(len(starts), n))
-    owner = who[starts]
+    lines = sparse.csr_matrix((np.ones(len(item), np.float32), (order, item)), shape=(len(starts), n))
+    owner = buyer[starts]
     first = np.flatnonzero(owner[1:] == owner[:-1])
     size = np.diff(lines.indptr)[first]
-    weight = fresh[bought][starts][first] / np.sqrt(np.maximum(size, 1))
+    weight = decay[starts][first] / np.sqrt(np.maximum(size, 1))
     return (lines[first].T @ sparse.diags(weight.astype(np.float32)) @ lines[first + 1]).tocsr()
 
 
-def _strongest(pairs: sparse.csr_matrix, keep: int) -> Similar:
-    """Divided by the square root of the row's sum; the `keep` largest of each row."""
+def _strongest(pairs: sparse.csr_matrix, keep: int) -> ItemSimilarity:
+    """Divide by the square root of the row's sum and keep the `keep` largest entries of each row."""
     pairs = pairs.tocsr()
     pairs.setdiag(0)
     pairs.eliminate_zeros()
-    whole = np.asarray(pairs.sum(axis=1)).ravel()
+    total = np.asarray(pairs.sum(axis=1)).ravel()
     rows = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
-    data = pairs.data / np.sqrt(whole[rows] + 1)
+    data = pairs.data / np.sqrt(total[rows] + 1)
     order = np.lexsort((pairs.indices, -data, rows))
-    kept = order[np.arange(len(order)) - pairs.indptr[rows[order]] < keep]
-    return Similar.of(sparse.csr_matrix((data[kept], (rows[kept], pairs.indices[kept])), shape=pairs.shape))
+    best = order[np.arange(len(order)) - pairs.indptr[rows[order]] < keep]
+    return ItemSimilarity.from_matrix(
+        sparse.csr_matrix((data[best], (rows[best], pairs.indices[best])), shape=pairs.shape)
+    )

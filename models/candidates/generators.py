@@ -1,142 +1,143 @@
-"""All generators, fitted together on one snapshot.
+"""The fitted generators: all candidate generators of a model, fitted together on one snapshot."""
 
-A generator gives every item a score for every visitor of a batch (`models.candidates.scores`).
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from features.ranking.feature_matrix import SCORES
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
-from models.candidates import buy_again
-from models.candidates.als import Als, AlsConfig
-from models.candidates.base import Arrays
-from models.candidates.content import Content, ContentConfig
-from models.candidates.covisit import Covisit, CovisitConfig
-from models.candidates.item_knn import ItemKnn, ItemKnnConfig
-from models.candidates.popular import Popular
-from models.candidates.scores import Scores
-from models.candidates.user_knn import Neighbours, NeighboursConfig
+from models.candidates.protocol import Arrays, CandidateGenerator, ItemToItemGenerator
+from models.candidates.registry import CLASSES, NAMED_SCORES, GeneratorName, GeneratorsConfig
+from models.candidates.scores import Scores, SparseScores
+from models.candidates.similarity import ItemSimilarity
+from models.candidates.user_profile import ProfileItems
 
-GeneratorName = Literal[
-    "history",
-    "visit",
-    "neighbours",
-    "als",
-    "item_knn",
-    "item_knn_last",
-    "item_knn_visit",
-    "covisit_last",
-    "covisit_visit",
-    "content",
-    "content_visit",
-    "popular",
-    "popular_segment",
-    "popular_category",
-    "arrivals",
-]
-GENERATORS: tuple[GeneratorName, ...] = get_args(GeneratorName)
-if GENERATORS != SCORES:
-    raise RuntimeError(f"the ranker's features expect the scores {SCORES}, the generators are {GENERATORS}")
-
-
-class GeneratorsConfig(BaseModel):
-    """Settings of the generators that learn; history and popular read the snapshot."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    als: AlsConfig = AlsConfig()
-    """Matrix factorisation."""
-    item_knn: ItemKnnConfig = ItemKnnConfig()
-    """Item-to-item neighbours; serves item_knn, item_knn_last and item_knn_visit."""
-    neighbours: NeighboursConfig = NeighboursConfig()
-    """Customers alike."""
-    covisit: CovisitConfig = CovisitConfig()
-    """What is touched soon after what; serves covisit_last and covisit_visit."""
-    content: ContentConfig = ContentConfig()
-    """What is described alike; serves content and content_visit."""
+GeneratorT = TypeVar("GeneratorT", bound=CandidateGenerator[Any])
 
 
 @dataclass(frozen=True)
 class Generators:
-    """The fitted generators; they hold for the snapshot whose customers and items they were fitted on."""
+    """The active generators, by key; they hold for the snapshot whose customers and items they were fitted on.
 
-    als: Als
-    item_knn: ItemKnn
-    neighbours: Neighbours
-    covisit: Covisit
-    content: Content
-    popular: Popular
+    A generator that does not apply to the snapshot is inactive: it is not in here, has no columns in the ranker's
+    matrix and no arrays in the bundle.
+    """
+
+    fitted: Mapping[str, CandidateGenerator[Any]]
 
     @classmethod
-    def fit(cls, snapshot: Snapshot, config: GeneratorsConfig) -> "Generators":
+    def fit(cls, snapshot: Snapshot, config: GeneratorsConfig, active: Collection[str] | None = None) -> "Generators":
+        """Fit those that apply to the snapshot, or exactly those whose keys are `active`.
+
+        A model's generators must be the same at all its boundaries: pass the `active` of the first one on.
+        """
         return cls(
-            Als.fit(snapshot, config.als),
-            ItemKnn.fit(snapshot, config.item_knn),
-            Neighbours.fit(snapshot, config.neighbours),
-            Covisit.fit(snapshot, config.covisit),
-            Content.fit(snapshot, config.content),
-            Popular.fit(snapshot),
+            {
+                each.key: each.fit(snapshot, getattr(config, each.key, None))
+                for each in CLASSES
+                if (each.applies_to(snapshot) if active is None else each.key in active)
+            }
         )
 
-    def onto(self, old: Snapshot, new: Snapshot) -> "Generators":
-        """The same generators for another snapshot: a refresh without retraining.
+    @classmethod
+    def of(cls, *fitted: CandidateGenerator[Any]) -> "Generators":
+        """From fitted generators in any order."""
+        return cls({each.key: each for each in sorted(fitted, key=lambda each: each.position)})
 
-        Items that are new to it have no vector yet, and no neighbours but those described alike; customers are
-        folded in, and their neighbours found, anew.
+    def refit_changed(self, snapshot: Snapshot, old: GeneratorsConfig, new: GeneratorsConfig) -> "Generators":
+        """Fit anew those whose settings differ between `old` and `new`; the others stay."""
+        return Generators(
+            {
+                key: each if before == after else each.fit(snapshot, after)
+                for key, each in self.fitted.items()
+                for before, after in [(getattr(old, key, None), getattr(new, key, None))]
+            }
+        )
+
+    def refit_to(self, old: Snapshot, new: Snapshot) -> "Generators":
+        """Carry all over from the snapshot `old` to `new`: a refresh without retraining.
+
+        What follows from the snapshot alone is fitted anew. What was learnt stays with its items; those that are new
+        have nothing of it yet.
         """
         items = old.items.find(new.items.values.to_pylist())
-        return Generators(
-            self.als.onto(new, items),
-            self.item_knn.onto(items),
-            self.neighbours.onto(new),
-            self.covisit.onto(items),
-            self.content.onto(new),
-            Popular.fit(new),
-        )
+        return Generators({key: each.refit_to(new, items) for key, each in self.fitted.items()})
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Their keys."""
+        return tuple(self.fitted)
+
+    @cached_property
+    def names(self) -> tuple[GeneratorName, ...]:
+        """The names of their scores, in the order of columns and of the bits of `Candidates.proposed`."""
+        return tuple(self._of_name)
+
+    @cached_property
+    def _of_name(self) -> dict[GeneratorName, CandidateGenerator[Any]]:
+        return {score.name: each for each in self.fitted.values() for score in each.named_scores}
+
+    def __getitem__(self, kind: type[GeneratorT]) -> GeneratorT:
+        """The fitted generator of class `kind`, which must be active."""
+        each = self.fitted[kind.key]
+        if not isinstance(each, kind):
+            raise TypeError(f"the generator {kind.key!r} is a {type(each).__name__}, not a {kind.__name__}")
+        return each
 
     def scores(self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors) -> Scores:
-        """What generator `name` says of each visitor."""
-        return _SCORES[name](self, snapshot, visitors)
+        """Score all items for each visitor by generator `name`; an inactive one has no scores."""
+        each = self._of_name.get(name)
+        if each is None and name in NAMED_SCORES:
+            return SparseScores.empty(len(visitors), len(snapshot.items))
+        return self._of_name[name].scores(name, snapshot, visitors)
+
+    def evidence(
+        self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors
+    ) -> tuple[ItemSimilarity, ProfileItems]:
+        """What the scores of an item-to-item generator are made of; see `ItemToItemGenerator.evidence`."""
+        each = self._of_name[name]
+        if not isinstance(each, ItemToItemGenerator):
+            raise TypeError(f"the generator {name!r} does not score by the visitor's own items")
+        return each.evidence(name, snapshot, visitors)
+
+    def columns(self, names: Iterable[GeneratorName]) -> list[int]:
+        """The columns of those of `names` that are active, in the order of `names`."""
+        return [self.names.index(name) for name in names if name in self._of_name]
+
+    def proposers(self, mask: int) -> tuple[GeneratorName, ...]:
+        """The generators whose bits are set in an entry of `Candidates.proposed`."""
+        known = self._proposers.get(mask)
+        if known is None:
+            known = self._proposers[mask] = tuple(name for bit, name in enumerate(self.names) if mask >> bit & 1)
+        return known
+
+    @cached_property
+    def _proposers(self) -> dict[int, tuple[GeneratorName, ...]]:
+        return {}
 
     def arrays(self) -> Arrays:
-        parts = {name: getattr(self, name).arrays() for name in self.__dataclass_fields__}
-        return {f"{name}.{k}": v for name, part in parts.items() for k, v in part.items()}
+        """The arrays of all, each under its key and a dot."""
+        return {f"{key}.{name}": array for key, each in self.fitted.items() for name, array in each.arrays().items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Generators":
-        def of(prefix: str) -> Arrays:
-            return {k.removeprefix(prefix): np.asarray(v) for k, v in arrays.items() if k.startswith(prefix)}
-
-        return cls(
-            Als.from_arrays(of("als.")),
-            ItemKnn.from_arrays(of("item_knn.")),
-            Neighbours.from_arrays(of("neighbours.")),
-            Covisit.from_arrays(of("covisit.")),
-            Content.from_arrays(of("content.")),
-            Popular.from_arrays(of("popular.")),
-        )
+        """The generators whose `arrays()` these were."""
+        return cls({each.key: each.from_arrays(_under(each.key, arrays)) for each in _active(arrays)})
 
 
-_SCORES: dict[GeneratorName, Callable[[Generators, Snapshot, Visitors], Scores]] = {
-    "history": lambda _, s, v: buy_again.scores(s, v),
-    "visit": lambda _, s, v: buy_again.visited(s, v),
-    "neighbours": lambda g, s, v: g.neighbours.scores(s, v),
-    "als": lambda g, s, v: g.als.scores(s, v),
-    "item_knn": lambda g, s, v: g.item_knn.scores(s, v, "history"),
-    "item_knn_last": lambda g, s, v: g.item_knn.scores(s, v, "last_baskets"),
-    "item_knn_visit": lambda g, s, v: g.item_knn.scores(s, v, "visit"),
-    "covisit_last": lambda g, s, v: g.covisit.of_last_orders(s, v),
-    "covisit_visit": lambda g, s, v: g.covisit.of_visit(s, v),
-    "content": lambda g, s, v: g.content.scores(s, v, "history"),
-    "content_visit": lambda g, s, v: g.content.scores(s, v, "visit"),
-    "popular": lambda g, s, v: g.popular.of_everyone(v),
-    "popular_segment": lambda g, s, v: g.popular.of_segment(s, v),
-    "popular_category": lambda g, s, v: g.popular.of_categories(s, v),
-    "arrivals": lambda g, s, v: g.popular.of_arrivals(v),
-}
+def names_of_arrays(arrays: Iterable[str]) -> tuple[GeneratorName, ...]:
+    """`Generators.names` of a bundle, from the names of its generators' arrays."""
+    return tuple(score.name for each in _active(arrays) for score in each.named_scores)
+
+
+def _active(arrays: Iterable[str]) -> list[type[CandidateGenerator[Any]]]:
+    keys = {name.partition(".")[0] for name in arrays}
+    return [each for each in CLASSES if each.key in keys or not each.stored]
+
+
+def _under(key: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    prefix = f"{key}."
+    return {name.removeprefix(prefix): np.asarray(a) for name, a in arrays.items() if name.startswith(prefix)}

@@ -1,21 +1,22 @@
-"""What sells now: to everyone, to the visitor's segment, in the categories they care for, and among what is new."""
+"""Best sellers: of everyone, of the visitor's segment, in the categories of their profile, and among new items."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from scipy import sparse
 
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from features.ranking.visitors import Visitors
-from models.candidates.base import Arrays
-from models.candidates.scores import Grouped, Scores, Shared, product
-from models.candidates.user_profile import Basis, asked, taste
+from models.candidates.protocol import Arrays, CandidateGenerator, NamedScore
+from models.candidates.scores import GroupScores, Scores, SharedScores, product
+from models.candidates.user_profile import Basis, pair_weights, profile_items
 
 ARRIVAL_DAYS = 28.0
 _PER_CATEGORY = 100
-_BASES: tuple[tuple[Basis, float], ...] = (("history", 1.0), ("visit", 3.0))  # whose categories, and what they weigh
+_BASES: tuple[tuple[Basis, float], ...] = (("history", 1.0), ("visit", 3.0))  # whose categories, and their weight
 
 
 def popularity(snapshot: Snapshot) -> np.ndarray:
@@ -26,12 +27,21 @@ def popularity(snapshot: Snapshot) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Popular:
-    """It follows from the snapshot alone.
+class Popular(CandidateGenerator[None]):
+    """It follows from the snapshot alone and is fitted anew at each refresh.
 
     `everyone` and `arrivals` float32[items], `segments` float32[RFM segments × items];
     `categories` is a CSR of each category's best sellers, the first of which counts 1.
     """
+
+    key = "popular"
+    position = 7
+    named_scores = (
+        NamedScore("popular", "what sells and what is new"),
+        NamedScore("popular_segment", "what sells and what is new"),
+        NamedScore("popular_category", "what sells and what is new"),
+        NamedScore("arrivals", "what sells and what is new"),
+    )
 
     everyone: np.ndarray
     arrivals: np.ndarray
@@ -39,46 +49,51 @@ class Popular:
     categories: sparse.csr_matrix
 
     @classmethod
-    def fit(cls, snapshot: Snapshot) -> "Popular":
+    def fit(cls, snapshot: Snapshot, config: None = None) -> Self:
         everyone = popularity(snapshot)
         return cls(everyone, _arrivals(snapshot), _by_segment(snapshot), _by_category(snapshot, everyone))
 
+    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+        return self.fit(snapshot)
+
     @cached_property
     def best_sellers(self) -> np.ndarray:
-        """int64[items]: all items, what sells most first."""
+        """int64[items]: all items, best sellers first."""
         return np.argsort(-self.everyone, kind="stable")
 
     @cached_property
     def latest(self) -> np.ndarray:
-        """int64[items]: all items, the best arrivals first."""
+        """int64[items]: all items, the best new ones first."""
         return np.argsort(-self.arrivals, kind="stable")
 
-    def of_everyone(self, visitors: Visitors) -> Shared:
-        return Shared(self.everyone, len(visitors), self.best_sellers)
+    def scores(self, name: str, snapshot: Snapshot, visitors: Visitors) -> Scores:
+        if name == "popular":
+            return SharedScores(self.everyone, len(visitors), self.best_sellers)
+        if name == "arrivals":
+            return SharedScores(self.arrivals, len(visitors), self.latest)
+        score = self._score_segments if name == "popular_segment" else self._score_categories
+        return score(snapshot, visitors)
 
-    def of_arrivals(self, visitors: Visitors) -> Shared:
-        return Shared(self.arrivals, len(visitors), self.latest)
-
-    def of_segment(self, snapshot: Snapshot, visitors: Visitors) -> Grouped:
-        """Nothing for those whom the snapshot does not know."""
+    def _score_segments(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
+        """Scores of the visitor's segment; none for those whom the snapshot does not know."""
         known = visitors.customers >= 0
         if not len(snapshot.segments):
-            return Grouped(self.segments, np.full(len(visitors), -1))
+            return GroupScores(self.segments, np.full(len(visitors), -1))
         segment = snapshot.segments[np.maximum(visitors.customers, 0)].astype(np.int64)
-        return Grouped(self.segments, np.where(known, segment, -1))
+        return GroupScores(self.segments, np.where(known, segment, -1))
 
-    def of_categories(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
+    def _score_categories(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
         """Best sellers of a category × the visitor's share of it, in the history and in this visit."""
         parts = []
-        for basis, worth in _BASES if len(visitors.query) else _BASES[:1]:
-            query, item, weight = asked(snapshot, visitors, basis)
+        for basis, basis_weight in _BASES if len(visitors.query) else _BASES[:1]:
+            query, item, weight = profile_items(snapshot, visitors, basis)
             code = snapshot.categories[item]
             known = code >= 0
             query, code, weight = query[known], code[known], weight[known]
-            whole = np.bincount(query, weight, minlength=len(visitors))
-            parts.append((query, code, worth * weight / np.maximum(whole[query], 1e-9)))
+            total = np.bincount(query, weight, minlength=len(visitors))
+            parts.append((query, code, basis_weight * weight / np.maximum(total[query], 1e-9)))
         if len(parts) > 1:
-            query, code, weight = (np.concatenate(of_both) for of_both in zip(*parts, strict=True))
+            query, code, weight = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
             order = np.argsort(query, kind="stable")
             parts = [(query[order], code[order], weight[order])]
         best = self.categories
@@ -96,7 +111,7 @@ class Popular:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Popular":
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         parts = tuple(arrays[name] for name in ("data", "indices", "indptr"))
         shape = (len(arrays["indptr"]) - 1, len(arrays["everyone"]))
         categories = sparse.csr_matrix(parts, shape=shape)
@@ -104,7 +119,7 @@ class Popular:
 
 
 def _arrivals(snapshot: Snapshot) -> np.ndarray:
-    """What is new, by buyers and views for its time on sale."""
+    """float32[items]: buyers and views of new items by their time on sale, 0 for the others."""
     item = snapshot.item
     age = item("age_days")
     pace = (item("buyers_28d") + 0.1 * item("views_28d") + 1e-3) / (age + 7)
@@ -112,12 +127,12 @@ def _arrivals(snapshot: Snapshot) -> np.ndarray:
 
 
 def _by_segment(snapshot: Snapshot) -> np.ndarray:
-    """Decayed purchases, carts and views of each RFM segment's customers."""
+    """float32[segments × items]: decayed purchases, carts and views of each RFM segment's customers."""
     h = snapshot.history
     customer = np.repeat(np.arange(len(snapshot.customers)), np.diff(h.indptr))
     shape = (len(SEGMENT_NAMES), len(snapshot.items))
     key = snapshot.segments[customer].astype(np.int64) * shape[1] + h.items
-    return np.bincount(key, taste(h), shape[0] * shape[1]).reshape(shape).astype(np.float32)
+    return np.bincount(key, pair_weights(h), shape[0] * shape[1]).reshape(shape).astype(np.float32)
 
 
 def _by_category(snapshot: Snapshot, everyone: np.ndarray) -> sparse.csr_matrix:

@@ -1,7 +1,7 @@
-"""What a generator says of a batch of visitors: a score for each item, 0 or less meaning no reason to propose it.
+"""Scores of a batch of visitors: one for each item, where 0 or less means no reason to propose it.
 
-Held in the form that suits the generator. Whatever the form, what is said of a visitor depends on that visitor
-alone, bit for bit, not on the batch they come in.
+Held in the form that suits the generator. Whatever the form, a visitor's scores depend on that visitor alone, bit for
+bit, not on the batch they come in.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,17 @@ from typing import Protocol
 
 import numpy as np
 
+from features.ranking.pair_index import look_up
 from features.tables.history import ranges
 
 Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""indptr, indices and data of a matrix held by rows."""
+"""indptr, indices and data of a matrix in CSR form."""
 
 _BLOCK = 1 << 15  # entries that are summed at once: they stay in the processor's cache
-_LEAST = np.finfo(np.float32).tiny  # what is smaller counts as 0
+_LEAST = np.finfo(np.float32).tiny  # anything smaller counts as 0
 _ROUNDING, _SPARE = 1e-5, 32  # of a product over a batch: its error, and by how many places that may move an item
-_CELLS = 16  # so many cells are gone through as fast as one entry is sorted
-_FEW = 1 << 14  # and so many cells as fast as sorting anything begins
+_CELLS = 16  # going through this many cells takes as long as sorting one entry
+_FEW = 1 << 14  # going through this many cells takes as long as starting a sort
 
 
 class Scores(Protocol):
@@ -29,7 +30,7 @@ class Scores(Protocol):
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
         """(visitor int64[m], item int64[m]), in no order: each visitor's `budget` best items of those above 0.
 
-        Of equal scores the first items come first, in each form: which one there is depends on the batch.
+        Ties go to the first items in every form, as the form may depend on the batch.
         """
         ...
 
@@ -39,25 +40,25 @@ class Scores(Protocol):
 
 
 @dataclass(frozen=True)
-class Dense:
+class DenseScores:
     """`values` float32[visitors × items]."""
 
     values: np.ndarray
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
-        return _listed([_best(row, budget) for row in self.values])
+        return _concatenated([_best(row, budget) for row in self.values])
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        found: np.ndarray = self.values[query, item]
-        return found
+        scores: np.ndarray = self.values[query, item]
+        return scores
 
 
 @dataclass(frozen=True)
-class Factored:
-    """`vectors` float32[visitors × factors] times `items` float32[items × factors]; of a vector of zeros nothing.
+class FactoredScores:
+    """`vectors` float32[visitors × factors] times `items` float32[items × factors]; a vector of zeros scores nothing.
 
-    One product over the batch is ten times as fast as one a visitor, but the last bits of a score depend on how many
-    visitors there are. So it only says which items may be among the best; these are then scored one by one.
+    One product over the batch is ten times as fast as one per visitor, but the last bits of its scores depend on how
+    many visitors there are. So it only selects items that may be among the best; these are then scored one by one.
     """
 
     vectors: np.ndarray
@@ -65,19 +66,19 @@ class Factored:
 
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
         rough = self.vectors @ self.items.T
-        # Rounding may hide what is just above 0, and change places near the last.
+        # Rounding may hide scores just above 0, and swap items near the end of the list.
         rough += _ROUNDING * np.abs(self.vectors).sum(axis=1)[:, None]
-        query, item = Dense(rough).top(budget + _SPARE)
-        query, kept = _best_of_each(query.searchsorted(np.arange(len(rough) + 1)), self.at(query, item), budget)
-        return query, item[kept]
+        query, item = DenseScores(rough).top(budget + _SPARE)
+        query, rows = _best_of_each(query.searchsorted(np.arange(len(rough) + 1)), self.at(query, item), budget)
+        return query, item[rows]
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.einsum("nf,nf->n", self.vectors[query], self.items[item])
-        return found
+        scores: np.ndarray = np.einsum("nf,nf->n", self.vectors[query], self.items[item])
+        return scores
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedScores:
     """The same for all of `visitors` visitors: `values` float32[items]."""
 
     values: np.ndarray
@@ -90,12 +91,12 @@ class Shared:
         return np.arange(self.visitors).repeat(len(best)), best[None].repeat(self.visitors, axis=0).reshape(-1)
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        found: np.ndarray = self.values[item]
-        return found
+        scores: np.ndarray = self.values[item]
+        return scores
 
 
 @dataclass(frozen=True)
-class Grouped:
+class GroupScores:
     """The same for all visitors of a group: `values` float32[groups × items], `group` int64[visitors], -1 for none."""
 
     values: np.ndarray
@@ -104,7 +105,7 @@ class Grouped:
     def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
         rows, items = [], []
         for g in np.unique(self.group[self.group >= 0]):
-            _, best = Dense(self.values[g : g + 1]).top(budget)
+            _, best = DenseScores(self.values[g : g + 1]).top(budget)
             members = np.flatnonzero(self.group == g)
             rows.append(np.repeat(members, len(best)))
             items.append(np.tile(best, len(members)))
@@ -117,7 +118,7 @@ class Grouped:
 
 
 @dataclass(frozen=True)
-class Sparse:
+class SparseScores:
     """Scores of few items: `keys` int64, visitor × `size` + item, rising; `values` float32."""
 
     keys: np.ndarray
@@ -126,14 +127,21 @@ class Sparse:
     size: int  # how many items there are
 
     @classmethod
-    def summed(cls, query: np.ndarray, item: np.ndarray, weight: np.ndarray, visitors: int, size: int) -> "Sparse":
-        """The weights of each (query, item) added up, in double precision and in their order.
+    def empty(cls, visitors: int, size: int) -> "SparseScores":
+        """No item has a score."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), visitors, size)
+
+    @classmethod
+    def summed(
+        cls, query: np.ndarray, item: np.ndarray, weight: np.ndarray, visitors: int, size: int
+    ) -> "SparseScores":
+        """Add up the weights of each (query, item), in double precision and in their order.
 
         scipy's own sum sorts a row, not stably, only if some row of the batch needs it: a last bit would depend on
         others.
         """
         if not len(query):
-            return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), visitors, size)
+            return cls.empty(visitors, size)
         key = query * size + item
         if visitors * size <= max(_CELLS * len(key), _FEW):
             total = np.bincount(key, weight, visitors * size)
@@ -147,65 +155,63 @@ class Sparse:
         if not len(self.keys):
             return self.keys, self.keys
         starts = self.keys.searchsorted(np.arange(self.visitors + 1) * self.size)
-        query, kept = _best_of_each(starts, self.values, budget)
-        return query, self.keys[kept] - query * self.size
+        query, rows = _best_of_each(starts, self.values, budget)
+        return query, self.keys[rows] - query * self.size
 
     def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        if not len(self.keys):
-            return np.zeros(len(query), np.float32)
-        wanted = query * self.size + item
-        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return np.where(self.keys[place] == wanted, self.values[place], np.float32(0))
+        return look_up(self.keys, self.values, query * self.size + item, np.float32(0))
 
 
 def product(query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr, visitors: int, size: int) -> Scores:
-    """Sum over each visitor's rows (`query` rising) of weight × `matrix[row]`, in double precision, in their order."""
+    """Sum weight × `matrix[row]` over each visitor's rows (`query` rising), in double precision, in their order."""
     if not len(row):
-        return Sparse.summed(query, row, weight, visitors, size)
+        return SparseScores.summed(query, row, weight, visitors, size)
     indptr, indices, data = matrix
     start = indptr[row]
     sizes = indptr[row + 1] - start
     ends = np.cumsum(sizes)
     if visitors * size > _CELLS * ends[-1]:
         at = ranges(start, sizes)
-        return Sparse.summed(np.repeat(query, sizes), indices[at], np.repeat(weight, sizes) * data[at], visitors, size)
+        return SparseScores.summed(
+            np.repeat(query, sizes), indices[at], np.repeat(weight, sizes) * data[at], visitors, size
+        )
     out = np.empty((visitors, size), np.float32)
     step = max(1, int(visitors * _BLOCK // ends[-1]))
     for first in range(0, visitors, step):
         last = min(first + step, visitors)
         part = slice(*query.searchsorted([first, last]).tolist())
-        many = sizes[part]
-        at = ranges(start[part], many)
-        key = np.repeat((query[part] - first) * size, many)
+        counts = sizes[part]
+        at = ranges(start[part], counts)
+        key = np.repeat((query[part] - first) * size, counts)
         key += indices[at]
-        value = np.repeat(weight[part], many)
+        value = np.repeat(weight[part], counts)
         value *= data[at]
         out[first:last] = np.bincount(key, value, (last - first) * size).reshape(-1, size)
-    return Dense(out)
+    return DenseScores(out)
 
 
 def _best(values: np.ndarray, budget: int) -> np.ndarray:
-    """Where the `budget` largest of those above 0 are, rising; of equal ones the first."""
+    """Positions of the `budget` largest values above 0, rising; ties go to the first."""
     if len(values) <= budget:
         return np.flatnonzero(values >= _LEAST)
-    # The smallest of the negated values: where most are 0, partitioning at the far side of so many equal ones takes
-    # ten times as long.
+    # The smallest of the negated values: where most are 0, partitioning beyond so many equal values takes ten times
+    # as long.
     least = max(_LEAST, -np.partition(-values, budget - 1)[budget - 1])
     best = np.flatnonzero(values >= least)
     if len(best) > budget:
-        kept = np.ones(len(best), bool)
-        kept[np.flatnonzero(values[best] == least)[budget - len(best) :]] = False
-        best = best[kept]
+        keep = np.ones(len(best), bool)
+        keep[np.flatnonzero(values[best] == least)[budget - len(best) :]] = False
+        best = best[keep]
     return best
 
 
 def _best_of_each(starts: np.ndarray, values: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """(visitor, where): `_best` of each visitor, whose values are those from `starts[visitor]` to the next."""
-    return _listed([first + _best(values[first:last], budget) for first, last in pairwise(starts.tolist())])
+    """(visitor, position): `_best` of each visitor, whose values are those from `starts[visitor]` to the next."""
+    return _concatenated([first + _best(values[first:last], budget) for first, last in pairwise(starts.tolist())])
 
 
-def _listed(best: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(visitor, what) of each visitor's."""
+def _concatenated(best: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(visitor, position) of one array per visitor."""
     if len(best) == 1:
         return np.zeros(len(best[0]), np.int64), best[0]
     none = np.zeros(0, np.int64)

@@ -1,5 +1,6 @@
-"""What is alike: who is nearest to whom, and item to item, what follows from it for a visitor's items."""
+"""Similarity: nearest columns of a sparse matrix, and item × item similarities that score a visitor's items."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,13 +8,12 @@ import numpy as np
 from scipy import sparse
 
 from features.common.threads import THREADS
-from models.candidates.base import Arrays
 from models.candidates.scores import Scores, product
 
 
 @dataclass(frozen=True)
-class Similar:
-    """CSR: row = item, its most alike items with their similarity, itself left out.
+class ItemSimilarity:
+    """Item × item in CSR form: a row holds an item's most similar items, itself left out.
 
     `indptr` int64[items + 1], `indices` int32 rising within a row, `data` float32.
     """
@@ -23,55 +23,66 @@ class Similar:
     data: np.ndarray
 
     @classmethod
-    def of(cls, matrix: sparse.csr_matrix) -> "Similar":
+    def from_matrix(cls, matrix: sparse.csr_matrix) -> "ItemSimilarity":
         """From a square matrix; its diagonal is left out."""
-        matrix = others(matrix)
+        matrix = without_diagonal(matrix)
         return cls(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data.astype(np.float32))
 
     @classmethod
-    def nearest(cls, columns: sparse.csr_matrix, k: int) -> "Similar":
-        """Of the items that `columns` float64[… × items] describes; see `nearest`."""
-        return cls.of(nearest(columns, k))
+    def empty(cls, items: int) -> "ItemSimilarity":
+        """No item is similar to any."""
+        return cls.from_matrix(sparse.csr_matrix((items, items), dtype=np.float32))
+
+    @classmethod
+    def nearest(cls, columns: sparse.csr_matrix, k: int) -> "ItemSimilarity":
+        """The `k` nearest of each of the items that `columns` float64[… × items] describes; see `nearest`."""
+        return cls.from_matrix(nearest(columns, k))
 
     @property
     def size(self) -> int:
+        """How many items there are."""
         return len(self.indptr) - 1
 
     @cached_property
     def matrix(self) -> sparse.csr_matrix:
-        """float32[items × items]; made once, as scipy copies and checks what it is given."""
+        """float32[items × items]; cached, as scipy copies and checks its input."""
         return sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(self.size, self.size))
 
-    def onto(self, items: np.ndarray) -> "Similar":
-        """For a snapshot with other items; `items` says where each was, -1 for those that are new."""
+    def reindex(self, items: np.ndarray) -> "ItemSimilarity":
+        """For a snapshot with other items; `items` int64 is where each was before, -1 for those that are new."""
         place = np.full(self.size, -1, np.int64)
         place[items[items >= 0]] = np.flatnonzero(items >= 0)
         row = place[np.repeat(np.arange(self.size), np.diff(self.indptr))]
         column = place[self.indices]
-        kept = (row >= 0) & (column >= 0)
-        entries = (self.data[kept], (row[kept], column[kept]))
-        return Similar.of(sparse.csr_matrix(entries, shape=(len(items), len(items)), dtype=np.float32))
+        keep = (row >= 0) & (column >= 0)
+        entries = (self.data[keep], (row[keep], column[keep]))
+        shape = (len(items), len(items))
+        return ItemSimilarity.from_matrix(sparse.csr_matrix(entries, shape=shape, dtype=np.float32))
 
     def scores(self, visitors: int, query: np.ndarray, item: np.ndarray, weight: np.ndarray) -> Scores:
-        """Sum over a visitor's items (`query` rising) of weight × similarity."""
+        """Sum weight × similarity over each visitor's items (`query` rising)."""
         return product(query, item, weight, (self.indptr, self.indices, self.data), visitors, self.size)
 
-    def arrays(self) -> Arrays:
-        return {"indptr": self.indptr, "indices": self.indices, "data": self.data}
+    def arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
+        return {f"{prefix}indptr": self.indptr, f"{prefix}indices": self.indices, f"{prefix}data": self.data}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> "ItemSimilarity":
+        return cls(arrays[f"{prefix}indptr"], arrays[f"{prefix}indices"], arrays[f"{prefix}data"])
 
 
 def nearest(columns: sparse.csr_matrix, k: int) -> sparse.coo_matrix:
-    """float64[n × n] of n columns, a row for each: its dot products with the `k` others where they are largest.
+    """float64[n × n]: for each of n columns its dot products with the `k` others where they are largest.
 
-    Its product with itself may be among them; `others` takes it out.
+    A column's product with itself may be among them; `without_diagonal` removes it.
     """
     from implicit.nearest_neighbours import all_pairs_knn
 
-    wanted = min(k + 1, columns.shape[1])  # a column may be its own nearest
-    return all_pairs_knn(columns.tocsr(), wanted, num_threads=THREADS, show_progress=False)
+    count = min(k + 1, columns.shape[1])  # a column may be its own nearest
+    return all_pairs_knn(columns.tocsr(), count, num_threads=THREADS, show_progress=False)
 
 
-def others(matrix: sparse.spmatrix) -> sparse.csr_matrix:
+def without_diagonal(matrix: sparse.spmatrix) -> sparse.csr_matrix:
     """A square matrix without its diagonal and its zeros, indices rising."""
     matrix = matrix.tocsr()
     matrix.setdiag(0)
@@ -81,6 +92,6 @@ def others(matrix: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Each row divided by its length, so that dot products are cosines; empty rows stay empty."""
+    """Divide each row by its length, so that dot products are cosines; empty rows stay empty."""
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return (sparse.diags(1 / np.maximum(lengths, 1e-9)) @ matrix).tocsr()

@@ -1,4 +1,4 @@
-"""What a visitor is judged by: items, and how much each of them counts."""
+"""A visitor's profile: the items that say what they want, and how much each of them counts."""
 
 from typing import Literal
 
@@ -9,9 +9,13 @@ from features.ranking.visitors import Visitors
 from features.tables.history import Histories
 
 Basis = Literal["history", "last_baskets", "visit"]
+"""Where a profile's items come from."""
+
+ProfileItems = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""query int64 (rising), item int64, weight float32: one entry per visitor and item, or per event of a visit."""
 
 
-def taste(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
+def pair_weights(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
     """float32: purchases, carts and views of some pairs (default: all) as decayed purchases."""
     weight: np.ndarray = (
         history.column("bought_decayed")[pairs]
@@ -21,49 +25,52 @@ def taste(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.nda
     return weight
 
 
-def tastes(snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
-    """float32: `taste` of all pairs of the visitors' histories, as `visitors.pairs` lists them."""
+def visitor_pair_weights(snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
+    """float32: `pair_weights` of the visitors' histories, in the order of `visitors.pairs`."""
     h = snapshot.history
-    return visitors.once("taste", h, lambda: taste(h, visitors.pairs(h)[1]))
+    return visitors.once("pair_weights", h, lambda: pair_weights(h, visitors.pairs(h)[1]))
 
 
-# Decayed purchases that an event of the visit is worth, by its weight (`features.ranking.visitors.VISIT_EVENTS`): a view and a
-# cart as in `taste`, a purchase of now is one.
-_WEIGHTS, _WORTH = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), (0.0, 0.05, 0.1, 0.25, 0.4, 1.0)
+# Decayed purchases that an event of the visit is worth, by its weight (`features.ranking.visitors.VISIT_EVENTS`): a
+# view and a cart as in `pair_weights`, a purchase made just now is one.
+_EVENT_WEIGHTS, _WORTH = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), (0.0, 0.05, 0.1, 0.25, 0.4, 1.0)
 
 
-def visit_taste(visitors: Visitors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(query, item, float32 decayed purchases) of each event of the visits that says that its item is wanted."""
-    wanted = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
-    worth = np.interp(visitors.weight[wanted], _WEIGHTS, _WORTH).astype(np.float32)
-    return visitors.query[wanted], visitors.item[wanted], worth
+def visit_weights(visitors: Visitors) -> ProfileItems:
+    """Weigh the events of the visits as decayed purchases; those that show no interest in an item are left out."""
+    rows = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
+    worth = np.interp(visitors.weight[rows], _EVENT_WEIGHTS, _WORTH).astype(np.float32)
+    return visitors.query[rows], visitors.item[rows], worth
 
 
-def asked(
+def profile_items(
     snapshot: Snapshot, visitors: Visitors, basis: Basis, last_baskets: float = 2, visit_decay: float = 0.8
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(query, item, weight): the items a visitor is judged by.
+) -> ProfileItems:
+    """Collect the items of the visitors' profiles.
 
-    All they have had to do with, by decayed purchases; those of their last orders, all alike; or those of the
-    visit, by kind of event and `visit_decay` for each later event.
+    `history`: all items of the customer's history, by the logarithm of decayed purchases. `last_baskets`: the items
+    of the last orders, with equal weights. `visit`: the items of the visit, by kind of event, times `visit_decay` for
+    each later event. Computed once per batch for all generators that share the arguments.
     """
-    what = basis, last_baskets, visit_decay
-    return visitors.once(what, snapshot, lambda: _asked(snapshot, visitors, basis, last_baskets, visit_decay))
+    arguments = basis, last_baskets, visit_decay
+    return visitors.once(
+        arguments, snapshot, lambda: _profile_items(snapshot, visitors, basis, last_baskets, visit_decay)
+    )
 
 
-def _asked(
+def _profile_items(
     snapshot: Snapshot, visitors: Visitors, basis: Basis, last_baskets: float, visit_decay: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> ProfileItems:
     if basis == "visit":
         if not len(visitors.item):
             return visitors.query, visitors.item, visitors.weight
-        wanted = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
-        weight = visitors.weight[wanted] * np.float32(visit_decay) ** visitors.back[wanted]
-        return visitors.query[wanted], visitors.item[wanted], weight
+        rows = np.flatnonzero((visitors.item >= 0) & (visitors.weight > 0))
+        weight = visitors.weight[rows] * np.float32(visit_decay) ** visitors.back[rows]
+        return visitors.query[rows], visitors.item[rows], weight
     h = snapshot.history
     query, position = visitors.pairs(h)
     if basis == "last_baskets":
         keep = h.column("baskets_back")[position] < last_baskets
         query, position = query[keep], position[keep]
         return query, h.items[position], np.ones(len(position), np.float32)
-    return query, h.items[position], np.log1p(tastes(snapshot, visitors))
+    return query, h.items[position], np.log1p(visitor_pair_weights(snapshot, visitors))

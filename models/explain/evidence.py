@@ -12,12 +12,11 @@ from features.ranking.visitors import Visitors
 from features.tables.history import ranges
 from models.candidates.similarity import ItemSimilarity
 from models.candidates.user_knn import UserKnn
-
-Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # query, item, weight, as `candidates.taste.asked`
+from models.candidates.user_profile import ProfileItems
 
 
 @dataclass(frozen=True)
-class Behind:
+class SourceItems:
     """For each candidate: the visitor's `item` with the largest contribution to its score, -1 for none; that item's
     `share` of the score (float64, 0–1); the number of the visitor's `items` that contribute; the sum, `total`.
     """
@@ -28,7 +27,7 @@ class Behind:
     total: np.ndarray
 
 
-class Targets:
+class CandidateIndex:
     """n candidates, `item[i]` of visitor `query[i]`, each given once, to be found among pairs of visitor and item."""
 
     def __init__(self, query: np.ndarray, item: np.ndarray, visitors: int, items: int) -> None:
@@ -46,7 +45,7 @@ class Targets:
         entry = np.flatnonzero(row >= 0)
         return entry, row[entry].astype(np.int64)
 
-    def behind(self, rows: np.ndarray, similar: ItemSimilarity, asked: Asked) -> Behind:
+    def behind(self, rows: np.ndarray, similar: ItemSimilarity, asked: ProfileItems) -> SourceItems:
         """Which of the visitor's items (`asked`) stands behind candidates `rows`: contribution = weight × similarity.
 
         The result has one entry per row asked for.
@@ -60,9 +59,9 @@ class Targets:
         source = np.searchsorted(np.cumsum(sizes), entry, "right")
         worth = weight[source].astype(np.float64) * similar.data[flat[entry]]
         found = self._top(row, item[source].astype(np.int64), worth)
-        return Behind(found.item[rows], found.share[rows], found.items[rows], found.total[rows])
+        return SourceItems(found.item[rows], found.share[rows], found.items[rows], found.total[rows])
 
-    def _of_visitors(self, rows: np.ndarray, asked: Asked) -> Asked:
+    def _of_visitors(self, rows: np.ndarray, asked: ProfileItems) -> ProfileItems:
         """Without those of other visitors."""
         concerned = np.zeros(len(self.row) // max(1, self.items), bool)
         concerned[self.query[rows]] = True
@@ -71,7 +70,7 @@ class Targets:
         kept = concerned[asked[0]]
         return asked[0][kept], asked[1][kept], asked[2][kept]
 
-    def _top(self, row: np.ndarray, item: np.ndarray, worth: np.ndarray) -> Behind:
+    def _top(self, row: np.ndarray, item: np.ndarray, worth: np.ndarray) -> SourceItems:
         n = len(self.query)
         # An item that the visit touched twice counts once, with all it contributes.
         pair, same = np.unique(row * self.items + item, return_inverse=True)
@@ -83,7 +82,7 @@ class Targets:
         best, share = np.full(n, -1), np.zeros(n)
         best[row[first]] = item[first]
         share[row[first]] = worth[first] / np.maximum(total[row[first]], 1e-300)
-        return Behind(best, share, items, total)
+        return SourceItems(best, share, items, total)
 
     def bought_by(
         self, rows: np.ndarray, snapshot: Snapshot, neighbours: UserKnn, visitors: Visitors
@@ -103,7 +102,7 @@ class Targets:
         count = np.bincount(row[bought], minlength=len(self.query))
         return count[rows], sizes[np.searchsorted(who, self.query[rows])]
 
-    def kin(self, rows: np.ndarray, codes: np.ndarray, bases: list[Asked]) -> np.ndarray:
+    def kin(self, rows: np.ndarray, codes: np.ndarray, bases: list[ProfileItems]) -> np.ndarray:
         """int64 per row asked for: the visitor's item of most weight in the candidate's category (`codes`), other
         than the candidate.
 

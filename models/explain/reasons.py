@@ -13,10 +13,12 @@ from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from features.ranking.visitors import KIND, VISIT_EVENTS, Visitors
 from features.tables.history import COLUMN as HISTORY
 from features.tables.history import TYPE_WEIGHT
-from models.candidates.generators import GENERATORS, GeneratorName, Generators
-from models.candidates.user_profile import profile_items
-from models.explain.codes import CODES, RELEVANCE, Code, Reason
-from models.explain.evidence import Asked, Targets
+from models.candidates.generators import Generators
+from models.candidates.registry import NAMED_SCORES, GeneratorName
+from models.candidates.user_knn import UserKnn
+from models.candidates.user_profile import ProfileItems, profile_items
+from models.explain.codes import REASON_CODES, STRENGTH_RANGES, Reason, ReasonCode
+from models.explain.evidence import CandidateIndex
 from models.interface import Ranking
 from models.two_stage import Candidates
 
@@ -25,13 +27,7 @@ LEAST_TASTE = 0.3  # factors give almost every item some score
 DUE = (0.75, 1.5)  # of the gap between orders; later, the habit is more likely gone
 FEW = 3  # fewer buyers in four weeks are not called popular
 REPEATS = 0.1  # an item that fewer of its buyers rebuy has no rhythm
-_ITEM_TO_ITEM: tuple[tuple[Code, tuple[GeneratorName, ...]], ...] = (
-    ("bought_with", ("item_knn", "item_knn_last", "item_knn_visit")),
-    ("bought_next", ("covisit_last",)),
-    ("viewed_next", ("covisit_visit",)),
-    ("like_what", ("content", "content_visit")),
-)
-_VISIT: tuple[tuple[Code, tuple[str, ...]], ...] = (
+_VISIT: tuple[tuple[ReasonCode, tuple[str, ...]], ...] = (
     ("bought_in_visit", ("purchase",)),
     ("carted_in_visit", ("add_to_cart",)),
     ("wished_in_visit", ("add_to_wishlist",)),
@@ -59,7 +55,7 @@ def reasons(
     `visitors` and `found` are what the answer was ranked by (`two_stage.propose`, `TwoStage.rank`); `found` may hold
     any rows of it. A row's reasons do not depend on the other rows.
     """
-    made = _Reasons(generators, snapshot, visitors, found, most)
+    made = _ReasonBuilder(generators, snapshot, visitors, found, most)
     made.own_history()
     made.this_visit()
     made.of_the_shop()
@@ -71,51 +67,51 @@ def reasons(
 
 
 @dataclass(frozen=True)
-class _Said:
-    code: Code
+class _ReasonBlock:
+    code: ReasonCode
     rows: np.ndarray
     strength: np.ndarray
     item: np.ndarray | None
     values: dict[str, np.ndarray]
 
 
-class _Reasons:
+class _ReasonBuilder:
     def __init__(
         self, generators: Generators, snapshot: Snapshot, visitors: Visitors, found: Candidates, most: int
     ) -> None:
         self.generators, self.snapshot, self.visitors, self.found = generators, snapshot, visitors, found
-        self.targets = Targets(found.query, found.item, len(visitors), len(snapshot.items))
-        self.history: Asked = profile_items(snapshot, visitors, "history")
-        self.visit: Asked = profile_items(snapshot, visitors, "visit")
+        self.targets = CandidateIndex(found.query, found.item, len(visitors), len(snapshot.items))
+        self.history: ProfileItems = profile_items(snapshot, visitors, "history")
+        self.visit: ProfileItems = profile_items(snapshot, visitors, "visit")
         self.lately, self.ever = (
             np.nan_to_num(snapshot.item(name)[found.item]).astype(np.int64) for name in ("buyers_28d", "buyers")
         )
-        self.said: list[_Said] = []
+        self.said: list[_ReasonBlock] = []
         self.top = np.full((len(found.item), most), -1.0)  # the strongest of each row so far, -1 for none
 
     def score(self, name: GeneratorName) -> np.ndarray:
         """float32[n], best 1: what a generator says of each row, over the best of the visitor's candidates."""
-        return self.found.scores[:, GENERATORS.index(name)]
+        return self.found.scores[:, self.generators.names.index(name)]
 
     def add(
-        self, code: Code, holds: np.ndarray, strength: np.ndarray, item: np.ndarray | None = None, **values: np.ndarray
+        self, code: ReasonCode, holds: np.ndarray, strength: np.ndarray, item: np.ndarray | None = None, **values: np.ndarray
     ) -> None:
         rows = np.flatnonzero(holds)
         cited = None if item is None else item[rows]
         self.add_at(code, rows, strength[rows], cited, **{name: v[rows] for name, v in values.items()})
 
     def add_at(
-        self, code: Code, rows: np.ndarray, strength: np.ndarray, item: np.ndarray | None = None, **values: np.ndarray
+        self, code: ReasonCode, rows: np.ndarray, strength: np.ndarray, item: np.ndarray | None = None, **values: np.ndarray
     ) -> None:
         """The same with one entry per row."""
         if len(rows):
             worth = _strength(code, strength)
-            self.said.append(_Said(code, rows, worth, item, values))
+            self.said.append(_ReasonBlock(code, rows, worth, item, values))
             top = self.top[rows]
             least = top.argmin(axis=1)
             self.top[rows, least] = np.maximum(top[np.arange(len(rows)), least], worth)
 
-    def open(self, code: Code, score: np.ndarray, least: float = LEAST) -> np.ndarray:
+    def open(self, code: ReasonCode, score: np.ndarray, least: float = LEAST) -> np.ndarray:
         """bool[n]: where such a reason holds and may be among the strongest; to look elsewhere is work for nothing."""
         holds: np.ndarray = (score > least) & (_strength(code, score) >= self.top.min(axis=1))
         return holds
@@ -172,41 +168,33 @@ class _Reasons:
             self.add(code, events > 0, self.score("visit"), events=events, events_ago=ago)
 
     def item_to_item(self) -> None:
-        """The visitor's item that contributes most to a candidate's score, of the generator that says most for it."""
-        for code, names in _ITEM_TO_ITEM:
+        """The visitor's item that contributes most to a candidate's score, by the generator with the highest score.
+
+        Which reason a generator's candidates have is declared beside it (`NamedScore.reason`).
+        """
+        by_reason: dict[ReasonCode, list[GeneratorName]] = {}
+        for name in self.generators.names:
+            if reason := NAMED_SCORES[name].reason:
+                by_reason.setdefault(reason, []).append(name)
+        for code, names in by_reason.items():
             each = np.stack([self.score(name) for name in names])
-            said, strength = each.argmax(axis=0), each.max(axis=0)
+            strongest, strength = each.argmax(axis=0), each.max(axis=0)
             holds = self.open(code, strength)
             for n, name in enumerate(names):
-                rows = np.flatnonzero(holds & (said == n))
+                rows = np.flatnonzero(holds & (strongest == n))
                 if len(rows):
-                    behind = self.targets.behind(rows, *self._basis(name))
+                    similarity, items = self.generators.evidence(name, self.snapshot, self.visitors)
+                    behind = self.targets.behind(rows, similarity, items)
                     # An item that is behind a tenth of the score explains little of it.
                     worth = strength[rows] * np.sqrt(behind.share)
                     self.add_at(code, rows, worth, behind.item, share=behind.share, items=behind.items)
-
-    def _basis(self, name: GeneratorName) -> tuple[Any, Asked]:
-        """The similarities and the visitor's items that a generator's score is the sum over."""
-        g, s, v = self.generators, self.snapshot, self.visitors
-        knn = g.item_knn
-        of: dict[GeneratorName, Any] = {
-            "item_knn": lambda: (knn.similar, self.history),
-            "item_knn_last": lambda: (knn.similar, profile_items(s, v, "last_baskets", knn.last_baskets)),
-            "item_knn_visit": lambda: (knn.similar, profile_items(s, v, "visit", visit_decay=knn.visit_decay)),
-            "covisit_last": lambda: (g.covisit.orders, profile_items(s, v, "last_baskets")),
-            "covisit_visit": lambda: (g.covisit.touches, self.visit),
-            "content": lambda: (g.content.similar, self.history),
-            "content_visit": lambda: (g.content.similar, self.visit),
-        }
-        basis: tuple[Any, Asked] = of[name]()
-        return basis
 
     def people(self) -> None:
         """Customers alike."""
         alike = self.score("neighbours")
         rows = np.flatnonzero(self.open("people_like_you", alike))
         if len(rows):
-            bought, of = self.targets.bought_by(rows, self.snapshot, self.generators.neighbours, self.visitors)
+            bought, of = self.targets.bought_by(rows, self.snapshot, self.generators[UserKnn], self.visitors)
             several = bought > 1  # of a single other customer nothing is told
             rows, bought, of = rows[several], bought[several], of[several]
             self.add_at("people_like_you", rows, alike[rows], neighbours_bought=bought, neighbours=of)
@@ -254,7 +242,7 @@ class _Reasons:
         row = np.concatenate([said.rows for said in self.said])
         strength = np.concatenate([said.strength for said in self.said])
         block = np.repeat(np.arange(len(sizes)), sizes)
-        code = np.repeat([CODES.index(said.code) for said in self.said], sizes)
+        code = np.repeat([REASON_CODES.index(said.code) for said in self.said], sizes)
         order = np.lexsort((code, -strength, row))
         place = np.arange(len(order)) - np.searchsorted(row[order], row[order])
         order = order[place < self.top.shape[1]]
@@ -275,7 +263,7 @@ class _Reasons:
         return out
 
 
-def _strength(code: Code, score: np.ndarray) -> np.ndarray:
-    low, high = RELEVANCE[code]
+def _strength(code: ReasonCode, score: np.ndarray) -> np.ndarray:
+    low, high = STRENGTH_RANGES[code]
     worth: np.ndarray = low + (high - low) * np.minimum(np.maximum(score.astype(np.float64), 0), 1)
     return worth

@@ -2,43 +2,42 @@
 the score, and what they come to by groups that a person can read.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from features.common.threads import THREADS
-from features.ranking.feature_matrix import COLUMNS, NAMES
+from features.ranking.feature_matrix import FIXED_COLUMNS, columns
+from features.tables.columns import Column
+from models.candidates.registry import NAMED_SCORES, GeneratorName
 from models.ranker import Ranker
 
-# The first prefix that fits decides.
+# Of the features that are no generator's: those declare theirs (`NamedScore.group`). The first prefix that fits decides.
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("own history with the product", (
-        "history_", "pair_", "order_share", "behind_last_order", "own_", "item_cycle", "order_cycle",
-        "units_per_order",
+        "pair_", "order_share", "behind_last_order", "own_", "item_cycle", "order_cycle", "units_per_order",
     )),
     ("price", ("item_price", "price_to_paid", "visit_price_")),
-    ("this visit", ("visit_", "item_knn_visit_", "covisit_visit_", "content_visit_")),
-    ("what goes with their products", ("item_knn_", "covisit_last_")),
-    ("what similar customers take", ("neighbours_", "als_")),
-    ("likeness of the description", ("content_",)),
+    ("this visit", ("visit_",)),
     ("what sells and what is new", (
-        "popular_", "arrivals_", "item_buyers", "item_trend", "item_views", "item_carts", "item_cart_rate",
-        "item_buy_rate", "item_age_days", "item_sold_last_days",
+        "item_buyers", "item_trend", "item_views", "item_carts", "item_cart_rate", "item_buy_rate", "item_age_days",
+        "item_sold_last_days",
     )),
     ("the product in general", ("item_",)),
     ("the customer in general", ("customer_",)),
 )  # fmt: skip
 
 
-def group_of(feature: str) -> str:
-    """The readable group that a feature belongs to."""
-    return next(group for group, prefixes in GROUPS if feature.startswith(prefixes))
+@cache
+def feature_groups(generators: tuple[GeneratorName, ...]) -> tuple[str, ...]:
+    """The readable group of each column of the matrix of a model with these generators."""
+    scores = [NAMED_SCORES[name].group for name in generators]
+    fixed = (next(group for group, prefixes in GROUPS if c.name.startswith(prefixes)) for c in FIXED_COLUMNS)
+    return (*scores, *scores, *fixed)  # each generator has a rank and a score
 
 
-GROUP_OF = tuple(group_of(name) for name in NAMES)
-
-
-class Feature(NamedTuple):
+class FeatureContribution(NamedTuple):
     """A feature's part in a score; `value` is None where it is not defined."""
 
     name: str
@@ -48,16 +47,16 @@ class Feature(NamedTuple):
     contribution: float
 
 
-class Contributions(NamedTuple):
+class ScoreContributions(NamedTuple):
     """`base` + all of `groups` = `score`. `groups` and `features` come by falling size of their contribution."""
 
     score: float
     base: float
     groups: dict[str, float]
-    features: list[Feature]
+    features: list[FeatureContribution]
 
 
-def shap(ranker: Ranker, matrix: np.ndarray) -> np.ndarray:
+def shap_values(ranker: Ranker, matrix: np.ndarray) -> np.ndarray:
     """float64[n × (features + 1)]: each feature's contribution to each row's score, at the end what all rows share.
 
     A row adds up to `ranker.predict` of it.
@@ -66,23 +65,26 @@ def shap(ranker: Ranker, matrix: np.ndarray) -> np.ndarray:
     return parts + ranker.prior.contributions(matrix) if ranker.prior else parts
 
 
-def contributions(ranker: Ranker, matrix: np.ndarray, most: int = 8) -> list[Contributions]:
+def explain_scores(
+    ranker: Ranker, generators: tuple[GeneratorName, ...], matrix: np.ndarray, most: int = 8
+) -> list[ScoreContributions]:
     """For each row of the ranker's matrix, with its `most` strongest features."""
     if not len(matrix):
         return []
-    groups = list(dict.fromkeys(GROUP_OF))
-    member = np.array([[g == group for group in groups] for g in GROUP_OF], float)
-    parts, scores = shap(ranker, matrix), ranker.predict(matrix)
+    described, of_feature = columns(generators), feature_groups(generators)
+    groups = list(dict.fromkeys(of_feature))
+    member = np.array([[g == group for group in groups] for g in of_feature], float)
+    parts, scores = shap_values(ranker, matrix), ranker.predict(matrix)
     sums = parts[:, :-1] @ member
     strongest = np.argsort(-np.abs(parts[:, :-1]), axis=1, kind="stable")[:, :most]
     out = []
     for n, score in enumerate(scores.tolist()):
         by_size = sorted(zip(groups, sums[n].tolist(), strict=True), key=lambda pair: -abs(pair[1]))
-        features = [_feature(matrix[n], parts[n], i) for i in strongest[n].tolist() if parts[n, i]]
-        out.append(Contributions(score, float(parts[n, -1]), dict(by_size), features))
+        features = [_feature(described[i], matrix[n, i], parts[n, i]) for i in strongest[n].tolist() if parts[n, i]]
+        out.append(ScoreContributions(score, float(parts[n, -1]), dict(by_size), features))
     return out
 
 
-def _feature(values: np.ndarray, parts: np.ndarray, i: int) -> Feature:
-    column, value = COLUMNS[i], float(values[i])
-    return Feature(column.name, None if np.isnan(value) else value, column.unit, column.meaning, float(parts[i]))
+def _feature(column: Column, value: np.float32, part: np.float64) -> FeatureContribution:
+    number = None if np.isnan(value) else float(value)
+    return FeatureContribution(column.name, number, column.unit, column.meaning, float(part))

@@ -1,4 +1,4 @@
-"""Which placements there are and what each of them shows: placements.yml says what every key means."""
+"""Placements: where a shop shows products and what each place shows; placements.yml documents every key."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from features.common import yaml_config
-from models.candidates.generators import GeneratorName
+from models.candidates.registry import GeneratorName
 
 DEFAULT = Path(__file__).parents[1] / "placements.yml"
 RERANK = "search.rerank"
 PATTERN = r"^[a-z0-9_]+(\.[a-z0-9_]+)*$"
-MOST = 100
+MAX_LIMIT = 100
 
 About = Literal["visitor", "context", "cart", "nothing"]
 Needs = Literal["items", "cart", "category"]
@@ -35,11 +35,11 @@ class Placement(BaseModel):
     diversity: Share = 0
     explore: Share = 0
     fill: tuple[GeneratorName, ...] = ("popular",)
-    limit: Annotated[int, Field(ge=1, le=MOST)] = 12
-    most: Annotated[int, Field(ge=1, le=MOST)] = MOST
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 12
+    most: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = MAX_LIMIT
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "Placement":
+    def _check(self) -> "Placement":
         if not self.ranked and self.generators is None:
             raise ValueError("`ranked: false` needs `generators`, whose scores order the items")
         if self.within == "category" and self.needs != "category":
@@ -53,7 +53,7 @@ class Placements(RootModel[dict[Annotated[str, Field(pattern=PATTERN, max_length
     """The file: placements by name."""
 
     @model_validator(mode="after")
-    def _complete(self) -> "Placements":
+    def _check(self) -> "Placements":
         if RERANK not in self.root:
             raise ValueError(f"{RERANK} is missing; POST /v1/rerank answers with it")
         return self

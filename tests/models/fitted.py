@@ -1,30 +1,34 @@
-"""Generators and rankers fitted in a second, to see what becomes of them."""
+"""Small generators, rankers and bundles, fitted in a second."""
 
 import lightgbm
 import numpy as np
+import pytest
 
 from features.event_log.schema import EventName
-from features.ranking.feature_matrix import NAMES, assemble
+from features.ranking.feature_matrix import assemble, names
 from features.ranking.snapshot import CUSTOMER, Snapshot
 from features.ranking.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.als import AlsConfig
 from models.candidates.content import ContentConfig
 from models.candidates.covisit import CovisitConfig
-from models.candidates.generators import GeneratorName, Generators, GeneratorsConfig
+from models.candidates.generators import Generators
 from models.candidates.item_knn import ItemKnnConfig
+from models.candidates.registry import GENERATORS, GeneratorName, GeneratorsConfig
 from models.candidates.scores import Scores
-from models.candidates.similarity import Similar
-from models.candidates.user_knn import NeighboursConfig
-from models.customers.propensity import HORIZONS_DAYS, Classifier, Propensity, inputs
+from models.candidates.similarity import ItemSimilarity
+from models.candidates.user_knn import UserKnnConfig
+from models.customers.propensity import HORIZONS_DAYS, PropensityClassifier, PropensityModel, input_matrix
 from models.ranker import Ranker, RankerConfig
 from models.two_stage import TwoStage, propose
 from training.dataset.examples import Examples
 
+FEATURES = names(GENERATORS)
+"""The features of a model whose generators are all active."""
 CONFIG = GeneratorsConfig(
     als=AlsConfig(factors=6, iterations=3),
     item_knn=ItemKnnConfig(neighbours=8),
-    neighbours=NeighboursConfig(neighbours=10),
+    neighbours=UserKnnConfig(neighbours=10),
     covisit=CovisitConfig(neighbours=12),
     content=ContentConfig(neighbours=7, common=0.3),
 )
@@ -40,11 +44,18 @@ BUDGETS: dict[RecommenderName, dict[GeneratorName, int]] = {
 _VISIT: tuple[EventName, ...] = ("view_item", "view_item", "add_to_cart", "remove_from_cart", "purchase", "search")
 
 
+def with_active(bundle: Bundle, name: GeneratorName) -> Generators:
+    """The bundle's generators; skips the test where `name` is inactive."""
+    if name not in bundle.generators.names:
+        pytest.skip(f"the generator {name} does not apply to this shop")
+    return bundle.generators
+
+
 def best(generators: Generators, name: GeneratorName, snapshot: Snapshot, visitors: Visitors, k: int) -> np.ndarray:
     """int64[visitors × k]: one generator's own list, best first, equal scores by item; -1 beyond its end."""
-    said = generators.scores(name, snapshot, visitors)
-    query, item = said.top(k)
-    order = np.lexsort((item, -said.at(query, item), query))
+    scores = generators.scores(name, snapshot, visitors)
+    query, item = scores.top(k)
+    order = np.lexsort((item, -scores.at(query, item), query))
     query, item = query[order], item[order]
     out = np.full((len(visitors), k), -1, np.int64)
     out[query, np.arange(len(query)) - np.searchsorted(query, query)] = item
@@ -52,19 +63,19 @@ def best(generators: Generators, name: GeneratorName, snapshot: Snapshot, visito
 
 
 def dense(scores: Scores, visitors: int, items: int) -> np.ndarray:
-    """float32[visitors × items]: all that is said."""
+    """float32[visitors × items]: every score."""
     query, item = np.indices((visitors, items)).reshape(2, -1)
     return scores.at(query, item).reshape(visitors, items)
 
 
-def matrix(similar: Similar) -> np.ndarray:
+def matrix(similar: ItemSimilarity) -> np.ndarray:
     """float32[items × items]."""
     out = np.zeros((similar.size, similar.size), np.float32)
     out[np.repeat(np.arange(similar.size), np.diff(similar.indptr)), similar.indices] = similar.data
     return out
 
 
-def dense_taste(s: Snapshot) -> np.ndarray:
+def dense_pair_weights(s: Snapshot) -> np.ndarray:
     """float64[customers × items], NaN for a pair that is not there."""
     out = np.full((len(s.customers), len(s.items)), np.nan)
     for customer in range(len(s.customers)):
@@ -84,42 +95,43 @@ def visitors_of(snapshot: Snapshot, known: int, strangers: int, seed: int = 1) -
     query = np.repeat(np.arange(len(customers)), touched)
     item = rng.integers(0, len(snapshot.items), len(query))
     kind = rng.choice([KIND[name] for name in _VISIT], len(query))
-    return Visitors.of(customers, query, item, kind, 300 * rng.random(len(query)), 40 * rng.random(len(query)))
+    return Visitors.from_events(customers, query, item, kind, 300 * rng.random(len(query)), 40 * rng.random(len(query)))
 
 
 def ranker(snapshot: Snapshot, generators: Generators, visitors: Visitors, budgets: dict[GeneratorName, int]) -> Ranker:
-    """It learns to put first what the visitor bought, what is like the visit, and what costs little."""
-    found = propose(generators, snapshot, visitors, budgets)
-    matrix = assemble(snapshot, visitors, found.query, found.item, found.ranks, found.scores)
-    of = {name: np.nan_to_num(matrix[:, n]) for n, name in enumerate(NAMES)}
-    taken = (of["pair_orders"] > 0).astype(int) + (of["visit_category_share"] > 0.3) + (of["item_price"] < 20)
-    groups = np.bincount(found.query, minlength=len(visitors))
+    """A ranker that prefers items bought before, items like those of the visit, and cheap items."""
+    c = propose(generators, snapshot, visitors, budgets)
+    matrix = assemble(snapshot, visitors, c.query, c.item, c.ranks, c.scores)
+    features = names(generators.names)
+    of = {name: np.nan_to_num(matrix[:, n]) for n, name in enumerate(features)}
+    labels = (of["pair_orders"] > 0).astype(int) + (of["visit_category_share"] > 0.3) + (of["item_price"] < 20)
+    groups = np.bincount(c.query, minlength=len(visitors))
     config = RankerConfig(rounds=8, leaves=7, min_leaf=5, learning_rate=0.2)
-    return Ranker.fit(Examples(matrix, taken, groups[groups > 0]), config)
+    return Ranker.fit(Examples(matrix, labels, groups[groups > 0], features), config)
 
 
-def propensity(snapshot: Snapshot) -> Propensity:
-    """It learns that those who ordered of late order again."""
-    rows = inputs(snapshot)
+def propensity(snapshot: Snapshot) -> PropensityModel:
+    """A model by which customers who ordered lately order again."""
+    rows = input_matrix(snapshot)
     if not len(rows):
-        return Propensity()
+        return PropensityModel()
     labels = np.nan_to_num(snapshot.customer_features[:, CUSTOMER["orders_30d"]]) > 0
     settings = {"objective": "binary", "num_leaves": 4, "min_data_in_leaf": 5, "num_threads": 1, "verbosity": -1}
     booster = lightgbm.train(settings, lightgbm.Dataset(rows, labels), 5)
-    return Propensity({days: Classifier(booster, 1.0, 0.1 * days) for days in HORIZONS_DAYS})
+    return PropensityModel({days: PropensityClassifier(booster, 1.0, 0.1 * days) for days in HORIZONS_DAYS})
 
 
 def bundle(snapshot: Snapshot) -> Bundle:
     generators = Generators.fit(snapshot, CONFIG)
     known = min(60, len(snapshot.customers))
-    asked = {"one_to_one": visitors_of(snapshot, known, 0), "predictive": visitors_of(snapshot, 0, 60)}
+    visitors = {"one_to_one": visitors_of(snapshot, known, 0), "predictive": visitors_of(snapshot, 0, 60)}
     return Bundle(
         snapshot=snapshot,
         generators=generators,
         recommenders={
-            name: TwoStage(generators, budgets, ranker(snapshot, generators, asked[name], budgets))
+            name: TwoStage(generators, budgets, ranker(snapshot, generators, visitors[name], budgets))
             for name, budgets in BUDGETS.items()
-            if len(asked[name])
+            if len(visitors[name])
         },
         metrics={"one_to_one_ndcg_at_10": 0.25},
         propensity=propensity(snapshot),

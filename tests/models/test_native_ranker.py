@@ -1,4 +1,4 @@
-"""The ranker as machine code. What needs lleaves is skipped without it; everything around it is not."""
+"""The native ranker. Tests that need lleaves are skipped without it; the others are not."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features.common.errors import InputError
-from features.ranking.feature_matrix import NAMES, assemble
+from features.ranking.feature_matrix import assemble
 from models import native_ranker as module
 from models.bundle import Bundle
 from models.ranker import Ranker
@@ -23,7 +23,7 @@ needs_lleaves = pytest.mark.skipif(not find_spec("lleaves"), reason="needs lleav
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """USUAL_NATIVE=1 in a fresh USUAL_HOME: where machine code is kept."""
+    """USUAL_NATIVE=1 in a fresh USUAL_HOME: where machine code is cached."""
     monkeypatch.setenv("USUAL_HOME", str(tmp_path))
     monkeypatch.setenv("USUAL_NATIVE", "1")
     return tmp_path / "cache" / "native"
@@ -37,26 +37,26 @@ def text(bundle: Bundle) -> str:
 def real(bundle: Bundle, known: int = 40) -> np.ndarray:
     s, generators = bundle.snapshot, bundle.generators
     visitors = visitors_of(s, known, 0)
-    found = propose(generators, s, visitors, BUDGETS["one_to_one"])
-    return assemble(s, visitors, found.query, found.item, found.ranks, found.scores)
+    c = propose(generators, s, visitors, BUDGETS["one_to_one"])
+    return assemble(s, visitors, c.query, c.item, c.ranks, c.scores)
 
 
-def wild(rows: int) -> np.ndarray:
+def wild(rows: int, features: int) -> np.ndarray:
     rng = np.random.default_rng(5)
-    matrix = rng.lognormal(0, 3, (rows, len(NAMES))).astype(np.float32) * rng.choice([-1, 1], (rows, len(NAMES)))
+    matrix = rng.lognormal(0, 3, (rows, features)).astype(np.float32) * rng.choice([-1, 1], (rows, features))
     extreme = rng.choice([np.nan, np.inf, -np.inf, 0.0], matrix.shape)
     return np.where(rng.random(matrix.shape) < 0.3, extreme, matrix).astype(np.float32)
 
 
-@pytest.mark.parametrize("said", [None, "", "0"])
-def test_it_is_off_unless_switched_on(said: str | None, text: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("USUAL_NATIVE") if said is None else monkeypatch.setenv("USUAL_NATIVE", said)
+@pytest.mark.parametrize("setting", [None, "", "0"])
+def test_native_ranking_is_off_by_default(setting: str | None, text: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("USUAL_NATIVE") if setting is None else monkeypatch.setenv("USUAL_NATIVE", setting)
     monkeypatch.setattr(module, "_compile", lambda *_: pytest.fail("compiled without being asked to"))
     assert Ranker.from_text(text).native is None
     assert not cache.exists()
 
 
-def test_a_switch_that_says_neither_is_refused(text: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_another_setting_is_refused(text: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("USUAL_NATIVE", "yes")
     with pytest.raises(InputError, match="USUAL_NATIVE is 'yes'; it must be 0 or 1"):
         Ranker.from_text(text)
@@ -80,7 +80,7 @@ def test_without_lleaves_lightgbm_ranks(
     falls_back(text, bundle, caplog, "lleaves is not installed")
 
 
-def test_one_score_that_differs_in_its_last_bit_is_enough_to_refuse(
+def test_a_score_that_differs_in_its_last_bit_is_refused(
     text: str, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     booster = Ranker.from_text(text).booster
@@ -96,7 +96,7 @@ def test_one_score_that_differs_in_its_last_bit_is_enough_to_refuse(
     falls_back(text, bundle, caplog, "does not score as LightGBM does")
 
 
-def test_a_compiler_that_fails_keeps_no_bundle_from_loading(
+def test_a_failing_compiler_does_not_keep_a_bundle_from_loading(
     text: str, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def broken(*_: object) -> None:
@@ -109,7 +109,7 @@ def test_a_compiler_that_fails_keeps_no_bundle_from_loading(
 
 def test_probes_reach_every_leaf(text: str, bundle: Bundle):
     booster = bundle.recommenders["one_to_one"].ranker.booster
-    rows = module.probes(text)
+    rows = module.probe_rows(text)
     reached = np.asarray(booster.predict(rows, pred_leaf=True)).astype(int)
     leaves = [tree["num_leaves"] for tree in booster.dump_model()["tree_info"]]
     assert len(leaves) > 3
@@ -117,7 +117,7 @@ def test_probes_reach_every_leaf(text: str, bundle: Bundle):
 
 
 def test_probes_stand_on_both_sides_of_thresholds_and_are_missing_too(text: str, bundle: Bundle):
-    rows = module.probes(text)
+    rows = module.probe_rows(text)
     nodes = [
         tree["tree_structure"] for tree in bundle.recommenders["one_to_one"].ranker.booster.dump_model()["tree_info"]
     ]
@@ -137,12 +137,12 @@ def test_probes_stand_on_both_sides_of_thresholds_and_are_missing_too(text: str,
 
 @needs_lleaves
 @pytest.mark.parametrize("rows", [0, 1, 300, 5000])
-def test_it_scores_as_lightgbm_does_to_the_last_bit(rows: int, text: str, bundle: Bundle, cache: Path):
+def test_native_scores_equal_lightgbms_to_the_last_bit(rows: int, text: str, bundle: Bundle, cache: Path):
     ranker = Ranker.from_text(text)
     assert ranker.native is not None
     trained = bundle.recommenders["one_to_one"].ranker
-    candidates = np.resize(real(bundle), (rows, len(NAMES)))
-    for matrix in (candidates, wild(rows), np.asfortranarray(candidates)):
+    candidates = np.resize(real(bundle), (rows, real(bundle).shape[1]))
+    for matrix in (candidates, wild(rows, candidates.shape[1]), np.asfortranarray(candidates)):
         expected = trained.predict(matrix) if rows else np.zeros(0)
         scores = ranker.predict(matrix)
         assert scores.dtype == np.float64
@@ -166,32 +166,32 @@ def test_a_bundle_ranks_by_it_and_holds_no_machine_code(
 
 
 @needs_lleaves
-def test_machine_code_is_made_once_for_each_ranker(bundle: Bundle, text: str, cache: Path):
+def test_each_ranker_is_compiled_once(bundle: Bundle, text: str, cache: Path):
     Ranker.from_text(text)
-    (kept,) = cache.iterdir()
-    before = kept.stat()
+    (cached,) = cache.iterdir()
+    before = cached.stat()
     assert Ranker.from_text(text).native is not None
-    assert [file.name for file in cache.iterdir()] == [kept.name]
-    assert kept.stat().st_ino == before.st_ino
+    assert [file.name for file in cache.iterdir()] == [cached.name]
+    assert cached.stat().st_ino == before.st_ino
     Ranker.from_text(bundle.recommenders["predictive"].ranker.text())
     assert len(list(cache.iterdir())) == 2
-    os.utime(kept, (time.time() - 31 * 86_400,) * 2)  # long not used
+    os.utime(cached, (time.time() - 31 * 86_400,) * 2)  # long not used
     Ranker.from_text(bundle.recommenders["predictive"].ranker.text())
-    assert kept not in cache.iterdir()
+    assert cached not in cache.iterdir()
 
 
 @needs_lleaves
 def test_damaged_machine_code_is_not_run(text: str, bundle: Bundle, cache: Path):
     Ranker.from_text(text)
-    (kept,) = cache.iterdir()
-    whole = kept.read_bytes()
-    kept.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))  # loaded, it would bring the process down
+    (cached,) = cache.iterdir()
+    whole = cached.read_bytes()
+    cached.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))  # loaded, it would bring the process down
     ranker = Ranker.from_text(text)
     assert ranker.native is not None
     assert ranker.predict(real(bundle)).tobytes() == (
         bundle.recommenders["one_to_one"].ranker.predict(real(bundle)).tobytes()
     )
-    assert kept.read_bytes() == whole
+    assert cached.read_bytes() == whole
 
 
 @needs_lleaves

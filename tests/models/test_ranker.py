@@ -1,4 +1,4 @@
-"""What the trees are grown for: grades, and prices as far as a recipe wants them to count."""
+"""The ranker's labels and gains: grades, and prices as far as a recipe lets them count."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from features.ranking.feature_matrix import NAMES
 from models.ranker import BINS, Gains, Ranker, RankerConfig, objective, parameters
 from tests.features.shop import examples as so_many
+from tests.models.fitted import FEATURES
 
-PRICE = NAMES.index("item_price")
+PRICE = FEATURES.index("item_price")
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,21 @@ class Examples:
     matrix: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
+    features: tuple[str, ...] = FEATURES
 
 
 def priced(prices: list[float], grades: list[int]) -> Examples:
     """One query whose candidates differ in price and grade."""
-    matrix = np.full((len(prices), len(NAMES)), np.nan, np.float32)
+    matrix = np.full((len(prices), len(FEATURES)), np.nan, np.float32)
     matrix[:, PRICE] = prices
     return Examples(matrix, np.array(grades, np.int64), np.array([len(prices)]))
 
 
 def shop(seed: int, queries: int = 120, each: int = 20) -> Examples:
-    """Cheap and dear items: a wish for the first half of them shows in column 0; the dear ones are wanted less."""
+    """Cheap and expensive items: column 0 tells which are more relevant; the expensive ones are less so."""
     draw = np.random.default_rng(seed)
     n = queries * each
-    matrix = draw.normal(size=(n, len(NAMES))).astype(np.float32)
+    matrix = draw.normal(size=(n, len(FEATURES))).astype(np.float32)
     dear = draw.random(n) < 0.5
     matrix[:, PRICE] = np.where(dear, 50, 2)
     wish = draw.random(n) < np.where(dear, 0.12, 0.3) * (1 + (matrix[:, 0] > 0))
@@ -46,12 +47,12 @@ def config(**changes: float) -> RankerConfig:
 
 
 def gains(examples: Examples, value: float) -> np.ndarray:
-    made = Gains.of(examples, value)
-    return made.table[made.labels(examples)]
+    fit = Gains.fit(examples, value)
+    return fit.table[fit.labels(examples)]
 
 
 def test_the_formula_by_hand():
-    """Mean price of the wanted 4; grades 3 and 1 are worth 7 and 1."""
+    """Mean price of the relevant items 4; grades 3 and 1 gain 7 and 1."""
     one = priced([2, 6, 4, 100, 4], [3, 3, 3, 0, 1])
     assert gains(one, 0.5).tolist() == pytest.approx([7 * 0.75, 7 * 1.25, 7, 0, 1])
     assert gains(one, 1.0).tolist() == pytest.approx([3.5, 10.5, 7, 0, 1])
@@ -72,27 +73,27 @@ def test_without_a_price_an_item_counts_as_the_mean():
 )
 def test_bins_are_few_rise_and_keep_the_total(rows: list[tuple[float, int]], value: float):
     one = priced([p for p, _ in rows], [g for _, g in rows])
-    made = Gains.of(one, value)
-    labels = made.labels(one)
+    fit = Gains.fit(one, value)
+    labels = fit.labels(one)
     assert ((labels > 0) == (one.labels > 0)).all()
     assert labels.max() <= BINS
-    assert len(made.table) == labels.max() + 1
-    assert (np.diff(made.table) > 0).all()
+    assert len(fit.table) == labels.max() + 1
+    assert (np.diff(fit.table) > 0).all()
     wanted = one.labels > 0
     price = one.matrix[wanted, PRICE].astype(float)
     exact = (2.0 ** one.labels[wanted] - 1) * (1 - value + value * price / price.mean())
-    assert made.table[labels].sum() == pytest.approx(exact.sum())
+    assert fit.table[labels].sum() == pytest.approx(exact.sum())
     assert (np.diff(labels[wanted][np.argsort(exact, kind="stable")]) >= 0).all()
 
 
 def test_validation_is_measured_by_the_same_table():
     seen, unseen = priced([1, 2, 3, 4], [3, 3, 3, 3]), priced([0.1, 2.5, 400, 2], [3, 3, 3, 0])
-    made = Gains.of(seen, 1.0)
-    assert made.labels(unseen).tolist() == [1, 2, 4, 0]
+    fit = Gains.fit(seen, 1.0)
+    assert fit.labels(unseen).tolist() == [1, 2, 4, 0]
 
 
-def test_without_value_nothing_changes():
-    """LightGBM gets the grades themselves and its own gains, as before there was such a setting."""
+def test_without_value_labels_are_the_grades():
+    """LightGBM gets the grades themselves and its own gains."""
     one = shop(1)
     settings, labels = objective(config(), one)
     assert settings == parameters(config(), len(one.labels))
@@ -103,7 +104,7 @@ def test_without_value_nothing_changes():
     assert text != Ranker.fit(one, config(value=0.5), shop(2)).text()
 
 
-def test_the_more_value_counts_the_dearer_the_top_of_the_list():
+def test_a_higher_value_puts_higher_prices_first():
     seen, fresh = shop(1), shop(3)
     means, hits = [], []
     for value in (0.0, 0.5, 1.0):

@@ -6,7 +6,6 @@ from pydantic import ValidationError
 
 from features.ranking.visitors import Visitors
 from models.bundle import Bundle, RecommenderName
-from models.candidates.generators import GENERATORS
 from models.two_stage import Candidates, TwoStageConfig, chunks, propose, within_query_ranks
 from tests.features.shop import examples, same_arrays
 from tests.models import fitted
@@ -34,39 +33,39 @@ def test_equal_scores_share_the_better_rank(queries: list[list[tuple[float, floa
         assert ranks[g].tolist() == expected
 
 
-def test_more_than_can_be_ranked_at_once_is_refused():
+def test_too_many_candidates_at_once_are_refused():
     with pytest.raises(ValueError, match="too many at once"):
         within_query_ranks(np.array([0, 1 << 30]), np.ones((1, 2), np.float32))
 
 
-def test_candidates_are_what_the_generators_put_first(bundle: Bundle):
+def test_candidates_are_the_best_of_each_generator(bundle: Bundle):
     s = bundle.snapshot
     visitors = fitted.visitors_of(s, 10, 5)
-    found = propose(bundle.generators, s, visitors, ALL)
-    assert (np.diff(found.query * len(s.items) + found.item) > 0).all()
-    for bit, name in enumerate(GENERATORS):
-        said = bundle.generators.scores(name, s, visitors)
-        expected = set(zip(*(part.tolist() for part in said.top(ALL[name])), strict=True))
+    c = propose(bundle.generators, s, visitors, ALL)
+    assert (np.diff(c.query * len(s.items) + c.item) > 0).all()
+    for bit, name in enumerate(bundle.generators.names):
+        scores = bundle.generators.scores(name, s, visitors)
+        expected = set(zip(*(part.tolist() for part in scores.top(ALL[name])), strict=True))
         assert expected
-        proposed = found.proposed >> bit & 1 == 1
-        assert set(zip(found.query[proposed].tolist(), found.item[proposed].tolist(), strict=True)) == expected
-        raw = said.at(found.query, found.item)
+        proposed = c.proposed >> bit & 1 == 1
+        assert set(zip(c.query[proposed].tolist(), c.item[proposed].tolist(), strict=True)) == expected
+        raw = scores.at(c.query, c.item)
         for q in range(len(visitors)):
-            own = raw[found.query == q]
-            assert found.ranks[found.query == q, bit].tolist() == [(own > v).sum() for v in own]
+            own = raw[c.query == q]
+            assert c.ranks[c.query == q, bit].tolist() == [(own > v).sum() for v in own]
             best = own.max()
             relative = own / best if best > 0 else np.zeros(len(own), np.float32)
-            assert found.scores[found.query == q, bit].tolist() == relative.tolist()
-    assert (found.proposed > 0).all()
+            assert c.scores[c.query == q, bit].tolist() == relative.tolist()
+    assert (c.proposed > 0).all()
 
 
 def test_a_generator_without_a_budget_proposes_nothing(bundle: Bundle):
     s = bundle.snapshot
-    found = propose(bundle.generators, s, fitted.visitors_of(s, 4, 0), {"history": 3})
-    assert set(found.proposed.tolist()) == {1 << GENERATORS.index("history")}
-    assert np.bincount(found.query).max() <= 3
+    c = propose(bundle.generators, s, fitted.visitors_of(s, 4, 0), {"history": 3})
+    assert set(c.proposed.tolist()) == {1 << bundle.generators.names.index("history")}
+    assert np.bincount(c.query).max() <= 3
     nobody = propose(bundle.generators, s, Visitors.of_customers(np.array([-1])), {"history": 3})
-    assert (len(nobody.query), nobody.ranks.shape) == (0, (0, len(GENERATORS)))
+    assert (len(nobody.query), nobody.ranks.shape) == (0, (0, len(bundle.generators.names)))
 
 
 def test_candidates_do_not_depend_on_the_batch(bundle: Bundle):
@@ -79,16 +78,16 @@ def test_candidates_do_not_depend_on_the_batch(bundle: Bundle):
 
 
 @pytest.mark.parametrize("name", ["one_to_one", "predictive"])
-def test_ranked_by_falling_score_then_item(bundle: Bundle, name: RecommenderName):
+def test_candidates_are_ranked_by_falling_score_then_item(bundle: Bundle, name: RecommenderName):
     s, two_stage = bundle.snapshot, bundle.recommenders[name]
     visitors = fitted.visitors_of(s, 8, 0) if name == "one_to_one" else fitted.visitors_of(s, 0, 8)
-    ((start, batch, found, score),) = two_stage.rank(s, visitors)
+    ((start, batch, c, score),) = two_stage.rank(s, visitors)
     assert (start, len(batch)) == (0, 8)
-    order = list(zip(found.query.tolist(), (-score).tolist(), found.item.tolist(), strict=True))
+    order = list(zip(c.query.tolist(), (-score).tolist(), c.item.tolist(), strict=True))
     assert order == sorted(order)
     assert len({s for _, s, _ in order}) > len(visitors)
     unsorted = propose(bundle.generators, s, visitors, two_stage.budgets)
-    assert set(zip(unsorted.query, unsorted.item, strict=True)) == set(zip(found.query, found.item, strict=True))
+    assert set(zip(unsorted.query, unsorted.item, strict=True)) == set(zip(c.query, c.item, strict=True))
 
 
 def test_chunks_cover_all_visitors_once(bundle: Bundle):
@@ -102,16 +101,16 @@ def test_chunks_cover_all_visitors_once(bundle: Bundle):
     assert same_arrays(np.concatenate([v.item for _, v in parts]), visitors.item)
 
 
-def test_a_chunk_ranks_as_the_visitor_alone(bundle: Bundle):
+def test_a_visitor_ranks_the_same_in_a_chunk_as_alone(bundle: Bundle):
     s, two_stage = bundle.snapshot, bundle.recommenders["predictive"]
     visitors = fitted.visitors_of(s, 0, 530)
     parts = list(two_stage.rank(s, visitors))
     assert [start for start, *_ in parts] == [0, 512]
     for q in (0, 1, 511, 512, 529):
-        start, _, found, score = parts[q // 512]
-        own = found.query == q - start
+        start, _, c, score = parts[q // 512]
+        own = c.query == q - start
         ((_, _, alone, alone_score),) = two_stage.rank(s, visitors.slice(q, q + 1))
-        assert same(alone, found.only(own))
+        assert same(alone, c.only(own))
         assert same_arrays(alone_score, score[own])
 
 

@@ -6,14 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.ranking import feature_matrix as module
-from features.ranking.feature_matrix import COLUMNS, CROSS_COLUMNS, NAMES, SCORES, assemble, schema_hash
+from features.ranking.feature_matrix import CROSS_COLUMNS, assemble, columns, names, schema_hash, score_columns
 from features.ranking.snapshot import CUSTOMER, ITEM, Snapshot
 from features.ranking.visitors import KIND, Visitors
-from features.tables.columns import Column, names
+from features.tables.columns import Column
 from features.tables.history import COLUMN as HISTORY
 from features.tables.history import COLUMNS as HISTORY_COLUMNS
 from tests.features.shop import examples, row, same_arrays, snapshot
 
+SCORES = ("buy_again", "popular", "popular_visit")  # any names: which there are is for models to say
+COLUMNS, NAMES = columns(SCORES), names(SCORES)
 PLACE = {name: n for n, name in enumerate(NAMES)}
 
 
@@ -23,10 +25,10 @@ def batch(s: Snapshot, customers: list[int], seed: int) -> tuple[Visitors, np.nd
     touched = rng.integers(0, 5, len(customers))
     query = np.repeat(np.arange(len(customers)), touched)
     item, kind = rng.integers(-1, len(s.items), len(query)), rng.integers(0, len(KIND), len(query))
-    visitors = Visitors.of(np.array(customers), query, item, kind, 90 * rng.random(len(query)))
+    visitors = Visitors.from_events(np.array(customers), query, item, kind, 90 * rng.random(len(query)))
     candidates = rng.integers(1, 10, len(customers))
-    asked = np.repeat(np.arange(len(customers)), candidates)
-    return visitors, asked, rng.integers(0, len(s.items), len(asked)), rng.random((len(asked), len(SCORES)), np.float32)
+    query = np.repeat(np.arange(len(customers)), candidates)
+    return visitors, query, rng.integers(0, len(s.items), len(query)), rng.random((len(query), len(SCORES)), np.float32)
 
 
 @examples(25)
@@ -52,7 +54,7 @@ def rows_of(s: Snapshot, customer: int, items: list[int]) -> np.ndarray:
     return assemble(s, visitors, np.zeros(len(items), np.int64), np.array(items), zeros, zeros)
 
 
-def test_unknown_values_are_nan_and_known_ones_are_taken_over(simulated_snapshot: Snapshot):
+def test_unknown_values_are_nan_and_known_ones_are_copied(simulated_snapshot: Snapshot):
     s = simulated_snapshot
     customer = int(np.argmax(np.diff(s.history.indptr)))
     own = s.history.items[s.history.indptr[customer]]
@@ -82,7 +84,7 @@ def test_a_stranger_in_a_shop_without_customers():
     assert np.isnan(line[len(NAMES) - len(CUSTOMER) :]).all()
 
 
-def test_customer_and_item_are_crossed():
+def test_cross_features_of_customer_and_item():
     rows = [row("purchase", -d, "c1", "i1", 2.0, 3.0, f"o{d}") for d in (10, 30, 50)]
     rows += [row("purchase", -2, "c1", "i2", 1.0, 6.0, "o2"), row("view_item", -1, "c1", "i3", price=1.0)]
     bought, once, seen = rows_of(snapshot(rows), 0, [0, 1, 2])
@@ -96,7 +98,7 @@ def test_customer_and_item_are_crossed():
         "price_to_paid": 3 / (24 / 7),
         "units_per_order": 2,
     }
-    assert list(expected) == names(CROSS_COLUMNS)
+    assert list(expected) == [c.name for c in CROSS_COLUMNS]
     assert {k: bought[PLACE[k]] for k in expected} == pytest.approx(expected, rel=1e-6)
     assert np.isnan([once[PLACE["own_gap_days"]], once[PLACE["own_cycle"]], seen[PLACE["units_per_order"]]]).all()
     assert seen[PLACE["order_share"]] == 0
@@ -106,10 +108,10 @@ def test_customer_and_item_are_crossed():
 def test_scores_and_ranks_come_first(simulated_snapshot: Snapshot):
     visitors, query, item, scores = batch(simulated_snapshot, [0, 1], 1)
     ranks = scores + 1
-    made = assemble(simulated_snapshot, visitors, query, item, ranks, scores)
+    matrix = assemble(simulated_snapshot, visitors, query, item, ranks, scores)
     for n, name in enumerate(SCORES):
-        assert same_arrays(made[:, PLACE[f"{name}_rank"]], ranks[:, n])
-        assert same_arrays(made[:, PLACE[f"{name}_score"]], scores[:, n])
+        assert same_arrays(matrix[:, PLACE[f"{name}_rank"]], ranks[:, n])
+        assert same_arrays(matrix[:, PLACE[f"{name}_score"]], scores[:, n])
 
 
 def test_every_feature_has_a_name_of_its_own():
@@ -117,21 +119,38 @@ def test_every_feature_has_a_name_of_its_own():
     assert all(c.unit and c.meaning for c in COLUMNS)
 
 
-def test_the_hash_knows_every_name_unit_meaning_and_place(monkeypatch: pytest.MonkeyPatch):
+def test_the_hash_depends_on_every_name_unit_meaning_and_position(monkeypatch: pytest.MonkeyPatch):
     changes = [c._replace(**{f: f"{getattr(c, f)}!"}) for c in COLUMNS for f in Column._fields]
-    hashes = {schema_hash()}
+    hashes = {schema_hash(SCORES)}
+
+    def add(columns: tuple[Column, ...]) -> None:
+        monkeypatch.setattr(module, "columns", lambda generators: columns)
+        hashes.add(schema_hash.__wrapped__(SCORES))  # past the cache
+
     for n, changed in enumerate(changes):
-        columns = list(COLUMNS)
-        columns[n // len(Column._fields)] = changed
-        monkeypatch.setattr(module, "COLUMNS", tuple(columns))
-        hashes.add(schema_hash())
+        at = n // len(Column._fields)
+        add((*COLUMNS[:at], changed, *COLUMNS[at + 1 :]))
     for other in (COLUMNS[:-1], COLUMNS[::-1], (*COLUMNS, Column("more", "", ""))):
-        monkeypatch.setattr(module, "COLUMNS", other)
-        hashes.add(schema_hash())
+        add(other)
     assert len(hashes) == 1 + len(changes) + 3
 
 
-def test_a_call_changes_nothing_it_is_given(simulated_snapshot: Snapshot):
+def test_the_columns_follow_from_the_generators():
+    assert [c.name for c in score_columns(("a", "b"))] == ["a_rank", "b_rank", "a_score", "b_score"]
+    assert columns(("a", "b"))[4:] == columns(())
+    assert len({schema_hash(generators) for generators in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))}) == 5
+
+
+def test_the_hash_of_the_features_that_bundles_were_trained_on():
+    """Another hash refuses every bundle that was trained before."""
+    generators = (
+        "history", "visit", "neighbours", "als", "item_knn", "item_knn_last", "item_knn_visit", "covisit_last",
+        "covisit_visit", "content", "content_visit", "popular", "popular_segment", "popular_category", "arrivals",
+    )  # fmt: skip
+    assert schema_hash(generators) == "740e305c0c60bba1"
+
+
+def test_assemble_does_not_change_its_arguments(simulated_snapshot: Snapshot):
     s = simulated_snapshot
     before = {f.name: getattr(s, f.name) for f in dataclasses.fields(s)}
     copies = {k: v.copy() for k, v in before.items() if isinstance(v, np.ndarray)} | {"values": s.history.values.copy()}

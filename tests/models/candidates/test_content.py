@@ -49,17 +49,17 @@ def test_words_of_a_description(described: tuple, expected: list[str]):
     assert words(*described) == expected
 
 
-def test_a_word_is_not_a_category_nor_a_brand():
+def test_a_word_is_neither_a_category_nor_a_brand():
     s = shop(["alder", "x", "y", "z"], [None, "alder", None, None], brand=[None, None, "alder", None])
     assert related(s) == set()
 
 
-def test_items_with_the_same_words_are_alike():
+def test_items_with_the_same_words_are_similar():
     s = shop(["green tea", "Green TEA pot", "red wine", "wine glass", "lamp", None, "", "Ägypten", "ägypten"])
     assert related(s) == {(0, 1), (2, 3), (7, 8)}
 
 
-def test_the_rarer_the_words_in_common_the_more_alike():
+def test_rarer_words_in_common_make_items_more_similar():
     s = shop(["tea cup", "tea pot", "cup mat", "cup rack", *(["lamp"] * 2), *(f"other {n}" for n in range(30))])
     of = matrix(Content.fit(s, ContentConfig(common=0.3)).similar)
     assert of[0, 1] > of[0, 2] > 0
@@ -68,10 +68,10 @@ def test_the_rarer_the_words_in_common_the_more_alike():
     np.testing.assert_allclose(of, of.T, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("times", "says"), [(1, 0), (2, 1), (3, 3), (4, 0)])
-def test_a_word_in_too_many_items_says_nothing(times: int, says: int):
+@pytest.mark.parametrize(("times", "pairs"), [(1, 0), (2, 1), (3, 3), (4, 0)])
+def test_a_word_in_too_many_items_is_ignored(times: int, pairs: int):
     titles = [*(["common"] * times), *(f"x{n}" for n in range(30 - times))]
-    assert len(related(shop(titles, None), ContentConfig(common=0.1))) == says
+    assert len(related(shop(titles, None), ContentConfig(common=0.1))) == pairs
 
 
 def test_categories_and_brands_describe_too():
@@ -83,38 +83,38 @@ def test_categories_and_brands_describe_too():
     assert of[0, 1] > of[0, 2] > 0
 
 
-def test_a_shop_that_describes_nothing_relates_nothing():
+def test_without_descriptions_no_items_are_similar():
     s = shop([None] * 3)
     assert related(s) == set()
-    visitors = Visitors.of(np.array([-1]), np.array([0]), np.array([1]), np.array([KIND["view_item"]]))
-    assert not dense(Content.fit(s, CONFIG).scores(s, visitors, "visit"), 1, 3).any()
+    visitors = Visitors.from_events(np.array([-1]), np.array([0]), np.array([1]), np.array([KIND["view_item"]]))
+    assert not dense(Content.fit(s, CONFIG).scores("content_visit", s, visitors), 1, 3).any()
 
 
-def test_only_the_most_alike_are_kept():
+def test_only_the_most_similar_are_kept():
     titles = ["a b c", "a b x", "a y z", *(f"n{n}" for n in range(30))]
     of = matrix(Content.fit(shop(titles), ContentConfig(neighbours=1)).similar)
     assert np.flatnonzero(of[0]).tolist() == [1]
 
 
-def test_it_relates_what_nobody_took_together():
+def test_content_relates_items_that_nobody_took_together():
     s = shop(["green tea", "black tea", "lamp", "desk"])
-    visitors = Visitors.of(np.array([-1]), np.array([0]), np.array([0]), np.array([KIND["add_to_cart"]]))
-    said = dense(Content.fit(s, CONFIG).scores(s, visitors, "visit"), 1, 4)
-    assert np.flatnonzero(said).tolist() == [1]
-    assert not dense(ItemKnn.fit(s, ItemKnnConfig()).scores(s, visitors, "visit"), 1, 4).any()
+    visitors = Visitors.from_events(np.array([-1]), np.array([0]), np.array([0]), np.array([KIND["add_to_cart"]]))
+    scores = dense(Content.fit(s, CONFIG).scores("content_visit", s, visitors), 1, 4)
+    assert np.flatnonzero(scores).tolist() == [1]
+    assert not dense(ItemKnn.fit(s, ItemKnnConfig()).scores("item_knn_visit", s, visitors), 1, 4).any()
 
 
-def test_a_customer_is_judged_by_their_history():
+def test_content_goes_by_the_customers_history():
     catalog = conform(
         pl.DataFrame({"item_id": ["a", "b", "c", "d"], "title": ["tea", "tea", "ink", "ink"]}), CATALOG_SCHEMA
     )
     rows = [row("purchase", -1, "c1", "a"), *(row("view_item", -1, f"d{i}", i) for i in "bcd")]
     s = snapshot(rows, catalog=catalog)
-    said = dense(Content.fit(s, CONFIG).scores(s, Visitors.of_customers(np.array([0, -1])), "history"), 2, 4)
-    assert [np.flatnonzero(line).tolist() for line in said] == [[1], []]
+    scores = dense(Content.fit(s, CONFIG).scores("content", s, Visitors.of_customers(np.array([0, -1]))), 2, 4)
+    assert [np.flatnonzero(line).tolist() for line in scores] == [[1], []]
 
 
-def test_for_another_catalog_it_is_found_anew_with_its_settings():
+def test_refit_to_another_catalog_fits_anew_with_the_same_settings():
     old, new = (
         shop(["tea", "tea", "tea", "ink"]),
         shop(["ink", "lamp", "ink", "ink", "ink", *(f"x{n}" for n in range(25))]),
@@ -123,15 +123,18 @@ def test_for_another_catalog_it_is_found_anew_with_its_settings():
         again = Content.from_arrays(Content.fit(old, config).arrays())
         assert again.config == config
         fresh = Content.fit(new, config).arrays()
-        assert all(same_arrays(array, fresh[name]) for name, array in again.onto(new).arrays().items())
+        assert all(
+            same_arrays(array, fresh[name])
+            for name, array in again.refit_to(new, np.zeros(0, np.int64)).arrays().items()
+        )
 
 
-def test_an_item_that_nobody_has_touched_is_proposed_by_its_words():
+def test_an_item_without_events_is_proposed_by_its_words():
     listed = {"item_id": ["i0", "i1", "i2"], "title": ["green tea", "lamp", "green tea pot"]}
     since = pl.lit(moment(AS_OF - 2 * DAY))
     catalog = conform(pl.DataFrame(listed).with_columns(first_seen=since), CATALOG_SCHEMA)
     s = snapshot([row("view_item", -1, "d1", "i0"), row("view_item", -1, "d1", "i1")], catalog=catalog)
     query, item, kind = np.array([0]), s.items.find(["i0"]), np.array([KIND["view_item"]])
-    visitor = Visitors.of(np.array([-1]), query, item, kind)
+    visitor = Visitors.from_events(np.array([-1]), query, item, kind)
     _, proposed = Generators.fit(s, fitted.CONFIG).scores("content_visit", s, visitor).top(5)
     assert s.items.at(proposed) == ["i2"]

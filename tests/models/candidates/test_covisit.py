@@ -1,4 +1,4 @@
-"""What is touched soon after what; rows of the matrices are the first item, columns the second."""
+"""Co-visitation; rows of the matrices are the first item of a pair, columns the second."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def undone(value: float) -> float:
     return (value**2 + np.sqrt(value**4 + 4 * value**2)) / 2
 
 
-def test_what_comes_after_counts_and_what_came_before_does_not():
+def test_a_pair_counts_in_its_order_only():
     touches, orders = fit(visit("d1", "i0", "i1", "i2"))
     assert pairs(touches) == {(0, 1), (0, 2), (1, 2)}
     assert not orders.any()
@@ -54,7 +54,7 @@ def test_the_weight_of_a_pair_by_hand():
     ("name", "worth"),
     [("select_item", 0.5), ("view_item", 1), ("add_to_wishlist", 1.5), ("add_to_cart", 3), ("purchase", 6)],
 )
-def test_a_pair_counts_by_what_was_done_with_the_second(name: str, worth: float):
+def test_a_pair_counts_by_the_event_with_its_second_item(name: str, worth: float):
     touches, _ = fit([row("view_item", -2, "c1", "i0"), row(name, -1.5, "c1", "i1")])
     viewed, _ = fit([row("view_item", -2, "c1", "i0"), row("view_item", -1.5, "c1", "i1")])
     first, _ = fit([row(name, -2, "c1", "i0"), row("view_item", -1.5, "c1", "i1")])
@@ -62,10 +62,10 @@ def test_a_pair_counts_by_what_was_done_with_the_second(name: str, worth: float)
     assert first[0, 1] == viewed[0, 1]
 
 
-@pytest.mark.parametrize(("apart", "together"), [(1.0, True), (1.0 + TICK, False), (TICK, True), (0.0, False)])
-def test_a_pair_is_at_most_a_day_apart_and_has_an_order(apart: float, together: bool):
+@pytest.mark.parametrize(("apart", "counts"), [(1.0, True), (1.0 + TICK, False), (TICK, True), (0.0, False)])
+def test_a_pair_is_at_most_a_day_apart_and_has_an_order(apart: float, counts: bool):
     touches, _ = fit([row("view_item", -5, "d1", "i0"), row("view_item", -5 + apart, "d1", "i1")])
-    assert pairs(touches) == ({(0, 1)} if together else set())
+    assert pairs(touches) == ({(0, 1)} if counts else set())
 
 
 def test_a_pair_is_of_one_visitor():
@@ -88,7 +88,7 @@ def test_a_pair_counts_half_after_every_half_life():
     assert undone(once[2, 3]) == pytest.approx(undone(once[0, 1]) / 2, rel=1e-4)
 
 
-def test_many_pairs_count_more_and_less_than_in_proportion():
+def test_more_pairs_count_more_but_less_than_in_proportion():
     touches, _ = fit(
         [r for n in range(4) for r in visit(f"d{n}", "i0", "i1")] + visit("d8", "i0", "i2") + visit("d9", "i3", "i2")
     )
@@ -96,14 +96,14 @@ def test_many_pairs_count_more_and_less_than_in_proportion():
     assert touches[0, 2] < touches[3, 2]
 
 
-def test_touches_reach_so_far():
+def test_pairs_are_at_most_reach_touches_apart():
     path = ["i0", *["i1"] * (REACH - 1), "i2", "i3"]
     touches, _ = fit(visit("d1", *path))
     assert {(0, 2), (1, 3)} <= pairs(touches)
     assert touches[0, 3] == 0
 
 
-def test_what_is_older_than_the_window_or_yet_to_come_says_nothing():
+def test_events_outside_the_window_or_after_the_snapshot_are_ignored():
     for days in (-WINDOW_DAYS - 1, 0, 1):
         assert not fit(visit("d1", "i0", "i1", days=days))[0].any()
     touches, orders = fit(visit("d1", "i0", "i1"))
@@ -117,7 +117,7 @@ def order(days: float, who: str, *items: str) -> list[Row]:
     return [row("purchase", -days, who, item, 1.0, 2.0, f"{who} {days}") for item in items]
 
 
-def test_an_order_is_answered_by_the_next_one():
+def test_orders_are_paired_with_the_next_one():
     _, orders = fit([*order(20, "c1", "i0", "i1"), *order(9, "c1", "i2"), *order(3, "c1", "i3"), *order(2, "c2", "i4")])
     assert pairs(orders) == {(0, 2), (1, 2), (2, 3)}
     assert orders[0, 2] == orders[1, 2]
@@ -133,15 +133,15 @@ def test_the_strongest_are_kept():
     assert pairs(fit(visits, CovisitConfig(neighbours=2))[0]) == {(0, 1), (0, 2)}
 
 
-def test_a_visit_leads_to_what_came_after_its_items():
+def test_scores_follow_the_visits_items_and_the_last_orders():
     s = snapshot(
         [*START, *visit("d1", "i0", "i1"), *visit("d2", "i2", "i3"), *order(20, "c1", "i0"), *order(9, "c1", "i4")]
     )
     covisit = Covisit.fit(s, CONFIG)
     kind = np.full(2, KIND["view_item"])
-    visitors = Visitors.of(np.array([-1, -1, 0]), np.array([0, 1]), np.array([0, 2]), kind)
-    said = dense(covisit.of_visit(s, visitors), 3, len(s.items))
-    assert pairs(said) == {(0, 1), (1, 3)}
-    assert said[0, 1] == pytest.approx(matrix(covisit.touches)[0, 1])
-    ordered = dense(covisit.of_last_orders(s, visitors), 3, len(s.items))
+    visitors = Visitors.from_events(np.array([-1, -1, 0]), np.array([0, 1]), np.array([0, 2]), kind)
+    scores = dense(covisit.scores("covisit_visit", s, visitors), 3, len(s.items))
+    assert pairs(scores) == {(0, 1), (1, 3)}
+    assert scores[0, 1] == pytest.approx(matrix(covisit.touches)[0, 1])
+    ordered = dense(covisit.scores("covisit_last", s, visitors), 3, len(s.items))
     assert pairs(ordered) == {(2, 4)}

@@ -1,4 +1,4 @@
-"""All generators together: on shops of every kind, however little happened there."""
+"""All generators together, on shops with very different logs, down to almost empty ones."""
 
 import numpy as np
 import polars as pl
@@ -7,13 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.common.clock import DAY
-from features.event_log.ingest import Parsed
-from features.ranking.feature_matrix import assemble
+from features.event_log.ingest import ParsedBatch
+from features.ranking.feature_matrix import assemble, names
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import KIND, Visitors
-from features.tables.build import build
+from features.tables.build import build_from_events
 from models.bundle import Bundle
-from models.candidates.generators import GENERATORS, Generators
+from models.candidates.content import Content
+from models.candidates.covisit import Covisit
+from models.candidates.generators import Generators
+from models.candidates.item_knn import ItemKnn
+from models.candidates.registry import GENERATORS
+from models.candidates.user_knn import UserKnn
 from models.two_stage import propose
 from tests.features.shop import AS_OF, CATALOG, Row, events, examples, row, same_arrays, snapshot
 from tests.models import fitted
@@ -28,27 +33,27 @@ def everyone(s: Snapshot) -> Visitors:
     query = np.repeat(np.arange(len(customers)) + len(customers), 3)
     touched = np.tile([0, -1, len(s.items) - 1], len(customers))
     kind = np.tile([KIND["view_item"], KIND["search"], KIND["add_to_cart"]], len(customers))
-    return Visitors.of(np.tile(customers, 2), query, touched, kind)
+    return Visitors.from_events(np.tile(customers, 2), query, touched, kind)
 
 
 def check(s: Snapshot) -> None:
-    """Every generator has an answer for everyone, and the same one from its arrays, and for the same shop anew."""
+    """Every generator scores for everyone, and the same from its arrays and when refitted to the same shop."""
     generators = Generators.fit(s, fitted.CONFIG)
     visitors = everyone(s)
-    found = propose(generators, s, visitors, BUDGETS)
-    for values in (found.ranks, found.scores):
+    c = propose(generators, s, visitors, BUDGETS)
+    for values in (c.ranks, c.scores):
         assert values.dtype == np.float32
         assert np.isfinite(values).all()
-    assert set(found.query.tolist()) == set(range(len(visitors)))  # what sells is there for anyone
-    assert (found.item < len(s.items)).all()
-    matrix = assemble(s, visitors, found.query, found.item, found.ranks, found.scores)
-    assert len(matrix) == len(found.query)
+    assert set(c.query.tolist()) == set(range(len(visitors)))  # best sellers are there for everyone
+    assert (c.item < len(s.items)).all()
+    matrix = assemble(s, visitors, c.query, c.item, c.ranks, c.scores)
+    assert matrix.shape == (len(c.query), len(names(generators.names)))
     for name in GENERATORS:
         fitted.best(generators, name, s, visitors, 2)
-    for other in (Generators.from_arrays(generators.arrays()), generators.onto(s, s)):
+    for other in (Generators.from_arrays(generators.arrays()), generators.refit_to(s, s)):
         again = propose(other, s, visitors, BUDGETS)
         for part in ("query", "item", "ranks", "scores", "proposed"):
-            assert same_arrays(getattr(again, part), getattr(found, part)), part
+            assert same_arrays(getattr(again, part), getattr(c, part)), part
 
 
 LOGIN = row("login", -1, "c1")
@@ -98,40 +103,39 @@ def test_another_snapshot_may_have_other_customers_and_items(rows: list[Row], mo
     start = row("view_item", -1, "d1", "i1")
     old = snapshot([start, *rows])
     new = snapshot([start, *more], AS_OF + 20 * DAY)
-    moved = Generators.fit(old, fitted.CONFIG).onto(old, new)
+    moved = Generators.fit(old, fitted.CONFIG).refit_to(old, new)
     visitors = everyone(new)
-    found = propose(moved, new, visitors, BUDGETS)
-    assert set(found.query.tolist()) == set(range(len(visitors)))
-    assert np.isfinite(found.scores).all()
+    c = propose(moved, new, visitors, BUDGETS)
+    assert set(c.query.tolist()) == set(range(len(visitors)))
+    assert np.isfinite(c.scores).all()
     fresh = Generators.fit(new, fitted.CONFIG).arrays()
     for name, array in moved.arrays().items():
         if name.split(".")[0] in ("neighbours", "content", "popular"):  # they follow from the snapshot alone
             assert same_arrays(array, fresh[name]), name
 
 
-def test_onto_a_later_instant_what_was_learnt_stays_with_its_items(bundle: Bundle, simulated: Parsed):
+def test_refit_to_a_later_snapshot_keeps_similarities_with_their_items(bundle: Bundle, simulated: ParsedBatch):
     old, fit = bundle.snapshot, bundle.generators
-    new = Snapshot.of(build(simulated.events.lazy(), simulated.catalog, old.as_of + 9 * DAY))
-    moved = fit.onto(old, new)
+    new = Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, old.as_of + 9 * DAY))
+    moved = fit.refit_to(old, new)
     place = old.items.find(new.items.values.to_pylist())
     kept, at = np.flatnonzero(place >= 0), place[place >= 0]
     assert len(kept) > 40
-    for part in ("item_knn.similar", "covisit.touches", "covisit.orders"):
-        generator, name = part.split(".")
-        before, after = (fitted.matrix(getattr(getattr(g, generator), name)) for g in (fit, moved))
+    for kind, part in ((ItemKnn, "similar"), (Covisit, "touches"), (Covisit, "orders")):
+        before, after = (fitted.matrix(getattr(g[kind], part)) for g in (fit, moved))
         assert after.any()
         assert same_arrays(after[np.ix_(kept, kept)], before[np.ix_(at, at)])
 
 
-def test_they_come_back_from_their_arrays(bundle: Bundle):
+def test_generators_are_restored_from_their_arrays(bundle: Bundle):
     s, generators = bundle.snapshot, bundle.generators
     arrays = generators.arrays()
     again = Generators.from_arrays(arrays)
     assert again.arrays().keys() == arrays.keys()
     assert all(same_arrays(a, again.arrays()[name]) for name, a in arrays.items())
-    assert again.content.config == fitted.CONFIG.content
-    assert again.neighbours.neighbours == fitted.CONFIG.neighbours.neighbours
-    assert (again.item_knn.last_baskets, again.item_knn.visit_decay) == (2, 0.8)
+    assert again[Content].config == fitted.CONFIG.content
+    assert again[UserKnn].neighbours == fitted.CONFIG.neighbours.neighbours
+    assert (again[ItemKnn].last_baskets, again[ItemKnn].visit_decay) == (2, 0.8)
     visitors = fitted.visitors_of(s, 9, 6)
     for name in GENERATORS:
         ours, theirs = (fitted.dense(g.scores(name, s, visitors), 15, len(s.items)) for g in (generators, again))

@@ -7,15 +7,15 @@ from features.event_log.schema import EventName
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from features.ranking.visitors import KIND, Visitors
 from models.bundle import Bundle
-from models.candidates.generators import GENERATORS, GeneratorName
-from models.candidates.similarity import ItemSimilarity
+from models.candidates.registry import GENERATORS, NAMED_SCORES, GeneratorName
+from models.candidates.user_knn import UserKnn
 from models.candidates.user_profile import profile_items
-from models.explain.codes import CODES, RELEVANCE, Reason
-from models.explain.evidence import Targets
+from models.explain.codes import REASON_CODES, STRENGTH_RANGES, Reason
+from models.explain.evidence import CandidateIndex
 from models.explain.explain import explain
 from models.explain.reasons import ranking_reasons, reasons
 from models.explain.texts import ENGLISH, TEMPLATES, Language
-from models.interface import Request, Rules
+from models.interface import RankingRequest, RankingRules
 from models.recommender import BundleRecommender
 from models.two_stage import Candidates, propose
 from tests.features.shop import AS_OF, build, examples, row
@@ -38,7 +38,7 @@ def batch(snapshot: Snapshot, visits: list[tuple[int, list[tuple[int, str]]]]) -
     query = np.array([q for q, (_, events) in enumerate(visits) for _ in events], np.int64)
     item = np.array([min(i, len(snapshot.items) - 1) for _, events in visits for i, _ in events], np.int64)
     kind = np.array([KIND[name] for _, events in visits for _, name in events], np.uint8)  # type: ignore[index]
-    return Visitors.of(customers, query, item, kind)
+    return Visitors.from_events(customers, query, item, kind)
 
 
 def told(bundle: Bundle, visitors: Visitors, most: int = 99) -> tuple[Candidates, list[list[Reason]]]:
@@ -62,7 +62,7 @@ def test_every_candidate_has_reasons_strongest_first(
     for line in said:
         assert 1 <= len(line) <= most
         assert [r.strength for r in line] == sorted((r.strength for r in line), reverse=True)
-        assert all(0 <= r.strength <= RELEVANCE[r.code][1] for r in line)
+        assert all(0 <= r.strength <= STRENGTH_RANGES[r.code][1] for r in line)
         assert len({r.code for r in line}) == len(line)
 
 
@@ -112,7 +112,7 @@ def test_a_cited_item_is_the_visitors_own_and_another(bundle: Bundle, visits: li
 def test_the_simulated_shop_gives_reasons_of_most_kinds(everyone: tuple[Visitors, Candidates, list[list[Reason]]]):
     # What a shop of seventy days may have or not: items just arrived, and some that nobody bought.
     rare = {"sold_before", "in_range", "new_arrival", "new_in_your_category", "wished_in_visit", "due_again_by_item"}
-    assert set(CODES) - {r.code for line in everyone[2] for r in line} <= rare
+    assert set(REASON_CODES) - {r.code for line in everyone[2] for r in line} <= rare
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_own_history_in_numbers(code: str, events: list[tuple[str, float]], expe
         row(name, d, "c1", "i3", *([1.0, 1.0, f"o{n}"] if name == "purchase" else []))
         for n, (name, d) in enumerate(events)
     ]
-    shop = fitted.bundle(Snapshot.of(build([*others, *own], AS_OF)))
+    shop = fitted.bundle(Snapshot.from_tables(build([*others, *own], AS_OF)))
     customer = shop.snapshot.customers.find(["c1"])
     found, said = told(shop, Visitors.of_customers(customer))
     (line,) = (said[n] for n in np.flatnonzero(found.item == shop.snapshot.items.find(["i3"])[0]))
@@ -149,7 +149,7 @@ def test_own_history_in_numbers(code: str, events: list[tuple[str, float]], expe
 def test_the_items_gap_stands_in_for_an_own_one():
     """Five customers buy it every 20 days; the sixth bought it once, 18 days ago."""
     rows = [row("purchase", -d - n, f"c{n}", "i2", 1.0, 1.0, f"o{n}{d}") for n in range(5) for d in (5, 25, 45)]
-    shop = fitted.bundle(Snapshot.of(build([*rows, row("purchase", -18, "c9", "i2", 1.0, 1.0, "o9")], AS_OF)))
+    shop = fitted.bundle(Snapshot.from_tables(build([*rows, row("purchase", -18, "c9", "i2", 1.0, 1.0, "o9")], AS_OF)))
     _, said = told(shop, Visitors.of_customers(shop.snapshot.customers.find(["c9"])))
     due = [r for line in said for r in line if r.code.startswith("due")]
     assert [(r.code, r.values) for r in due] == [
@@ -179,7 +179,7 @@ def test_what_the_visit_did_with_the_product(bundle: Bundle, events: list[tuple[
 
 
 def test_neighbours_are_counted(bundle: Bundle, everyone: tuple[Visitors, Candidates, list[list[Reason]]]):
-    s, alike = bundle.snapshot, bundle.generators.neighbours
+    s, alike = bundle.snapshot, bundle.generators[UserKnn]
     visitors, found, said = everyone
     checked = 0
     for q, item, line in zip(found.query, found.item, said, strict=True):
@@ -200,18 +200,11 @@ def test_the_item_behind_is_the_one_that_contributes_most(bundle: Bundle):
     s, g = bundle.snapshot, bundle.generators
     visitors = batch(s, [(c, [(n % 60, "view_item") for n in (c, c + 1, c)]) for c in range(40)])
     query, item = (a.ravel() for a in np.indices((len(visitors), len(s.items))))
-    targets, rows = Targets(query, item, len(visitors), len(s.items)), np.arange(len(query))
-    knn = g.item_knn
-    bases: dict[GeneratorName, tuple[ItemSimilarity, tuple]] = {
-        "item_knn": (knn.similar, profile_items(s, visitors, "history")),
-        "item_knn_last": (knn.similar, profile_items(s, visitors, "last_baskets", knn.last_baskets)),
-        "item_knn_visit": (knn.similar, profile_items(s, visitors, "visit", visit_decay=knn.visit_decay)),
-        "covisit_last": (g.covisit.orders, profile_items(s, visitors, "last_baskets")),
-        "covisit_visit": (g.covisit.touches, profile_items(s, visitors, "visit")),
-        "content": (g.content.similar, profile_items(s, visitors, "history")),
-        "content_visit": (g.content.similar, profile_items(s, visitors, "visit")),
-    }
-    for name, (similar, (q, i, weight)) in bases.items():
+    targets, rows = CandidateIndex(query, item, len(visitors), len(s.items)), np.arange(len(query))
+    names = [name for name in g.names if NAMED_SCORES[name].reason]
+    assert len(names) >= 7
+    for name in names:
+        similar, (q, i, weight) = g.evidence(name, s, visitors)
         behind = targets.behind(rows, similar, (q, i, weight))
         expected = g.scores(name, s, visitors).at(query, item)
         np.testing.assert_allclose(behind.total, expected, rtol=1e-4, err_msg=name)
@@ -233,7 +226,7 @@ def test_kin_is_of_the_same_category_and_the_visit_goes_first(bundle: Bundle):
     visitors = batch(s, visits)
     query, item = (a.ravel() for a in np.indices((len(visitors), len(s.items))))
     visit, history = profile_items(s, visitors, "visit"), profile_items(s, visitors, "history")
-    kin = Targets(query, item, len(visitors), len(s.items)).kin(np.arange(len(query)), s.categories, [visit, history])
+    kin = CandidateIndex(query, item, len(visitors), len(s.items)).kin(np.arange(len(query)), s.categories, [visit, history])
     for n, (q, i) in enumerate(zip(query, item, strict=True)):
         looked = visits[q][1][0][0]
         own = {int(x): float(w) for x, w in zip(history[1][history[0] == q], history[2][history[0] == q], strict=True)}
@@ -268,8 +261,8 @@ def test_nothing_is_said_of_few_buyers_as_popular(bundle: Bundle, everyone: tupl
 
 
 def test_every_code_has_a_text_and_a_strength():
-    assert set(TEMPLATES) == set(RELEVANCE) == set(CODES)
-    assert all(0 <= low <= high <= 1 for low, high in RELEVANCE.values())
+    assert set(TEMPLATES) == set(STRENGTH_RANGES) == set(REASON_CODES)
+    assert all(0 <= low <= high <= 1 for low, high in STRENGTH_RANGES.values())
 
 
 def test_every_reason_can_be_said(everyone: tuple[Visitors, Candidates, list[list[Reason]]]):
@@ -309,13 +302,13 @@ def test_a_ranking_has_reasons_where_its_request_wants_them(bundle: Bundle):
     visit: tuple[tuple[str, EventName], ...] = ((item, "view_item"),)
     plain, personal, stranger = recommender.recommend(
         [
-            Request(6, customer),
-            Request(len(s.items), customer, rules=Rules(reasons=2)),
-            Request(6, None, visit, rules=Rules(reasons=3)),
+            RankingRequest(6, customer),
+            RankingRequest(len(s.items), customer, rules=RankingRules(reasons=2)),
+            RankingRequest(6, None, visit, rules=RankingRules(reasons=3)),
         ]
     )
     assert ranking_reasons(plain) is None
-    for ranking, request, most in ((personal, Request(9, customer), 2), (stranger, Request(6, None, visit), 3)):
+    for ranking, request, most in ((personal, RankingRequest(9, customer), 2), (stranger, RankingRequest(6, None, visit), 3)):
         lists = ranking_reasons(ranking)
         assert lists is not None
         assert len(lists) == len(ranking.item_ids)
@@ -325,4 +318,4 @@ def test_a_ranking_has_reasons_where_its_request_wants_them(bundle: Bundle):
     assert lists is not None
     assert all(lists[: personal.ordered])
     assert not any(lists[personal.ordered :])
-    assert ranking_reasons(recommender.without_ranker(Request(6, customer, rules=Rules(reasons=2)), "deadline")) is None
+    assert ranking_reasons(recommender.without_ranker(RankingRequest(6, customer, rules=RankingRules(reasons=2)), "deadline")) is None

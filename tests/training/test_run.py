@@ -17,25 +17,25 @@ from features.common.errors import InputError
 from features.event_log.log import EventLog
 from models import bundle as module
 from models.bundle import RECOMMENDERS, Bundle
-from models.interface import Request
+from models.interface import RankingRequest
 from models.recommender import BundleRecommender, load
 from tests.conftest import SHOP_ENDS
 from tests.training.conftest import Run
 from training import recipe
-from training.config import Gate
+from training.config import GateConfig
 from training.evaluation.metrics import PER_QUERY
 from training.promotion.promote import promote
 from training.reports import samples
 from training.reports import text as report
 from training.result import TrainingResult
-from training.tracking import log_run, metric_names
+from training.tracking import metric_names, mlflow_client, registry
 
 ROOT = Path(module.__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def client(run: Run) -> MlflowClient:
-    return log_run.connect(run.config)
+    return mlflow_client.connect(run.config)
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,14 @@ def test_metrics_are_the_evaluations(record: MlflowRun, result: TrainingResult, 
     for name in RECOMMENDERS:
         summary = result.evaluations[name].summary
         for metric, value in summary.items():
-            assert metrics[metric_names.logged_name(f"{name}_{metric}")] == pytest.approx(value)
+            assert metrics[metric_names.mlflow_name(f"{name}_{metric}")] == pytest.approx(value)
         assert {"ndcg_at_10", "recall_at_20", "coverage", "gini", "novelty"} <= set(summary)
         assert metrics[f"headline/{name}_ndcg_at_10"] == metrics[f"{name}_ndcg_at_10"]
     assert np.isfinite(list(metrics.values())).all()
     assert record.outputs
     (made,) = record.outputs.model_outputs
     held = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics or ()}
-    assert held == pytest.approx(metric_names.logged(result.bundle.metrics))
+    assert held == pytest.approx(metric_names.to_mlflow_metrics(result.bundle.metrics))
 
 
 def test_what_the_gate_reads_keeps_its_name_and_the_rest_is_in_sections(record: MlflowRun):
@@ -148,8 +148,8 @@ def test_plots_and_samples_are_there(run: Run, client: MlflowClient, result: Tra
     assert {"report.html", "MODEL_CARD.md", "recipe.yml", "sample_recommendations.json"} <= listed()
     sample = mlflow.load_table("sample_recommendations.json", run_ids=[run.logged.run_id])
     assert {"customer", "segment", "rank", "title", "item_id"} <= set(sample.columns)
-    (ranking,) = BundleRecommender(result.bundle).recommend([Request(10)])
-    assert sample[sample["customer"] == samples.STRANGER]["item_id"].to_list() == ranking.item_ids
+    (ranking,) = BundleRecommender(result.bundle).recommend([RankingRequest(10)])
+    assert sample[sample["customer"] == samples.ANONYMOUS]["item_id"].to_list() == ranking.item_ids
     table = mlflow.load_table("evaluation/one_to_one.json", run_ids=[run.logged.run_id])
     assert len(table) == len(result.evaluations["one_to_one"].per_query)
     assert "customer_id" not in table.columns
@@ -186,13 +186,13 @@ def test_a_model_card_describes_the_version(
 
 
 def test_it_is_registered_as_challenger(run: Run, client: MlflowClient):
-    version = client.get_model_version_by_alias("shop", log_run.CHALLENGER)
+    version = client.get_model_version_by_alias("shop", registry.CHALLENGER)
     assert str(version.version) == run.logged.version
     assert version.run_id == run.logged.run_id
     assert version.tags["holdout_from"] == iso(SHOP_ENDS - 10 * DAY)
-    assert log_run.version_label("models:/shop@challenger", run.config) == run.logged.version
-    assert log_run.version_label(run.logged.model_uri, run.config) == run.logged.version
-    assert log_run.version_label("somewhere/else", run.config) == "local"
+    assert registry.version_label("models:/shop@challenger", run.config) == run.logged.version
+    assert registry.version_label(run.logged.model_uri, run.config) == run.logged.version
+    assert registry.version_label("somewhere/else", run.config) == "local"
 
 
 def test_the_model_answers_like_the_recommender(run: Run, result: TrainingResult):
@@ -201,7 +201,7 @@ def test_the_model_answers_like_the_recommender(run: Run, result: TrainingResult
     customers = [*result.bundle.snapshot.customers.values.to_pylist()[:6], None, "somebody new"]
     ks = [1, 2, 3, 4, 5, 6, 7, 100]
     table = loaded.predict(pd.DataFrame({"customer_id": customers, "k": ks}))
-    rankings = BundleRecommender(result.bundle).recommend([Request(k, c) for c, k in zip(customers, ks, strict=True)])
+    rankings = BundleRecommender(result.bundle).recommend([RankingRequest(k, c) for c, k in zip(customers, ks, strict=True)])
     assert list(table.columns) == ["customer_id", "item_id", "rank", "score", "strategy"]
     assert table["item_id"].to_list() == [i for r in rankings for i in r.item_ids]
     assert table["score"].to_list() == [s for r in rankings for s in r.scores]
@@ -237,21 +237,21 @@ def test_the_trainers_paths_and_pickles_stay_at_home(model: Path, run: Run):
 
 
 def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: TrainingResult, tmp_path: Path):
-    found = log_run.bundle_path("models:/shop@challenger", run.config)
+    found = registry.resolve_bundle("models:/shop@challenger", run.config)
     assert Bundle.load(found).info() == result.bundle.info()
-    assert log_run.bundle_path(str(found), run.config) == found
+    assert registry.resolve_bundle(str(found), run.config) == found
     with pytest.raises(InputError, match="neither a bundle directory nor a model URI"):
-        log_run.bundle_path(str(tmp_path), run.config)
+        registry.resolve_bundle(str(tmp_path), run.config)
     for uri in ("models:/shop@champion", "models:/shop/99", "models:/nothing/1", "runs:/0123/usual"):
         with pytest.raises(InputError, match=r"was not found at .*`usual train`"):
-            log_run.bundle_path(uri, run.config)
+            registry.resolve_bundle(uri, run.config)
 
 
 def test_the_report_says_where_to_look(result: TrainingResult, run: Run):
-    text = report.text(result, run.logged)
+    text = report.render_run(result, run.logged)
     assert f"registered {run.logged.model_uri} as challenger" in text
     assert f"{result.evaluations['predictive'].summary['ndcg_at_10']:.4f}" in text
-    assert json.loads(json.dumps(report.as_dict(result, run.logged)))["holdout"][1] == iso(SHOP_ENDS)
+    assert json.loads(json.dumps(report.run_to_dict(result, run.logged)))["holdout"][1] == iso(SHOP_ENDS)
 
 
 @pytest.mark.parametrize(("margin", "passes"), [(0.0, True), (-0.1, False)])
@@ -260,11 +260,11 @@ def test_two_versions_meet_on_events_newer_than_both(
 ):
     """The same bundle twice: neither is better, so it passes unless it has to be better."""
     config = run.config.model_copy(
-        update={"registered_model": f"twins {margin}", "gate": Gate(metric="predictive_mrr", margin=margin)}
+        update={"registered_model": f"twins {margin}", "gate": GateConfig(metric="predictive_mrr", margin=margin)}
     )
     client.create_registered_model(config.registered_model)
     trained = client.get_model_version("shop", run.logged.version)
-    for alias in (log_run.CHAMPION, log_run.CHALLENGER):
+    for alias in (registry.CHAMPION, registry.CHALLENGER):
         # Tags of another hold-out: only the newer events can tell.
         tags = trained.tags | {"log_fingerprint": alias}
         made = client.create_model_version(

@@ -1,4 +1,4 @@
-"""How a finished bundle does on a window it has not seen."""
+"""Backtest: evaluate a trained bundle on a later window of the event log."""
 
 from collections.abc import Mapping
 
@@ -11,28 +11,34 @@ from features.ranking.snapshot import Snapshot
 from features.sources.simulator.truth import Truth
 from features.tables import build
 from models.bundle import Bundle, RecommenderName
-from models.customers.predictions import Predictions
+from models.customers.predictions import CustomerPredictions
 from training.dataset import queries
 from training.dataset.queries import Queries
 from training.evaluation.evaluate import Evaluation, evaluate
-from training.evaluation.oracle import oracle
+from training.evaluation.oracle import build_oracle
 from training.recipe import Recipe
 
 
-def refreshed(bundle: Bundle, event_log: EventLog, as_of: int) -> Bundle:
-    """The bundle's models over the log's snapshot as of `as_of`."""
-    return bundle.refreshed(Snapshot.of(_tables(bundle, event_log, as_of)))
+def refresh_bundle(bundle: Bundle, event_log: EventLog, as_of: int) -> Bundle:
+    """Return the bundle's models over the log's snapshot as of `as_of`.
+
+    Raises `InputError` if `as_of` is before the end of the bundle's training data.
+    """
+    return bundle.refreshed(Snapshot.from_tables(_build_tables(bundle, event_log, as_of)))
 
 
-def predicted(bundle: Bundle, now: build.Tables) -> pl.DataFrame:
-    """What the bundle's models expect of the customers of `now`: `Predictions.table`."""
-    _check(bundle, now.as_of)
-    snapshot = Snapshot.of(now)
-    return Predictions.of(bundle.propensity, snapshot).table(snapshot)
+def predict_customers(bundle: Bundle, tables: build.Tables) -> pl.DataFrame:
+    """Return the bundle's predictions for the customers of `tables`, as `Predictions.table`.
+
+    Raises `InputError` if the tables are as of a time before the end of the bundle's training data.
+    """
+    _check_not_before_training(bundle, tables.as_of)
+    snapshot = Snapshot.from_tables(tables)
+    return CustomerPredictions.predict(bundle.propensity, snapshot).table(snapshot)
 
 
-def _check(bundle: Bundle, as_of: int) -> None:
-    """Raises `InputError` where the bundle knows what came after `as_of`."""
+def _check_not_before_training(bundle: Bundle, as_of: int) -> None:
+    """Raise `InputError` if the bundle was trained on events after `as_of`."""
     if as_of < bundle.snapshot.as_of:
         raise InputError(
             f"the model was trained on events up to {iso(bundle.snapshot.as_of)}; as of {iso(as_of)} it would know "
@@ -40,50 +46,50 @@ def _check(bundle: Bundle, as_of: int) -> None:
         )
 
 
-def _tables(bundle: Bundle, event_log: EventLog, as_of: int) -> build.Tables:
-    _check(bundle, as_of)
-    return build.at(event_log, as_of)
+def _build_tables(bundle: Bundle, event_log: EventLog, as_of: int) -> build.Tables:
+    _check_not_before_training(bundle, as_of)
+    return build.build_tables(event_log, as_of)
 
 
-def replay(
+def backtest(
     bundle: Bundle, event_log: EventLog, start: int, end: int, recipe: Recipe, truth: Truth | None = None
 ) -> dict[RecommenderName, Evaluation]:
-    """Evaluate on [start, end) with a snapshot as of `start`. `recipe` says how visits are sampled.
+    """Evaluate on [start, end) (microseconds) with a snapshot as of `start`.
 
-    With the `truth` of a simulated log, the oracle's share is told as well.
-    Raises `InputError` where the model has seen the window or the window holds nothing to compare with.
+    `recipe` determines how visits are sampled. With the `truth` of a simulated log, the oracle is measured as well.
+    Raises `InputError` if the model was trained on part of the window, or the window holds no query.
     """
     if end <= start:
         raise InputError(f"the window from {iso(start)} to {iso(end)} is empty; --to must be after --from")
-    made = _tables(bundle, event_log, start)
-    current = bundle.refreshed(Snapshot.of(made))
-    asked = queries.after(event_log.scan(), current.snapshot, end, recipe)
-    evaluations = measure(current, asked, end, made.customers, truth)
+    tables = _build_tables(bundle, event_log, start)
+    bundle_at_start = bundle.refreshed(Snapshot.from_tables(tables))
+    queries_by_recommender = queries.build_queries(event_log.scan(), bundle_at_start.snapshot, end, recipe)
+    evaluations = evaluate_bundle(bundle_at_start, queries_by_recommender, end, tables.customers, truth)
     if not evaluations:
         raise InputError(f"nobody in the window from {iso(start)} to {iso(end)} can be compared with a recommendation")
     return evaluations
 
 
-def measure(
-    current: Bundle,
-    asked: Mapping[RecommenderName, Queries],
+def evaluate_bundle(
+    bundle: Bundle,
+    queries: Mapping[RecommenderName, Queries],
     end: int,
     customers: pl.DataFrame | None = None,
     truth: Truth | None = None,
 ) -> dict[RecommenderName, Evaluation]:
-    """Evaluate a bundle on what is `asked` from its snapshot's instant to `end` (`queries.after`).
+    """Evaluate a bundle on queries between its snapshot's instant and `end` (microseconds).
 
-    Recommenders without a query are left out. `customers`, `truth`: as `evaluate` and `replay` take them.
+    Recommenders without a query are left out. `customers`: as in `evaluate`; `truth`: as in `backtest`.
     """
-    snapshot = current.snapshot
+    snapshot = bundle.snapshot
     return {
         name: evaluate(
             recommender,
             snapshot,
-            asked[name],
+            queries[name],
             customers,
-            oracle(truth, snapshot, asked[name], snapshot.as_of, end) if truth else None,
+            build_oracle(truth, snapshot, queries[name], snapshot.as_of, end) if truth else None,
         )
-        for name, recommender in current.recommenders.items()
-        if len(asked[name])
+        for name, recommender in bundle.recommenders.items()
+        if len(queries[name])
     }

@@ -1,11 +1,11 @@
-"""The hold-out that champion and challenger are compared on, and their results there.
+"""Comparison of champion and challenger on one hold-out.
 
-In order of preference:
+The hold-out is, in order of preference:
 
-1. events newer than both models: both are replayed on them;
-2. the hold-out of the challenger's training run, where the champion was trained before it: the champion is replayed
-   on it, the challenger's results are those of its run, of the same recipe fitted before the hold-out;
-3. without a log: the hold-out of both training runs, where it was the same window of the same log.
+1. events newer than both models: both are backtested on them;
+2. the hold-out of the challenger's training run, if the champion was trained before it: the champion is backtested on
+   it, the challenger's results are those of its run (a model of the same recipe fitted before the hold-out);
+3. without a log: the hold-out of both training runs, if it was the same window of the same log.
 """
 
 from functools import partial
@@ -23,22 +23,26 @@ from features.tables import build
 from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.recommender import BundleRecommender
 from training import recipe
-from training.config import Gate, MlflowConfig
+from training.config import GateConfig, MlflowConfig
 from training.dataset import queries
-from training.evaluation.backtest import measure
+from training.evaluation.backtest import evaluate_bundle
 from training.evaluation.evaluate import Evaluation
 from training.promotion import gate
 from training.promotion.gate import Comparison, Latency
 from training.recipe import Recipe
 from training.tracking import registry
-from training.tracking.metric_names import recommender_of
+from training.tracking.metric_names import split_recommender
 
-HOLDOUT = ("holdout_from", "holdout_to", "log_fingerprint")  # tags of a version
-SAMPLING = ("visit_days", "visits_per_boundary", "seed")  # keys of a recipe that say which visits are queries
+HOLDOUT_TAGS = ("holdout_from", "holdout_to", "log_fingerprint")  # tags of a version
+SAMPLING_KEYS = (
+    "visit_days",
+    "visits_per_boundary",
+    "seed",
+)  # keys of a recipe that decide which visits become queries
 
 
 class NotComparableError(InputError):
-    """There is no hold-out that says anything about both models."""
+    """There is no hold-out that both models can be compared on."""
 
 
 def compare(
@@ -48,139 +52,162 @@ def compare(
     challenger: ModelVersion,
     event_log: EventLog | None,
 ) -> Comparison:
-    """Both models' results on one hold-out. Raises `InputError` where there is none, with what to do."""
+    """Return both models' results on one hold-out.
+
+    Raises `InputError` if there is none, with a message that says what to do. `NotComparableError`: without a log,
+    the two training runs were measured on different hold-outs.
+    """
     if event_log is None:
-        return _by_their_runs(client, config, champion, challenger)
-    old, new = (_bundle(config, version) for version in (champion, challenger))
-    start = max(old.snapshot.as_of, new.snapshot.as_of)
+        return _compare_runs(client, config, champion, challenger)
+    champion_bundle, challenger_bundle = (_load_bundle(config, version) for version in (champion, challenger))
+    start = max(champion_bundle.snapshot.as_of, challenger_bundle.snapshot.as_of)
     end = min(start + config.gate.holdout_days * DAY, micros(event_log.last) + 1)
-    found = "there is no newer event to compare them on"
+    reason = "there is no newer event to compare them on"
     if end > start:
-        fresh = _on_newer_events(event_log, old, new, start, end)
-        count = _queries(fresh, config.gate)
+        newer = _compare_on_newer_events(event_log, champion_bundle, challenger_bundle, start, end)
+        count = _count_queries(newer, config.gate)
         if count >= config.gate.min_queries:
-            return fresh
-        found = f"the newer events hold {count} queries to compare them on, min_queries is {config.gate.min_queries}"
-    window = _window(challenger)
-    if window is not None and old.snapshot.as_of <= window[0]:
-        return _on_the_challengers_holdout(client, challenger, event_log, old, new, *window, found)
-    raise InputError(_what_to_do(config.gate, champion, challenger, event_log, old, start, found))
+            return newer
+        reason = f"the newer events hold {count} queries to compare them on, min_queries is {config.gate.min_queries}"
+    window = _holdout_window(challenger)
+    if window is not None and champion_bundle.snapshot.as_of <= window[0]:
+        return _compare_on_challenger_holdout(
+            client, challenger, event_log, champion_bundle, challenger_bundle, *window, reason
+        )
+    raise InputError(_advise(config.gate, champion, challenger, event_log, champion_bundle, start, reason))
 
 
-def _on_newer_events(event_log: EventLog, old: Bundle, new: Bundle, start: int, end: int) -> Comparison:
-    snapshot = Snapshot.of(build.at(event_log, start))
-    bundles = old.refreshed(snapshot), new.refreshed(snapshot)
-    asked = queries.after(event_log.scan(), snapshot, end, recipe.load())
-    champion, challenger = (measure(bundle, asked, end) for bundle in bundles)
-    timed = partial(_latency, *bundles, _customers(champion))
-    return Comparison(champion, challenger, start, end, "events newer than both models", timed)
+def _compare_on_newer_events(
+    event_log: EventLog, champion_bundle: Bundle, challenger_bundle: Bundle, start: int, end: int
+) -> Comparison:
+    snapshot = Snapshot.from_tables(build.build_tables(event_log, start))
+    bundles = champion_bundle.refreshed(snapshot), challenger_bundle.refreshed(snapshot)
+    holdout_queries = queries.build_queries(event_log.scan(), snapshot, end, recipe.load())
+    champion, challenger = (evaluate_bundle(bundle, holdout_queries, end) for bundle in bundles)
+    measure_latency = partial(_measure_latency, *bundles, _customer_ids(champion))
+    return Comparison(champion, challenger, start, end, "events newer than both models", measure_latency)
 
 
-def _on_the_challengers_holdout(
+def _compare_on_challenger_holdout(
     client: MlflowClient,
     version: ModelVersion,
     event_log: EventLog,
-    old: Bundle,
-    new: Bundle,
+    champion_bundle: Bundle,
+    challenger_bundle: Bundle,
     start: int,
     end: int,
-    found: str,
+    reason: str,
 ) -> Comparison:
-    replayed = old.refreshed(Snapshot.of(build.at(event_log, start)))
-    asked = queries.after(event_log.scan(), replayed.snapshot, end, _sampling(client, version))
-    champion = measure(replayed, asked, end)
-    how = (
-        f"the challenger's own, as {found}; the champion, trained before it, is replayed there, the challenger's "
+    refreshed = champion_bundle.refreshed(Snapshot.from_tables(build.build_tables(event_log, start)))
+    holdout_queries = queries.build_queries(
+        event_log.scan(), refreshed.snapshot, end, _sampling_recipe(client, version)
+    )
+    champion = evaluate_bundle(refreshed, holdout_queries, end)
+    basis = (
+        f"the challenger's own, as {reason}; the champion, trained before it, is backtested on it, the challenger's "
         "results are its training run's, of the same recipe fitted before the hold-out"
     )
-    timed = partial(_latency, old.refreshed(new.snapshot), new, _customers(champion))
-    return Comparison(champion, _logged(client, version), start, end, how, timed)
+    measure_latency = partial(
+        _measure_latency,
+        champion_bundle.refreshed(challenger_bundle.snapshot),
+        challenger_bundle,
+        _customer_ids(champion),
+    )
+    return Comparison(champion, _run_evaluations(client, version), start, end, basis, measure_latency)
 
 
-def _by_their_runs(
+def _compare_runs(
     client: MlflowClient, config: MlflowConfig, champion: ModelVersion, challenger: ModelVersion
 ) -> Comparison:
-    if any(champion.tags.get(tag) != challenger.tags.get(tag, "") for tag in HOLDOUT):
-        theirs, ours = (_told(v) for v in (champion, challenger))
+    if any(champion.tags.get(tag) != challenger.tags.get(tag, "") for tag in HOLDOUT_TAGS):
+        champion_window, challenger_window = (_describe_window(v) for v in (champion, challenger))
         raise NotComparableError(
-            f"champion (version {champion.version}: {theirs}) and challenger (version {challenger.version}: {ours}) "
-            "were measured on different hold-outs; give --log with events newer than both, on which they can be "
-            "compared, or --force REASON"
+            f"champion (version {champion.version}: {champion_window}) and challenger (version {challenger.version}: "
+            f"{challenger_window}) were measured on different hold-outs; give --log with events newer than both, on "
+            "which they can be compared, or --force REASON"
         )
-    sides = _logged(client, champion), _logged(client, challenger)
+    sides = _run_evaluations(client, champion), _run_evaluations(client, challenger)
     log = challenger.tags["log_fingerprint"]
 
-    def timed(batch: int) -> Latency:
-        old, new = _bundle(config, champion), _bundle(config, challenger)
-        return _latency(old, new, new.snapshot.customers.values.to_pylist(), batch)
+    def measure_latency(batch: int) -> Latency:
+        champion_bundle, challenger_bundle = _load_bundle(config, champion), _load_bundle(config, challenger)
+        customers = challenger_bundle.snapshot.customers.values.to_pylist()
+        return _measure_latency(champion_bundle, challenger_bundle, customers, batch)
 
-    start, end = (parse(challenger.tags[tag]) for tag in HOLDOUT[:2])
-    return Comparison(*sides, start, end, f"which both training runs measured on log {log}", timed)
+    start, end = (parse(challenger.tags[tag]) for tag in HOLDOUT_TAGS[:2])
+    return Comparison(*sides, start, end, f"of both training runs, on log {log}", measure_latency)
 
 
-def _logged(client: MlflowClient, version: ModelVersion) -> dict[RecommenderName, Evaluation]:
-    """What the version's training run measured on its hold-out."""
+def _run_evaluations(client: MlflowClient, version: ModelVersion) -> dict[RecommenderName, Evaluation]:
+    """Return the evaluations that the version's training run logged."""
     if version.run_id is None:
         return {}
-    measured = client.get_run(version.run_id).data.metrics
-    there = {file.path for file in client.list_artifacts(version.run_id, "evaluation")}
-    found: dict[RecommenderName, Evaluation] = {}
+    run_metrics = client.get_run(version.run_id).data.metrics
+    files = {file.path for file in client.list_artifacts(version.run_id, "evaluation")}
+    evaluations: dict[RecommenderName, Evaluation] = {}
     for name in RECOMMENDERS:
-        if (path := f"evaluation/{name}.json") in there:
+        if (path := f"evaluation/{name}.json") in files:
             table = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{path}")
             per_query = pl.DataFrame(table["data"], schema=table["columns"], orient="row", infer_schema_length=None)
-            # JSON has no NaN: a metric that no query has is a column of nulls.
-            known = pl.selectors.numeric() | pl.selectors.by_dtype(pl.Null)
-            summary = {metric: v for k, v in measured.items() for whose, metric in [recommender_of(k)] if whose == name}
-            found[name] = Evaluation(summary, per_query.with_columns(known.cast(pl.Float64)))
-    return found
+            # JSON has no NaN: a metric that is NaN for every query is read as a column of nulls.
+            numeric = pl.selectors.numeric() | pl.selectors.by_dtype(pl.Null)
+            summary = {
+                metric: v
+                for k, v in run_metrics.items()
+                for recommender, metric in [split_recommender(k)]
+                if recommender == name
+            }
+            evaluations[name] = Evaluation(summary, per_query.with_columns(numeric.cast(pl.Float64)))
+    return evaluations
 
 
-def _sampling(client: MlflowClient, version: ModelVersion) -> Recipe:
-    """The recipe by which the version's run took its queries; of it nothing else is used in a replay."""
-    given = client.get_run(version.run_id).data.params if version.run_id else {}
-    return recipe.load().model_copy(update={key: int(given[key]) for key in SAMPLING if key in given})
+def _sampling_recipe(client: MlflowClient, version: ModelVersion) -> Recipe:
+    """Return a recipe that samples queries as the version's run did; nothing else of it is used."""
+    params = client.get_run(version.run_id).data.params if version.run_id else {}
+    return recipe.load().model_copy(update={key: int(params[key]) for key in SAMPLING_KEYS if key in params})
 
 
-def _latency(old: Bundle, new: Bundle, customers: list[str], batch: int) -> Latency:
-    return gate.latency(BundleRecommender(old), BundleRecommender(new), customers, batch)
+def _measure_latency(champion_bundle: Bundle, challenger_bundle: Bundle, customers: list[str], batch: int) -> Latency:
+    return gate.measure_latency(
+        BundleRecommender(champion_bundle), BundleRecommender(challenger_bundle), customers, batch
+    )
 
 
-def _bundle(config: MlflowConfig, version: ModelVersion) -> Bundle:
-    return registry.bundle(f"models:/{config.registered_model}/{version.version}", config)
+def _load_bundle(config: MlflowConfig, version: ModelVersion) -> Bundle:
+    return registry.load_bundle(f"models:/{config.registered_model}/{version.version}", config)
 
 
-def _customers(results: gate.Results) -> list[str]:
-    asked = results.get("one_to_one")
-    return [] if asked is None else asked.per_query["customer_id"].to_list()
+def _customer_ids(results: gate.Results) -> list[str]:
+    evaluation = results.get("one_to_one")
+    return [] if evaluation is None else evaluation.per_query["customer_id"].to_list()
 
 
-def _queries(compared: Comparison, settings: Gate) -> int:
-    sides = [side.get(gate.judged(settings)[0]) for side in (compared.champion, compared.challenger)]
+def _count_queries(comparison: Comparison, settings: GateConfig) -> int:
+    sides = [side.get(gate.gate_target(settings)[0]) for side in (comparison.champion, comparison.challenger)]
     return max(e.per_query.height if e else 0 for e in sides)
 
 
-def _window(version: ModelVersion) -> tuple[int, int] | None:
-    """The hold-out of the version's training run."""
-    tags = [version.tags.get(tag) for tag in HOLDOUT[:2]]
+def _holdout_window(version: ModelVersion) -> tuple[int, int] | None:
+    """Return start and end of the hold-out of the version's training run, None without the tags."""
+    tags = [version.tags.get(tag) for tag in HOLDOUT_TAGS[:2]]
     return (parse(tags[0]), parse(tags[1])) if tags[0] and tags[1] else None
 
 
-def _told(version: ModelVersion) -> str:
-    start, end, log = (version.tags.get(tag, "?") for tag in HOLDOUT)
+def _describe_window(version: ModelVersion) -> str:
+    start, end, log = (version.tags.get(tag, "?") for tag in HOLDOUT_TAGS)
     return f"{start} to {end}, log {log}"
 
 
-def _what_to_do(
-    settings: Gate,
+def _advise(
+    settings: GateConfig,
     champion: ModelVersion,
     challenger: ModelVersion,
     event_log: EventLog,
-    old: Bundle,
+    champion_bundle: Bundle,
     newest: int,
-    found: str,
+    reason: str,
 ) -> str:
-    last, trained = micros(event_log.last), old.snapshot.as_of
+    last, trained = micros(event_log.last), champion_bundle.snapshot.as_of
     ways = ["wait for newer events and promote with a log that has them"]
     if trained < last:
         until = max(trained, last + 1 - settings.holdout_days * DAY)
@@ -191,8 +218,8 @@ def _what_to_do(
             )
     ways.append("`usual promote --force REASON`")
     return (
-        f"{event_log.path} ends {iso(last)}, the newer model was trained up to {iso(newest)}: {found}. The hold-out of "
-        f"the challenger's training (version {challenger.version}: {_told(challenger)}) cannot serve: the champion "
-        f"(version {champion.version}) was trained up to {iso(trained)} and knows part of it. Choose: "
+        f"{event_log.path} ends {iso(last)}, the newer model was trained up to {iso(newest)}: {reason}. The hold-out "
+        f"of the challenger's training (version {challenger.version}: {_describe_window(challenger)}) cannot be used: "
+        f"the champion (version {champion.version}) was trained up to {iso(trained)} and knows part of it. Choose: "
         + "; or ".join(ways)
     )

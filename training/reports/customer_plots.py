@@ -1,4 +1,4 @@
-"""Plots of what was expected of customers: orders, staying away, money."""
+"""Plots of the predictions for customers against what came true: orders, churn, value."""
 
 from typing import Any
 
@@ -6,31 +6,33 @@ import polars as pl
 
 from features.common.clock import iso
 from features.common.svg import ONE, TWO
-from training.customers.fit import CHURN_DAYS, VALUE_DAYS, Measured
-from training.reports.plots import Plot, calibration
+from training.customers.fit import CHURN_DAYS, VALUE_DAYS, CustomerEvaluation
+from training.reports.plots import Plot, plot_calibration
 
 
-def of_customers(measured: Measured) -> dict[str, Plot]:
-    """File name → plot of everything that was measured."""
-    made = {
-        f"propensity_{days}d_calibration": calibration(e.tenths.rename({"came_true": "ordered"}), days, iso(e.at)[:10])
+def plot_customers(measured: CustomerEvaluation) -> dict[str, Plot]:
+    """Return file name → plot of every prediction that was measured."""
+    plots = {
+        f"propensity_{days}d_calibration": plot_calibration(
+            e.tenths.rename({"came_true": "ordered"}), days, iso(e.at)[:10]
+        )
         for days, e in measured.propensity.items()
     }
     if measured.churn:
-        title = f"churn risk told as of {iso(measured.churn.at)[:10]}, and who stayed away for {CHURN_DAYS} days"
-        made[f"churn_{CHURN_DAYS}d"] = told_and_true(measured.churn.tenths, title, "churn risk", 100, "%")
+        title = f"churn risk as of {iso(measured.churn.at)[:10]}, and customers who did not return in {CHURN_DAYS} days"
+        plots[f"churn_{CHURN_DAYS}d"] = plot_outcomes(measured.churn.tenths, title, "churn risk", 100, "%")
     if measured.value:
-        title = f"money expected as of {iso(measured.value.at)[:10]}, and what was bought in {VALUE_DAYS} days"
-        made[f"expected_value_{VALUE_DAYS}d"] = told_and_true(
+        title = f"expected value as of {iso(measured.value.at)[:10]}, and purchases of the next {VALUE_DAYS} days"
+        plots[f"expected_value_{VALUE_DAYS}d"] = plot_outcomes(
             measured.value.tenths, title, "expected value", 1, "per customer"
         )
-    return made
+    return plots
 
 
-def told_and_true(tenths: pl.DataFrame, title: str, what: str, scale: float, unit: str) -> Plot:
-    """What was predicted of each tenth of the customers, and what came true.
+def plot_outcomes(tenths: pl.DataFrame, title: str, what: str, scale: float, unit: str) -> Plot:
+    """Plot the mean prediction for each decile of the customers, and what came true.
 
-    `tenths`: predicted, came_true (means) and customers, the lowest tenth first; shown × `scale`, in `unit`.
+    `tenths`: predicted, came_true (means) and customers, the lowest decile first; plotted × `scale`, in `unit`.
     """
     predicted, came_true = ((scale * tenths[c]).to_list() for c in ("predicted", "came_true"))
     place = range(1, len(predicted) + 1)
@@ -42,9 +44,9 @@ def told_and_true(tenths: pl.DataFrame, title: str, what: str, scale: float, uni
         axes.set_ylim(bottom=min(0, *came_true))
         axes.grid(axis="y")
         axes.tick_params(axis="x", length=0)
-        axes.set_xlabel(f"tenths of the customers, by {what}")
+        axes.set_xlabel(f"deciles of the customers, by {what}")
         axes.set_ylabel(unit)
         axes.legend(loc="upper left")
 
-    told = ", ".join(f"{p:.3g} predicted, {t:.3g} came true" for p, t in zip(predicted, came_true, strict=True))
-    return Plot(title, f"{what}, {unit}, by tenth: {told}", draw, 3.0)
+    alt_text = ", ".join(f"{p:.3g} predicted, {t:.3g} came true" for p, t in zip(predicted, came_true, strict=True))
+    return Plot(title, f"{what}, {unit}, by decile: {alt_text}", draw, 3.0)

@@ -1,4 +1,4 @@
-"""The event log as MLflow's data set: what a run was trained on."""
+"""The event log as an MLflow data set, which records what a run was trained on."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from training.result import TrainingResult
 
 
 class EventLogDataset(Dataset):
-    """The events a run was trained on: which log, up to when, how many rows. Its digest is the log's fingerprint."""
+    """The events of a training run: log, end of training and number of rows. The digest is the log's fingerprint."""
 
     def __init__(self, event_log: EventLog, result: TrainingResult) -> None:
         start, end = result.holdout
@@ -30,7 +30,7 @@ class EventLogDataset(Dataset):
             **{f"training_rows_{name}": n for name, n in result.rows.items()},
             **{f"holdout_queries_{name}": e.per_query.height for name, e in result.evaluations.items()},
         }
-        # MLflow makes this class at import, where mypy cannot see it.
+        # MLflow creates this class at import time, where mypy cannot see it.
         source = sources.LocalArtifactDatasetSource(str(event_log.path.resolve()))  # type: ignore[attr-defined]
         super().__init__(source, event_log.path.name, event_log.fingerprint)
 

@@ -1,9 +1,9 @@
-"""How a run's metrics are named in MLflow, whose pages sort by name and make a section of what comes before a slash.
+"""Names of a run's metrics in MLflow, whose pages sort by name and group by the part before a slash.
 
-The numbers that runs are compared and promoted by keep the names they have in mlflow.yml and in a bundle's manifest
-(one_to_one_ndcg_at_10). All others go into a section of their kind (one_to_one/candidate_recall/als), so that an
-analyst meets two dozen numbers first, not two hundred. The pages show what has no section last: the handful that
-tells most is there a second time, in the section headline, which comes first.
+Metrics that runs are compared and promoted by keep the names they have in mlflow.yml and in a bundle's manifest
+(one_to_one_ndcg_at_10). All others are put into sections (one_to_one/candidate_recall/als), so that an analyst first
+sees two dozen numbers instead of two hundred. The pages show metrics without a section last, so the most important ones
+are logged a second time, in the section `headline`, which comes first.
 """
 
 import re
@@ -13,13 +13,13 @@ from models.bundle import RECOMMENDERS, RecommenderName
 from training.evaluation.metrics import PER_QUERY
 
 _CUSTOMERS = ("propensity_7d_auc", "propensity_28d_auc", "churn_90d_auc", "next_category_hit_at_1")
-PLAIN = frozenset(
+PLAIN_METRICS = frozenset(
     [*PER_QUERY, *(f"new_{m}" for m in PER_QUERY), "unseen_ndcg_at_10", "coverage", "over_best_baseline", *_CUSTOMERS]
 )
-"""Kept under their plain names: what the gate can decide by, and what its guard rails read."""
+"""Metrics that keep their names: those that the promotion gate can decide by, and that its guard rails read."""
 
 HEADLINE = ("ndcg_at_10", "over_best_baseline", "new_ndcg_at_10", "recall_at_20", "coverage")
-POINTS = 200  # of a learning curve at most: MLflow's charts draw no more
+MAX_POINTS = 200  # of a learning curve: MLflow's charts draw no more
 _SECTIONS = (
     (r"(propensity_\d+d|churn_\d+d|expected_value_\d+d|next_category)_(.+)", r"\1/\2"),
     (r"by_value_(.+)_((?:ndcg|revenue)_at_10)", r"\2_by_value/\1"),
@@ -37,18 +37,21 @@ _SECTIONS = (
 )
 
 
-def recommender_of(name: str) -> tuple[RecommenderName | None, str]:
-    """one_to_one_visit_ndcg_at_10 → one_to_one_visit, ndcg_at_10; None and the name itself where none is named."""
+def split_recommender(name: str) -> tuple[RecommenderName | None, str]:
+    """Split one_to_one_visit_ndcg_at_10 into one_to_one_visit and ndcg_at_10; None and `name` without a recommender."""
     for recommender in sorted(RECOMMENDERS, key=len, reverse=True):
         if name.startswith(f"{recommender}_"):
             return recommender, name.removeprefix(f"{recommender}_")
     return None, name
 
 
-def logged_name(name: str) -> str:
-    """one_to_one_candidate_recall_als → one_to_one/candidate_recall/als; a metric to compare runs by stays as it is."""
-    recommender, metric = recommender_of(name)
-    if recommender is None or metric in PLAIN:
+def mlflow_name(name: str) -> str:
+    """Return the name in MLflow: one_to_one_candidate_recall_als → one_to_one/candidate_recall/als.
+
+    Metrics of `PLAIN_METRICS` keep their names.
+    """
+    recommender, metric = split_recommender(name)
+    if recommender is None or metric in PLAIN_METRICS:
         return name
     for pattern, section in _SECTIONS:
         if re.fullmatch(pattern, metric):
@@ -56,26 +59,26 @@ def logged_name(name: str) -> str:
     return f"{recommender}/more/{metric}"
 
 
-def logged(metrics: Mapping[str, float]) -> dict[str, float]:
-    """A bundle's metrics under the names they have in MLflow, first those that its pages should show first."""
+def to_mlflow_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Rename a bundle's metrics for MLflow, and add the section `headline`."""
     first = [f"{recommender}_{metric}" for metric in HEADLINE for recommender in RECOMMENDERS]
     first = [name for name in first if name in metrics]
-    rest = sorted(set(metrics) - set(first), key=lambda name: ("/" in logged_name(name), name))
-    values = {logged_name(name): float(metrics[name]) for name in [*first, *rest]}
+    rest = sorted(set(metrics) - set(first), key=lambda name: ("/" in mlflow_name(name), name))
+    values = {mlflow_name(name): float(metrics[name]) for name in [*first, *rest]}
     return values | {f"headline/{name}": float(metrics[name]) for name in first}
 
 
-def curve_points(curves: Mapping[RecommenderName, Sequence[float]]) -> list[tuple[str, float, int]]:
-    """(name, value, step) of each learning curve, where a step is a tree, and its best value and tree as metrics.
+def learning_curve_points(curves: Mapping[RecommenderName, Sequence[float]]) -> list[tuple[str, float, int]]:
+    """Return (name, value, step) of each learning curve, with one step per tree, thinned to about `MAX_POINTS`.
 
-    MLflow's tables show a metric's last step, not its best one.
+    The best value and its number of trees are separate metrics: MLflow's tables show a metric's last step only.
     """
     points: list[tuple[str, float, int]] = []
     for name, curve in curves.items():
         if not len(curve):
             continue
         best = max(range(len(curve)), key=lambda n: curve[n])
-        every = -(-len(curve) // POINTS)
+        every = -(-len(curve) // MAX_POINTS)
         steps = sorted({*range(0, len(curve), every), best, len(curve) - 1})
         section = f"{name}/learning_curve"
         points += [(f"{section}/ndcg_at_10_by_trees", float(curve[n]), n + 1) for n in steps]

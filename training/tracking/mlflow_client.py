@@ -1,4 +1,4 @@
-"""Where runs are kept: reaching it, and how its pages greet an analyst."""
+"""MLflow client: connect to the configured tracking store, prepare its experiment, and serve its UI."""
 
 import base64
 import contextlib
@@ -32,38 +32,44 @@ _COLUMNS = (
 )
 _ABOUT = """Training runs of The Usual: one row per `usual train`, and per study of `usual tune` with its trials nested.
 
-Open the view **Headline** (button Views) for the numbers that matter. `one_to_one` ranks for customers with history,
-`one_to_one_visit` for them inside a visit, `predictive` for everyone else; `over_best_baseline` is what a recommender
-is ahead of the best simple method in NDCG@10. In the charts, what comes before a slash is a section: candidate recall,
-quality by segment, learning curves.
-`report.html` among a run's artifacts tells it as a page."""
+Open the view **Headline** (button Views) for the most important metrics. `one_to_one` ranks for customers with history,
+`one_to_one_visit` for them during a visit, `predictive` for everyone else; `over_best_baseline` is a recommender's
+NDCG@10 minus that of the best baseline. In the charts, the part of a name before a slash is a section: candidate
+recall, NDCG@10 by segment, learning curves.
+The artifact `report.html` of a run summarises it on one page."""
 
 
 def connect(config: MlflowConfig) -> "mlflow.MlflowClient":
-    """Point MLflow at the configured store. Raises `InputError` where it cannot be reached."""
+    """Point MLflow at the configured store, and create the experiment on first use.
+
+    Raises `InputError` if the store cannot be reached.
+    """
     if config.uri.startswith("sqlite:///"):
         Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
-        # The first use of a SQLite store creates its tables and says so line by line.
-        with quiet():
+        # The first use of a SQLite store creates its tables and logs every step.
+        with silence_logs():
             mlflow.set_tracking_uri(config.uri)
             client = mlflow.MlflowClient()
             if client.get_experiment_by_name(config.experiment) is None:
-                client.create_experiment(config.experiment, artifact_location=config.artifacts, tags=_greeting())
+                client.create_experiment(config.experiment, artifact_location=config.artifacts, tags=_experiment_tags())
     except MlflowException as error:
         raise InputError(f"MLflow cannot be reached at {config.uri}: {error.message}") from error
     return client
 
 
 def serve_ui(config: MlflowConfig, host: str, port: int) -> None:
-    """Become an MLflow server over the configured store; does not return."""
+    """Replace this process by an MLflow server over the configured store; does not return.
+
+    Raises `InputError` if runs are kept on a server already.
+    """
     if config.uri.startswith(("http://", "https://")):
         raise InputError(f"runs are kept on a server already: open {config.uri}")
-    client = connect(config)  # makes the store if this is its first use
+    client = connect(config)  # creates the store on first use
     experiment = client.get_experiment_by_name(config.experiment)
     runs = f"#/experiments/{experiment.experiment_id}/runs" if experiment else ""
-    known = experiment is not None and _view_tag() in experiment.tags
-    print(f"runs: http://{host}:{port}/{runs}{f'?viewStateShareKey={VIEW}' if known else ''}", flush=True)
+    has_view = experiment is not None and _headline_view_tag() in experiment.tags
+    print(f"runs: http://{host}:{port}/{runs}{f'?viewStateShareKey={VIEW}' if has_view else ''}", flush=True)
     print(f"models: http://{host}:{port}/#/models/{config.registered_model}", flush=True)
     command = ["mlflow", "server", "--backend-store-uri", config.uri, "--host", host, "--port", str(port)]
     # One worker and no job processes: this serves one analyst from a local store.
@@ -72,8 +78,8 @@ def serve_ui(config: MlflowConfig, host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """MLflow and Alembic print notices that tell the user nothing."""
+def silence_logs() -> Iterator[None]:
+    """Silence notices of MLflow and Alembic that are of no use to the user."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -85,23 +91,23 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _greeting() -> dict[str, str]:
-    """Tags of a new experiment: what it is, in words and for MLflow's pages, and which columns its runs show."""
+def _experiment_tags() -> dict[str, str]:
+    """Return the tags of a new experiment: its description, its kind, and the columns of its table of runs."""
     return {
         "mlflow.note.content": _ABOUT,
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": "one_to_one_ndcg_at_10",
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
-        _view_tag(): _view(),
+        _headline_view_tag(): _headline_view(),
     }
 
 
-def _view_tag() -> str:
+def _headline_view_tag() -> str:
     return f"mlflow.sharedViewState.{VIEW}"
 
 
-def _view() -> str:
-    """A saved view as MLflow 3.17's pages write it: the headline metrics as columns of the table of runs."""
+def _headline_view() -> str:
+    """Return a saved view in the format of MLflow 3.17: the headline metrics as columns of the table of runs."""
     state: dict[str, Any] = {
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,

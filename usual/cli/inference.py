@@ -31,7 +31,7 @@ def recommend(
     from training.evaluation.backtest import refresh_bundle
     from training.tracking import registry
 
-    bundle = registry.bundle(model, config.load())
+    bundle = registry.load_bundle(model, config.load())
     if as_of and not log:
         raise InputError("--as-of needs --log: without a log there is only the model's own snapshot")
     if log:
@@ -60,7 +60,7 @@ def explain(
     """Say why products are recommended to a customer, and what the ranker made of each."""
     from features.event_log.log import EventLog
     from models.explain.explain import explain as why
-    from models.interface import Request
+    from models.interface import RankingRequest
     from models.recommender import BundleRecommender
     from training import config
     from training.tracking import registry
@@ -69,8 +69,8 @@ def explain(
     if log:
         rows = EventLog.open(log).catalog().select("item_id", "title").iter_rows()
         titles = {item_id: title for item_id, title in rows if title}
-    request = Request(k, customer, tuple((i, "view_item") for i in viewed or ()))
-    explanation = why(BundleRecommender(registry.bundle(model, config.load())), request, item or ())
+    request = RankingRequest(k, customer, tuple((i, "view_item") for i in viewed or ()))
+    explanation = why(BundleRecommender(registry.load_bundle(model, config.load())), request, item or ())
     if viewed and not explanation.visit:
         print_note("--viewed changes nothing: this model has no ranker for customers with history inside a visit")
     print_answer(explanation.as_dict(titles=titles), as_json, explanation.text(titles=titles, features=bool(item)))

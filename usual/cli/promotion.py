@@ -59,5 +59,5 @@ def refresh(
     from models import publishing
     from serving.deploy.refresh import refresh as renew
 
-    made = renew(log, publishing.place(), parse(as_of) if as_of else None)
+    made = renew(log, publishing.publishing_dir(), parse(as_of) if as_of else None)
     print_answer({"path": str(made.path), "version": made.version}, as_json, f"published {made.path}")

@@ -13,7 +13,7 @@ from models.candidates.generators import Generators
 from tests.features.shop import examples, row, snapshot
 from tests.models import fitted
 from training.evaluation import baselines
-from training.evaluation.baselines import OF_CUSTOMERS, OF_VISITS, Baseline
+from training.evaluation.baselines import CUSTOMER_BASELINES, VISIT_BASELINES, Baseline
 
 # Best sellers: i5 of three customers, i4 of two, then i1, i2 and i3 of c1 alone.
 SALES = [
@@ -33,12 +33,12 @@ def asked(s: Snapshot, *customers: str) -> Visitors:
 def visit(s: Snapshot, *touches: tuple[EventName, str]) -> Visitors:
     items = s.items.find([item for _, item in touches])
     kinds = np.array([KIND[name] for name, _ in touches], np.uint8)
-    return Visitors.of(np.array([-1]), np.zeros(len(touches), np.int64), items, kinds)
+    return Visitors.from_events(np.array([-1]), np.zeros(len(touches), np.int64), items, kinds)
 
 
 def listed(name: Baseline, s: Snapshot, visitors: Visitors, depth: int = 5) -> tuple[list[str], list[str]]:
     generators = Generators.fit(s, fitted.CONFIG)
-    both = baselines.lists(name, generators, s, visitors, depth)
+    both = baselines.rank(name, generators, s, visitors, depth)
     everything, new = ([s.items.at(np.array([i]))[0] if i >= 0 else "" for i in lists[0]] for lists in both)
     return everything, new
 
@@ -93,15 +93,15 @@ def test_what_the_visit_touched_comes_latest_first():
 
 def test_visits_and_customers_have_their_own_baselines():
     s = snapshot(SALES)
-    assert baselines.suited(asked(s, "c1", "c2")) == OF_CUSTOMERS
-    assert baselines.suited(visit(s, ("view_item", "i1"))) == OF_VISITS
+    assert baselines.select_baselines(asked(s, "c1", "c2")) == CUSTOMER_BASELINES
+    assert baselines.select_baselines(visit(s, ("view_item", "i1"))) == VISIT_BASELINES
 
 
-@pytest.mark.parametrize("name", OF_CUSTOMERS)
+@pytest.mark.parametrize("name", CUSTOMER_BASELINES)
 def test_lists_are_full_without_repeats_and_the_new_ones_hold_nothing_bought(name: Baseline, bundle: Bundle):
     s = bundle.snapshot
     visitors = Visitors.of_customers(np.arange(0, len(s.customers), 7))
-    everything, new = baselines.lists(name, bundle.generators, s, visitors, 20)
+    everything, new = baselines.rank(name, bundle.generators, s, visitors, 20)
     for customer, items, fresh in zip(visitors.customers, everything, new, strict=True):
         own = slice(s.history.indptr[customer], s.history.indptr[customer + 1])
         bought = set(s.history.items[own][s.history.column("orders")[own] > 0].tolist())
@@ -114,7 +114,7 @@ def test_lists_are_full_without_repeats_and_the_new_ones_hold_nothing_bought(nam
 @pytest.mark.parametrize("name", ["als", "item_knn"])
 def test_a_generator_alone_is_its_own_list_and_then_best_sellers(name: Baseline, bundle: Bundle):
     s, visitors = bundle.snapshot, Visitors.of_customers(np.arange(40))
-    found, _ = baselines.lists(name, bundle.generators, s, visitors, 20)
+    found, _ = baselines.rank(name, bundle.generators, s, visitors, 20)
     alone = fitted.best(bundle.generators, name, s, visitors, len(s.items))  # type: ignore[arg-type]
     popular = fitted.best(bundle.generators, "popular", s, visitors, len(s.items))
     for items, own, best in zip(found, alone, popular, strict=True):
@@ -134,7 +134,7 @@ def test_a_generator_alone_is_its_own_list_and_then_best_sellers(name: Baseline,
 )
 def test_the_best_by_score_then_by_the_order_given(case: tuple[list[list[float]], list[int], int]):
     score, order, depth = case
-    found = baselines.best(np.array(score, np.float32), np.array(order), depth)
+    found = baselines.rank_scores(np.array(score, np.float32), np.array(order), depth)
     for values, items in zip(score, found.tolist(), strict=True):
         good = sorted((i for i in order if values[i] >= 0), key=lambda i: (-values[i], order.index(i)))
         assert items == (good + [-1] * depth)[:depth]

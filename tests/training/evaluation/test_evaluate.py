@@ -9,32 +9,32 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from models.bundle import Bundle, RecommenderName
-from models.candidates.generators import GENERATORS
+
 from tests.conftest import SHOP_ENDS
 from tests.models import fitted
 from training.dataset import queries
 from training.dataset.queries import Queries
-from training.evaluation import metrics
-from training.evaluation.baselines import OF_CUSTOMERS, OF_VISITS
+from training.evaluation import bootstrap
+from training.evaluation.baselines import CUSTOMER_BASELINES, VISIT_BASELINES
 from training.evaluation.breakdown import over_best_baseline
-from training.evaluation.evaluate import evaluate, prefixed
+from training.evaluation.evaluate import evaluate, flatten_metrics
 
 SCORE = Path(__file__).resolve().parents[4] / "shared" / "eval" / "score.py"
 
 
 @pytest.fixture(scope="module")
-def asked(simulated: Parsed, bundle: Bundle) -> Queries:
-    future = queries.window(simulated.events.lazy(), bundle.snapshot.as_of, SHOP_ENDS)
-    return queries.one_to_one(future, bundle.snapshot)
+def asked(simulated: ParsedBatch, bundle: Bundle) -> Queries:
+    future = queries.read_window(simulated.events.lazy(), bundle.snapshot.as_of, SHOP_ENDS)
+    return queries.customer_queries(future, bundle.snapshot)
 
 
 @pytest.fixture(scope="module")
-def visits(simulated: Parsed, bundle: Bundle) -> Queries:
-    future = queries.window(simulated.events.lazy(), bundle.snapshot.as_of, SHOP_ENDS)
-    return queries.inside_visits(future, bundle.snapshot, 80, 7)["predictive"]
+def visits(simulated: ParsedBatch, bundle: Bundle) -> Queries:
+    future = queries.read_window(simulated.events.lazy(), bundle.snapshot.as_of, SHOP_ENDS)
+    return queries.visit_queries(future, bundle.snapshot, 80, 7)["predictive"]
 
 
 def lists_of(bundle: Bundle, asked: Queries, name: RecommenderName = "one_to_one") -> dict[int, list[int]]:
@@ -86,10 +86,10 @@ def test_candidate_recall_is_the_share_of_what_was_wanted(bundle: Bundle, asked:
     proposed = defaultdict(set)
     for start, _, c, _ in two_stage.rank(s, asked.visitors):
         for q, item, mask in zip(c.query, c.item, c.proposed, strict=True):
-            for bit, name in enumerate(GENERATORS):
+            for bit, name in enumerate(two_stage.generators.names):
                 if mask >> bit & 1:
                     proposed[name].add((start + int(q), int(item)))
-    for name in GENERATORS:
+    for name in two_stage.generators.names:
         assert found[f"candidate_recall_{name}"] == pytest.approx(len(wanted & proposed[name]) / len(wanted))
     union = set().union(*proposed.values())
     assert found["candidate_recall_union"] == pytest.approx(len(wanted & union) / len(wanted))
@@ -116,7 +116,7 @@ def test_the_summary_is_the_mean_over_queries_and_segments(bundle: Bundle, asked
         part = table.filter(table["segment"] == segment)
         assert summary[f"segment_{segment}_queries"] == part.height
         assert summary[f"segment_{segment}_ndcg_at_10"] == pytest.approx(part["ndcg_at_10"].mean())
-    assert prefixed({"one_to_one": evaluation})["one_to_one_mrr"] == summary["mrr"]
+    assert flatten_metrics({"one_to_one": evaluation})["one_to_one_mrr"] == summary["mrr"]
 
 
 def test_visitors_nobody_knows_are_measured_too(bundle: Bundle, visits: Queries):
@@ -185,13 +185,15 @@ def test_baselines_answer_the_same_queries(bundle: Bundle, asked: Queries):
 def test_the_lead_is_over_the_best_of_the_baselines(bundle: Bundle, asked: Queries):
     evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked)
     summary, table = evaluation.summary, evaluation.queries
-    best = max(OF_CUSTOMERS, key=lambda name: summary[f"baseline_{name}_ndcg_at_10"])
+    best = max(CUSTOMER_BASELINES, key=lambda name: summary[f"baseline_{name}_ndcg_at_10"])
     each = (table["ndcg_at_10"] - table[f"baseline_{best}_ndcg_at_10"]).to_numpy()
     assert over_best_baseline(table)[0] == best
     assert summary["over_best_baseline"] == pytest.approx(each.mean())
-    assert (summary["over_best_baseline_low"], summary["over_best_baseline_high"]) == metrics.interval(each)
+    assert (summary["over_best_baseline_low"], summary["over_best_baseline_high"]) == bootstrap.mean_interval(each)
     compared = {name for name in summary if name.startswith("baseline_")}
-    assert len(compared) == 3 * len(OF_CUSTOMERS)  # a page that compares runs shows every metric: no more than that
+    assert len(compared) == 3 * len(
+        CUSTOMER_BASELINES
+    )  # a page that compares runs shows every metric: no more than that
 
 
 def test_customers_are_broken_down_by_their_traffic(bundle: Bundle, asked: Queries):
@@ -212,7 +214,7 @@ def test_customers_are_broken_down_by_their_traffic(bundle: Bundle, asked: Queri
         assert row["ndcg_at_10_low"] < row["ndcg_at_10"] < row["ndcg_at_10_high"]
         assert row["baseline_als_ndcg_at_10"] == pytest.approx(theirs[mine].mean())
         best = row[f"baseline_{row['best_baseline']}_ndcg_at_10"]
-        assert best == max(row[f"baseline_{name}_ndcg_at_10"] for name in OF_CUSTOMERS)
+        assert best == max(row[f"baseline_{name}_ndcg_at_10"] for name in CUSTOMER_BASELINES)
         assert row["over_best_baseline"] == pytest.approx(row["ndcg_at_10"] - best)
     assert set(groups["facet"]) == {"segment", "source"}  # all have one device and one country
     assert groups.filter(pl.col("facet") == "segment")["queries"].sum() == len(asked)
@@ -220,16 +222,16 @@ def test_customers_are_broken_down_by_their_traffic(bundle: Bundle, asked: Queri
 
 def test_visits_are_broken_down_by_the_events_that_were_known(bundle: Bundle, visits: Queries):
     evaluation = evaluate(bundle.recommenders["predictive"], bundle.snapshot, visits)
-    assert visits.about is not None
-    events = visits.about["visit_events"].to_numpy()
+    assert visits.context is not None
+    events = visits.context["visit_events"].to_numpy()
     assert (events <= np.bincount(visits.visitors.query, minlength=len(visits))).all()
     ours, summary = evaluation.per_query["ndcg_at_10"].to_numpy(), evaluation.summary
     for group, mine in (("0", events == 0), ("1", events == 1), ("2", events == 2), ("3_plus", events >= 3)):
         assert summary[f"visit_events_{group}_queries"] == mine.sum() > 0
         assert summary[f"visit_events_{group}_ndcg_at_10"] == pytest.approx(ours[mine].mean())
     late = events >= 3
-    theirs = {name: evaluation.details[f"baseline_{name}_ndcg_at_10"].to_numpy()[late] for name in OF_VISITS}
-    for name in OF_VISITS:
+    theirs = {name: evaluation.details[f"baseline_{name}_ndcg_at_10"].to_numpy()[late] for name in VISIT_BASELINES}
+    for name in VISIT_BASELINES:
         assert summary[f"visit_events_3_plus_baseline_{name}_ndcg_at_10"] == pytest.approx(theirs[name].mean())
     best = max(theirs.values(), key=np.mean)
     assert summary["visit_events_3_plus_over_best_baseline"] == pytest.approx((ours[late] - best).mean())

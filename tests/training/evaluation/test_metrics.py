@@ -104,15 +104,15 @@ def test_no_list_no_diversity():
 @examples(20)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_the_interval_holds_the_mean(values: list[float]):
-    low, high = metrics.interval(np.array(values), samples=200)
+    low, high = bootstrap.mean_interval(np.array(values), samples=200)
     assert min(values) - 1e-9 <= low <= np.mean(values) + 1e-9
     assert np.mean(values) - 1e-9 <= high <= max(values) + 1e-9
-    assert (low, high) == metrics.interval(np.array(values), samples=200)
+    assert (low, high) == bootstrap.mean_interval(np.array(values), samples=200)
 
 
 def test_the_interval_is_as_wide_as_theory_says_and_narrows_with_more_values():
     few, many = (np.tile([0.0, 1.0], n) for n in (50, 800))
-    widths = [high - low for low, high in (metrics.interval(few), metrics.interval(many))]
+    widths = [high - low for low, high in (bootstrap.mean_interval(few), bootstrap.mean_interval(many))]
     assert widths == pytest.approx([2 * 1.96 * 0.5 / 10, 2 * 1.96 * 0.5 / 40], rel=0.1)
 
 
@@ -129,27 +129,27 @@ def test_lists_lean_by_the_difference_of_the_means():
     price = np.array([1.0, 2.0, 4.0, np.nan])
     wanted = np.array([0, 0, 1, 2]), np.array([0, 1, 3, 2])  # query 1 wanted the item whose price nobody knows
     # Query 0: (2 + 4) / 2 less (1 + 2) / 2; query 2: 2, the mean of what is known, less 4.
-    found = metrics.leaning(lists([1, 2], [0], [1, 3]), *wanted, price)
+    found = metrics.list_bias(lists([1, 2], [0], [1, 3]), *wanted, price)
     assert found == pytest.approx((1.5 - 2.0) / 2)
-    assert metrics.leaning(lists([3], [3], [3]), *wanted, price) == 0
+    assert metrics.list_bias(lists([3], [3], [3]), *wanted, price) == 0
 
 
 def test_percentiles_are_mid_ranks():
-    assert metrics.percentile(np.array([7, 1, 1, 9])).tolist() == [5 / 8, 2 / 8, 2 / 8, 7 / 8]
+    assert metrics.percentile_ranks(np.array([7, 1, 1, 9])).tolist() == [5 / 8, 2 / 8, 2 / 8, 7 / 8]
 
 
 def test_a_difference_is_taken_query_by_query():
     hard = np.random.default_rng(1).random(200)
-    mean, low, high = bootstrap.difference(hard + 0.1, hard)
+    mean, low, high = bootstrap.paired_difference(hard + 0.1, hard)
     assert (mean, low, high) == pytest.approx((0.1, 0.1, 0.1))  # what is hard for both cancels out
-    mean, low, high = bootstrap.difference(np.tile([0.3, 0.0], 50), np.tile([0.0, 0.1], 50))
+    mean, low, high = bootstrap.paired_difference(np.tile([0.3, 0.0], 50), np.tile([0.0, 0.1], 50))
     assert mean == pytest.approx(0.1)
     assert (low, high) == pytest.approx((0.1 - 1.96 * 0.02, 0.1 + 1.96 * 0.02), abs=0.006)
-    assert bootstrap.difference(np.zeros(3), np.array([1.0, 2.0, 3.0]))[0] == -2
+    assert bootstrap.paired_difference(np.zeros(3), np.array([1.0, 2.0, 3.0]))[0] == -2
 
 
 def test_a_query_that_either_has_no_value_for_is_left_out():
     nan = np.nan
     a, b = np.array([1.0, nan, 5.0, nan]), np.array([0.5, 3.0, nan, nan])
-    assert bootstrap.difference(a, b) == (0.5, 0.5, 0.5)
-    assert bootstrap.difference(a[1:], b[1:]) == (0.0, 0.0, 0.0)
+    assert bootstrap.paired_difference(a, b) == (0.5, 0.5, 0.5)
+    assert bootstrap.paired_difference(a[1:], b[1:]) == (0.0, 0.0, 0.0)

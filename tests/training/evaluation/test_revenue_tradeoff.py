@@ -1,4 +1,4 @@
-"""What prices cost and bring: the curve of a run whose recipe lets them count."""
+"""Revenue trade-off of a run whose recipe lets prices count."""
 
 import numpy as np
 import polars as pl
@@ -22,9 +22,9 @@ def priced(event_log: EventLog) -> TrainingResult:
     return train(event_log, recipe.model_copy(update={"one_to_one": one_to_one}))
 
 
-def test_revenue_is_what_the_wanted_among_the_first_ten_cost():
-    """Two queries: the first wants items 1, 2 and 3, the second item 0, whose price nobody knows, and item 4."""
-    asked = Queries(
+def test_revenue_is_the_price_of_the_relevant_items_among_the_first_ten():
+    """Two queries: relevant are items 1, 2 and 3; and item 0, whose price is unknown, and item 4."""
+    queries = Queries(
         Visitors.of_customers(np.array([5, 6])),
         np.array([0, 0, 0, 1, 1]),
         np.array([1, 2, 3, 0, 4]),
@@ -34,10 +34,10 @@ def test_revenue_is_what_the_wanted_among_the_first_ten_cost():
     top = np.full((2, 20), -1)
     top[0, :12] = [5, 1, 6, 7, 8, 9, 10, 11, 12, 2, 3, 13]  # item 3 comes eleventh
     top[1, :2] = [0, 5]
-    assert revenue_tradeoff.revenue_at_10(asked, top, price).tolist() == [12.5, 0]
+    assert revenue_tradeoff.revenue_at_10(queries, top, price).tolist() == [12.5, 0]
 
 
-def test_a_run_tells_every_value_beside_the_chosen_one(priced: TrainingResult):
+def test_a_run_measures_every_value_beside_the_chosen_one(priced: TrainingResult):
     assert set(priced.trade_offs) == {"one_to_one"}
     table = priced.trade_offs["one_to_one"]
     assert table["value"].to_list() == sorted({*revenue_tradeoff.VALUES, 0.3})
@@ -59,7 +59,7 @@ def test_changes_are_against_value_0_and_inside_their_intervals(priced: Training
         assert (change <= table[f"{name}_change_high"].to_numpy()).all()
 
 
-def test_the_curve_is_among_the_metrics(priced: TrainingResult):
+def test_the_tradeoff_is_among_the_metrics(priced: TrainingResult):
     table = priced.trade_offs["one_to_one"]
     for row in table.iter_rows(named=True):
         name = f"one_to_one_by_value_{row['value']:g}"
@@ -67,7 +67,7 @@ def test_the_curve_is_among_the_metrics(priced: TrainingResult):
         assert priced.bundle.metrics[f"{name}_revenue_at_10"] == row["revenue_at_10"]
 
 
-def test_what_is_shipped_has_learnt_from_prices_too(priced: TrainingResult):
+def test_the_shipped_ranker_is_fitted_with_prices(priced: TrainingResult):
     shipped = {name: two_stage.ranker.text() for name, two_stage in priced.bundle.recommenders.items()}
     gains = {
         name: next(line for line in text.splitlines() if line.startswith("[label_gain"))
@@ -77,38 +77,6 @@ def test_what_is_shipped_has_learnt_from_prices_too(priced: TrainingResult):
     assert gains["predictive"] == "[label_gain: ]"
 
 
-def test_without_value_nothing_is_compared(result: TrainingResult):
+def test_without_value_there_is_no_tradeoff(result: TrainingResult):
     assert result.trade_offs == {}
     assert not [name for name in result.bundle.metrics if "_by_value_" in name]
-
-
-def curve() -> pl.DataFrame:
-    rows = [(0.0, 0.34, 9.0, 0.0, 0.0), (0.25, 0.32, 11.7, -0.02, 2.7), (1.0, 0.28, 12.6, -0.06, 3.6)]
-    names = ("value", "ndcg_at_10", "revenue_at_10", "ndcg_change", "revenue_change")
-    table = pl.DataFrame(rows, schema=names, orient="row").with_columns(trees=pl.lit(120.0))
-    changes = (pl.col(f"{c}_change") for c in ("ndcg", "revenue"))
-    ends = [change + by for change in changes for by in (-0.01, 0.01)]
-    names = (f"{c}_change_{end}" for c in ("ndcg", "revenue") for end in ("low", "high"))
-    return table.with_columns(end.alias(name) for end, name in zip(ends, names, strict=True))
-
-
-def test_the_plot_says_what_the_chosen_value_costs_and_brings():
-    plot = revenue_tradeoff.plot(curve(), 0.25, "one_to_one")
-    assert plot.title.startswith("one-to-one: value 0.25 brings +30% revenue@10 for -0.020 NDCG@10")
-    assert "value 1: NDCG@10 0.280, revenue@10 12.60" in plot.told
-    (axes,) = plot.figure().axes
-    assert {text.get_text() for text in axes.texts} == {"0", "0.25", "1"}
-    assert "currency" in axes.get_ylabel()
-
-
-def test_the_plot_of_a_shop_that_sold_nothing_of_the_lists():
-    table = curve().with_columns(revenue_at_10=0.0, revenue_change=0.0)
-    assert "value 1 brings +0.00 revenue@10" in revenue_tradeoff.plot(table, 1.0, "predictive").title
-
-
-def test_the_page_has_a_line_for_each_value():
-    html = revenue_tradeoff.section(curve(), 0.25, "one_to_one")
-    assert html.count("<tr>") == 1 + 3
-    assert "0.25 (chosen)" in html
-    assert "-0.0200 (-0.0300 to -0.0100)" in html
-    assert "<svg" in html

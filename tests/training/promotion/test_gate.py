@@ -8,11 +8,19 @@ import polars as pl
 import pytest
 
 from features.common.clock import DAY
-from models.interface import Ranking, Request
+from models.interface import Ranking, RankingRequest
 from training import config
-from training.config import Gate, Rails
+from training.config import GateConfig, GuardRailsConfig
 from training.evaluation.evaluate import Evaluation
-from training.promotion.gate import Comparison, Difference, Judgement, Latency, judge, latency, paired
+from training.promotion.gate import (
+    Comparison,
+    Difference,
+    GateDecision,
+    Latency,
+    apply_gate,
+    measure_latency,
+    pair_queries,
+)
 
 N = 200
 HARD = np.random.default_rng(5).random(N) * 0.6  # what a query is worth to any model: most of the variance
@@ -39,15 +47,15 @@ def side(
     return {name: Evaluation({"coverage": coverage}, rows) for name, rows in found.items()}
 
 
-def judged(challenger: dict, champion: dict | None = None, ratio: float = 1.0, **settings: object) -> Judgement:
-    gate = Gate.model_validate({"metric": "one_to_one_ndcg_at_10", "margin": 0.005} | settings)
+def judged(challenger: dict, champion: dict | None = None, ratio: float = 1.0, **settings: object) -> GateDecision:
+    gate = GateConfig.model_validate({"metric": "one_to_one_ndcg_at_10", "margin": 0.005} | settings)
     timed = Latency(20.0, 20.0 * ratio, ratio)
-    return judge(
+    return apply_gate(
         gate, Comparison(side() if champion is None else champion, challenger, 0, DAY, "a day", lambda _: timed)
     )
 
 
-def rails(judgement: Judgement) -> list[str]:
+def rails(judgement: GateDecision) -> list[str]:
     """Names of the rules that were broken."""
     return [refusal.split(":")[0] for refusal in judgement.refusals]
 
@@ -55,7 +63,7 @@ def rails(judgement: Judgement) -> list[str]:
 def test_as_good_is_good_enough():
     judgement = judged(side())
     assert judgement.passed
-    assert judgement.measured["difference"] == 0
+    assert judgement.measurements["difference"] == 0
     assert "hold-out 1970-01-01T00:00:00Z to 1970-01-02T00:00:00Z (a day)" in judgement.summary
 
 
@@ -78,14 +86,14 @@ def test_the_lower_end_of_the_interval_is_held_to_the_worst_case():
 
 def test_the_interval_is_of_paired_differences():
     """Queries differ by .17 (standard deviation), models by .01 everywhere: pairing sees only the latter."""
-    pairs = paired(side()["one_to_one"], side(HARD + 0.01)["one_to_one"])
+    pairs = pair_queries(side()["one_to_one"], side(HARD + 0.01)["one_to_one"])
     assert pairs is not None
-    found = Difference.of(pairs, "ndcg_at_10")
+    found = Difference.from_pairs(pairs, "ndcg_at_10")
     assert (found.low, found.high) == pytest.approx((0.01, 0.01))
     noise = np.random.default_rng(1).normal(0, 0.1, N)
-    pairs = paired(side()["one_to_one"], side(HARD + noise)["one_to_one"])
+    pairs = pair_queries(side()["one_to_one"], side(HARD + noise)["one_to_one"])
     assert pairs is not None
-    found = Difference.of(pairs, "ndcg_at_10")
+    found = Difference.from_pairs(pairs, "ndcg_at_10")
     expected = 1.96 * noise.std() / np.sqrt(N)
     assert found.high - noise.mean() == pytest.approx(expected, rel=0.15)
     assert noise.mean() - found.low == pytest.approx(expected, rel=0.15)
@@ -185,7 +193,7 @@ def test_a_champion_without_that_recommender_is_no_hurdle():
 def test_customers_meet_whatever_the_order():
     old, new = side()["one_to_one"], side(HARD + 0.01)["one_to_one"]
     shuffled = Evaluation({}, new.per_query.sample(fraction=1, shuffle=True, seed=3))
-    pairs = paired(old, shuffled)
+    pairs = pair_queries(old, shuffled)
     assert pairs is not None
     assert (pairs["challenger_ndcg_at_10"] - pairs["champion_ndcg_at_10"]).to_numpy() == pytest.approx(0.01)
 
@@ -198,7 +206,7 @@ def test_queries_that_are_not_the_same_are_not_compared():
         nameless["one_to_one"].per_query.head(N - 1),
         nameless["one_to_one"].per_query.with_columns(relevant=pl.col("relevant") + 1),
     ):
-        assert paired(side()["one_to_one"], Evaluation({}, changed)) is None
+        assert pair_queries(side()["one_to_one"], Evaluation({}, changed)) is None
         judgement = judged(nameless | {"one_to_one": Evaluation({}, changed)})
         assert "the queries of the two results are not the same" in judgement.refusals[0]
         assert "--log" in judgement.refusals[0]
@@ -212,7 +220,7 @@ class Sleeper:
     def __init__(self, seconds: float) -> None:
         self.seconds, self.asked = seconds, []
 
-    def recommend(self, requests: Sequence[Request]) -> list[Ranking]:
+    def recommend(self, requests: Sequence[RankingRequest]) -> list[Ranking]:
         self.asked.append([r.customer_id for r in requests])
         time.sleep(self.seconds)
         return []
@@ -224,15 +232,15 @@ class Sleeper:
 
 def test_latency_is_measured_side_by_side():
     quick, slow = Sleeper(0.004), Sleeper(0.012)
-    found = latency(quick, slow, ["a", "b", "c"], 6)
+    found = measure_latency(quick, slow, ["a", "b", "c"], 6)
     assert found.ratio == pytest.approx(3, rel=0.4)
     assert found.challenger_ms > found.champion_ms >= 4
-    assert latency(slow, quick, ["a"], 2).ratio < 0.6
+    assert measure_latency(slow, quick, ["a"], 2).ratio < 0.6
     assert quick.asked[0] == slow.asked[0] == ["a", "a", "b", "b", "c", "c"]
-    assert latency(quick, quick, [], 2).champion_ms > 0
+    assert measure_latency(quick, quick, [], 2).champion_ms > 0
 
 
 def test_the_defaults_in_the_file_are_those_in_the_code():
     held = config.load().gate
-    assert held == Gate(metric=held.metric, margin=held.margin)
-    assert held.rails.model_fields_set == set(Rails.model_fields)
+    assert held == GateConfig(metric=held.metric, margin=held.margin)
+    assert held.rails.model_fields_set == set(GuardRailsConfig.model_fields)

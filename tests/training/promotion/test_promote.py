@@ -6,9 +6,10 @@ import pytest
 from mlflow import MlflowClient
 
 from features.common.errors import InputError
-from training.config import Gate, MlflowConfig, Rails
+from training.config import GateConfig, GuardRailsConfig, MlflowConfig
 from training.promotion.promote import promote, rollback
-from training.tracking import log_run
+from training.tracking import mlflow_client
+from training.tracking.registry import CHALLENGER, CHAMPION
 
 HOLDOUT = {"holdout_from": "2026-02-01T00:00:00Z", "holdout_to": "2026-03-01T00:00:00Z", "log_fingerprint": "aa"}
 QUERIES = np.random.default_rng(2).normal(0, 0.1, 40)
@@ -34,13 +35,13 @@ class Registry:
         source = f"{run.info.artifact_uri}/model"
         name = self.config.registered_model
         made = self.client.create_model_version(name, source, run.info.run_id, tags=HOLDOUT | holdout)
-        self.client.set_registered_model_alias(name, log_run.CHALLENGER, made.version)
+        self.client.set_registered_model_alias(name, CHALLENGER, made.version)
         return str(made.version)
 
     @property
     def champion(self) -> str | None:
         aliases = self.client.get_registered_model(self.config.registered_model).aliases
-        return None if log_run.CHAMPION not in aliases else str(aliases[log_run.CHAMPION])
+        return None if CHAMPION not in aliases else str(aliases[CHAMPION])
 
     def tags(self, version: str) -> dict[str, str]:
         return dict(self.client.get_model_version(self.config.registered_model, version).tags)
@@ -53,9 +54,9 @@ class Registry:
 def registry(store: MlflowConfig, request: pytest.FixtureRequest) -> Registry:
     """A registered model of the test's own; its versions have no bundle that could be timed."""
     name = request.node.name.replace("[", "-").rstrip("]")
-    gate = Gate(metric="one_to_one_ndcg_at_10", margin=0.005, rails=Rails(latency_ratio=None))
+    gate = GateConfig(metric="one_to_one_ndcg_at_10", margin=0.005, rails=GuardRailsConfig(latency_ratio=None))
     config = store.model_copy(update={"registered_model": name, "gate": gate})
-    client = log_run.connect(config)
+    client = mlflow_client.connect(config)
     client.create_registered_model(config.registered_model)
     return Registry(client, config)
 
@@ -105,7 +106,9 @@ def test_what_was_measured_is_kept_with_the_version(registry: Registry):
     assert tags["gate_against"] == first
     assert (tags["gate_difference"], tags["gate_interval"]) == ("-0.1", "-0.1000 to -0.1000")
     assert (tags["gate_champion"], tags["gate_challenger"], tags["gate_queries"]) == ("0.2", "0.1", "40")
-    assert tags["gate_holdout"].startswith(f"{HOLDOUT['holdout_from']} to {HOLDOUT['holdout_to']} (which both training")
+    assert tags["gate_holdout"].startswith(
+        f"{HOLDOUT['holdout_from']} to {HOLDOUT['holdout_to']} (of both training runs, on log"
+    )
     assert registry.tags(first)["gate"].startswith("promoted")
 
 
@@ -186,7 +189,7 @@ def test_the_way_back_passes_versions_twice_where_they_were_champion_twice(regis
     promote(registry.config)
     second = registry.challenge(0.3)
     promote(registry.config)
-    registry.client.set_registered_model_alias(registry.config.registered_model, log_run.CHALLENGER, first)
+    registry.client.set_registered_model_alias(registry.config.registered_model, CHALLENGER, first)
     promote(registry.config, force="back to the old one")
     assert [rollback(registry.config).champion for _ in range(2)] == [second, first]
     with pytest.raises(InputError, match="nothing to go back to"):

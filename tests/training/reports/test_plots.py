@@ -1,4 +1,4 @@
-"""Plots of a run, and the numbers behind its learning curves."""
+"""Plots of a run, and how its metrics and learning curves are named and thinned for MLflow."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.ranking.feature_matrix import NAMES
+from features.ranking.feature_matrix import FIXED_COLUMNS
+from features.tables.columns import names
 from models.ranker import Ranker, RankerConfig
 from training.reports import plots
 from training.result import TrainingResult
@@ -15,16 +16,17 @@ from training.tracking import metric_names
 
 @dataclass(frozen=True)
 class Examples:
-    """Candidates of which the second column tells the wanted ones, with noise."""
+    """Candidates whose relevance is the second column plus noise."""
 
     matrix: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
+    features: tuple[str, ...] = tuple(names(FIXED_COLUMNS))
 
 
 def examples(seed: int, queries: int = 60, each: int = 12) -> Examples:
     draw = np.random.default_rng(seed)
-    matrix = draw.normal(size=(queries * each, len(NAMES))).astype(np.float32)
+    matrix = draw.normal(size=(queries * each, len(names(FIXED_COLUMNS)))).astype(np.float32)
     labels = (matrix[:, 1] + draw.normal(size=len(matrix)) > 1.2).astype(np.int64)
     return Examples(matrix, labels, np.full(queries, each))
 
@@ -36,7 +38,7 @@ def lists(wins: float, queries: int = 80) -> pl.DataFrame:
     return pl.DataFrame(columns).with_columns(segment=pl.lit("champions"))
 
 
-def test_the_ranker_remembers_how_it_learnt() -> None:
+def test_the_ranker_keeps_its_learning_curve() -> None:
     config = RankerConfig(rounds=40, patience=8, leaves=7, min_leaf=5)
     ranker = Ranker.fit(examples(1), config, validation=examples(2))
     assert ranker.trees == int(np.argmax(ranker.history)) + 1
@@ -46,9 +48,9 @@ def test_the_ranker_remembers_how_it_learnt() -> None:
     assert Ranker.from_text(ranker.text()).history == ()
 
 
-def test_a_learning_curve_is_logged_tree_by_tree_and_its_best_apart() -> None:
+def test_a_learning_curve_is_logged_per_tree_with_its_best_value_as_a_metric() -> None:
     curve = [0.1, 0.3, 0.5, 0.4]
-    points = metric_names.curve_points({"predictive": curve, "one_to_one": []})
+    points = metric_names.learning_curve_points({"predictive": curve, "one_to_one": []})
     steps = [(value, step) for name, value, step in points if name.endswith("ndcg_at_10_by_trees")]
     assert steps == [(0.1, 1), (0.3, 2), (0.5, 3), (0.4, 4)]
     assert ("predictive/learning_curve/best_ndcg_at_10", 0.5, 0) in points
@@ -57,9 +59,9 @@ def test_a_learning_curve_is_logged_tree_by_tree_and_its_best_apart() -> None:
 
 def test_a_long_curve_is_thinned_and_keeps_its_best_and_last_tree() -> None:
     curve = [0.5 - abs(n - 777) / 5000 for n in range(2000)]
-    points = metric_names.curve_points({"one_to_one": curve})
+    points = metric_names.learning_curve_points({"one_to_one": curve})
     steps = [step for name, _, step in points if name.endswith("by_trees")]
-    assert len(steps) <= metric_names.POINTS + 2
+    assert len(steps) <= metric_names.MAX_POINTS + 2
     assert {1, 778, 2000} <= set(steps)
 
 
@@ -79,36 +81,36 @@ def test_a_long_curve_is_thinned_and_keeps_its_best_and_last_tree() -> None:
     ],
 )
 def test_names_in_mlflow(name: str, logged: str) -> None:
-    assert metric_names.logged_name(name) == logged
+    assert metric_names.mlflow_name(name) == logged
 
 
 def test_no_two_metrics_share_a_name(result: TrainingResult) -> None:
-    names = [metric_names.logged_name(name) for name in result.bundle.metrics]
+    names = [metric_names.mlflow_name(name) for name in result.bundle.metrics]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(
-    ("wins", "verdict"), [(0.1, "beats"), (0.0, "cannot be told apart from"), (-0.1, "falls behind")]
+    ("wins", "verdict"), [(0.1, "beats"), (0.0, "does not differ significantly from"), (-0.1, "is worse than")]
 )
-def test_the_title_says_what_one_sees_and_no_more(wins: float, verdict: str) -> None:
-    plot = plots.against_baselines(lists(wins), "one_to_one")
+def test_the_title_states_the_verdict_that_the_interval_supports(wins: float, verdict: str) -> None:
+    plot = plots.plot_baselines(lists(wins), "one_to_one")
     assert plot.title.startswith(f"one-to-one {verdict} popular")
-    assert f"popular {0.4:.3f}" in plot.told
+    assert f"popular {0.4:.3f}" in plot.alt_text
 
 
-def test_candidate_recall_shows_only_generators_that_found_something() -> None:
+def test_candidate_recall_shows_only_generators_with_relevant_candidates() -> None:
     summary = {"candidate_recall_als": 0.25, "candidate_recall_visit": 0.0, "candidate_recall_union": 0.5}
-    plot = plots.candidate_recall(summary, "one_to_one")
-    assert plot.told == "ALS 25%, all together 50%"
-    assert "50% of the wanted items" in plot.title
+    plot = plots.plot_candidate_recall(summary, "one_to_one")
+    assert plot.alt_text == "ALS 25%, all generators 50%"
+    assert "50% of the relevant items" in plot.title
 
 
-def test_every_plot_of_a_run_is_a_picture_and_an_element_in_words(result: TrainingResult) -> None:
+def test_every_plot_of_a_run_is_a_figure_and_an_svg_with_alt_text(result: TrainingResult) -> None:
     gains = {name: two_stage.ranker.importance() for name, two_stage in result.bundle.recommenders.items()}
-    made = plots.of_run(result.evaluations, gains, {"one_to_one": [0.1, 0.4, 0.3], "predictive": []})
-    assert "one_to_one_learning_curve" in made
-    assert "predictive_learning_curve" not in made
-    for plot in made.values():
+    all_plots = plots.plot_run(result.evaluations, gains, {"one_to_one": [0.1, 0.4, 0.3], "predictive": []})
+    assert "one_to_one_learning_curve" in all_plots
+    assert "predictive_learning_curve" not in all_plots
+    for plot in all_plots.values():
         (axes,) = plot.figure().axes
         assert axes.get_xlabel()
         svg = plot.svg()
@@ -117,9 +119,9 @@ def test_every_plot_of_a_run_is_a_picture_and_an_element_in_words(result: Traini
         assert "#4477aa" not in svg  # the page's own colours, by day and by night
 
 
-def test_calibration_shows_each_tenth() -> None:
+def test_calibration_shows_each_decile() -> None:
     tenths = pl.DataFrame({"predicted": [0.1, 0.4], "ordered": [0.15, 0.38], "customers": [50, 50]})
-    plot = plots.calibration(tenths, 7, "2026-03-01")
+    plot = plots.plot_calibration(tenths, 7, "2026-03-01")
     (axes,) = plot.figure().axes
     assert axes.lines[1].get_ydata().tolist() == pytest.approx([15, 38])
-    assert "10% predicted, 15% ordered" in plot.told
+    assert "10% predicted, 15% ordered" in plot.alt_text

@@ -22,20 +22,20 @@ from features.common.clock import DAY, iso
 from features.common.errors import InputError
 from features.event_log.log import EventLog
 from models.ranker import Ranker
-from serving.deploy.server import free_port
+from serving.deploy.server import find_free_port
 from tests.conftest import SHOP_ENDS
 from tests.training.conftest import Run
 from tests.training.recipes import small
-from training.config import Gate, MlflowConfig, Rails
-from training.promotion.comparison import HOLDOUT
-from training.promotion.promote import Verdict, promote, rollback
+from training.config import GateConfig, GuardRailsConfig, MlflowConfig
+from training.promotion.comparison import HOLDOUT_TAGS
+from training.promotion.promote import PromotionResult, promote, rollback
 from training.result import TrainingResult
-from training.tracking import log_run
+from training.tracking import log_run, mlflow_client, registry
 from training.train import train
 
 FEWER = {"boundaries": 2, "boundary_step_days": 10}  # quicker to train
 # Coverage is let be: nobody covers sixty items better than a ranker that deals them out by chance.
-GATE = Gate(metric="one_to_one_ndcg_at_10", margin=0.005, rails=Rails(coverage_drop_share=None))
+GATE = GateConfig(metric="one_to_one_ndcg_at_10", margin=0.005, rails=GuardRailsConfig(coverage_drop_share=None))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ class Server:
     @classmethod
     def start(cls, home: Path, database: str) -> "Server":
         home.mkdir()
-        url, log = f"http://127.0.0.1:{(port := free_port())}", home / "server.log"
+        url, log = f"http://127.0.0.1:{(port := find_free_port())}", home / "server.log"
         store = ["--backend-store-uri", database, "--artifacts-destination", str(home / "artifacts")]
         address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
@@ -121,14 +121,14 @@ def server(servers: dict[str, Server], shuffled: TrainingResult, request: pytest
 
 def challenge(client: MlflowClient, config: MlflowConfig, model: ModelVersion) -> str:
     """The bundle of a version once more, as a new challenger of `config.registered_model`."""
-    tags = {key: value for key, value in model.tags.items() if key in HOLDOUT}
+    tags = {key: value for key, value in model.tags.items() if key in HOLDOUT_TAGS}
     name, source = config.registered_model, str(model.source)
     made = client.create_model_version(name, source, model.run_id, tags=tags, model_id=source.removeprefix("models:/"))
-    client.set_registered_model_alias(name, log_run.CHALLENGER, made.version)
+    client.set_registered_model_alias(name, registry.CHALLENGER, made.version)
     return str(made.version)
 
 
-def outcome(verdict: Verdict) -> tuple[bool, str | None]:
+def outcome(verdict: PromotionResult) -> tuple[bool, str | None]:
     return verdict.promoted, verdict.champion
 
 
@@ -137,10 +137,10 @@ def test_worse_is_refused_better_is_promoted_and_the_way_back_works(
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     config = MlflowConfig(experiment="gate", registered_model="usual", gate=GATE)
-    client = log_run.connect(config)
+    client = mlflow_client.connect(config)
 
     def champion() -> str:
-        return str(client.get_model_version_by_alias("usual", log_run.CHAMPION).version)
+        return str(client.get_model_version_by_alias("usual", registry.CHAMPION).version)
 
     assert log_run.log_run(shuffled, event_log, config).version == "1"
     assert outcome(promote(config)) == (True, "1")
@@ -193,7 +193,7 @@ class Models:
 def trained(run: Run, earlier: TrainingResult, event_log: EventLog) -> dict[str, ModelVersion]:
     # An experiment of their own: MLflow keeps one description of a log per experiment, that of its first run.
     config = run.config.model_copy(update={"experiment": "weekly", "registered_model": "weekly"})
-    client = log_run.connect(config)
+    client = mlflow_client.connect(config)
     logged = log_run.log_run(earlier, event_log, config)
     mlflow.set_experiment(run.config.experiment)  # which one is active is shared by all tests
     return {
@@ -205,7 +205,7 @@ def trained(run: Run, earlier: TrainingResult, event_log: EventLog) -> dict[str,
 @pytest.fixture
 def models(run: Run, trained: dict[str, ModelVersion], request: pytest.FixtureRequest) -> Models:
     config = run.config.model_copy(update={"registered_model": request.node.name, "gate": GATE})
-    client = log_run.connect(config)
+    client = mlflow_client.connect(config)
     client.create_registered_model(config.registered_model)
     return Models(config, client, trained)
 
@@ -238,5 +238,5 @@ def test_a_champion_that_knows_part_of_the_hold_out_cannot_be_compared_there(mod
         promote(models.config, event_log=event_log)
     assert "knows part of it" in str(told.value)
     assert "`usual promote --force REASON`" in str(told.value)
-    holder = models.client.get_model_version_by_alias(models.config.registered_model, log_run.CHAMPION)
+    holder = models.client.get_model_version_by_alias(models.config.registered_model, registry.CHAMPION)
     assert str(holder.version) == "1"

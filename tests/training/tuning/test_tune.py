@@ -1,4 +1,4 @@
-"""Tuning: studies that go on, are refused, prune and decide; values are those of a training run."""
+"""Tuning: studies that continue, are refused, prune and decide; their values are those of a training run."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,38 +23,38 @@ from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
 from training import recipe as recipes
 from training.config import MlflowConfig
-from training.recipe import Recipe, flat
+from training.recipe import Recipe, flatten
 from training.result import TrainingResult
-from training.tracking import log_run
-from training.tuning import plots, report, space, tune
-from training.tuning.outcome import Outcome
-from training.tuning.prepared import Report
-from training.tuning.tracking import PARENT, Logged
-from training.tuning.tune import Task
+from training.tracking import mlflow_client
+from training.tuning import recipe_space, study_plots, study_text, tune
+from training.tuning.log_study import PARENT, LoggedStudy
+from training.tuning.study_result import StudyResult
+from training.tuning.trial_data import ProgressCallback
+from training.tuning.tune import TuningTask
 
 TEXT = yaml.safe_dump(small().model_dump(mode="json"), sort_keys=False)
 
 
 @pytest.fixture
-def task(event_log: EventLog, store: MlflowConfig, tmp_path: Path) -> Task:
-    return Task(event_log, small(), TEXT, 4, tmp_path / "best.yml", name=f"study of {tmp_path.name}")
+def task(event_log: EventLog, store: MlflowConfig, tmp_path: Path) -> TuningTask:
+    return TuningTask(event_log, small(), TEXT, 4, tmp_path / "best.yml", name=f"study of {tmp_path.name}")
 
 
-class Shop:
-    """Stands for a prepared log: what a trial measures is said by its learning rate, at once."""
+class FakeTrialData:
+    """Trial data of which the metric follows from the learning rate at once."""
 
     gain = 0.2
 
     def __init__(self, *_: object) -> None:
         pass
 
-    def steps(self, _: Recipe) -> int:
+    def count_folds(self, _: Recipe) -> int:
         return 0
 
-    def prepared(self, *_: object) -> "Shop":
+    def get(self, *_: object) -> "FakeTrialData":
         return self
 
-    def measure(self, config: RankerConfig, report: Report) -> tuple[np.ndarray, int]:
+    def measure(self, config: RankerConfig, report: ProgressCallback) -> tuple[np.ndarray, int]:
         values = np.linspace(0.2, 0.4, 50) + self.gain * (config.learning_rate - 0.1)
         for trees in (4, 8):
             report(values * trees / 12, trees)
@@ -62,35 +62,37 @@ class Shop:
 
 
 @contextlib.contextmanager
-def stood_in() -> Iterator[None]:
+def fake_trials() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "Workshop", Shop)
-        patch.setattr(plots, "figures", lambda *_: {})  # drawing takes longer than the rest
+        patch.setattr(tune, "TrialDataCache", FakeTrialData)
+        patch.setattr(study_plots, "plot_study", lambda *_: {})  # drawing takes longer than the rest
         yield
 
 
 @pytest.fixture
-def quick() -> Iterator[type[Shop]]:
-    with stood_in():
-        yield Shop
+def quick() -> Iterator[type[FakeTrialData]]:
+    with fake_trials():
+        yield FakeTrialData
 
 
 @pytest.fixture(scope="module")
 def whole(
     event_log: EventLog, store: MlflowConfig, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Task, Outcome, Logged]:
+) -> tuple[TuningTask, StudyResult, LoggedStudy]:
     """Ten trials at once."""
-    task = Task(event_log, small(), TEXT, 10, tmp_path_factory.mktemp("whole") / "best.yml", name="ten at once")
-    with stood_in():
+    task = TuningTask(event_log, small(), TEXT, 10, tmp_path_factory.mktemp("whole") / "best.yml", name="ten at once")
+    with fake_trials():
         return task, *tune.tune(task, store)
 
 
-def changed(task: Task, **updates: object) -> Task:
-    return Task(**{**vars(task), **updates})  # type: ignore[arg-type]
+def changed(task: TuningTask, **updates: object) -> TuningTask:
+    return TuningTask(**{**vars(task), **updates})  # type: ignore[arg-type]
 
 
-def trials(outcome: Outcome) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=outcome.study, storage=f"sqlite:///{home() / 'tuning' / 'optuna.db'}").trials
+def trials(study_result: StudyResult) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(
+        study_name=study_result.study, storage=f"sqlite:///{home() / 'tuning' / 'optuna.db'}"
+    ).trials
 
 
 def nested(client: MlflowClient, run_id: str) -> list[MlflowRun]:
@@ -101,57 +103,57 @@ def nested(client: MlflowClient, run_id: str) -> list[MlflowRun]:
 @pytest.fixture(scope="module")
 def tuned(
     event_log: EventLog, store: MlflowConfig, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Task, Outcome, Logged, list[tuple[str, int, int]]]:
-    told: list[tuple[str, int, int]] = []
-    task = Task(event_log, small(), TEXT, 4, tmp_path_factory.mktemp("tuned") / "best.yml")
-    return task, *tune.tune(task, store, lambda *step: told.append(step)), told
+) -> tuple[TuningTask, StudyResult, LoggedStudy, list[tuple[str, int, int]]]:
+    steps: list[tuple[str, int, int]] = []
+    task = TuningTask(event_log, small(), TEXT, 4, tmp_path_factory.mktemp("tuned") / "best.yml")
+    return task, *tune.tune(task, store, lambda *step: steps.append(step)), steps
 
 
-Tuned = tuple[Task, Outcome, Logged, list[tuple[str, int, int]]]
+Tuned = tuple[TuningTask, StudyResult, LoggedStudy, list[tuple[str, int, int]]]
 
 
-def test_the_recipe_itself_comes_first_and_measures_what_training_does(tuned: Tuned, result: TrainingResult):
-    _, outcome, _, told = tuned
-    first = trials(outcome)[0]
-    assert first.user_attrs["settings"] == {n: outcome.before[n] for n in first.params}
-    found = result.evaluations["one_to_one"]
-    assert outcome.default == first.value == pytest.approx(found.summary["ndcg_at_10"], abs=1e-12)
+def test_the_initial_recipe_is_the_first_trial_and_has_the_metric_of_training(tuned: Tuned, result: TrainingResult):
+    _, study_result, _, steps = tuned
+    first = trials(study_result)[0]
+    assert first.user_attrs["settings"] == {n: study_result.initial_settings[n] for n in first.params}
+    evaluation = result.evaluations["one_to_one"]
+    assert study_result.default == first.value == pytest.approx(evaluation.summary["ndcg_at_10"], abs=1e-12)
     assert first.user_attrs["trees"] == result.bundle.recommenders["one_to_one"].ranker.trees
-    assert outcome.holdout == result.holdout
-    assert outcome.queries == found.per_query.height
-    assert [n for _, n, _ in told] == list(range(1, len(told) + 1))
-    assert {total for _, _, total in told} == {len(told)}
+    assert study_result.holdout == result.holdout
+    assert study_result.queries == evaluation.per_query.height
+    assert [n for _, n, _ in steps] == list(range(1, len(steps) + 1))
+    assert {total for _, _, total in steps} == {len(steps)}
 
 
-def test_the_best_is_no_worse_than_the_recipe_and_is_taken_only_beyond_chance(tuned: Tuned):
-    task, outcome, logged, _ = tuned
-    mean, low, high = outcome.difference
-    assert mean == pytest.approx(outcome.best - outcome.default)
-    assert outcome.best >= outcome.default
+def test_the_best_trial_replaces_the_recipe_only_beyond_chance(tuned: Tuned):
+    task, study_result, logged, _ = tuned
+    mean, low, high = study_result.difference
+    assert mean == pytest.approx(study_result.best - study_result.default)
+    assert study_result.best >= study_result.default
     assert low <= mean <= high
-    kept = recipes.load(task.out)
-    assert kept == (space.applied(task.recipe, outcome.settings) if low > 0 else task.recipe)
-    said = report.text(outcome, logged, task.out)
-    assert ("stands" in said) is (not outcome.better)
+    best = recipes.load(task.out)
+    assert best == (recipe_space.apply_settings(task.recipe, study_result.settings) if low > 0 else task.recipe)
+    text = study_text.text(study_result, logged, task.out)
+    assert ("stands" in text) is (not study_result.better)
 
 
 def test_mlflow_has_a_nested_run_per_trial(tuned: Tuned, store: MlflowConfig):
-    task, outcome, logged, _ = tuned
-    client = log_run.connect(store)
+    task, study_result, logged, _ = tuned
+    client = mlflow_client.connect(store)
     runs = {run.data.tags["trial"]: run for run in nested(client, logged.run_id)}
     assert sorted(runs) == ["0", "1", "2", "3"]
-    for trial in trials(outcome):
+    for trial in trials(study_result):
         run = runs[str(trial.number)]
         assert run.info.status == "FINISHED"
         assert run.data.tags["state"] == trial.state.name.lower()
         assert run.data.params["one_to_one.ranker.leaves"] == str(trial.params["one_to_one.ranker.leaves"])
-        assert set(flat(task.recipe.model_dump())) == set(run.data.params)
-        assert run.data.metrics[outcome.metric] == pytest.approx(trial.value)
+        assert set(flatten(task.recipe.model_dump())) == set(run.data.params)
+        assert run.data.metrics[study_result.metric] == pytest.approx(trial.value)
         assert run.data.metrics["seconds"] > 0
     assert runs["3"].data.tags["changed"] == "generators.als"
     parent = client.get_run(logged.run_id)
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["best_one_to_one_ndcg_at_10"] == pytest.approx(outcome.best)
+    assert parent.data.metrics["best_one_to_one_ndcg_at_10"] == pytest.approx(study_result.best)
     assert parent.data.metrics["trials_complete"] + parent.data.metrics["trials_pruned"] == 4
     files = {f.path for f in client.list_artifacts(logged.run_id)} | {
         f.path for f in client.list_artifacts(logged.run_id, "plots")
@@ -160,8 +162,8 @@ def test_mlflow_has_a_nested_run_per_trial(tuned: Tuned, store: MlflowConfig):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_study_that_was_killed_goes_on_as_if_it_had_not_been(
-    task: Task, store: MlflowConfig, whole: tuple[Task, Outcome, Logged]
+def test_a_killed_study_continues_as_if_it_had_not_been(
+    task: TuningTask, store: MlflowConfig, whole: tuple[TuningTask, StudyResult, LoggedStudy]
 ):
     _, at_once, _ = whole
 
@@ -171,32 +173,32 @@ def test_a_study_that_was_killed_goes_on_as_if_it_had_not_been(
 
     with pytest.raises(KeyboardInterrupt):
         tune.tune(changed(task, trials=6), store, killed_in_trial_4)
-    outcome, logged = tune.tune(changed(task, trials=6), store)
-    states = [t.state for t in trials(outcome)]
+    study_result, logged = tune.tune(changed(task, trials=6), store)
+    states = [t.state for t in trials(study_result)]
     assert states[4] is TrialState.FAIL
     assert len(states) == 7
-    finished = [t for t in trials(outcome) if t.state is not TrialState.FAIL]
+    finished = [t for t in trials(study_result) if t.state is not TrialState.FAIL]
     assert [t.params for t in finished] == [t.params for t in trials(at_once)[:6]]
     assert [t.value for t in finished] == [t.value for t in trials(at_once)[:6]]
-    assert len(nested(log_run.connect(store), logged.run_id)) == 6
-    # Enough are there already: nothing is tried, the same answer is given.
+    assert len(nested(mlflow_client.connect(store), logged.run_id)) == 6
+    # Enough trials are finished already: the same result is returned.
     again, same = tune.tune(changed(task, trials=6), store)
-    assert (again, same.run_id, len(trials(again))) == (outcome, logged.run_id, 7)
+    assert (again, same.run_id, len(trials(again))) == (study_result, logged.run_id, 7)
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_was_not_logged_is_logged_when_the_study_goes_on(
-    task: Task, store: MlflowConfig, monkeypatch: pytest.MonkeyPatch
+def test_trials_that_were_not_logged_are_logged_when_the_study_continues(
+    task: TuningTask, store: MlflowConfig, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_batch", _unreachable(after=2))
         with pytest.raises(ConnectionError):
             tune.tune(task, store)
-    outcome, logged = tune.tune(task, store)
-    runs = nested(log_run.connect(store), logged.run_id)
+    study_result, logged = tune.tune(task, store)
+    runs = nested(mlflow_client.connect(store), logged.run_id)
     assert sorted(r.data.tags["trial"] for r in runs) == ["0", "1", "2", "3"]
     assert {r.info.status for r in runs} == {"FINISHED"}
-    assert all(r.data.metrics[outcome.metric] > 0 for r in runs)
+    assert all(r.data.metrics[study_result.metric] > 0 for r in runs)
 
 
 def _unreachable(after: int) -> object:
@@ -210,59 +212,63 @@ def _unreachable(after: int) -> object:
     return call
 
 
-def test_a_trial_that_falls_behind_is_pruned(whole: tuple[Task, Outcome, Logged], store: MlflowConfig):
-    _, outcome, logged = whole
-    made = trials(outcome)
-    pruned = [t for t in made if t.state is TrialState.PRUNED]
-    assert 0 < len(pruned) == outcome.pruned < 10
-    assert outcome.complete + outcome.pruned == 10
+def test_a_trial_that_falls_behind_is_pruned(whole: tuple[TuningTask, StudyResult, LoggedStudy], store: MlflowConfig):
+    _, study_result, logged = whole
+    all_trials = trials(study_result)
+    pruned = [t for t in all_trials if t.state is TrialState.PRUNED]
+    assert 0 < len(pruned) == study_result.pruned < 10
+    assert study_result.complete + study_result.pruned == 10
     assert (
         max(t.params["one_to_one.ranker.learning_rate"] for t in pruned)
-        < outcome.settings["one_to_one.ranker.learning_rate"]
+        < study_result.settings["one_to_one.ranker.learning_rate"]
     )
-    runs = {r.data.tags["trial"]: r for r in nested(log_run.connect(store), logged.run_id)}
+    runs = {r.data.tags["trial"]: r for r in nested(mlflow_client.connect(store), logged.run_id)}
     for trial in pruned:
         run = runs[str(trial.number)]
         assert run.data.tags["state"] == "pruned"
         assert run.data.metrics["trees"] == max(trial.intermediate_values) < 12
 
 
-def test_one_trial_in_three_changes_one_generator_the_others_the_ranker(whole: tuple[Task, Outcome, Logged]):
-    _, outcome, _ = whole
-    made = trials(outcome)
-    blocks = [t.user_attrs["changed"] for t in made]
+def test_one_trial_in_three_changes_one_generator_the_others_the_ranker(
+    whole: tuple[TuningTask, StudyResult, LoggedStudy],
+):
+    _, study_result, _ = whole
+    all_trials = trials(study_result)
+    blocks = [t.user_attrs["changed"] for t in all_trials]
     assert blocks[0] == "the recipe itself"
     assert blocks[3::3] == ["generators.als", "generators.item_knn", "generators.neighbours"]
     assert {b for n, b in enumerate(blocks) if n % 3} == {"one_to_one.ranker"}
-    als = [tuple(v for k, v in t.params.items() if k.startswith("generators.als")) for t in made]
+    als = [tuple(v for k, v in t.params.items() if k.startswith("generators.als")) for t in all_trials]
     assert als[0] == als[1] == als[2] != als[3]
 
 
-def test_a_better_recipe_is_written_and_said_to_be_chosen_there(whole: tuple[Task, Outcome, Logged]):
-    task, outcome, logged = whole
-    said = report.text(outcome, logged, task.out)
-    assert outcome.better
-    assert report.as_dict(outcome, logged, task.out)["better"] is True
-    assert "optimistic" in said
-    assert "one_to_one.ranker.learning_rate: 0.1 -> " in said
+def test_a_better_recipe_is_written_with_a_caveat(whole: tuple[TuningTask, StudyResult, LoggedStudy]):
+    task, study_result, logged = whole
+    text = study_text.text(study_result, logged, task.out)
+    assert study_result.better
+    assert study_text.as_dict(study_result, logged, task.out)["better"] is True
+    assert "optimistic" in text
+    assert "one_to_one.ranker.learning_rate: 0.1 -> " in text
     assert task.out.read_text().startswith("# Made by `usual tune`: the best of 10 trials")
     assert recipes.load(task.out).one_to_one.ranker.learning_rate > 0.1
 
 
-def test_the_recipe_stands_where_none_is_better(task: Task, store: MlflowConfig, quick: type[Shop]):
+def test_the_initial_recipe_stands_where_none_is_better(
+    task: TuningTask, store: MlflowConfig, quick: type[FakeTrialData]
+):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quick, "gain", 0.0)
-        outcome, logged = tune.tune(changed(task, trials=2), store)
-    assert not outcome.better
-    assert "stands: no trial did better" in report.text(outcome, logged, task.out)
+        study_result, logged = tune.tune(changed(task, trials=2), store)
+    assert not study_result.better
+    assert "stands: no trial did better" in study_text.text(study_result, logged, task.out)
     assert task.out.read_text().startswith("# Left as it was by `usual tune`")
     assert recipes.load(task.out) == task.recipe
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_study_about_something_else_is_refused(task: Task, store: MlflowConfig, newer_log: EventLog):
+def test_a_study_of_another_identity_is_refused(task: TuningTask, store: MlflowConfig, newer_log: EventLog):
     tune.tune(changed(task, trials=1), store)
-    for other, what in (
+    for other, difference in (
         ({"event_log": newer_log, "until": SHOP_ENDS}, "another log .*, now"),
         ({"until": SHOP_ENDS - DAY}, "another end 2026-03-12T00:00:00Z, now 2026-03-11T00:00:00Z"),
         (
@@ -271,27 +277,27 @@ def test_a_study_about_something_else_is_refused(task: Task, store: MlflowConfig
         ),
         ({"recipe": small(seed=8)}, "another recipe"),
     ):
-        with pytest.raises(InputError, match=f"was made for {what}") as refused:
+        with pytest.raises(InputError, match=f"was made for {difference}") as refused:
             tune.tune(changed(task, trials=1, **other), store)
         assert "Give another --name" in str(refused.value)
-    # Without a name each has a study of its own.
+    # Without a name each has its own study.
     names = {tune.tune(changed(task, trials=1, name=None, until=u), store)[0].study for u in (None, SHOP_ENDS - DAY)}
     assert len(names) == 2
 
 
 @pytest.mark.usefixtures("quick")
-def test_two_processes_do_not_run_one_study(task: Task, store: MlflowConfig):
+def test_two_processes_do_not_run_one_study(task: TuningTask, store: MlflowConfig):
     def second(*_: object) -> None:
         with pytest.raises(InputError, match="is being tuned by another process"):
             tune.tune(task, store)
-        told.append(1)
+        calls.append(1)
 
-    told: list[int] = []
+    calls: list[int] = []
     tune.tune(changed(task, trials=2), store, second)
-    assert told == [1, 1]
+    assert calls == [1, 1]
 
 
-def test_what_cannot_be_tuned_is_said(task: Task, store: MlflowConfig, event_log: EventLog, tmp_path: Path):
+def test_errors_say_what_cannot_be_tuned(task: TuningTask, store: MlflowConfig, event_log: EventLog, tmp_path: Path):
     with pytest.raises(
         InputError, match="--metric coverage is not one to tune for; choose one of one_to_one_ndcg_at_10"
     ):

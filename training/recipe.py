@@ -1,17 +1,17 @@
 """What `usual train --recipe` reads: every setting of a training run."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from features.common import yaml_config
-from models.bundle import RecommenderName
-from models.candidates.generators import GeneratorsConfig
+from models.bundle import RECOMMENDERS, RecommenderName
+from models.candidates.registry import GeneratorName, GeneratorsConfig
 from models.two_stage import TwoStageConfig
 
-DEFAULT = Path(__file__).with_name("recipe.yml")
+DEFAULT_RECIPE = Path(__file__).with_name("recipe.yml")
 
 
 class Recipe(BaseModel):
@@ -44,20 +44,24 @@ class Recipe(BaseModel):
     predictive: TwoStageConfig
     """The recommender for everyone else."""
 
-    def of(self, name: RecommenderName) -> TwoStageConfig:
+    def recommender(self, name: RecommenderName) -> TwoStageConfig:
         """The settings of one recommender."""
         config: TwoStageConfig = getattr(self, name)
         return config
 
+    def for_generators(self, names: Collection[GeneratorName]) -> "Recipe":
+        """The recipe without the budgets of generators other than `names`, which are those that are active."""
+        return self.model_copy(update={name: self.recommender(name).for_generators(names) for name in RECOMMENDERS})
+
 
 def load(path: Path | None = None) -> Recipe:
     """The recipe at `path`, or the default one. Raises `InputError` naming the wrong keys."""
-    return yaml_config.read(path or DEFAULT, Recipe, "the recipe")
+    return yaml_config.read(path or DEFAULT_RECIPE, Recipe, "the recipe")
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every leaf of a nested mapping under its flat name, as in MLflow: `one_to_one.ranker.leaves` and so on."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from models.bundle import Bundle, RecommenderName
-from training.customers.fit import Measured
-from training.dataset.candidate_budgets import Cut
+from training.customers.fit import CustomerEvaluation
+from training.dataset.candidate_budgets import CandidateBudgets
 from training.evaluation.evaluate import Evaluation
 from training.recipe import Recipe
 
@@ -25,11 +25,11 @@ class TrainingResult:
     until: int
     curves: dict[RecommenderName, tuple[float, ...]] = field(default_factory=dict)
     """NDCG@10 on the hold-out after each tree of the measured rankers."""
-    customers: Measured = field(default_factory=Measured)
+    customers: CustomerEvaluation = field(default_factory=CustomerEvaluation)
     """What customers were expected to do next, and did."""
     trade_offs: dict[RecommenderName, pl.DataFrame] = field(default_factory=dict)
     """Quality against revenue, of recommenders that let prices count (`training.evaluation.revenue_tradeoff`)."""
-    cuts: dict[RecommenderName, Cut] = field(default_factory=dict)
+    budgets: dict[RecommenderName, CandidateBudgets] = field(default_factory=dict)
     """The generators' budgets, and what they were decided by."""
 
 

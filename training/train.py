@@ -1,154 +1,200 @@
-"""One training run: boundaries, two fits, a hold-out in between.
+"""Training: from an event log to a bundle, with its metrics on a hold-out.
 
-The hold-out is the last `horizon_days` before the end. The first fit sees only boundaries whose label
-windows end before the hold-out begins; it is what the hold-out measures. One number is taken from the hold-out:
-after how many trees to stop. The second fit adds the boundaries inside the hold-out, and with the generators
-refitted on everything it is what is shipped.
+`train` goes from boundaries to folds, candidate budgets and examples (`build_training_set`), fits, measures and refits
+each recommender (`fit_recommender`), refits the generators on everything before the end, and puts the bundle together.
+
+The hold-out is the last `horizon_days` before the end. The first fit of a ranker sees only folds whose labels end
+before the hold-out begins; it is what the hold-out measures. One number is taken from the hold-out: after how many
+trees to stop. The second fit adds the folds inside the hold-out, and with the generators refitted on everything it is
+what is shipped.
 """
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count, islice
 
 import polars as pl
 
-from features.common.clock import DAY, iso, micros, next_midnight
+from features.common.clock import iso, micros, next_midnight
 from features.common.errors import InputError
-from features.common.progress import Step, silent
+from features.common.memory import keep_freed_memory
+from features.common.progress import Progress, silent
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
 from features.tables import build
 from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.ranker import Ranker
-from models.two_stage import TwoStage
-from training.customers.fit import Past, learn_customers
+from models.two_stage import TwoStage, TwoStageConfig
+from training.customers.fit import CustomerInputs, fit_customers
 from training.dataset import candidate_budgets
-from training.dataset.candidate_budgets import Cut
-from training.dataset.examples import Boundary, Examples, boundary, examples
+from training.dataset.candidate_budgets import CandidateBudgets, fit_budgets, last_fold_needed
+from training.dataset.examples import MIN_QUERIES, Examples, sample_examples
+from training.dataset.folds import Fold, before_holdout, build_folds, choose_boundaries
 from training.evaluation import revenue_tradeoff
-from training.evaluation.evaluate import Evaluation, evaluate, prefixed
+from training.evaluation.evaluate import Evaluation, evaluate, flatten_metrics
 from training.recipe import Recipe
 from training.result import TrainingResult
 
-FEWEST_QUERIES = 20  # with fewer a ranker would learn by heart
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """All that is taken from the folds, of which only the hold-out's is kept whole.
 
-def boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
-    """Training boundaries, latest first: the first is where the hold-out begins.
-
-    Raises `InputError` where the log is too short for a boundary with a horizon before and after it.
+    `examples`: per recommender those of each fold, latest first; `early`: which folds have all their labels before the
+    hold-out; `customers`: the customers of each fold; `configs`: the recipe's settings with the fitted `budgets`.
     """
-    horizon = recipe.horizon_days * DAY
-    if until <= events_from:
-        raise InputError(
-            f"the end of training, {iso(until)}, is not after the log's first event, {iso(events_from)}; "
-            "choose a later --until"
-        )
-    first = until - horizon
-    points = [first - k * recipe.boundary_step_days * DAY for k in range(recipe.boundaries)]
-    usable = [at for at in points if at >= events_from + horizon]
-    if not any(at <= first - horizon for at in usable):
-        needed = 3 * recipe.horizon_days
-        raise InputError(
-            f"the log covers {(until - events_from) / DAY:.0f} days before {iso(until)}; with horizon_days "
-            f"{recipe.horizon_days} training needs {needed}: one horizon to learn from, one to label, one to "
-            "hold out. Bring more history or a recipe with a shorter horizon"
-        )
-    return usable
+
+    holdout: Fold
+    early: list[bool]
+    budgets: dict[RecommenderName, CandidateBudgets]
+    configs: dict[RecommenderName, TwoStageConfig]
+    examples: dict[RecommenderName, list[Examples]]
+    customers: list[CustomerInputs]
+
+    def rows(self, name: RecommenderName) -> int:
+        """Number of training rows of a recommender."""
+        return sum(len(examples.labels) for examples in self.examples[name])
 
 
-def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: Step = silent) -> TrainingResult:
-    """Train on the events before `until` (default: the midnight after the last event)."""
+@dataclass(frozen=True)
+class FittedRecommender:
+    """A recommender's ranker as shipped, and what the hold-out measured of the one fitted before it.
+
+    `curve`: NDCG@10 on the hold-out after each tree. Without queries in the hold-out there is no `evaluation`;
+    `trade_off` only where the recipe lets prices count.
+    """
+
+    ranker: Ranker
+    curve: tuple[float, ...]
+    evaluation: Evaluation | None
+    trade_off: pl.DataFrame | None
+
+
+def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: Progress = silent) -> TrainingResult:
+    """Train on the events before `until` (microseconds; default: the midnight after the last event).
+
+    Raises `InputError` where the log is too short, or has too little for any recommender to learn from.
+    """
+    keep_freed_memory()
     end = until if until is not None else next_midnight(micros(event_log.last) + 1)
-    points = boundaries(micros(event_log.first), end, recipe)
-    events, catalog, links = event_log.scan(), event_log.catalog(), event_log.links()
-    horizon = recipe.horizon_days * DAY
+    boundaries = choose_boundaries(micros(event_log.first), end, recipe)
+    total, steps = len(boundaries) + len(RECOMMENDERS) + 2, count(1)
 
-    before_holdout = [at <= points[0] - horizon for at in points]
-    parts: dict[RecommenderName, list[Examples]] = {name: [] for name in RECOMMENDERS}
-    pasts: list[Past] = []
-    cuts: dict[RecommenderName, Cut] = {}
-    total = len(points) + len(RECOMMENDERS) + 2
-    waiting: list[Boundary] = []
-    last = candidate_budgets.last_needed(before_holdout, recipe)
-    for n, at in enumerate(points):
-        step(f"refit as of {iso(at)[:10]}", n + 1, total)
-        waiting.append(boundary(events, catalog, at, recipe, links))
-        pasts.append(Past.of(waiting[-1].snapshot, recipe.seed))
-        if n < last:
-            continue
-        if n == last:
-            holdout, early = waiting[0], [p for p, before in zip(waiting, before_holdout, strict=False) if before]
-            cuts = {name: candidate_budgets.cut(early, name, recipe) for name in RECOMMENDERS}
-            configs = {name: made.onto(recipe.of(name)) for name, made in cuts.items()}
-        for point in waiting:
-            for name, made in parts.items():
-                asked = point.asked[name].some(recipe.queries_per_boundary)
-                made.append(examples(point, asked, configs[name], recipe))
-        waiting = []
+    def report(text: str) -> None:
+        step(text, next(steps), total)
 
-    rankers: dict[RecommenderName, Ranker] = {}
-    evaluations: dict[RecommenderName, Evaluation] = {}
-    rows: dict[str, int] = {}
-    curves: dict[RecommenderName, tuple[float, ...]] = {}
-    trade_offs: dict[RecommenderName, pl.DataFrame] = {}
-    for name, made in parts.items():
-        config = configs[name]
-        seen = Examples.concat([part for part, early in zip(made, before_holdout, strict=True) if early])
-        everything = Examples.concat(made)
-        rows[name] = len(everything.labels)
-        step(f"{name}: fit and hold-out", len(points) + 1 + len(rankers), total)
-        if len(seen.groups) < FEWEST_QUERIES:
-            continue
-        first = Ranker.fit(seen, config.ranker, validation=made[0])
-        curves[name] = first.history
-        two_stage = TwoStage(holdout.generators, dict(config.budgets), first)
-        if len(asked := holdout.asked[name]):
-            evaluations[name] = evaluate(two_stage, holdout.snapshot, asked, holdout.traffic)
-            if config.ranker.value:
-                others = revenue_tradeoff.rankers(seen, made[0], config.ranker, first)
-                trade_offs[name] = revenue_tradeoff.trade_off(two_stage, others, holdout.snapshot, asked)
-        # As many trees as did best on the hold-out, now from its examples too.
-        rankers[name] = Ranker.fit(everything, config.ranker.model_copy(update={"rounds": first.trees}))
-    if not rankers:
+    training_set = build_training_set(event_log, boundaries, recipe, report)
+    recommenders: dict[RecommenderName, FittedRecommender] = {}
+    for name in RECOMMENDERS:
+        report(f"{name}: fit and hold-out")
+        if (recommender := fit_recommender(name, training_set)) is not None:
+            recommenders[name] = recommender
+    if not recommenders:
         raise InputError(
             "no recommender could be trained: the log has too few customers who come back and too few visits; "
             "bring more history or a recipe with a shorter horizon"
         )
 
-    step(f"refit as of {iso(end)[:10]}", total - 1, total)
-    now = build.at(event_log, end)
-    snapshot = Snapshot.of(now)
-    generators = Generators.fit(snapshot, recipe.generators)
-    step("what customers do next", total, total)
-    likely, measured = learn_customers(pasts, holdout.snapshot, events, now.profiles, end)
+    report(f"refit as of {iso(end)[:10]}")
+    tables = build.build_tables(event_log, end)
+    snapshot = Snapshot.from_tables(tables)
+    generators = Generators.fit(snapshot, recipe.generators, training_set.holdout.generators.active)
+    report("what customers do next")
+    propensity, customers = fit_customers(
+        training_set.customers, training_set.holdout.snapshot, event_log.scan(), tables.profiles, end
+    )
+
+    budgets = training_set.budgets
+    evaluations = {name: r.evaluation for name, r in recommenders.items() if r.evaluation is not None}
+    trade_offs = {name: r.trade_off for name, r in recommenders.items() if r.trade_off is not None}
+    bundle = Bundle(
+        snapshot=snapshot,
+        generators=generators,
+        recommenders={
+            name: TwoStage(generators, dict(budgets[name].budgets), r.ranker) for name, r in recommenders.items()
+        },
+        metrics={
+            **flatten_metrics(evaluations),
+            **revenue_tradeoff.flatten_metrics(trade_offs),
+            **{f"{name}_trees": r.ranker.trees for name, r in recommenders.items()},
+            **candidate_budgets.flatten_metrics({name: budgets[name] for name in recommenders}),
+            **customers.metrics(),
+        },
+        propensity=propensity.model,
+    )
     return TrainingResult(
-        bundle=Bundle(
-            snapshot=snapshot,
-            generators=generators,
-            recommenders={
-                name: TwoStage(generators, dict(configs[name].budgets), ranker) for name, ranker in rankers.items()
-            },
-            metrics={
-                **prefixed(evaluations),
-                **revenue_tradeoff.prefixed(trade_offs),
-                **{f"{name}_trees": ranker.trees for name, ranker in rankers.items()},
-                **candidate_budgets.prefixed({name: cuts[name] for name in rankers}),
-                **measured.metrics(),
-            },
-            propensity=likely.model,
-        ),
+        bundle=bundle,
         evaluations=evaluations,
-        holdout=(holdout.at, end),
-        boundaries=points,
-        rows=rows,
-        events=_count(events, end),
+        holdout=(training_set.holdout.at, end),
+        boundaries=boundaries,
+        rows={name: training_set.rows(name) for name in RECOMMENDERS},
+        events=_count_events(event_log, end),
         recipe=recipe,
         until=end,
-        curves=curves,
-        customers=measured,
+        curves={name: r.curve for name, r in recommenders.items()},
+        customers=customers,
         trade_offs=trade_offs,
-        cuts=cuts,
+        budgets=budgets,
     )
 
 
-def _count(events: pl.LazyFrame, end: int) -> int:
-    early = events.filter(pl.col("timestamp").dt.timestamp("us") < end)
-    return int(early.select(pl.len()).collect().item())
+def build_training_set(
+    event_log: EventLog, boundaries: Sequence[int], recipe: Recipe, report: Callable[[str], None]
+) -> TrainingSet:
+    """Build the folds of `boundaries` (latest first) one after another, and take from each what training needs.
+
+    Examples take candidate budgets, so the folds up to the last that budgets are fitted on are in memory together.
+    Every other fold is let go before the next but one is built.
+    """
+    early = before_holdout(boundaries, recipe)
+    folds = build_folds(event_log, boundaries, recipe, report)
+    first = deque(islice(folds, last_fold_needed(early, recipe) + 1))
+    holdout = first[0]
+    recipe = recipe.for_generators(holdout.generators.names)
+    budgets = _fit_all_budgets([fold for fold, is_early in zip(first, early, strict=False) if is_early], recipe)
+    configs = {name: fitted.apply_to(recipe.recommender(name)) for name, fitted in budgets.items()}
+    examples: dict[RecommenderName, list[Examples]] = {name: [] for name in RECOMMENDERS}
+    customers: list[CustomerInputs] = []
+    for fold in chain(_drain(first), folds):
+        customers.append(CustomerInputs.from_snapshot(fold.snapshot, recipe.seed))
+        for name in RECOMMENDERS:
+            examples[name].append(sample_examples(fold, name, configs[name], recipe))
+    return TrainingSet(holdout, early, budgets, configs, examples, customers)
+
+
+def fit_recommender(name: RecommenderName, training_set: TrainingSet) -> FittedRecommender | None:
+    """Fit a ranker before the hold-out, measure it there, and refit it on everything with as many trees as did best.
+
+    None where fewer than `MIN_QUERIES` queries before the hold-out have a positive.
+    """
+    examples, config, holdout = training_set.examples[name], training_set.configs[name], training_set.holdout
+    before = Examples.concat([part for part, early in zip(examples, training_set.early, strict=True) if early])
+    if len(before.groups) < MIN_QUERIES:
+        return None
+    first = Ranker.fit(before, config.ranker, validation=examples[0])
+    two_stage = TwoStage(holdout.generators, dict(config.budgets), first)
+    queries = holdout.queries[name]
+    evaluation = evaluate(two_stage, holdout.snapshot, queries, holdout.traffic) if len(queries) else None
+    trade_off = None
+    if len(queries) and config.ranker.value:
+        rankers = revenue_tradeoff.fit_rankers(before, examples[0], config.ranker, first)
+        trade_off = revenue_tradeoff.measure_tradeoff(two_stage, rankers, holdout.snapshot, queries)
+    ranker = Ranker.fit(Examples.concat(examples), config.ranker.model_copy(update={"rounds": first.trees}))
+    return FittedRecommender(ranker, first.history, evaluation, trade_off)
+
+
+def _fit_all_budgets(folds: Sequence[Fold], recipe: Recipe) -> dict[RecommenderName, CandidateBudgets]:
+    return {name: fit_budgets(folds, name, recipe) for name in RECOMMENDERS}
+
+
+def _drain(folds: deque[Fold]) -> Iterator[Fold]:
+    """Yield each fold without holding on to it."""
+    while folds:
+        yield folds.popleft()
+
+
+def _count_events(event_log: EventLog, end: int) -> int:
+    events = event_log.scan().filter(pl.col("timestamp").dt.timestamp("us") < end)
+    return int(events.select(pl.len()).collect().item())

@@ -37,4 +37,4 @@ _SMALL = {
 
 def small(**changes: object) -> Recipe:
     """The default recipe, cut down so that a fit takes moments."""
-    return Recipe.model_validate(yaml.safe_load(recipe.DEFAULT.read_text()) | _SMALL | changes)
+    return Recipe.model_validate(yaml.safe_load(recipe.DEFAULT_RECIPE.read_text()) | _SMALL | changes)

@@ -1,4 +1,4 @@
-"""A shop in which it is known who buys: regulars at a steady rate, who come and leave."""
+"""A shop whose truth is known: regulars who buy at a steady rate, come and leave."""
 
 import numpy as np
 import polars as pl
@@ -8,7 +8,7 @@ from features.event_log.schema import EVENT_SCHEMA, conform
 from features.ranking.snapshot import Snapshot
 from features.tables import build
 from tests.features.shop import AS_OF, CATALOG, ITEMS
-from training.customers.fit import CustomerInputs, load_orders, label_customers
+from training.customers.fit import CustomerInputs, label_customers, load_orders
 from training.customers.propensity import CustomerFold
 
 CUSTOMERS, DAYS = 2500, 160
@@ -21,8 +21,8 @@ def log(seed: int = 11) -> pl.DataFrame:
     rate = rng.gamma(0.8, 1 / 25, CUSTOMERS)  # orders a day
     comes = rng.uniform(-300, DAYS, CUSTOMERS)
     first, last = np.maximum(comes, 0), np.clip(comes + rng.exponential(150, CUSTOMERS), 0, DAYS)
-    made = rng.poisson(rate * np.maximum(last - first, 0))
-    who = np.repeat(np.arange(CUSTOMERS), made)
+    orders = rng.poisson(rate * np.maximum(last - first, 0))
+    who = np.repeat(np.arange(CUSTOMERS), orders)
     at = rng.uniform(first[who], last[who])
     looks = rng.integers(0, CUSTOMERS, 4000)
     everyone, when = np.append(who, looks), np.append(at, rng.uniform(0, DAYS, len(looks)))
@@ -41,11 +41,13 @@ def log(seed: int = 11) -> pl.DataFrame:
 
 
 def snapshot_at(events: pl.DataFrame, at: int) -> tuple[Snapshot, pl.DataFrame]:
-    """The snapshot, and whose clients are known."""
-    made = build.build_from_events(events.lazy(), CATALOG, at)
-    return Snapshot.from_tables(made), made.profiles
+    """The snapshot, and the customers of its clients."""
+    tables = build.build_from_events(events.lazy(), CATALOG, at)
+    return Snapshot.from_tables(tables), tables.profiles
 
 
 def fold_at(events: pl.DataFrame, at: int) -> CustomerFold:
     snapshot, profiles = snapshot_at(events, at)
-    return label_customers(CustomerInputs.from_snapshot(snapshot, 7), load_orders(events.lazy(), profiles, at, AS_OF), AS_OF)
+    return label_customers(
+        CustomerInputs.from_snapshot(snapshot, 7), load_orders(events.lazy(), profiles, at, AS_OF), AS_OF
+    )

@@ -1,4 +1,4 @@
-"""Nothing that is learnt or computed as of an instant knows an event at or after it."""
+"""No leak: nothing that is fitted or computed as of an instant knows an event at or after it."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from features.ranking.visitors import KIND, Visitors
 from features.tables import build as tables
 from features.tables.build import Tables
 from models.bundle import Bundle
-from models.candidates.generators import GENERATORS
+from models.candidates.registry import GENERATORS
 from models.ranker import Ranker
 from models.two_stage import Candidates, propose
 from tests.features.shop import (
@@ -29,11 +29,11 @@ from tests.features.shop import (
     same_tables,
 )
 from tests.training.recipes import small
-from training.dataset.examples import Boundary, boundary
+from training.dataset.folds import Fold, build_fold
 
 BUDGETS = dict.fromkeys(GENERATORS, 3)
 TICK = 1 / DAY  # a microsecond
-# So that there is something to learn from: two customers who share an item, and a stranger.
+# Enough to fit on: two customers who share an item, and a visitor without an account.
 START = [
     row("purchase", -3, "c0", "i0", 1.0, 2.0, "o1"),
     row("purchase", -9, "c0", "i1", 1.0, 2.0, "o2"),
@@ -44,20 +44,20 @@ START = [
 
 
 @dataclass(frozen=True)
-class Seen:
-    """All that is made as of `AS_OF`."""
+class State:
+    """Everything that is built as of `AS_OF`."""
 
     tables: Tables
-    point: Boundary
+    fold: Fold
     candidates: Candidates
     matrix: np.ndarray
     scores: np.ndarray
 
-    def differences(self, other: "Seen") -> list[str]:
-        mine, theirs = self.point.generators.arrays(), other.point.generators.arrays()
+    def differences(self, other: "State") -> list[str]:
+        mine, theirs = self.fold.generators.arrays(), other.fold.generators.arrays()
         same = {
             "tables": same_tables(self.tables, other.tables),
-            "snapshot": same_snapshots(self.point.snapshot, other.point.snapshot),
+            "snapshot": same_snapshots(self.fold.snapshot, other.fold.snapshot),
             "generators": all(same_arrays(mine[k], theirs[k]) for k in mine),
             "candidates": all(
                 same_arrays(getattr(self.candidates, f), getattr(other.candidates, f))
@@ -69,17 +69,17 @@ class Seen:
         return [what for what, alike in same.items() if not alike]
 
 
-def see(rows: list[Row], ranker: Ranker) -> Seen:
+def build_state(rows: list[Row], ranker: Ranker) -> State:
     log = frame(rows).lazy()
-    point = boundary(log, CATALOG, AS_OF, small())
-    s = point.snapshot
+    fold = build_fold(log, CATALOG, AS_OF, small())
+    s = fold.snapshot
     customers = np.concatenate([np.arange(len(s.customers)), [-1]])
     last = len(customers) - 1
     kind = np.array([KIND["view_item"], KIND["add_to_cart"]])
-    visitors = Visitors.of(customers, np.array([last, last]), np.array([0, len(s.items) - 1]), kind)
-    found = propose(point.generators, s, visitors, BUDGETS)
-    matrix = assemble(s, visitors, found.query, found.item, found.ranks, found.scores)
-    return Seen(tables.build(log, CATALOG, AS_OF), point, found, matrix, ranker.predict(matrix))
+    visitors = Visitors.from_events(customers, np.array([last, last]), np.array([0, len(s.items) - 1]), kind)
+    candidates = propose(fold.generators, s, visitors, BUDGETS)
+    matrix = assemble(s, visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    return State(tables.build_from_events(log, CATALOG, AS_OF), fold, candidates, matrix, ranker.predict(matrix))
 
 
 @st.composite
@@ -100,9 +100,9 @@ def ranker(bundle: Bundle) -> Ranker:
 
 @examples(12)
 @given(past_and_future())
-def test_what_happens_later_leaves_no_trace(ranker, logs: tuple[list[Row], list[Row]]):
+def test_later_events_change_nothing(ranker, logs: tuple[list[Row], list[Row]]):
     past, whole = logs
-    assert see(past, ranker).differences(see(whole, ranker)) == []
+    assert build_state(past, ranker).differences(build_state(whole, ranker)) == []
 
 
 EVERYTHING = ["tables", "snapshot", "generators", "candidates", "matrix", "scores"]
@@ -127,24 +127,24 @@ EVERYTHING = ["tables", "snapshot", "generators", "candidates", "matrix", "score
         (row("login", 0, "c1"), []),
     ],
 )
-def test_the_instant_itself_belongs_to_what_comes_after(ranker: Ranker, event: Row, changed: list[str]):
-    found = see(START, ranker).differences(see([*START, event], ranker))
-    assert set(changed) - {"scores"} <= set(found)
-    assert set(found) <= {*changed, "scores"} if changed else found == []
+def test_the_instant_itself_belongs_to_the_future(ranker: Ranker, event: Row, changed: list[str]):
+    differences = build_state(START, ranker).differences(build_state([*START, event], ranker))
+    assert set(changed) - {"scores"} <= set(differences)
+    assert set(differences) <= {*changed, "scores"} if changed else differences == []
 
 
-def test_what_happens_later_makes_the_labels():
+def test_later_events_are_the_labels():
     later = [
         row("purchase", 0, "c0", "i2", 1.0, 2.0),
         row("view_item", 1, "c8", "i0"),
         row("purchase", 10, "c1", "i1", 1.0, 2.0),  # the horizon is over
         row("view_item", 5, "d7", "i0"),  # so are the days from which visits are taken
     ]
-    point = boundary(frame([*START, *later]).lazy(), CATALOG, AS_OF, small(horizon_days=10, visit_days=5))
-    s = point.snapshot
-    assert s.customers.at(point.asked["one_to_one"].visitors.customers) == ["c0"]
-    assert s.items.at(point.asked["one_to_one"].item) == ["i2"]
-    assert s.items.at(point.asked["predictive"].item) == ["i0"]
-    assert len(point.asked["predictive"]) == 1
-    unlabelled = boundary(frame(START).lazy(), CATALOG, AS_OF, small())
-    assert (len(unlabelled.asked["one_to_one"]), len(unlabelled.asked["predictive"])) == (0, 0)
+    fold = build_fold(frame([*START, *later]).lazy(), CATALOG, AS_OF, small(horizon_days=10, visit_days=5))
+    s = fold.snapshot
+    assert s.customers.at(fold.queries["one_to_one"].visitors.customers) == ["c0"]
+    assert s.items.at(fold.queries["one_to_one"].item) == ["i2"]
+    assert s.items.at(fold.queries["predictive"].item) == ["i0"]
+    assert len(fold.queries["predictive"]) == 1
+    unlabelled = build_fold(frame(START).lazy(), CATALOG, AS_OF, small())
+    assert (len(unlabelled.queries["one_to_one"]), len(unlabelled.queries["predictive"])) == (0, 0)

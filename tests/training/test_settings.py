@@ -1,3 +1,5 @@
+"""Settings: recipes, mlflow.yml, and the boundaries that a recipe gives."""
+
 from pathlib import Path
 
 import pytest
@@ -6,21 +8,21 @@ import yaml
 from features.common.clock import DAY
 from features.common.errors import InputError
 from training import config, recipe
+from training.dataset.folds import choose_boundaries
 from training.recipe import Recipe
-from training.train import boundaries
 
-DEFAULT = yaml.safe_load(recipe.DEFAULT.read_text())
+DEFAULT = yaml.safe_load(recipe.DEFAULT_RECIPE.read_text())
 MLFLOW = {"experiment": "shop", "registered_model": "shop", "gate": {"metric": "ndcg", "margin": 0.01}}
 
 
-def written(path: Path, content: object) -> Path:
+def write(path: Path, content: object) -> Path:
     path.write_text(yaml.safe_dump(content))
     return path
 
 
 def test_the_default_recipe_gives_every_key():
-    held = recipe.load()
-    assert held.model_dump(exclude_unset=True) == held.model_dump()
+    settings = recipe.load()
+    assert settings.model_dump(exclude_unset=True) == settings.model_dump()
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,8 @@ def test_the_default_recipe_gives_every_key():
         ({"predictive": {"budgets": {"popular": 3}, "ranker": {"leaves": "x"}}}, "predictive.ranker.leaves: "),
     ],
 )
-def test_a_wrong_recipe_is_told_which_key(tmp_path: Path, change: dict, named: str):
-    path = written(tmp_path / "mine.yml", DEFAULT | change)
+def test_an_error_names_the_wrong_key_of_a_recipe(tmp_path: Path, change: dict, named: str):
+    path = write(tmp_path / "mine.yml", DEFAULT | change)
     with pytest.raises(InputError, match="does not fit") as error:
         recipe.load(path)
     assert named in str(error.value)
@@ -45,7 +47,7 @@ def test_a_wrong_recipe_is_told_which_key(tmp_path: Path, change: dict, named: s
 
 def test_a_key_left_out_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="seed: Field required"):
-        recipe.load(written(tmp_path / "mine.yml", {k: v for k, v in DEFAULT.items() if k != "seed"}))
+        recipe.load(write(tmp_path / "mine.yml", {k: v for k, v in DEFAULT.items() if k != "seed"}))
 
 
 @pytest.mark.parametrize(
@@ -58,13 +60,13 @@ def test_a_key_left_out_is_named(tmp_path: Path):
         (b"!!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
 )
-def test_what_is_no_recipe(tmp_path: Path, content: bytes, message: str):
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "mine.yml").write_bytes(content)
     with pytest.raises(InputError, match=message):
         recipe.load(tmp_path / "mine.yml")
 
 
-def test_a_recipe_that_is_not_there(tmp_path: Path):
+def test_a_missing_recipe(tmp_path: Path):
     with pytest.raises(InputError, match=r"nowhere.yml cannot be read: .*No such file"):
         recipe.load(tmp_path / "nowhere.yml")
 
@@ -77,20 +79,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_without_a_file_of_its_own_the_directory_gets_the_projects(here: Path):
-    held = config.load()
-    assert (held.registered_model, held.gate.metric) == ("usual", "one_to_one_ndcg_at_10")
-    assert held.uri == f"sqlite:///{here}/home/mlflow.db"
-    assert held.artifacts == f"file://{here}/home/artifacts"
+def test_without_a_file_in_the_working_directory_the_projects_is_used(here: Path):
+    settings = config.load()
+    assert (settings.registered_model, settings.gate.metric) == ("usual", "one_to_one_ndcg_at_10")
+    assert settings.uri == f"sqlite:///{here}/home/mlflow.db"
+    assert settings.artifacts == f"file://{here}/home/artifacts"
 
 
-def test_the_directorys_own_file_wins_and_the_environment_over_both(here: Path, monkeypatch: pytest.MonkeyPatch):
-    written(here / "mlflow.yml", MLFLOW | {"tracking_uri": "http://tracking:5000"})
-    held = config.load()
-    assert (held.registered_model, held.uri, held.artifacts) == ("shop", "http://tracking:5000", None)
+def test_the_working_directorys_file_wins_and_the_environment_over_both(here: Path, monkeypatch: pytest.MonkeyPatch):
+    write(here / "mlflow.yml", MLFLOW | {"tracking_uri": "http://tracking:5000"})
+    settings = config.load()
+    assert (settings.registered_model, settings.uri, settings.artifacts) == ("shop", "http://tracking:5000", None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
-    assert held.uri == "http://other:5000"
-    written(here / "mlflow.yml", MLFLOW | {"artifact_location": "s3://bucket"})
+    assert settings.uri == "http://other:5000"
+    write(here / "mlflow.yml", MLFLOW | {"artifact_location": "s3://bucket"})
     assert config.load().artifacts == "s3://bucket"
 
 
@@ -104,8 +106,8 @@ def test_the_directorys_own_file_wins_and_the_environment_over_both(here: Path, 
         (None, "mlflow.yml does not fit"),
     ],
 )
-def test_a_wrong_mlflow_file_is_told_which_key(here: Path, content: object, named: str):
-    written(here / "mlflow.yml", content)
+def test_an_error_names_the_wrong_key_of_an_mlflow_file(here: Path, content: object, named: str):
+    write(here / "mlflow.yml", content)
     with pytest.raises(InputError, match=named):
         config.load()
 
@@ -123,32 +125,32 @@ START = 19_000 * DAY
 def points(days: float, **changes: int) -> list[float]:
     """Days from the log's first event to each boundary, where the log ends after `days`."""
     settings = {"horizon_days": 28, "boundaries": 12, "boundary_step_days": 14} | changes
-    asked = Recipe.model_validate(DEFAULT | settings)
-    return [(at - START) / DAY for at in boundaries(START, START + round(days * DAY), asked)]
+    recipe = Recipe.model_validate(DEFAULT | settings)
+    return [(at - START) / DAY for at in choose_boundaries(START, START + round(days * DAY), recipe)]
 
 
-def test_boundaries_go_back_from_the_hold_out_as_far_as_the_log_does():
+def test_boundaries_go_back_from_the_hold_out_as_far_as_the_log():
     assert points(120) == [92, 78, 64, 50, 36]
     assert points(120, boundaries=4) == [92, 78, 64, 50]
     assert points(84) == [56, 42, 28]
     assert points(90, boundary_step_days=28) == [62, 34]
 
 
-def test_a_boundary_for_the_hold_outs_ranker_ends_before_the_hold_out():
-    """Whatever the log's length: where there is a plan, a label window ends before the first boundary."""
+def test_some_boundary_has_its_labels_before_the_hold_out():
+    """For every length of the log that is enough for boundaries at all."""
     for days in range(1, 150):
         try:
-            found = points(days)
+            boundaries = points(days)
         except InputError:
             assert days < 84
             continue
         assert days >= 84
-        assert found[0] == days - 28
-        assert any(at + 28 <= found[0] for at in found)
-        assert min(found) >= 28
+        assert boundaries[0] == days - 28
+        assert any(at + 28 <= boundaries[0] for at in boundaries)
+        assert min(boundaries) >= 28
 
 
-def test_too_short_a_log_says_what_it_needs():
+def test_the_error_of_too_short_a_log_says_what_it_takes():
     with pytest.raises(InputError, match=r"covers 83 days .* horizon_days 28 training needs 84"):
         points(83)
     with pytest.raises(InputError, match="training needs 84"):

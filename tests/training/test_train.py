@@ -1,3 +1,5 @@
+"""One training run: what the hold-out decides, reproducible bundles, candidate budgets, and too little data."""
+
 from pathlib import Path
 
 import polars as pl
@@ -15,17 +17,17 @@ from training.result import TrainingResult
 from training.train import train
 
 
-def without(event_log: EventLog, gone: pl.Expr, path: Path) -> EventLog:
+def without(event_log: EventLog, removed: pl.Expr, path: Path) -> EventLog:
     return log.write(
-        path, event_log.scan().filter(~gone).collect(), event_log.catalog(), event_log.rejected(), event_log.links()
+        path, event_log.scan().filter(~removed).collect(), event_log.catalog(), event_log.rejected(), event_log.links()
     )
 
 
-def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: TrainingResult, tmp_path: Path):
-    """Without the hold-out of every second customer, those who stay are ranked as before, item by item, from
-    candidates within the same budgets.
+def test_the_measured_model_has_not_seen_the_hold_out(event_log: EventLog, result: TrainingResult, tmp_path: Path):
+    """Without the hold-out of every second customer, the others are ranked as before, item by item, from candidates
+    within the same budgets.
 
-    With one tree: after how many to stop is what the hold-out does decide.
+    With one tree: after how many to stop is the one thing that the hold-out decides.
     """
     start, _ = result.holdout
     one_tree = small()
@@ -40,12 +42,12 @@ def test_what_measures_has_not_seen_the_hold_out(event_log: EventLog, result: Tr
     less = without(event_log, (pl.col("timestamp") >= moment(start)) & second, tmp_path / "less")
     whole, again = (train(source, one_tree, until=result.until) for source in (event_log, less))
     before, after = (r.evaluations["one_to_one"].per_query for r in (whole, again))
-    stayed = before.filter(~second)
-    assert 10 < stayed.height < before.height
-    assert after.equals(stayed)
-    cuts = [r.cuts["one_to_one"] for r in (whole, again)]
-    assert cuts[0].budgets == cuts[1].budgets != one_tree.one_to_one.budgets
-    assert cuts[0].table.equals(cuts[1].table)
+    others = before.filter(~second)
+    assert 10 < others.height < before.height
+    assert after.equals(others)
+    budgets = [r.budgets["one_to_one"] for r in (whole, again)]
+    assert budgets[0].budgets == budgets[1].budgets != one_tree.one_to_one.budgets
+    assert budgets[0].table.equals(budgets[1].table)
     assert again.bundle.recommenders["one_to_one"].ranker.text() != (
         whole.bundle.recommenders["one_to_one"].ranker.text()
     )
@@ -66,23 +68,23 @@ def test_the_same_events_make_the_same_bundle_file_by_file(event_log: EventLog, 
     assert len(files[0]) > 40
 
 
-def test_what_is_shipped_has_the_budgets_it_was_measured_with(result: TrainingResult, tmp_path: Path):
-    """Those of a recipe without `cut` stand as they are."""
+def test_the_shipped_model_has_the_budgets_of_the_measured_one(result: TrainingResult, tmp_path: Path):
+    """Without `cut`, they are those of the recipe."""
     shipped = read_manifest(result.bundle.save(tmp_path / "bundle")).budgets
     recipe = result.recipe
-    assert shipped["one_to_one"] == result.cuts["one_to_one"].budgets != recipe.one_to_one.budgets
+    assert shipped["one_to_one"] == result.budgets["one_to_one"].budgets != recipe.one_to_one.budgets
     assert shipped["predictive"] == recipe.predictive.budgets
-    for generator, kept in shipped["one_to_one"].items():
-        assert 1 <= kept <= recipe.one_to_one.budgets[generator]
-        assert result.bundle.metrics[f"one_to_one_budget_{generator}"] == kept
+    for generator, budget in shipped["one_to_one"].items():
+        assert 1 <= budget <= recipe.one_to_one.budgets[generator]
+        assert result.bundle.metrics[f"one_to_one_budget_{generator}"] == budget
     assert "predictive_budget_popular" not in result.bundle.metrics
 
 
-def test_too_few_people_to_learn_from(event_log: EventLog, tmp_path: Path):
+def test_too_few_customers_to_learn_from(event_log: EventLog, tmp_path: Path):
     few = without(event_log, ~pl.col("client_id").is_in([f"d00000{n}" for n in range(5)]), tmp_path / "few")
-    told: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     with pytest.raises(InputError, match="too few customers who come back and too few visits"):
-        train(few, small(visits_per_boundary=1), SHOP_ENDS, lambda *step: told.append(step))
-    assert [n for _, n, _ in told[:4]] == [1, 2, 3, 4]
-    assert told[0][0] == "refit as of 2026-03-02"
-    assert all(done <= total for _, done, total in told)
+        train(few, small(visits_per_boundary=1), SHOP_ENDS, lambda *step: steps.append(step))
+    assert [n for _, n, _ in steps[:4]] == [1, 2, 3, 4]
+    assert steps[0][0] == "refit as of 2026-03-02"
+    assert all(done <= total for _, done, total in steps)

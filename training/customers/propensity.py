@@ -1,8 +1,8 @@
-"""Fits purchase propensity on past boundaries: what was known of customers at one, and who ordered after it.
+"""Purchase propensity: fit classifiers on past boundaries, from what was known of customers to who ordered after it.
 
-Time decides what learns from what. With folds in time order, the last one is the test; the latest fold whose
-labels were known by then calibrates; folds whose labels were known by that one's boundary grow the trees.
-What is shipped moves everything on by a step: it is calibrated on the last fold and learns from all before.
+Folds are split by time. The last one is the test; the latest fold whose labels were known by then calibrates; folds
+whose labels were known by that one's boundary grow the trees. The classifiers that are shipped move one step on: they
+are calibrated on the last fold and learn from all before.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from scipy.stats import rankdata
 from features.common.clock import DAY
 from features.common.threads import THREADS
 from features.tables.columns import names
-from models.customers.propensity import HORIZONS_DAYS, INPUTS, Classifier, Propensity
+from models.customers.propensity import HORIZONS_DAYS, INPUTS, PropensityClassifier, PropensityModel
 
-FEWEST = 20  # customers who order, and who do not, in training and in calibration: with fewer it is noise
+MIN_CUSTOMERS = 20  # who order, and as many who do not, in training and in calibration: fewer are noise
 
 
 class PropensityConfig(BaseModel):
-    """How the trees are grown."""
+    """Settings of the classifiers' trees."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,22 +34,22 @@ class PropensityConfig(BaseModel):
     patience: PositiveInt = 15
     """Trees without a better log loss on the calibration fold after which no more are grown."""
     learning_rate: PositiveFloat = 0.1
-    """How much of each tree's advice is taken."""
+    """Weight of each tree."""
     leaves: int = Field(15, ge=2)
-    """Leaves a tree."""
+    """Most leaves of a tree."""
     min_leaf: PositiveInt = 100
-    """Fewest customers a leaf may stand on."""
+    """Fewest customers in a leaf."""
     feature_fraction: float = Field(0.6, gt=0, le=1)
-    """Share of the columns each tree may look at."""
+    """Share of the columns drawn for each tree."""
     l2: NonNegativeFloat = 5.0
     """Weight of the squared leaf values."""
     seed: NonNegativeInt = 7
-    """Which columns each tree gets."""
+    """Seed of the columns drawn for each tree."""
 
 
 @dataclass(frozen=True)
-class Fold:
-    """Customers as they were known at `at`, and what came after.
+class CustomerFold:
+    """Customers as they were known at the boundary `at`, and their next orders.
 
     `matrix` float32[customers × len(INPUTS)]. `next_order_days` float64[customers]: days from `at` to the customer's
     next order, infinite where none came before `until` (microseconds).
@@ -65,13 +65,13 @@ class Fold:
         return (self.next_order_days < days).astype(np.int64)
 
     def known_by(self, days: int) -> int:
-        """When its labels were known."""
+        """Instant, in microseconds, from which the labels are known."""
         return self.at + days * DAY
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How well probabilities told what came true, on customers that nothing was learnt from.
+class ClassifierEvaluation:
+    """Metrics of probabilities, on customers that nothing was fitted on.
 
     `tenths`: predicted, came_true (means) and customers, per tenth of the customers by prediction.
     """
@@ -81,62 +81,68 @@ class Evaluation:
     base_rate: float
     auc: float
     log_loss: float
-    base_log_loss: float  # of telling everyone one and the same share
+    base_log_loss: float  # of one constant probability
     brier: float
     tenths: pl.DataFrame
 
     @property
     def calibration_error(self) -> float:
-        """Mean distance of predicted and true share over the tenths, each by its customers."""
+        """Mean distance of predicted and true share over the tenths, weighted by customers."""
         t = self.tenths
-        apart = np.abs(t["predicted"].to_numpy() - t["came_true"].to_numpy())
-        return float(np.average(apart, weights=t["customers"].to_numpy()))
+        distance = np.abs(t["predicted"].to_numpy() - t["came_true"].to_numpy())
+        return float(np.average(distance, weights=t["customers"].to_numpy()))
 
     def metrics(self) -> dict[str, float]:
-        measured = ("auc", "log_loss", "base_log_loss", "brier", "base_rate", "calibration_error")
-        return {name: float(getattr(self, name)) for name in measured}
+        fields = ("auc", "log_loss", "base_log_loss", "brier", "base_rate", "calibration_error")
+        return {name: float(getattr(self, name)) for name in fields}
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What is shipped, and how the step before it did; a horizon with too few folds to test has no evaluation."""
+class FittedPropensity:
+    """The model that is shipped, and the evaluation of the one fitted a step before it, by horizon.
 
-    model: Propensity
-    evaluations: dict[int, Evaluation]
+    A horizon with too few folds to test on has no evaluation.
+    """
+
+    model: PropensityModel
+    evaluations: dict[int, ClassifierEvaluation]
 
 
-def fit(folds: Sequence[Fold], config: PropensityConfig | None = None) -> Fitted:
-    """Classifiers for `HORIZONS_DAYS`.
+def fit(folds: Sequence[CustomerFold], config: PropensityConfig | None = None) -> FittedPropensity:
+    """Fit a classifier for each of `HORIZONS_DAYS`.
 
-    A horizon is left out without a fold to learn from and a later one to calibrate on, each with `FEWEST` customers
-    who ordered within it and as many who did not.
+    A horizon is left out without a fold to learn from and a later one to calibrate on, each with `MIN_CUSTOMERS`
+    customers who ordered within it and as many who did not.
     """
     config = config or PropensityConfig()
     folds = sorted(folds, key=lambda f: f.at)
-    classifiers: dict[int, Classifier] = {}
-    evaluations: dict[int, Evaluation] = {}
+    classifiers: dict[int, PropensityClassifier] = {}
+    evaluations: dict[int, ClassifierEvaluation] = {}
     for days in HORIZONS_DAYS:
-        known = [f for f in folds if f.known_by(days) <= f.until]
-        if not known:
+        labelled = [f for f in folds if f.known_by(days) <= f.until]
+        if not labelled:
             continue
-        last = known[-1]
-        before = [f for f in known if f.known_by(days) <= last.at]
-        trial = _fit(before[:-1], before[-1], days, config) if before else None
+        last = labelled[-1]
+        before = [f for f in labelled if f.known_by(days) <= last.at]
+        tested = _fit(before[:-1], before[-1], days, config) if before else None
         labels = last.labels(days)
-        if trial is not None and 0 < labels.sum() < len(labels):
+        if tested is not None and 0 < labels.sum() < len(labels):
             share = float(np.concatenate([f.labels(days) for f in before]).mean())
-            evaluations[days] = evaluate(last.at, labels, trial.predict(last.matrix), share)
+            evaluations[days] = evaluate(last.at, labels, tested.predict(last.matrix), share)
         shipped = _fit(before, last, days, config)
         if shipped is not None:
             classifiers[days] = shipped
-    return Fitted(Propensity(classifiers), evaluations)
+    return FittedPropensity(PropensityModel(classifiers), evaluations)
 
 
-def evaluate(at: int, came_true: np.ndarray, p: np.ndarray, share: float) -> Evaluation:
-    """Of probabilities `p` float[n] for what came true (0 or 1, both at least once); a constant would say `share`."""
+def evaluate(at: int, came_true: np.ndarray, p: np.ndarray, share: float) -> ClassifierEvaluation:
+    """Evaluate probabilities `p` float[n] against `came_true` int[n] (0 or 1, both at least once).
+
+    `share` is the constant probability that `base_log_loss` is of.
+    """
     positives, negatives = int(came_true.sum()), int((1 - came_true).sum())
     ranks = rankdata(p)[came_true == 1].sum() - positives * (positives + 1) / 2
-    return Evaluation(
+    return ClassifierEvaluation(
         at=at,
         customers=len(p),
         base_rate=float(came_true.mean()),
@@ -149,19 +155,21 @@ def evaluate(at: int, came_true: np.ndarray, p: np.ndarray, share: float) -> Eva
 
 
 def tenths(predicted: np.ndarray, came_true: np.ndarray) -> pl.DataFrame:
-    """predicted, came_true (means) and customers, per tenth of the customers by prediction."""
+    """Group customers into tenths by prediction: predicted, came_true (means) and customers of each."""
     tenth = (10 * (rankdata(predicted, method="ordinal") - 1) // max(1, len(predicted))).astype(np.int64)
     both = {"predicted": predicted.astype(np.float64), "came_true": came_true.astype(np.float64)}
     table = pl.DataFrame({"tenth": tenth, **both})
     return table.group_by("tenth").agg(pl.all().mean(), customers=pl.len()).sort("tenth").drop("tenth")
 
 
-def _fit(learned: Sequence[Fold], calibrating: Fold, days: int, config: PropensityConfig) -> Classifier | None:
-    """Trees from the folds whose labels were known at `calibrating.at`, the line from that; None if it is too few."""
-    learned = [f for f in learned if f.known_by(days) <= calibrating.at]
-    labels = np.concatenate([np.zeros(0, np.int64), *(f.labels(days) for f in learned)])
-    later = calibrating.labels(days)
-    if min(labels.sum(), (1 - labels).sum(), later.sum(), (1 - later).sum()) < FEWEST:
+def _fit(
+    training: Sequence[CustomerFold], calibration: CustomerFold, days: int, config: PropensityConfig
+) -> PropensityClassifier | None:
+    """Grow trees on the folds whose labels were known at `calibration.at` and calibrate them there; None if too few."""
+    training = [f for f in training if f.known_by(days) <= calibration.at]
+    labels = np.concatenate([np.zeros(0, np.int64), *(f.labels(days) for f in training)])
+    later = calibration.labels(days)
+    if min(labels.sum(), (1 - labels).sum(), later.sum(), (1 - later).sum()) < MIN_CUSTOMERS:
         return None
     import lightgbm
 
@@ -179,19 +187,19 @@ def _fit(learned: Sequence[Fold], calibrating: Fold, days: int, config: Propensi
         "num_threads": THREADS,
         "verbosity": -1,
     }
-    rows = np.concatenate([f.matrix for f in learned])
+    rows = np.concatenate([f.matrix for f in training])
     data = lightgbm.Dataset(rows, labels, feature_name=names(INPUTS))
-    check = data.create_valid(calibrating.matrix, later)
+    check = data.create_valid(calibration.matrix, later)
     stop = lightgbm.early_stopping(config.patience, verbose=False)
     booster = lightgbm.train(parameters, data, config.rounds, valid_sets=[check], callbacks=[stop])
-    # Only the trees that are used: the text that is shipped says nothing of the others.
+    # Only the trees that are used: others would be shipped in the text without effect.
     booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
-    odds = np.asarray(booster.predict(calibrating.matrix, raw_score=True, num_threads=THREADS))
-    return Classifier(booster, *_line(odds, later))
+    odds = np.asarray(booster.predict(calibration.matrix, raw_score=True, num_threads=THREADS))
+    return PropensityClassifier(booster, *_line(odds, later))
 
 
 def _line(odds: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Platt's slope (at least 0) and intercept, with his targets a little inside 0 and 1."""
+    """Fit Platt's slope (at least 0) and intercept, with his targets a little inside 0 and 1 (Platt 1999)."""
     positives, negatives = labels.sum(), (1 - labels).sum()
     target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
@@ -200,8 +208,8 @@ def _line(odds: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         error = expit(z) - target
         return float(np.mean(np.logaddexp(0, z) - target * z)), np.array([np.mean(error * odds), np.mean(error)])
 
-    found: Any = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
-    return float(found.x[0]), float(found.x[1])
+    optimum: Any = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
+    return float(optimum.x[0]), float(optimum.x[1])
 
 
 def _log_loss(labels: np.ndarray, p: np.ndarray) -> float:

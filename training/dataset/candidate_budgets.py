@@ -1,10 +1,10 @@
-"""How many candidates each generator may propose: what the recipe says, or fewer where more bring nothing.
+"""Candidate budgets: how many candidates each generator may contribute.
 
-A candidate costs time at every request, so a generator's list should end where what it adds is hardly ever wanted. At
-the latest `BOUNDARIES` boundaries whose labels end before the hold-out begins, it is counted how often what a
-generator alone proposes, at each depth of its list, is wanted. The list is cut where wanted - `cut` x proposed is
-largest, if beyond that point less than `cut` of it is wanted and that is no matter of chance. Neither the
-hold-out nor anything after it is looked at, so the measured model has the budgets that are shipped.
+A candidate costs time at every request, so a generator's list should end where what it adds is hardly ever relevant.
+This is counted at the latest `FOLDS` boundaries whose labels end before the hold-out begins: of the candidates that
+only one generator contributes, how many are relevant at each depth of its list. The list ends where
+relevant - `cut` x candidates is largest, if beyond that depth less than `cut` of them are relevant and chance does not
+explain it. The hold-out itself is not looked at, so the measured model has the budgets that are shipped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,167 +14,189 @@ import numpy as np
 import polars as pl
 
 from models.bundle import RECOMMENDERS, RecommenderName
-from models.candidates.generators import GENERATORS, GeneratorName
+from models.candidates.registry import GeneratorName
 from models.two_stage import TwoStageConfig, chunks, propose
-from training.dataset.examples import Boundary
+from training.dataset.folds import Fold
 from training.recipe import Recipe
 
-BOUNDARIES = 2  # held in memory together with those from there to the hold-out
-QUERIES = 1500  # of a boundary: more would not move the cuts
-LEAST: Mapping[GeneratorName, int] = {"popular": 20}
-"""Where no list ends sooner; others not before 1. Best sellers are all that can be ranked for who has said nothing."""
-BANDS = (0, 5, 10, 20, 40, 80)  # depths that a report tells apart
+FOLDS = 2  # held in memory together with those from there to the hold-out
+QUERIES = 1500  # of a fold: more would not move the budgets
+MINIMUM: Mapping[GeneratorName, int] = {"popular": 20}
+"""Smallest budget a list is cut to; 1 for others. Without any history, best sellers are all there is to rank."""
+BANDS = (0, 5, 10, 20, 40, 80)  # depths at which a report's bands begin
 SCHEMA = {
-    "generator": pl.String, "budget": pl.Int64, "kept": pl.Int64, "depth": pl.Int64, "proposed": pl.Int64,
-    "wanted": pl.Int64, "alone": pl.Int64, "wanted_alone": pl.Int64,
+    "generator": pl.String, "recipe_budget": pl.Int64, "budget": pl.Int64, "depth": pl.Int64, "candidates": pl.Int64,
+    "relevant": pl.Int64, "exclusive": pl.Int64, "exclusive_relevant": pl.Int64,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Proposals:
-    """n candidates of some queries: `depth` int16[n × generators], the place in each generator's own list, -1 where
-    it does not propose the candidate; `wanted` bool[n]; of `queries` queries."""
+class CandidateDepths:
+    """Where in the generators' lists n candidates of `queries` queries stand.
+
+    `depth` int16[n × generators]: the place in each generator's own list, -1 where it does not contribute the
+    candidate; `relevant` bool[n]; `generators` are the names of the active ones, by column.
+    """
 
     depth: np.ndarray
-    wanted: np.ndarray
+    relevant: np.ndarray
     queries: int
+    generators: tuple[GeneratorName, ...]
 
     @classmethod
-    def of(cls, points: Sequence[Boundary], name: RecommenderName, budgets: Mapping[GeneratorName, int]) -> "Proposals":
-        """What the generators of the boundaries propose to those who are asked about there."""
-        depth, wanted, queries = [np.zeros((0, len(GENERATORS)), np.int16)], [np.zeros(0, bool)], 0
-        for point in points:
-            asked = point.asked[name].some(QUERIES)
-            queries += len(asked)
-            for start, batch in chunks(point.snapshot, asked.visitors):
-                found = propose(point.generators, point.snapshot, batch, budgets)
-                mine = (found.proposed[:, None] >> np.arange(len(GENERATORS), dtype=np.uint16)) & 1 > 0
-                # Among all candidates are all of a generator's own, so that of these the rank is the place in its list.
-                depth.append(np.where(mine, found.ranks, -1).astype(np.int16))
-                wanted.append(asked.labels(found.query + start, found.item, len(point.snapshot.items)) > 0)
-        return cls(np.concatenate(depth), np.concatenate(wanted), queries)
+    def from_folds(
+        cls, folds: Sequence[Fold], name: RecommenderName, budgets: Mapping[GeneratorName, int]
+    ) -> "CandidateDepths":
+        """Generate the candidates of one recommender's queries, at most `QUERIES` of each fold."""
+        generators = folds[0].generators.names
+        depth, relevant, n = [np.zeros((0, len(generators)), np.int16)], [np.zeros(0, bool)], 0
+        for fold in folds:
+            queries = fold.queries[name].sample(QUERIES)
+            n += len(queries)
+            for start, batch in chunks(fold.snapshot, queries.visitors):
+                candidates = propose(fold.generators, fold.snapshot, batch, budgets)
+                bits = np.arange(len(generators), dtype=np.uint32)
+                contributed = (candidates.proposed[:, None] >> bits) & 1 > 0
+                # The union holds all of a generator's own candidates, so its rank of one is the place in its list.
+                depth.append(np.where(contributed, candidates.ranks, -1).astype(np.int16))
+                labels = queries.labels(candidates.query + start, candidates.item, len(fold.snapshot.items))
+                relevant.append(labels > 0)
+        return cls(np.concatenate(depth), np.concatenate(relevant), n, generators)
 
-    def within(self, budgets: Mapping[GeneratorName, int]) -> np.ndarray:
-        """bool[n × generators]: who proposes what, with these budgets."""
-        most = np.array([budgets.get(name, 0) for name in GENERATORS])
-        return (self.depth >= 0) & (self.depth < most)
+    def contributors(self, budgets: Mapping[GeneratorName, int]) -> np.ndarray:
+        """bool[n × generators]: which generators contribute a candidate within these budgets."""
+        limits = np.array([budgets.get(name, 0) for name in self.generators])
+        return (self.depth >= 0) & (self.depth < limits)
 
 
 @dataclass(frozen=True)
-class Cut:
-    """`budgets` for a recommender. `table`, one row per generator and band of depth: its budget in the recipe and the
-    one kept, where the band begins, and there the candidates proposed, those wanted, and how many of both by no other
-    generator of the recipe. `candidates`: a query, before and after."""
+class CandidateBudgets:
+    """The fitted `budgets` of a recommender.
+
+    `table`, one row per generator and band of depth: its budget in the recipe and the fitted one, the depth at which
+    the band begins, and of the band the candidates, those relevant, and how many of both no other generator
+    contributes. `candidates_per_query`: with the recipe's budgets, and with the fitted ones.
+    """
 
     budgets: dict[GeneratorName, int]
     table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
-    candidates: tuple[float, float] = (0.0, 0.0)
+    candidates_per_query: tuple[float, float] = (0.0, 0.0)
 
-    def onto(self, config: TwoStageConfig) -> TwoStageConfig:
-        """The recommender's settings with these budgets."""
+    def apply_to(self, config: TwoStageConfig) -> TwoStageConfig:
+        """Return the recommender's settings with these budgets."""
         return config.model_copy(update={"budgets": self.budgets})
 
 
-def cut(points: Sequence[Boundary], name: RecommenderName, recipe: Recipe) -> Cut:
-    """`points`: boundaries whose labels end before the hold-out begins, latest first; only `BOUNDARIES` are used."""
-    config = recipe.of(name)
-    if not config.cut or not points:
-        return Cut(dict(config.budgets))
-    return decided(Proposals.of(points[:BOUNDARIES], name, config.budgets), config)
+def fit_budgets(folds: Sequence[Fold], name: RecommenderName, recipe: Recipe) -> CandidateBudgets:
+    """Fit the budgets of one recommender.
+
+    `folds`: those whose labels end before the hold-out begins, latest first; only the first `FOLDS` are used.
+    """
+    config = recipe.recommender(name)
+    if not config.cut or not folds:
+        return CandidateBudgets(dict(config.budgets))
+    return choose_budgets(CandidateDepths.from_folds(folds[:FOLDS], name, config.budgets), config)
 
 
-def last_needed(before_holdout: Sequence[bool], recipe: Recipe) -> int:
-    """Which of the boundaries, latest first, is the last that budgets are decided by; 0 where none are cut."""
-    early = np.flatnonzero(before_holdout)[:BOUNDARIES]
-    return int(early[-1]) if len(early) and any(recipe.of(name).cut for name in RECOMMENDERS) else 0
+def last_fold_needed(before_holdout: Sequence[bool], recipe: Recipe) -> int:
+    """Position of the last fold, latest first, that budgets are fitted on; 0 where the recipe cuts none."""
+    early = np.flatnonzero(before_holdout)[:FOLDS]
+    return int(early[-1]) if len(early) and any(recipe.recommender(name).cut for name in RECOMMENDERS) else 0
 
 
-def prefixed(cuts: Mapping[RecommenderName, Cut]) -> dict[str, float]:
-    """As metrics, of budgets that could be cut: one_to_one_budget_als and so on, one_to_one_candidates_per_query."""
+def flatten_metrics(budgets: Mapping[RecommenderName, CandidateBudgets]) -> dict[str, float]:
+    """Name fitted budgets as metrics: one_to_one_budget_als and so on, one_to_one_candidates_per_query."""
     return {
         key: number
-        for name, made in cuts.items()
-        if made.table.height
+        for name, fitted in budgets.items()
+        if fitted.table.height
         for key, number in (
-            *((f"{name}_budget_{generator}", float(kept)) for generator, kept in made.budgets.items()),
-            (f"{name}_candidates_per_query", made.candidates[1]),
+            *((f"{name}_budget_{generator}", float(budget)) for generator, budget in fitted.budgets.items()),
+            (f"{name}_candidates_per_query", fitted.candidates_per_query[1]),
         )
     }
 
 
-def decided(proposals: Proposals, config: TwoStageConfig) -> Cut:
-    """The budgets that `proposals`, made with those of the recipe, speak for.
+def choose_budgets(depths: CandidateDepths, config: TwoStageConfig) -> CandidateBudgets:
+    """Choose budgets by `depths`, which were counted with the recipe's budgets.
 
-    Twice, as no candidate is one generator's merit or fault for certain. First those that add the least are cut by
-    what they alone propose: it is not lost with two, as once the first is cut it is the second's alone. Then those
-    that add the most by what the better ones do not propose: what several propose in vain goes with all of them.
+    Two passes, as a candidate of several generators is no single one's merit. First, from the least useful generator
+    on, lists are cut by what no other contributes: what two contribute is not lost, as once the first is cut it is
+    the second's alone. Then, from the most useful on, by what no better generator contributes: so irrelevant
+    candidates that several contribute go with all of them.
     """
-    kept = dict(config.budgets)
+    budgets = dict(config.budgets)
+    active = [name for name in budgets if name in depths.generators]
 
     def cut_beside(name: GeneratorName, others: Sequence[GeneratorName]) -> None:
-        end = depth(*_beside(proposals, kept, name, others), config.cut)
-        kept[name] = min(kept[name], max(end, LEAST.get(name, 1)))
+        end = cut_depth(*_count_by_depth(depths, budgets, name, others), config.cut)
+        budgets[name] = min(budgets[name], max(end, MINIMUM.get(name, 1)))
 
-    by_use = sorted(kept, key=lambda name: _use(proposals, kept, name))
-    for name in by_use:
-        cut_beside(name, [other for other in kept if other != name])
-    for n in reversed(range(len(by_use))):
-        cut_beside(by_use[n], by_use[n + 1 :])
-    before, after = (proposals.within(budgets).any(axis=1).sum() for budgets in (config.budgets, kept))
-    asked = max(1, proposals.queries)
-    return Cut(kept, _table(proposals, config.budgets, kept), (float(before / asked), float(after / asked)))
+    by_precision = sorted(active, key=lambda name: _precision(depths, budgets, name))
+    for name in by_precision:
+        cut_beside(name, [other for other in active if other != name])
+    for n in reversed(range(len(by_precision))):
+        cut_beside(by_precision[n], by_precision[n + 1 :])
+    before, after = (depths.contributors(b).any(axis=1).sum() for b in (config.budgets, budgets))
+    queries = max(1, depths.queries)
+    table = _table(depths, config.budgets, budgets)
+    return CandidateBudgets(budgets, table, (float(before / queries), float(after / queries)))
 
 
-def depth(proposed: np.ndarray, wanted: np.ndarray, rate: float) -> int:
-    """Where to cut a list of which at depth d (from 0) `proposed[d]` were proposed and `wanted[d]` of these wanted.
+def cut_depth(candidates: np.ndarray, relevant: np.ndarray, rate: float) -> int:
+    """Find where to cut a list that at depth d (from 0) has `candidates[d]`, of them `relevant[d]` relevant.
 
     Between 1 and the list's length; never deeper for a higher `rate`.
     """
-    surplus = np.append(0.0, np.cumsum(wanted - rate * proposed))
-    best = len(proposed) - np.argmax(surplus[::-1])  # of equals the deepest: what proposes nothing costs nothing
-    beyond = wanted[::-1].cumsum()[::-1]
+    surplus = np.append(0.0, np.cumsum(relevant - rate * candidates))
+    best = len(candidates) - np.argmax(surplus[::-1])  # of equals the deepest: a depth without candidates costs nothing
+    beyond = relevant[::-1].cumsum()[::-1]
     # The upper end of the 95% interval of a Poisson count, nearly: from 0 as much as 3 is possible.
     possible = beyond + 2 * np.sqrt(beyond + 1) + 1
-    useless = np.flatnonzero(possible < rate * proposed[::-1].cumsum()[::-1])
+    useless = np.flatnonzero(possible < rate * candidates[::-1].cumsum()[::-1])
     useless = useless[useless >= best]
-    return max(1, int(useless[0])) if len(useless) else max(1, len(proposed))
+    return max(1, int(useless[0])) if len(useless) else max(1, len(candidates))
 
 
-def _beside(
-    proposals: Proposals,
+def _count_by_depth(
+    depths: CandidateDepths,
     budgets: Mapping[GeneratorName, int],
     name: GeneratorName,
     others: Sequence[GeneratorName],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """int64[budget], twice: at each depth what the generator proposes and none of the others, and how much of that
-    is wanted."""
-    within = proposals.within(budgets)
-    column = GENERATORS.index(name)
-    new = within[:, column] & ~within[:, [GENERATORS.index(other) for other in others]].any(axis=1)
-    at, most = proposals.depth[new, column], budgets[name]
-    return np.bincount(at, minlength=most), np.bincount(at[proposals.wanted[new]], minlength=most)
+    """int64[budget], twice: the candidates at each depth that none of `others` contributes, and those relevant."""
+    contributors = depths.contributors(budgets)
+    column = depths.generators.index(name)
+    rows = contributors[:, column] & ~contributors[:, [depths.generators.index(other) for other in others]].any(axis=1)
+    at, budget = depths.depth[rows, column], budgets[name]
+    return np.bincount(at, minlength=budget), np.bincount(at[depths.relevant[rows]], minlength=budget)
 
 
-def _use(proposals: Proposals, budgets: Mapping[GeneratorName, int], name: GeneratorName) -> float:
-    proposed, wanted = _beside(proposals, budgets, name, [other for other in budgets if other != name])
-    return float(wanted.sum() / max(1, proposed.sum()))
+def _precision(depths: CandidateDepths, budgets: Mapping[GeneratorName, int], name: GeneratorName) -> float:
+    """Share of relevant candidates among those that no other generator contributes."""
+    candidates, relevant = _count_by_depth(
+        depths, budgets, name, [other for other in depths.generators if other != name]
+    )
+    return float(relevant.sum() / max(1, candidates.sum()))
 
 
 def _table(
-    proposals: Proposals, budgets: Mapping[GeneratorName, int], kept: Mapping[GeneratorName, int]
+    depths: CandidateDepths, recipe_budgets: Mapping[GeneratorName, int], budgets: Mapping[GeneratorName, int]
 ) -> pl.DataFrame:
-    within = proposals.within(budgets)
+    contributors = depths.contributors(recipe_budgets)
     rows = []
-    for name, budget in budgets.items():
-        column = GENERATORS.index(name)
-        mine = within[:, column]
-        bands = np.digitize(proposals.depth[mine, column], BANDS) - 1
-        single, wanted = (within.sum(axis=1) == 1)[mine], proposals.wanted[mine]
-        counts = [np.bincount(bands[part], minlength=len(BANDS)) for part in (wanted >= 0, wanted, single)]
-        counts.append(np.bincount(bands[single & wanted], minlength=len(BANDS)))
+    for name, limit in recipe_budgets.items():
+        if name not in depths.generators:
+            continue
+        column = depths.generators.index(name)
+        own = contributors[:, column]
+        bands = np.digitize(depths.depth[own, column], BANDS) - 1
+        exclusive, relevant = (contributors.sum(axis=1) == 1)[own], depths.relevant[own]
+        masks = (np.ones_like(relevant), relevant, exclusive, exclusive & relevant)
+        counts = [np.bincount(bands[mask], minlength=len(BANDS)) for mask in masks]
         rows += [
-            (name, budget, kept[name], low, *(int(count[band]) for count in counts))
+            (name, limit, budgets[name], low, *(int(count[band]) for count in counts))
             for band, low in enumerate(BANDS)
-            if low < budget
+            if low < limit
         ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")

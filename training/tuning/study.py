@@ -1,7 +1,7 @@
-"""A tuning study: which settings are tried next, and what came of those that were.
+"""A tuning study: its trials in Optuna's storage, and the choice of the settings that are tried next.
 
-Kept in Optuna's own storage, a SQLite file in USUAL_HOME, so that a study goes on where it was stopped or killed.
-Which settings come next depends on the seed and the finished trials alone: an interrupted study tries the same ones.
+The storage is a SQLite file in USUAL_HOME, so that a study goes on where it was stopped or killed. Which settings come
+next depends on the seed and the finished trials alone: an interrupted study tries the same ones.
 """
 
 import contextlib
@@ -28,113 +28,122 @@ from features.common.locks import exclusive_lock
 from features.common.paths import home
 from features.event_log.log import EventLog
 from features.ranking.feature_matrix import schema_hash
+from models.candidates.registry import GENERATORS
 from training.recipe import Recipe, flatten
-from training.tracking.mlflow_client import quiet
+from training.tracking.mlflow_client import silence_logs
 from training.tuning import recipe_space
 
 GENERATORS_EVERY = 3  # one trial in so many changes a generator or the budgets, the others the ranker
-STARTUP = 6  # trials before Optuna models what it has seen
+STARTUP = 6  # trials before Optuna models their values
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
 class Study:
-    """The trials of one name. `directory` holds each complete trial's value of every query of the hold-out."""
+    """The trials of one name. `directory` holds each complete trial's metric of every query of the hold-out."""
 
-    kept: optuna.Study
+    optuna_study: optuna.Study
     ranges: dict[str, recipe_space.Range]
     recipe: Recipe
     directory: Path
 
     @property
     def name(self) -> str:
-        return str(self.kept.study_name)
+        return str(self.optuna_study.study_name)
 
     def finished(self) -> list[FrozenTrial]:
         """Complete and pruned trials, first to last."""
-        return self.kept.get_trials(deepcopy=False, states=FINISHED)
+        return self.optuna_study.get_trials(deepcopy=False, states=FINISHED)
 
     def complete(self) -> list[FrozenTrial]:
-        return self.kept.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        """Complete trials, first to last."""
+        return self.optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def best(self) -> FrozenTrial:
-        """The highest value; of equals the first."""
-        return max(self.complete(), key=lambda trial: (value(trial), -trial.number))
+        """The trial with the highest value; of equals the first."""
+        return max(self.complete(), key=lambda trial: (trial_value(trial), -trial.number))
 
-    def ask(self) -> tuple[optuna.Trial, str, recipe_space.Settings]:
-        """The next trial, what it changes, and its settings.
+    def next_trial(self) -> tuple[optuna.Trial, str, recipe_space.Settings]:
+        """Begin the next trial: the trial, the block of settings that it changes, and its settings.
 
         The first is the recipe itself. After that the best settings so far are held, save for one block: the
-        ranker's, or in every third trial those of one generator or the budgets, each in its turn. So most trials
-        need no refit, and each answers a question of its own.
+        ranker's, or in every third trial those of one generator or the budgets, in turn. So most trials need no
+        refit, and each tests one block at a time.
         """
         n = len(self.finished())
         values = flatten(self.recipe.model_dump())
-        ranker, *others = recipe_space.blocks(self.ranges)
+        ranker, *others = recipe_space.group_settings(self.ranges)
         if not self.complete():
-            changed, base = [], {name: values[name] for name in self.ranges}
+            block, base = [], {name: values[name] for name in self.ranges}
         else:
             refit = n % GENERATORS_EVERY == 0 and others
-            changed = others[(n // GENERATORS_EVERY - 1) % len(others)] if refit else ranker
+            block = others[(n // GENERATORS_EVERY - 1) % len(others)] if refit else ranker
             base = self.best().params
-        held = {name: value for name, value in base.items() if name not in changed}
-        # A seed for every trial: a sampler made anew with the same one would repeat itself after an interruption.
+        fixed = {name: value for name, value in base.items() if name not in block}
+        # A seed for every trial: with one for all, a new sampler would repeat itself after an interruption.
         seed = int(np.random.SeedSequence([self.recipe.seed, n]).generate_state(1)[0])
         tpe = TPESampler(n_startup_trials=STARTUP, multivariate=True, seed=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.kept.sampler = PartialFixedSampler(held, tpe)
-        trial = self.kept.ask()
-        return trial, _block(changed), recipe_space.suggest(trial, self.ranges, self.recipe)
+            self.optuna_study.sampler = PartialFixedSampler(fixed, tpe)
+        trial = self.optuna_study.ask()
+        return trial, _block_name(block), recipe_space.suggest(trial, self.ranges, self.recipe)
 
     def per_query(self, number: int) -> Path:
+        """File of a complete trial's metric by query."""
         return self.directory / f"trial-{number}.npy"
 
 
-def value(trial: FrozenTrial) -> float:
-    """What a complete trial measured."""
+def trial_value(trial: FrozenTrial) -> float:
+    """Return the value of a complete trial."""
     if trial.value is None:
         raise ValueError(f"trial {trial.number} has no value")
     return trial.value
 
 
-def identity(event_log: EventLog, until: int, metric: str, recipe: Recipe, ranges: dict[str, Any]) -> dict[str, str]:
-    """What must be the same for values to be comparable, in words for people."""
+def study_identity(
+    event_log: EventLog, until: int, metric: str, recipe: Recipe, ranges: dict[str, Any]
+) -> dict[str, str]:
+    """Describe what must be the same for the values of trials to be comparable, in words for messages."""
     return {
         "log": event_log.fingerprint,
         "end": iso(until),
         "metric": metric,
         "recipe": _digest(recipe.model_dump(mode="json")),
-        "search space": _digest({name: repr(where) for name, where in ranges.items()}),
-        "features": schema_hash(),
+        "search space": _digest({name: repr(distribution) for name, distribution in ranges.items()}),
+        "features": schema_hash(GENERATORS),
     }
 
 
 @contextlib.contextmanager
-def opened(name: str | None, about: dict[str, str], ranges: dict[str, recipe_space.Range], recipe: Recipe) -> Iterator[Study]:
-    """The study `name` (default: one named after what it is about), made if it is not there.
+def open_study(
+    name: str | None, identity: dict[str, str], ranges: dict[str, recipe_space.Range], recipe: Recipe
+) -> Iterator[Study]:
+    """Open the study `name` (default: named after its identity), creating it if it does not exist.
 
-    Raises `InputError` where it was made about something else, or is at work in another process.
+    `identity` as `study_identity` describes it. Raises `InputError` where the study has another identity, or is at
+    work in another process.
     """
-    name = name or f"{about['metric']} until {about['end'][:10]} {_digest(about)[:8]}"
+    name = name or f"{identity['metric']} until {identity['end'][:10]} {_digest(identity)[:8]}"
     directory = home() / "tuning" / hashlib.sha256(name.encode()).hexdigest()[:16]
     directory.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warmup = max(_rounds(recipe, identity["metric"]) // 5, 1)
     message = f"the study {name!r} is being tuned by another process; wait, or give another --name"
     with exclusive_lock(directory / "lock", if_held=lambda _: message):
-        with quiet():  # Alembic says line by line that it makes the tables
-            made = optuna.create_study(
+        with silence_logs():  # Alembic logs every table that it creates
+            study = optuna.create_study(
                 storage=_storage(home() / "tuning" / "optuna.db"),
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
-                # Small learning rates start slowly: nobody is judged by the first fifth of the trees.
-                pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=max(_rounds(recipe, about["metric"]) // 5, 1)),
+                # Small learning rates start slowly: no trial is pruned in the first fifth of the trees.
+                pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=warmup),
             )
-        _check(made, name, about)
-        for trial in made.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            made.tell(trial.number, state=TrialState.FAIL)  # nobody else is at work: it was killed
-        yield Study(made, ranges, recipe, directory)
+        _check(study, name, identity)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)  # no other process has the lock: this trial was killed
+        yield Study(study, ranges, recipe, directory)
 
 
 def _storage(path: Path) -> RDBStorage:
@@ -147,24 +156,24 @@ def _storage(path: Path) -> RDBStorage:
         connection.execute("PRAGMA synchronous=NORMAL")
 
     event.listen(storage.engine, "connect", connected)
-    storage.engine.dispose()  # connections of before
+    storage.engine.dispose()  # connections opened before the listener
     return storage
 
 
-def _check(made: optuna.Study, name: str, about: dict[str, str]) -> None:
-    known = made.user_attrs.get("about")
-    if known is None:
-        made.set_user_attr("about", about)
-    elif known != about:
-        differ = [f"{key} {known.get(key)}, now {value}" for key, value in about.items() if known.get(key) != value]
+def _check(study: optuna.Study, name: str, identity: dict[str, str]) -> None:
+    stored = study.user_attrs.get("about")
+    if stored is None:
+        study.set_user_attr("about", identity)
+    elif stored != identity:
+        changes = [f"{key} {stored.get(key)}, now {new}" for key, new in identity.items() if stored.get(key) != new]
         raise InputError(
-            f"the study {name!r} was made for another {'; another '.join(differ)}: its trials cannot be compared with "
+            f"the study {name!r} was made for another {'; another '.join(changes)}: its trials cannot be compared with "
             "new ones. Give another --name, or none to have one chosen, or the log, --until, --metric and --recipe "
             "that it was made with"
         )
 
 
-def _block(names: list[str]) -> str:
+def _block_name(names: list[str]) -> str:
     return names[0].rpartition(".")[0] if names else "the recipe itself"
 
 

@@ -1,7 +1,7 @@
-"""Tuning: many recipes tried on one hold-out, and whether the best is better than the one to begin with.
+"""Tuning: try many recipes on one hold-out, and tell whether the best is better than the initial one.
 
 The hold-out and the fit before it are those of a training run (training/train.py): the last `horizon_days` before
-the end. Nothing after the end is looked at, and trials are judged by what they measure there alone.
+the end. Nothing after the end is looked at, and trials are compared by their metric on the hold-out alone.
 """
 
 import time
@@ -16,27 +16,37 @@ from optuna.trial import FrozenTrial, TrialState
 
 from features.common.clock import DAY, micros, next_midnight
 from features.common.errors import InputError
-from features.common.progress import Step, silent
+from features.common.progress import Progress, silent
 from features.event_log.log import EventLog
 from models.bundle import RECOMMENDERS
 from models.ranker import RankerConfig
 from training.config import MlflowConfig
 from training.evaluation import bootstrap, metrics
-from training.recipe import Recipe, flat
-from training.tuning import report, space, tracking
-from training.tuning.best_recipe import written
-from training.tuning.outcome import Outcome
-from training.tuning.prepared import Prepared, Workshop
-from training.tuning.study import Study, identity, opened, value
+from training.recipe import Recipe, flatten
+from training.tuning import study_text
+from training.tuning.log_study import LoggedStudy, open_study_run
+from training.tuning.recipe_space import apply_settings, search_space
+from training.tuning.recipe_yaml import render_recipe
+from training.tuning.study import Study, open_study, study_identity, trial_value
+from training.tuning.study_result import StudyResult
+from training.tuning.trial_data import TrialData, TrialDataCache
 
 METRIC = "one_to_one_ndcg_at_10"
-METRICS = {f"{who}_{new}{m}": (who, new + m) for who in RECOMMENDERS for new in ("", "new_") for m in metrics.PER_QUERY}
-"""What may be tuned for → the recommender and its metric: those that each query has a value of."""
+METRICS = {
+    f"{name}_{new}{metric}": (name, new + metric)
+    for name in RECOMMENDERS
+    for new in ("", "new_")
+    for metric in metrics.PER_QUERY
+}
+"""What may be tuned for → the recommender and its metric: all metrics that are means over queries."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is tuned, and where the answer goes. `text` is the YAML of `recipe`; `until` microseconds."""
+class TuningTask:
+    """What to tune: `recipe`, whose YAML is `text`, in `trials` trials; the better recipe is written to `out`.
+
+    `until`: the end, in microseconds; `metric`: one of `METRICS`; `name`: of the study.
+    """
 
     event_log: EventLog
     recipe: Recipe
@@ -49,67 +59,70 @@ class Task:
 
     @property
     def end(self) -> int:
+        """End of the hold-out, in microseconds."""
         return self.until if self.until is not None else next_midnight(micros(self.event_log.last) + 1)
 
 
-def tune(task: Task, config: MlflowConfig, step: Step = silent) -> tuple[Outcome, tracking.Logged]:
-    """Run trials until the study has `task.trials` finished ones; write the recipe that came of it.
+def tune(task: TuningTask, config: MlflowConfig, step: Progress = silent) -> tuple[StudyResult, LoggedStudy]:
+    """Run trials until the study has `task.trials` finished ones; write the best recipe, or the initial one.
 
-    Raises `InputError` where the log is too short, or the study of that name is about something else.
+    Raises `InputError` where the log is too short, or the study of that name has another identity.
     """
     if task.metric not in METRICS:
         raise InputError(f"--metric {task.metric} is not one to tune for; choose one of {', '.join(METRICS)}")
-    who, measured = METRICS[task.metric]
-    ranges = space.space(task.recipe, who)
-    workshop = Workshop(task.event_log, task.end, who, measured)
-    refits = workshop.steps(task.recipe)
-    about = identity(task.event_log, task.end, task.metric, task.recipe, ranges)
+    name, metric = METRICS[task.metric]
+    ranges = search_space(task.recipe, name)
+    data = TrialDataCache(task.event_log, task.end, name, metric)
+    folds = data.count_folds(task.recipe)
+    identity = study_identity(task.event_log, task.end, task.metric, task.recipe, ranges)
     with (
-        opened(task.name, about, ranges, task.recipe) as study,
-        tracking.recording(config, study, about) as record,
+        open_study(task.name, identity, ranges, task.recipe) as study,
+        open_study_run(config, study, identity) as run,
     ):
         done = len(study.finished())
-        said, total = count(1), refits + task.trials - done
+        steps, total = count(1), folds + task.trials - done
 
-        def tell(text: str) -> None:
-            step(text, next(said), total)
+        def report(text: str) -> None:
+            step(text, next(steps), total)
 
         while done < task.trials:
-            record.trial(_try_one(task, study, workshop, tell))
+            run.log_trial(_run_trial(task, study, data, report))
             done = len(study.finished())
-        outcome = _outcome(task, study)
-        text = written(task.text, task.recipe, outcome.settings if outcome.better else {}, report.header(outcome))
+        result = _compare(task, study)
+        settings = result.settings if result.better else {}
+        text = render_recipe(task.text, task.recipe, settings, study_text.recipe_header(result))
         task.out.parent.mkdir(parents=True, exist_ok=True)
         task.out.write_text(text)
-        logged = record.close(outcome.metrics(), text)
-    return outcome, logged
+        logged = run.log_result(result.metrics(), text)
+    return result, logged
 
 
-def _try_one(task: Task, study: Study, workshop: Workshop, tell: Callable[[str], None]) -> FrozenTrial:
-    trial, changed, settings = study.ask()
-    began = time.monotonic()
-    trial.set_user_attr("changed", changed)
+def _run_trial(task: TuningTask, study: Study, data: TrialDataCache, report: Callable[[str], None]) -> FrozenTrial:
+    trial, block, settings = study.next_trial()
+    start = time.monotonic()
+    trial.set_user_attr("changed", block)
     trial.set_user_attr("settings", settings)
-    wanted = space.applied(task.recipe, settings)
-    prepared = workshop.prepared(wanted, tell)
-    best = f", best so far {value(study.best()):.4f}" if study.complete() else ""
-    tell(f"trial {trial.number}: {changed}{best}")
-    state, measured = _measure(study, trial, prepared, getattr(wanted, METRICS[task.metric][0]).ranker)
-    trial.set_user_attr("seconds", round(time.monotonic() - began, 2))
-    return study.kept.tell(trial, measured, state)
+    recipe = apply_settings(task.recipe, settings)
+    trial_data = data.get(recipe, report)
+    best = f", best so far {trial_value(study.best()):.4f}" if study.complete() else ""
+    report(f"trial {trial.number}: {block}{best}")
+    ranker = recipe.recommender(METRICS[task.metric][0]).ranker
+    state, value = _measure(study, trial, trial_data, ranker)
+    trial.set_user_attr("seconds", round(time.monotonic() - start, 2))
+    return study.optuna_study.tell(trial, value, state)
 
 
 def _measure(
-    study: Study, trial: optuna.Trial, prepared: Prepared, config: RankerConfig
+    study: Study, trial: optuna.Trial, trial_data: TrialData, config: RankerConfig
 ) -> tuple[TrialState, float | None]:
-    def judge(values: np.ndarray, trees: int) -> None:
+    def prune(values: np.ndarray, trees: int) -> None:
         trial.report(float(np.nanmean(values)), trees)
         if trial.should_prune():
             trial.set_user_attr("trees", trees)
             raise optuna.TrialPruned
 
     try:
-        values, trees = prepared.measure(config, judge)
+        values, trees = trial_data.measure(config, prune)
     except optuna.TrialPruned:
         return TrialState.PRUNED, None
     trial.set_user_attr("trees", trees)
@@ -117,20 +130,21 @@ def _measure(
     return TrialState.COMPLETE, float(np.nanmean(values))
 
 
-def _outcome(task: Task, study: Study) -> Outcome:
+def _compare(task: TuningTask, study: Study) -> StudyResult:
+    """Compare the best trial with the first, which is the initial recipe."""
     finished, first, best = study.finished(), study.complete()[0], study.best()
-    theirs, ours = (np.load(study.per_query(t.number), allow_pickle=False) for t in (first, best))
-    return Outcome(
+    initial_values, best_values = (np.load(study.per_query(t.number), allow_pickle=False) for t in (first, best))
+    return StudyResult(
         study=study.name,
         metric=task.metric,
         holdout=(task.end - task.recipe.horizon_days * DAY, task.end),
-        queries=len(ours),
+        queries=len(best_values),
         complete=len(study.complete()),
         pruned=len(finished) - len(study.complete()),
-        default=value(first),
-        best=value(best),
+        default=trial_value(first),
+        best=trial_value(best),
         best_trial=best.number,
-        difference=bootstrap.difference(ours, theirs, task.recipe.seed),
+        difference=bootstrap.paired_difference(best_values, initial_values, task.recipe.seed),
         settings=best.user_attrs["settings"],
-        before=flat(task.recipe.model_dump()),
+        initial_settings=flatten(task.recipe.model_dump()),
     )

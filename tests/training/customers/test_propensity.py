@@ -1,4 +1,4 @@
-"""A shop in which it is known who buys: regulars at a steady rate, who come and leave."""
+"""Purchase propensity in a shop whose truth is known: regulars who buy at a steady rate, come and leave."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from features.tables import build
 from models.customers.propensity import COLUMNS, HORIZONS_DAYS, PropensityModel
 from tests.features.shop import AS_OF, CATALOG, same_arrays
 from tests.training.regulars import BOUNDARIES, fold_at, log
-from training.customers.propensity import FittedPropensity, CustomerFold, PropensityConfig, fit
+from training.customers.propensity import CustomerFold, FittedPropensity, PropensityConfig, fit
 
 
 @pytest.fixture(scope="module")
@@ -36,26 +36,26 @@ def now(events: pl.DataFrame) -> Snapshot:
 
 
 @pytest.mark.parametrize("days", HORIZONS_DAYS)
-def test_it_knows_more_than_the_base_rate(fitted: FittedPropensity, days: int):
-    found = fitted.evaluations[days]
-    assert found.at == BOUNDARIES[-1]
-    assert found.customers > 800
-    assert found.log_loss < 0.93 * found.base_log_loss
-    assert found.auc > 0.7
-    assert found.brier < found.base_rate * (1 - found.base_rate)
+def test_predictions_beat_the_base_rate(fitted: FittedPropensity, days: int):
+    evaluation = fitted.evaluations[days]
+    assert evaluation.at == BOUNDARIES[-1]
+    assert evaluation.customers > 800
+    assert evaluation.log_loss < 0.93 * evaluation.base_log_loss
+    assert evaluation.auc > 0.7
+    assert evaluation.brier < evaluation.base_rate * (1 - evaluation.base_rate)
     assert fitted.model.classifiers.keys() == set(HORIZONS_DAYS)
 
 
 @pytest.mark.parametrize("days", HORIZONS_DAYS)
-def test_it_is_calibrated(fitted: FittedPropensity, days: int):
-    found = fitted.evaluations[days]
-    assert found.tenths["customers"].sum() == found.customers
-    predicted, came_true, n = (found.tenths[c].to_numpy() for c in ("predicted", "came_true", "customers"))
+def test_predictions_are_calibrated(fitted: FittedPropensity, days: int):
+    evaluation = fitted.evaluations[days]
+    assert evaluation.tenths["customers"].sum() == evaluation.customers
+    predicted, came_true, n = (evaluation.tenths[c].to_numpy() for c in ("predicted", "came_true", "customers"))
     assert (np.diff(predicted) > -1e-12).all()
-    assert n @ predicted / n.sum() == pytest.approx(found.base_rate, abs=0.04)
+    assert n @ predicted / n.sum() == pytest.approx(evaluation.base_rate, abs=0.04)
     noise = np.sqrt(predicted * (1 - predicted) / n)
     assert (np.abs(predicted - came_true) < 4 * noise + 0.03).all()
-    assert found.calibration_error == pytest.approx(n @ np.abs(predicted - came_true) / n.sum())
+    assert evaluation.calibration_error == pytest.approx(n @ np.abs(predicted - came_true) / n.sum())
 
 
 def test_propensity_grows_with_the_horizon_and_needs_no_order(fitted: FittedPropensity, now: Snapshot):

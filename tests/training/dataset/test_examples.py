@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.event_log.ingest import Parsed
+from features.event_log.ingest import ParsedBatch
 from features.ranking.feature_matrix import assemble
 from models.two_stage import propose
 from tests.conftest import SHOP_ENDS
@@ -11,15 +11,16 @@ from tests.features.shop import examples as so_many
 from tests.features.shop import same_arrays
 from tests.training.recipes import small
 from training.dataset import examples as module
-from training.dataset.examples import Boundary, Examples, _sample, boundary, examples
+from training.dataset.examples import _sample, build_examples
+from training.dataset.folds import Fold, build_fold
 
 TEN_DAYS = 10 * 86_400_000_000
 GENEROUS = {"negatives_per_query": 1000}
 
 
 @pytest.fixture(scope="module")
-def point(simulated: Parsed) -> Boundary:
-    return boundary(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - TEN_DAYS, small())
+def fold(simulated: ParsedBatch) -> Fold:
+    return build_fold(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - TEN_DAYS, small())
 
 
 @so_many(60)
@@ -31,15 +32,15 @@ def test_every_positive_is_kept_and_negatives_are_capped(queries: list[list[int]
     recipe = small(negatives_per_query=per_query)
     query = np.repeat(np.arange(len(queries)), [len(q) for q in queries])
     labels = np.array([grade for q in queries for grade in q], np.int64)
-    kept = _sample(query, labels, len(queries), recipe, np.random.default_rng(3))
-    assert kept.tolist() == sorted(set(kept.tolist()))
-    assert set(np.flatnonzero(labels > 0)) <= set(kept)
+    rows = _sample(query, labels, len(queries), recipe, np.random.default_rng(3))
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    assert set(np.flatnonzero(labels > 0)) <= set(rows)
     for q, grades in enumerate(queries):
-        own = labels[kept[query[kept] == q]]
+        own = labels[rows[query[rows] == q]]
         positives, negatives = sum(g > 0 for g in grades), sum(g == 0 for g in grades)
         assert (own == 0).sum() == (min(negatives, per_query) if positives else 0)
     again = _sample(query, labels, len(queries), recipe, np.random.default_rng(3))
-    assert again.tolist() == kept.tolist()
+    assert again.tolist() == rows.tolist()
 
 
 def test_negatives_are_drawn_from_all_of_a_query():
@@ -50,46 +51,47 @@ def test_negatives_are_drawn_from_all_of_a_query():
 
 
 @pytest.mark.parametrize("name", ["one_to_one", "predictive"])
-def test_examples_are_the_candidates_of_the_queries_with_a_positive(point: Boundary, name: str):
+def test_examples_are_the_candidates_of_the_queries_with_a_positive(fold: Fold, name: str):
     recipe = small(**GENEROUS)
-    config, asked = getattr(recipe, name), point.asked[name]
-    made = examples(point, asked, config, recipe)
-    s = point.snapshot
-    found = propose(point.generators, s, asked.visitors, config.budgets)
-    labels = asked.labels(found.query, found.item, len(s.items))
-    with_positive = np.isin(found.query, np.unique(found.query[labels > 0]))
-    matrix = assemble(s, asked.visitors, found.query, found.item, found.ranks, found.scores)
-    assert same_arrays(made.matrix, matrix[with_positive])
-    assert made.labels.tolist() == labels[with_positive].tolist()
-    assert made.groups.tolist() == np.unique(found.query[with_positive], return_counts=True)[1].tolist()
-    assert len(made.groups) < len(asked) or name == "predictive"
-    assert len(made.groups) > 10
+    config, queries = getattr(recipe, name), fold.queries[name]
+    examples = build_examples(fold, queries, config, recipe)
+    s = fold.snapshot
+    candidates = propose(fold.generators, s, queries.visitors, config.budgets)
+    labels = queries.labels(candidates.query, candidates.item, len(s.items))
+    with_positive = np.isin(candidates.query, np.unique(candidates.query[labels > 0]))
+    matrix = assemble(s, queries.visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    assert same_arrays(examples.matrix, matrix[with_positive])
+    assert examples.labels.tolist() == labels[with_positive].tolist()
+    assert examples.groups.tolist() == np.unique(candidates.query[with_positive], return_counts=True)[1].tolist()
+    assert len(examples.groups) < len(queries) or name == "predictive"
+    assert len(examples.groups) > 10
 
 
 @pytest.mark.parametrize("name", ["one_to_one", "predictive"])
-def test_sampling_leaves_rows_out_and_changes_none(point: Boundary, name: str):
+def test_sampling_leaves_rows_out_and_changes_none(fold: Fold, name: str):
     tight, whole = small(negatives_per_query=5), small(**GENEROUS)
-    config, asked = getattr(tight, name), point.asked[name]
-    few, all_ = examples(point, asked, config, tight), examples(point, asked, config, whole)
+    config, queries = getattr(tight, name), fold.queries[name]
+    few, all_ = build_examples(fold, queries, config, tight), build_examples(fold, queries, config, whole)
     assert len(few.labels) < len(all_.labels)
     assert few.labels[few.labels > 0].tolist() == all_.labels[all_.labels > 0].tolist()
     assert {r.tobytes() for r in few.matrix} <= {r.tobytes() for r in all_.matrix}
-    again = examples(point, asked, config, tight)
+    again = build_examples(fold, queries, config, tight)
     assert same_arrays(again.matrix, few.matrix)
     assert same_arrays(again.labels, few.labels)
 
 
-def test_examples_do_not_depend_on_how_visitors_are_chunked(point: Boundary, monkeypatch: pytest.MonkeyPatch):
+def test_examples_do_not_depend_on_how_visitors_are_chunked(fold: Fold, monkeypatch: pytest.MonkeyPatch):
     recipe = small(**GENEROUS)
-    asked = point.asked["predictive"]
-    whole = examples(point, asked, recipe.predictive, recipe)
-    pairs = [(n, asked.visitors.slice(n, n + 3)) for n in range(0, len(asked), 3)]
+    queries = fold.queries["predictive"]
+    whole = build_examples(fold, queries, recipe.predictive, recipe)
+    pairs = [(n, queries.visitors.slice(n, n + 3)) for n in range(0, len(queries), 3)]
     monkeypatch.setattr(module, "chunks", lambda snapshot, visitors: iter(pairs))
-    parts = examples(point, asked, recipe.predictive, recipe)
+    parts = build_examples(fold, queries, recipe.predictive, recipe)
     assert same_arrays(parts.matrix, whole.matrix)
     assert (parts.labels.tolist(), parts.groups.tolist()) == (whole.labels.tolist(), whole.groups.tolist())
 
 
-def test_nothing_put_together_is_empty():
-    none = Examples.concat([])
+def test_a_fold_without_queries_has_no_examples(fold: Fold):
+    recipe = small()
+    none = build_examples(fold, fold.queries["predictive"].sample(0), recipe.predictive, recipe)
     assert (len(none.matrix), len(none.labels), len(none.groups)) == (0, 0, 0)

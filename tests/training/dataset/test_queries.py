@@ -1,3 +1,5 @@
+"""Queries of a boundary: which visitors they are of, what is known at each, and which items are relevant."""
+
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from features.ranking.visitors import KIND
 from features.tables.bots import PER_HOUR
 from tests.features.shop import AS_OF, Row, examples, frame, row, snapshot
 from training.dataset import queries
-from training.dataset.queries import GRADE, Queries
+from training.dataset.queries import GRADES, Queries
 
 MINUTE = 1 / (24 * 60)
 PAST = [
@@ -24,31 +26,31 @@ PAST = [
 
 
 def future(rows: list[Row], days: float = 30) -> Any:
-    return queries.window(frame(rows).lazy(), AS_OF, AS_OF + round(days * DAY))
+    return queries.read_window(frame(rows).lazy(), AS_OF, AS_OF + round(days * DAY))
 
 
 def sorted_by_minute(visit: list[Any]) -> list[Any]:
     return sorted(visit, key=lambda touch: touch[0])
 
 
-def relevant(s: Snapshot, asked: Queries) -> dict[int, dict[str, int]]:
+def relevant(s: Snapshot, result: Queries) -> dict[int, dict[str, int]]:
     """Query → item → grade."""
-    out: dict[int, dict[str, int]] = {q: {} for q in range(len(asked))}
-    for q, item, grade in zip(asked.query, s.items.at(asked.item), asked.grade, strict=True):
+    out: dict[int, dict[str, int]] = {q: {} for q in range(len(result))}
+    for q, item, grade in zip(result.query, s.items.at(result.item), result.grade, strict=True):
         out[int(q)][item] = int(grade)
     return out
 
 
 def visits(s: Snapshot, rows: list[Row], **settings: int) -> list[tuple[list[tuple[str, float]], dict[str, int]]]:
-    """What was known and what was relevant of each query, sorted."""
-    asked = queries.inside_visits(future(rows), s, **({"limit": 100, "seed": 7} | settings))["predictive"]
-    wanted = relevant(s, asked)
-    events = zip(asked.visitors.query, s.items.at(asked.visitors.item), asked.visitors.weight, strict=True)
-    known: dict[int, list[tuple[str, float]]] = {q: [] for q in wanted}
+    """What is known at each query (item, weight), and what is relevant (item → grade), sorted."""
+    result = queries.visit_queries(future(rows), s, **({"limit": 100, "seed": 7} | settings))["predictive"]
+    labels = relevant(s, result)
+    events = zip(result.visitors.query, s.items.at(result.visitors.item), result.visitors.weight, strict=True)
+    known: dict[int, list[tuple[str, float]]] = {q: [] for q in labels}
     for q, item, weight in events:
         known[int(q)].append((item, float(weight)))
-    assert (asked.visitors.customers == -1).all()
-    return sorted(((known[q], wanted[q]) for q in wanted), key=repr)
+    assert (result.visitors.customers == -1).all()
+    return sorted(((known[q], labels[q]) for q in labels), key=repr)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def shop() -> Snapshot:
     return snapshot(PAST)
 
 
-def test_the_window_is_half_open_consented_and_of_what_visits_are_made_of():
+def test_the_window_is_half_open_and_has_consented_events_of_visits_only():
     rows = [
         row("view_item", -1 / DAY, "c1", "before"),
         row("view_item", 0, "c1", "first"),
@@ -74,49 +76,49 @@ def test_the_window_is_half_open_consented_and_of_what_visits_are_made_of():
     assert sorted(future(rows)["item_id"].fill_null("")) == ["", "first", "granted", "last", "removed"]
 
 
-def test_customers_with_history_are_asked_about_what_they_buy(shop: Snapshot):
+def test_what_customers_with_history_buy_is_relevant(shop: Snapshot):
     rows = [
         row("purchase", 5, "c2", "i4", 2.0, 1.0),
         row("purchase", 6, "c2", "i4", 1.0, 1.0),
         row("purchase", 3, "c2", "i1"),
         row("purchase", 3, "c1", "i5"),
         row("view_item", 3, "c1", "i2"),  # looked at only
-        row("purchase", 3, "c1", "new"),  # cannot be proposed
+        row("purchase", 3, "c1", "new"),  # not in the snapshot
         row("purchase", 3, "c3", "i1"),  # known, but has touched nothing
         row("purchase", 3, "c7", "i1"),  # unknown
-        row("purchase", 3, "d9", "i3"),  # nobody's
+        row("purchase", 3, "d9", "i3"),  # without a customer
         row("purchase", 3, "c1", "i3", consent=False),
     ]
-    asked = queries.one_to_one(future(rows), shop)
-    assert shop.customers.at(asked.visitors.customers) == ["c1", "c2"]
-    assert relevant(shop, asked) == {0: {"i5": 3}, 1: {"i1": 3, "i4": 3}}
-    assert len(asked.visitors.query) == 0
-    assert (np.diff(asked.query * len(shop.items) + asked.item) > 0).all()
+    result = queries.customer_queries(future(rows), shop)
+    assert shop.customers.at(result.visitors.customers) == ["c1", "c2"]
+    assert relevant(shop, result) == {0: {"i5": 3}, 1: {"i1": 3, "i4": 3}}
+    assert len(result.visitors.query) == 0
+    assert (np.diff(result.query * len(shop.items) + result.item) > 0).all()
 
 
-def test_bots_are_nobody_to_learn_from(shop: Snapshot):
+def test_events_of_bots_are_left_out(shop: Snapshot):
     visit = [row("view_item", 3 + n / 1440, "d5", "i1") for n in range(3)]
     fast = [row("view_item", 2 + n / 17_280, "d9", "i1") for n in range(PER_HOUR + 1)]
     assert future([*visit, *fast]).height == 3
     assert future([*visit, *fast[1:]]).height == 3 + PER_HOUR
 
 
-def test_nobody_to_ask(shop: Snapshot):
+def test_without_anything_relevant_there_are_no_queries(shop: Snapshot):
     rows = [row("purchase", 3, "c1", "new"), row("view_item", 3, "c1", "i1")]
-    assert len(queries.one_to_one(future(rows), shop)) == 0
-    assert len(queries.inside_visits(future(rows), shop, 9, 7)["predictive"]) == 0
-    none = queries.inside_visits(future(rows), shop, 9, 7)["predictive"]
+    assert len(queries.customer_queries(future(rows), shop)) == 0
+    assert len(queries.visit_queries(future(rows), shop, 9, 7)["predictive"]) == 0
+    none = queries.visit_queries(future(rows), shop, 9, 7)["predictive"]
     assert none.labels(np.array([0]), np.array([1]), len(shop.items)).tolist() == [0]
 
 
-def test_labels_are_the_grades_of_the_pairs_that_are_relevant(shop: Snapshot):
+def test_labels_are_the_grades_of_relevant_pairs(shop: Snapshot):
     rows = [row("purchase", 3, "c1", "i1"), row("purchase", 3, "c2", "i0"), row("purchase", 3, "c2", "i5")]
-    asked = queries.one_to_one(future(rows), shop)
+    result = queries.customer_queries(future(rows), shop)
     n = len(shop.items)
     query, item = np.divmod(np.arange(2 * n), n)
-    wanted = {(0, "i1"), (1, "i0"), (1, "i5")}
-    expected = [3 * ((q, shop.items.at(np.array([i]))[0]) in wanted) for q, i in zip(query, item, strict=True)]
-    assert asked.labels(query, item, n).tolist() == expected
+    pairs = {(0, "i1"), (1, "i0"), (1, "i5")}
+    expected = [3 * ((q, shop.items.at(np.array([i]))[0]) in pairs) for q, i in zip(query, item, strict=True)]
+    assert result.labels(query, item, n).tolist() == expected
 
 
 SESSION = [
@@ -126,7 +128,7 @@ SESSION = [
     row("view_item", 1 + 3 * MINUTE, "d1", "i1", session_id="s1"),
     row("purchase", 1 + 4 * MINUTE, "d1", "i2", session_id="s1"),
 ]
-# What is known and what is relevant, if the visit is cut at each of its instants.
+# What is known and what is relevant with a query at each instant of the visit.
 CUTS = [
     ([], {"i1": 1, "i2": 3}),
     ([("i1", 1.0)], {"i1": 1, "i2": 3}),
@@ -136,13 +138,13 @@ CUTS = [
 ]
 
 
-def test_what_came_before_the_moment_is_known_and_what_comes_from_it_is_relevant(shop: Snapshot):
-    met = []
+def test_events_before_a_query_are_known_and_those_from_it_on_are_relevant(shop: Snapshot):
+    positions = []
     for seed in range(40):
         (query,) = visits(shop, SESSION, seed=seed)
         assert query in CUTS
-        met.append(CUTS.index(query))
-    assert set(met) == set(range(len(CUTS)))
+        positions.append(CUTS.index(query))
+    assert set(positions) == set(range(len(CUTS)))
 
 
 # Minute, name, item and price; a search has no item, and the catalog does not know "new".
@@ -167,28 +169,28 @@ Known = list[tuple[int, int, float, float]]  # kind, item, age and price, -1 whe
 
 
 def outcomes(s: Snapshot, visit: list[Touch]) -> list[tuple[Known, dict[str, int]]]:
-    """What is known and what is relevant if the visitor asks at each instant at which they touch an item."""
+    """What is known and what is relevant with a query at each instant at which an item is touched."""
     find = {item: n for n, item in enumerate(s.items.values.to_pylist())}
-    wanted = [(m, item, GRADE[name]) for m, name, item, _ in visit if name in GRADE and item in find]
+    touches = [(m, item, GRADES[name]) for m, name, item, _ in visit if name in GRADES and item in find]
     out = []
-    for asked in sorted({m for m, *_ in wanted}):
+    for instant in sorted({m for m, *_ in touches}):
         known = [
-            (KIND[name], -1 if name == "search" else find.get(item or "", -1), 60.0 * (asked - m), price or -1)
+            (KIND[name], -1 if name == "search" else find.get(item or "", -1), 60.0 * (instant - m), price or -1)
             for m, name, item, price in visit
-            if m < asked and name in KIND
+            if m < instant and name in KIND
         ]
-        late = sorted((grade, item) for m, item, grade in wanted if m >= asked)
+        late = sorted((grade, item) for m, item, grade in touches if m >= instant)
         out.append((known, {item: grade for grade, item in late if item}))
     return out
 
 
-def asked_of(s: Snapshot, visit: list[Touch], seed: int) -> tuple[Known, dict[str, int]]:
+def query_of(s: Snapshot, visit: list[Touch], seed: int) -> tuple[Known, dict[str, int]]:
     rows = [row(name, 1 + m * MINUTE, "d1", item, price=price, session_id="s1") for m, name, item, price in visit]
     numbered = [r | {"event_id": f"e{n:02}"} for n, r in enumerate(rows)]
-    asked = queries.inside_visits(future(numbered), s, 9, seed)["predictive"]
-    v = asked.visitors
+    result = queries.visit_queries(future(numbered), s, 9, seed)["predictive"]
+    v = result.visitors
     known = zip(v.kind.tolist(), v.item.tolist(), v.age.tolist(), np.nan_to_num(v.price, nan=-1).tolist(), strict=True)
-    return list(known), relevant(s, asked)[0]
+    return list(known), relevant(s, result)[0]
 
 
 def test_a_query_knows_kinds_ages_and_prices_of_searches_removals_and_new_items(shop: Snapshot):
@@ -201,121 +203,126 @@ def test_a_query_knows_kinds_ages_and_prices_of_searches_removals_and_new_items(
         (KIND["add_to_cart"], 2, 240, 4),
         (KIND["remove_from_cart"], 2, 120, -1),
     ]
-    found = [asked_of(shop, RICH, seed) for seed in range(25)]
-    assert all(f in expected for f in found)
-    assert all(e in found for e in expected)
+    actual = [query_of(shop, RICH, seed) for seed in range(25)]
+    assert all(a in expected for a in actual)
+    assert all(e in actual for e in expected)
 
 
 @examples(60)
 @given(visit=st.lists(TOUCHES, min_size=1, max_size=7).map(sorted_by_minute), seed=st.integers(0, 999))
-def test_nothing_at_or_after_the_instant_is_known(shop: Snapshot, visit: list[Touch], seed: int):
+def test_nothing_at_or_after_a_query_is_known(shop: Snapshot, visit: list[Touch], seed: int):
     visit = [*visit, (6, "view_item", "i3", None)]
-    assert asked_of(shop, visit, seed) in outcomes(shop, visit)
+    assert query_of(shop, visit, seed) in outcomes(shop, visit)
 
 
-def test_a_click_and_the_view_it_opens_are_not_cut_apart(shop: Snapshot):
-    """A ranker asked in between would be praised for naming the item that was clicked a second ago."""
+def test_no_query_is_between_a_click_and_the_view_it_opens(shop: Snapshot):
+    """There, a ranker would be rewarded for repeating the item that was clicked a second ago."""
     click: list[Touch] = [(1, "select_item", "i1", None), (2, "view_item", "i1", None), (3, "view_item", "i2", None)]
-    found = {len(known) for known, _ in (asked_of(shop, click, seed) for seed in range(20))}
-    assert found == {0, 2}
+    lengths = {len(known) for known, _ in (query_of(shop, click, seed) for seed in range(20))}
+    assert lengths == {0, 2}
     other: list[Touch] = [(1, "select_item", "i3", None), *click[1:]]
-    found = {len(known) for known, _ in (asked_of(shop, other, seed) for seed in range(20))}
-    assert found == {0, 1, 2}
+    lengths = {len(known) for known, _ in (query_of(shop, other, seed) for seed in range(20))}
+    assert lengths == {0, 1, 2}
 
 
-def test_visits_in_which_nothing_can_be_wanted_are_left_out(shop: Snapshot):
+def test_visits_without_a_relevant_item_are_left_out(shop: Snapshot):
     rows = [row("search", 1, "d1"), row("view_item", 1, "d2", "new"), row("remove_from_cart", 1, "d3", "i1")]
-    assert len(queries.inside_visits(future(rows), shop, 9, 7)["predictive"]) == 0
+    assert len(queries.visit_queries(future(rows), shop, 9, 7)["predictive"]) == 0
 
 
-def test_a_search_keeps_a_visit_without_a_session_going(shop: Snapshot):
+def test_a_search_continues_a_visit_without_a_session(shop: Snapshot):
     rows = [row("view_item", 1, "d1", "i1"), row("view_item", 1 + 50 * MINUTE, "d1", "i2")]
-    assert len(queries.inside_visits(future(rows), shop, 9, 7)["predictive"]) == 2
+    assert len(queries.visit_queries(future(rows), shop, 9, 7)["predictive"]) == 2
     assert (
-        len(queries.inside_visits(future([*rows, row("search", 1 + 25 * MINUTE, "d1")]), shop, 9, 7)["predictive"]) == 1
+        len(queries.visit_queries(future([*rows, row("search", 1 + 25 * MINUTE, "d1")]), shop, 9, 7)["predictive"]) == 1
     )
 
 
-def test_an_instant_is_never_cut_in_two(shop: Snapshot):
+def test_events_of_one_instant_stay_together(shop: Snapshot):
     rows = [row("view_item", 1, "d1", f"i{n}", session_id="s1") for n in range(4)]
     for seed in range(12):
         assert visits(shop, rows, seed=seed) == [([], {f"i{n}": 1 for n in range(4)})]
 
 
-def test_the_order_of_rows_decides_nothing(shop: Snapshot):
+def test_the_order_of_rows_does_not_matter(shop: Snapshot):
     numbered = [r | {"event_id": f"e{n}"} for n, r in enumerate(SESSION)]
     for seed in range(5):
         assert visits(shop, numbered, seed=seed) == visits(shop, numbered[::-1], seed=seed)
 
 
-def test_without_sessions_half_an_hour_of_silence_ends_a_visit(shop: Snapshot):
+def test_without_sessions_half_an_hour_without_events_ends_a_visit(shop: Snapshot):
     at = [0, 30, 60 + 1 / 60_000_000, 61]  # the second pause is a microsecond too long
     rows = [row("view_item", 1 + m * MINUTE, "d1", f"i{n}") for n, m in enumerate(at)]
     rows += [row("view_item", 1 + MINUTE, "d2", "i5")]
     for seed in range(8):
-        wanted = sorted(sorted(w) for _, w in visits(shop, rows, seed=seed))
-        assert all(w in (["i0", "i1"], ["i1"], ["i2", "i3"], ["i3"], ["i5"]) for w in wanted)
-        assert [w[-1] for w in wanted] == ["i1", "i3", "i5"]
+        items = sorted(sorted(labels) for _, labels in visits(shop, rows, seed=seed))
+        assert all(i in (["i0", "i1"], ["i1"], ["i2", "i3"], ["i3"], ["i5"]) for i in items)
+        assert [i[-1] for i in items] == ["i1", "i3", "i5"]
 
 
-def test_what_the_visitor_did_in_earlier_visits_since_the_boundary_is_known_too(shop: Snapshot):
+def test_earlier_visits_since_the_boundary_are_known_too(shop: Snapshot):
     rows = [row("view_item", 1, "d1", "i0"), row("view_item", 2, "d1", "i1"), row("view_item", 2, "d2", "i5")]
-    found = sorted(visits(shop, rows), key=str)
-    assert found == sorted([([], {"i0": 1}), ([], {"i5": 1}), ([("i0", 1.0)], {"i1": 1})], key=str)
+    assert sorted(visits(shop, rows), key=str) == sorted(
+        [([], {"i0": 1}), ([], {"i5": 1}), ([("i0", 1.0)], {"i1": 1})], key=str
+    )
 
 
 def known_visits(s: Snapshot, rows: list[Row], seed: int = 7) -> list[tuple[str, list[str], dict[str, int]]]:
     """Customer, items known and relevant, of each query inside a visit of a customer with history."""
-    asked = queries.inside_visits(future(rows), s, 100, seed)["one_to_one_visit"]
-    known: list[list[str]] = [[] for _ in range(len(asked))]
-    for q, item in zip(asked.visitors.query.tolist(), s.items.at(asked.visitors.item), strict=True):
+    result = queries.visit_queries(future(rows), s, 100, seed)["one_to_one_visit"]
+    known: list[list[str]] = [[] for _ in range(len(result))]
+    for q, item in zip(result.visitors.query.tolist(), s.items.at(result.visitors.item), strict=True):
         known[q].append(item)
-    wanted = relevant(s, asked)
-    return sorted((who, known[n], wanted[n]) for n, who in enumerate(s.customers.at(asked.visitors.customers)))
+    labels = relevant(s, result)
+    return sorted(
+        (customer, known[n], labels[n]) for n, customer in enumerate(s.customers.at(result.visitors.customers))
+    )
 
 
-def test_customers_with_history_are_asked_about_inside_their_visits(shop: Snapshot):
-    """From the second instant on: before it, nothing of the visit is known."""
+def test_visits_of_customers_with_history_have_queries(shop: Snapshot):
+    """From the second instant on: at the first, nothing of the visit is known."""
     visit = [row("view_item", 1 + n * MINUTE, "c1", f"i{n}") for n in range(3)]
-    others = [row("view_item", 1 + n * MINUTE, who, f"i{n}") for n in range(3) for who in ("c3", "c7", "d1")]
-    found = [known_visits(shop, [*visit, *others], seed) for seed in range(20)]
-    assert sorted({tuple(map(str, f)) for f in found if f}) == [
+    others = [row("view_item", 1 + n * MINUTE, visitor, f"i{n}") for n in range(3) for visitor in ("c3", "c7", "d1")]
+    samples = [known_visits(shop, [*visit, *others], seed) for seed in range(20)]
+    assert sorted({tuple(map(str, sample)) for sample in samples if sample}) == [
         (str(("c1", ["i0", "i1"], {"i2": 1})),),
         (str(("c1", ["i0"], {"i1": 1, "i2": 1})),),
     ]
-    assert [] in found
+    assert [] in samples
 
 
-def test_a_login_joins_what_the_visitor_did_before_it_to_the_profile(shop: Snapshot):
-    def seen(minute: int, item: str, customer: str | None) -> Row:
+def test_a_login_adds_the_events_before_it_to_the_customers(shop: Snapshot):
+    def view(minute: int, item: str, customer: str | None) -> Row:
         return row("view_item", 1 + minute * MINUTE, "d1", item, session_id="s") | {"customer_id": customer}
 
-    rows = [seen(0, "i0", None), seen(1, "i1", None), seen(2, "i2", "c1"), seen(3, "i3", "c1"), seen(4, "i4", None)]
-    found = [known_visits(shop, rows, seed) for seed in range(30)]
-    cuts = {len(known) for ((_, known, _),) in found}
-    assert cuts == {2, 3, 4}  # asked before the login, the visitor is nobody known
-    assert all(who == "c1" and known == [f"i{n}" for n in range(len(known))] for ((who, known, _),) in found)
+    rows = [view(0, "i0", None), view(1, "i1", None), view(2, "i2", "c1"), view(3, "i3", "c1"), view(4, "i4", None)]
+    samples = [known_visits(shop, rows, seed) for seed in range(30)]
+    lengths = {len(known) for ((_, known, _),) in samples}
+    assert lengths == {2, 3, 4}  # before the login, the visitor is no known customer
+    assert all(
+        customer == "c1" and known == [f"i{n}" for n in range(len(known))] for ((customer, known, _),) in samples
+    )
     anonymous = [visits(shop, rows, seed=seed) for seed in range(30)]
     assert {len(known) for ((known, _),) in anonymous} == {0, 1}
 
 
-def test_what_another_customer_did_on_the_same_device_is_not_known(shop: Snapshot):
-    def seen(day: float, item: str, customer: str) -> Row:
+def test_events_of_another_customer_on_the_same_device_are_not_known(shop: Snapshot):
+    def view(day: float, item: str, customer: str) -> Row:
         return row("view_item", day, "d1", item, session_id=f"s{day:.0f}") | {"customer_id": customer}
 
-    rows = [seen(1, "i0", "c1"), seen(2, "i1", "c2"), seen(2 + MINUTE, "i2", "c2"), seen(3, "i3", "c1")]
+    rows = [view(1, "i0", "c1"), view(2, "i1", "c2"), view(2 + MINUTE, "i2", "c2"), view(3, "i3", "c1")]
     for seed in range(10):
-        for who, known, _ in known_visits(shop, rows, seed):
-            assert set(known) <= ({"i0"} if who == "c1" else {"i1"})
+        for customer, known, _ in known_visits(shop, rows, seed):
+            assert set(known) <= ({"i0"} if customer == "c1" else {"i1"})
 
 
-def test_visits_of_customers_with_history_are_left_out(shop: Snapshot):
-    rows = [row("view_item", 1, who, "i4") for who in ("c1", "c2", "c3", "c7", "d1")]
+def test_the_predictive_recommender_has_no_visits_of_customers_with_history(shop: Snapshot):
+    rows = [row("view_item", 1, customer, "i4") for customer in ("c1", "c2", "c3", "c7", "d1")]
     rows += [row("view_item", 1, "d2", "new"), row("view_item", 1, "d3", "i1", consent=False)]
-    assert visits(shop, rows) == [([], {"i4": 1})] * 3  # c3 has touched nothing yet, c7 and d1 are not known
+    assert visits(shop, rows) == [([], {"i4": 1})] * 3  # c3 has no item events yet, c7 and d1 are not known
 
 
-def test_no_more_visits_than_asked_for_and_the_same_ones_each_time(shop: Snapshot):
+def test_visits_are_limited_and_the_same_ones_each_time(shop: Snapshot):
     rows = [row("view_item", 1 + n / 10, f"d{n}", f"i{n % 6}", session_id=f"s{n}") for n in range(30)]
     few = visits(shop, rows, limit=7)
     assert len(few) == 7
@@ -326,5 +333,7 @@ def test_no_more_visits_than_asked_for_and_the_same_ones_each_time(shop: Snapsho
 
 def test_the_same_session_number_of_two_visitors_is_two_visits(shop: Snapshot):
     """GA4 numbers a client's sessions by the second they start in: across clients the numbers repeat."""
-    rows = [row("view_item", 1, who, item, session_id="1714521600") for who, item in (("d1", "i1"), ("d2", "i2"))]
+    rows = [
+        row("view_item", 1, customer, item, session_id="1714521600") for customer, item in (("d1", "i1"), ("d2", "i2"))
+    ]
     assert visits(shop, rows) == [([], {"i1": 1}), ([], {"i2": 1})]

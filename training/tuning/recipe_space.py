@@ -1,6 +1,7 @@
-"""What tuning may change in a recipe, gathered from the ranges beside the fields (models/search_space.py).
+"""The search space of a recipe: the settings that tuning may change, and their ranges.
 
-Settings are known by their flat name, as in MLflow: `one_to_one.ranker.leaves`, `generators.als.factors`.
+The ranges are declared beside the fields of each config (models/search_space.py) and gathered here. Settings have their
+flat name, as in MLflow: `one_to_one.ranker.leaves`, `generators.als.factors`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,20 +13,20 @@ from pydantic import BaseModel
 
 from models.bundle import RecommenderName
 from models.search_space import Between
-from training.recipe import Recipe, flat
+from training.recipe import Recipe, flatten
 
 Settings = dict[str, float | int]
 """Flat name → value."""
 Range = IntDistribution | FloatDistribution
 
 
-def space(recipe: Recipe, name: RecommenderName) -> dict[str, Range]:
-    """Flat name → range, for what the recommender `name` depends on.
+def search_space(recipe: Recipe, name: RecommenderName) -> dict[str, Range]:
+    """Gather the ranges of the settings that the recommender `name` depends on, by flat name.
 
     The recipe's own value is always inside: a range is widened to it, so that the recipe can be a trial.
     """
     ranges = {**dict(_ranges(recipe.generators, "generators.")), **dict(_ranges(getattr(recipe, name), f"{name}."))}
-    values = flat(recipe.model_dump())
+    values = flatten(recipe.model_dump())
     return {
         key: _distribution(b, values[key])
         for key, b in ranges.items()
@@ -33,24 +34,24 @@ def space(recipe: Recipe, name: RecommenderName) -> dict[str, Range]:
     }
 
 
-def blocks(names: Mapping[str, Any]) -> list[list[str]]:
-    """The names by what they belong to: those of the ranker first, then one block per generator and the budgets."""
-    of: dict[str, list[str]] = {}
+def group_settings(names: Mapping[str, Any]) -> list[list[str]]:
+    """Group names into blocks: the ranker's first, then one block per generator and the budgets."""
+    blocks: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: ".ranker." not in name):
-        of.setdefault(name.rpartition(".")[0], []).append(name)
-    return list(of.values())
+        blocks.setdefault(name.rpartition(".")[0], []).append(name)
+    return list(blocks.values())
 
 
 def suggest(trial: optuna.Trial, ranges: Mapping[str, Range], recipe: Recipe) -> Settings:
-    """The trial's settings; what it did not take from the recipe has three significant digits."""
-    values = flat(recipe.model_dump())
-    # In the order of their names: the order decides who gets which random numbers.
+    """Draw the trial's settings; numbers that are not the recipe's are rounded to three significant digits."""
+    values = flatten(recipe.model_dump())
+    # In the order of their names: the order decides which setting gets which random numbers.
     drawn = {name: _draw(trial, name, ranges[name]) for name in sorted(ranges)}
     return {n: v if v == values[n] or isinstance(v, int) else float(f"{v:.3g}") for n, v in drawn.items()}
 
 
-def applied(recipe: Recipe, settings: Settings) -> Recipe:
-    """The recipe with some of its settings replaced."""
+def apply_settings(recipe: Recipe, settings: Settings) -> Recipe:
+    """Return the recipe with some of its settings replaced."""
     tree = recipe.model_dump()
     for name, value in settings.items():
         *path, last = name.split(".")
@@ -79,7 +80,7 @@ def _distribution(between: Between, value: float) -> Range:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _draw(trial: optuna.Trial, name: str, where: Range) -> float | int:
-    if isinstance(where, IntDistribution):
-        return int(trial.suggest_int(name, where.low, where.high, log=where.log))
-    return float(trial.suggest_float(name, where.low, where.high, log=where.log))
+def _draw(trial: optuna.Trial, name: str, distribution: Range) -> float | int:
+    if isinstance(distribution, IntDistribution):
+        return int(trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log))
+    return float(trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log))

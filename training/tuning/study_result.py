@@ -1,13 +1,17 @@
-"""What came of a study."""
+"""The result of a study: the best trial against the recipe that the study began with."""
 
 from dataclasses import dataclass, field
 
-from training.tuning.space import Settings
+from training.tuning.recipe_space import Settings
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """`difference`: best minus default, mean and 95% interval; `settings`: the best's own."""
+class StudyResult:
+    """The result of a study.
+
+    `default` and `best`: the metric of the initial recipe and of the best trial; `difference`: best minus default, mean
+    and 95% interval; `settings`: those of the best trial; `initial_settings`: all of the initial recipe, flat.
+    """
 
     study: str
     metric: str
@@ -20,7 +24,12 @@ class Outcome:
     best_trial: int
     difference: tuple[float, float, float]
     settings: Settings
-    before: Settings = field(repr=False)
+    initial_settings: Settings = field(repr=False)
+
+    @property
+    def trials(self) -> int:
+        """Number of finished trials."""
+        return self.complete + self.pruned
 
     @property
     def better(self) -> bool:
@@ -28,11 +37,12 @@ class Outcome:
         return self.difference[1] > 0
 
     @property
-    def changed(self) -> Settings:
-        return {name: value for name, value in self.settings.items() if value != self.before[name]}
+    def changes(self) -> Settings:
+        """Settings of the best trial that differ from the initial recipe."""
+        return {name: value for name, value in self.settings.items() if value != self.initial_settings[name]}
 
     def metrics(self) -> dict[str, float]:
-        """For MLflow. Its pages show the last value of a metric, so the best has a name of its own."""
+        """Name the results for MLflow, whose pages show the last value of a metric: so the best has its own name."""
         mean, low, high = self.difference
         return {
             f"best_{self.metric}": self.best,

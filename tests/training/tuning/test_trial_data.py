@@ -1,0 +1,106 @@
+"""Trial data: what trials share and what they build anew, the metric on the hold-out, and the search space."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.common.clock import DAY, moment
+from features.event_log import log
+from features.event_log.log import EventLog
+from models.bundle import RecommenderName
+from models.two_stage import chunks, propose
+from tests.conftest import SHOP_ENDS
+from tests.training.recipes import small
+from training.dataset.folds import build_fold
+from training.evaluation.evaluate import evaluate
+from training.recipe import flatten
+from training.result import TrainingResult
+from training.tuning import recipe_space, tune
+from training.tuning.holdout_metric import HoldoutMetric
+from training.tuning.trial_data import TrialDataCache
+
+
+def test_events_from_the_end_on_change_nothing(event_log: EventLog, tmp_path: Path):
+    end = SHOP_ENDS - 14 * DAY
+    early = event_log.scan().filter(pl.col("timestamp") < moment(end)).collect()
+    cut = log.write(tmp_path / "cut", early, event_log.catalog(), event_log.rejected(), event_log.links())
+    recipe = small(boundaries=3)
+    whole, part = (
+        TrialDataCache(source, end, "one_to_one", "mrr").get(recipe, lambda _: None) for source in (event_log, cut)
+    )
+    of_whole, of_part = (p.measure(recipe.one_to_one.ranker, lambda *_: None)[0] for p in (whole, part))
+    assert len(of_whole) > 10
+    assert np.array_equal(of_whole, of_part)
+
+
+def test_only_what_a_trial_changes_is_built_anew(event_log: EventLog):
+    cache = TrialDataCache(event_log, SHOP_ENDS, "one_to_one", "ndcg_at_10")
+    steps: list[str] = []
+    base = small(boundaries=3)
+    first = cache.get(base, steps.append)
+    assert len(steps) == cache.count_folds(base) == 2  # the boundary within a horizon of the hold-out is left out
+    assert cache.get(recipe_space.apply_settings(base, {"one_to_one.ranker.leaves": 5}), steps.append) is first
+    other = cache.get(recipe_space.apply_settings(base, {"generators.als.alpha": 20.0}), steps.append)
+    for before, after in zip(first.folds, other.folds, strict=True):
+        assert after.snapshot is before.snapshot
+        assert after.generators.item_knn is before.generators.item_knn
+        assert not np.array_equal(after.generators.als.items, before.generators.als.items)
+    fewer = cache.get(recipe_space.apply_settings(base, {"one_to_one.budgets.popular": 3}), steps.append)
+    assert fewer.folds[0].generators.covisit is first.folds[0].generators.covisit
+    assert sum(map(len, fewer.matrices)) < sum(map(len, first.matrices))
+    # Built from two others in turn, it equals the one built at once.
+    again = cache.get(base, steps.append)
+    assert again is not first
+    values = [p.measure(base.one_to_one.ranker, lambda *_: None)[0] for p in (first, again)]
+    assert np.array_equal(*values)
+    assert len(steps) == 2
+
+
+@pytest.mark.parametrize("name", ["one_to_one", "predictive"])
+def test_every_metric_is_that_of_evaluation(event_log: EventLog, result: TrainingResult, name: RecommenderName):
+    recipe = small()
+    fold = build_fold(event_log.scan(), event_log.catalog(), SHOP_ENDS - 10 * DAY, recipe, event_log.links())
+    queries, recommender = fold.queries[name], result.bundle.recommenders[name]
+    recommender = type(recommender)(fold.generators, recommender.budgets, recommender.ranker)
+    expected = evaluate(recommender, fold.snapshot, queries).per_query
+    candidates = [
+        (s, propose(fold.generators, fold.snapshot, b, recommender.budgets))
+        for s, b in chunks(fold.snapshot, queries.visitors)
+    ]
+    ranked = [(s, c, score) for s, _, c, score in recommender.rank(fold.snapshot, queries.visitors)]
+    score = np.concatenate([v[np.lexsort((c.item, c.query))] for _, c, v in ranked])
+    for metric in {metric for recommender_name, metric in tune.METRICS.values() if recommender_name == name}:
+        values = HoldoutMetric.from_candidates(metric, fold.snapshot, queries, candidates)(score)
+        assert np.allclose(values, expected[metric].to_numpy(), rtol=0, atol=1e-12, equal_nan=True), metric
+        assert 0 < np.nanmean(values) < 1
+
+
+def test_queries_are_sampled_evenly(event_log: EventLog):
+    fold = build_fold(event_log.scan(), event_log.catalog(), SHOP_ENDS - 10 * DAY, small(), event_log.links())
+    for queries in fold.queries.values():
+        few = queries.sample(9)
+        assert len(few) == 9
+        rows = np.linspace(0, len(queries) - 1, 9).astype(int)
+        for new, old in enumerate(rows):
+            mine, theirs = few.query == new, queries.query == old
+            assert few.item[mine].tolist() == queries.item[theirs].tolist()
+            a, b = few.visitors, queries.visitors
+            assert a.customers[new] == b.customers[old]
+            assert a.item[a.query == new].tolist() == b.item[b.query == old].tolist()
+        assert queries.sample(len(queries)) is queries
+
+
+def test_the_search_space_includes_the_recipe_and_what_the_recommender_depends_on():
+    base = recipe_space.apply_settings(small(), {"one_to_one.ranker.l2": 0.0, "generators.als.factors": 300})
+    ranges = recipe_space.search_space(base, "one_to_one")
+    values = flatten(base.model_dump())
+    assert all(r.low <= values[name] <= r.high for name, r in ranges.items())
+    assert ranges["generators.als.factors"].high == 300
+    assert not ranges["one_to_one.ranker.l2"].log
+    assert {"one_to_one.budgets.als", "generators.item_knn.last_baskets"} <= set(ranges)
+    assert not any(name.startswith("predictive.") or name.endswith("visit_decay") for name in ranges)
+    of_visits = recipe_space.search_space(base, "predictive")
+    assert "generators.item_knn.visit_decay" in of_visits
+    assert not any(name.startswith(("one_to_one.", "generators.als.")) for name in of_visits)

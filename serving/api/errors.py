@@ -5,9 +5,9 @@ from http import HTTPStatus
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-from serving.schemas.problems import Code, ProblemError, problem, respond
+from serving.schemas.problems import ProblemCode, ProblemError, problem, respond
 
-_CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
+_CODES: dict[int, ProblemCode] = {404: "not_found", 405: "method_not_allowed"}
 _DETAILS = {404: "There is no such path", 405: "The path exists, but not with this method; see Allow"}
 
 

@@ -31,7 +31,7 @@ async def write_once(request: Request, store: EventStore | None, write: Callable
         detail = "Idempotency-Key has 1 to 255 visible ASCII characters; a UUID will do"
         raise ProblemError(problem("bad_idempotency_key", detail))
     once = _digests(key.encode(), request.method, request.url.path, await request.body())
-    outcome = await await_write(store, lambda s: s.once(once, write))
+    outcome = await await_write(store, lambda s: s.write_once(once, write))
     if outcome.answer is None:
         detail = "This Idempotency-Key came with another request before; send a new key with a new request"
         raise ProblemError(problem("idempotency_conflict", detail))

@@ -1,35 +1,46 @@
-"""Events on disk before they are acknowledged, and read back as what a visitor has just done.
+"""Event store: events are on disk before they are acknowledged, and read back as what a visitor has just done.
 
-One interface, `EventStore`, over SQLite (one machine, also with several workers) and PostgreSQL (several).
+One interface, `EventStore` (`store`, the module to open first), over SQLite (one machine, also with several workers)
+and PostgreSQL (several). `protocol` has the values that are stored and read, and what a connection to either database
+does; `sqlite` and `postgresql` are these connections, `worker` the thread that each is used in. `item_updates` keeps
+item overrides and idempotent answers beside the events. This room imports `serving.schemas` and nothing above.
 """
 
 from features.sources.event_store import is_postgres, sqlite_path
-from serving.event_store.item_updates import ItemChanges, ItemPatch, ItemRow, Once, Outcome
-from serving.event_store.protocol import Connection, Erased, Event, StoreUnavailable, Touch, Unstorable, Visitor
+from serving.event_store.item_updates import IdempotencyKey, IdempotentAnswer, ItemChanges, ItemPatch, ItemRow
+from serving.event_store.protocol import (
+    Connection,
+    ErasureCounts,
+    StoredEvent,
+    StoreUnavailable,
+    UnstorableValue,
+    VisitEvent,
+)
 from serving.event_store.store import EventStore, Limits
+from serving.schemas.visitor import VisitorIds
 
 __all__ = [
-    "Erased",
-    "Event",
+    "ErasureCounts",
     "EventStore",
+    "IdempotencyKey",
+    "IdempotentAnswer",
     "ItemChanges",
     "ItemPatch",
     "ItemRow",
     "Limits",
-    "Once",
-    "Outcome",
     "StoreUnavailable",
-    "Touch",
-    "Unstorable",
-    "Visitor",
+    "StoredEvent",
+    "UnstorableValue",
+    "VisitEvent",
+    "VisitorIds",
     "open_store",
 ]
 
 
 def open_store(url: str, limits: Limits | None = None) -> EventStore:
-    """The store that `url` names: the path of a SQLite file, or postgresql://….
+    """Open the store that `url` names: the path of a SQLite file, or postgresql://….
 
-    It is opened at first use, so that a server starts without it. Raises InputError for a URL that is neither.
+    It connects at first use, so that a server starts without it. Raises InputError for a URL that is neither.
     """
     limits = limits or Limits()
     if is_postgres(url):

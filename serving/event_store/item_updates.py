@@ -1,7 +1,7 @@
-"""What a store holds beside events: what shops say of items between two snapshots, and answers given once.
+"""Item updates and idempotent answers: what a store holds beside events.
 
-One implementation for both kinds of store, which differ in how the place of a value is written in SQL. Each
-function runs within a transaction that its caller has begun.
+One implementation for both databases, which differ in the placeholder of a value in SQL. Each function runs within a
+transaction that its caller has begun.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from features.common.clock import DAY
 
 ITEMS, ANSWERS = "usual_items", "usual_answers"
-ANSWERED_FOR = DAY  # how long an answer can be had again
+ANSWER_LIFETIME = DAY  # microseconds
 
 Execute = Callable[..., Any]  # of a connection: a statement and its values; a cursor
 
 
 class ItemPatch(NamedTuple):
-    """What is said of an item. A field that is not set keeps its value; one set to None has none any more."""
+    """An update of one item. A field that is not set keeps its value; one set to None loses it."""
 
     item_id: str
     sets_available: bool
@@ -26,7 +26,7 @@ class ItemPatch(NamedTuple):
 
 
 class ItemRow(NamedTuple):
-    """All that is said of an item, None where nothing is."""
+    """The overrides of an item; None: none."""
 
     item_id: str
     available: bool | None
@@ -36,7 +36,7 @@ class ItemRow(NamedTuple):
 class ItemChanges(NamedTuple):
     """Items that changed after version `since`, up to `version`.
 
-    `everything`: these are all there are, and of what is not among them nothing is said.
+    `everything`: these are all there are; items not among them have no overrides.
     """
 
     since: int
@@ -45,25 +45,25 @@ class ItemChanges(NamedTuple):
     rows: list[ItemRow]
 
 
-class Once(NamedTuple):
-    """Names a request that is to be done once: digests of its key and of what it asks for."""
+class IdempotencyKey(NamedTuple):
+    """Names a request that is to be done once: digests of its key and of the request itself."""
 
     key: bytes
-    asked: bytes
+    request: bytes
 
 
-class Outcome(NamedTuple):
-    """The answer, and whether it had been given before; None where the same key asked for something else."""
+class IdempotentAnswer(NamedTuple):
+    """The answer, and whether it is an earlier one; None where the same key came with another request."""
 
     answer: bytes | None
     replayed: bool
 
 
-class Beside:
-    """The statements, with `place` for each value: ? or %s."""
+class SideTables:
+    """The statements, with `placeholder` for each value: ? or %s."""
 
-    def __init__(self, place: str) -> None:
-        p = place
+    def __init__(self, placeholder: str) -> None:
+        p = placeholder
         self._upsert = f"""
 INSERT INTO {ITEMS} (item_id, available, price, version, at) VALUES ({p}, {p}, {p}, {p}, {p})
 ON CONFLICT (item_id) DO UPDATE SET
@@ -73,16 +73,16 @@ ON CONFLICT (item_id) DO UPDATE SET
 """  # noqa: S608
         self._latest = f"SELECT coalesce(max(version), 0) FROM {ITEMS}"  # noqa: S608
         self._since = f"SELECT item_id, available, price, version FROM {ITEMS} WHERE version > {p}"  # noqa: S608
-        self._forget = f"DELETE FROM {ANSWERS} WHERE key = {p} AND at < {p}"  # noqa: S608
+        self._delete_expired = f"DELETE FROM {ANSWERS} WHERE key = {p} AND at < {p}"  # noqa: S608
         self._claim = f"INSERT INTO {ANSWERS} (key, asked, at) VALUES ({p}, {p}, {p}) ON CONFLICT DO NOTHING"  # noqa: S608
-        self._keep = f"UPDATE {ANSWERS} SET answer = {p} WHERE key = {p}"  # noqa: S608
-        self._given = f"SELECT asked, answer FROM {ANSWERS} WHERE key = {p}"  # noqa: S608
-        self._old = f"DELETE FROM {ANSWERS} WHERE key IN (SELECT key FROM {ANSWERS} WHERE at < {p} LIMIT {p})"  # noqa: S608
+        self._save = f"UPDATE {ANSWERS} SET answer = {p} WHERE key = {p}"  # noqa: S608
+        self._load = f"SELECT asked, answer FROM {ANSWERS} WHERE key = {p}"  # noqa: S608
+        self._purge = f"DELETE FROM {ANSWERS} WHERE key IN (SELECT key FROM {ANSWERS} WHERE at < {p} LIMIT {p})"  # noqa: S608
 
     def patch(self, cursor: Any, patches: Sequence[ItemPatch], now: int) -> None:
-        """Keep `patches`, one per item, under one new version. No other patch may run at the same time."""
+        """Store `patches`, one per item, under one new version. No other patch may run at the same time."""
         ((latest,),) = cursor.execute(self._latest).fetchall()
-        # At least the time, so that a store that was begun anew does not repeat versions of the one before.
+        # At least the time, so that a new store does not repeat versions of the one it replaces.
         version = max(latest + 1, now)
         values = [
             (p.item_id, p.available, p.price, version, now, p.sets_available, p.sets_price) for p in sorted(patches)
@@ -90,25 +90,25 @@ ON CONFLICT (item_id) DO UPDATE SET
         cursor.executemany(self._upsert, values)
 
     def changes(self, execute: Execute, since: int) -> ItemChanges:
-        """What changed after the version `since`."""
+        """Read what changed after version `since`."""
         ((latest,),) = execute(self._latest).fetchall()
         if latest == since:
             return ItemChanges(since, since, False, [])
-        everything = latest < since or since == 0  # another store than the one that `since` is of
-        found = execute(self._since, (0 if everything else since,)).fetchall()
-        rows = [ItemRow(i, None if a is None else bool(a), price) for i, a, price, _ in found]
-        return ItemChanges(since, max((row[3] for row in found), default=latest), everything, rows)
+        everything = latest < since or since == 0  # latest < since: `since` is a version of another store
+        changed = execute(self._since, (0 if everything else since,)).fetchall()
+        rows = [ItemRow(i, None if a is None else bool(a), price) for i, a, price, _ in changed]
+        return ItemChanges(since, max((row[3] for row in changed), default=latest), everything, rows)
 
-    def once(self, execute: Execute, once: Once, now: int, run: Callable[[], bytes]) -> Outcome:
-        """What `run` gives, kept with all it writes; or what it gave before."""
-        execute(self._forget, (once.key, now - ANSWERED_FOR))
-        if execute(self._claim, (*once, now)).rowcount:  # where another has claimed it, this waits for its commit
+    def write_once(self, execute: Execute, key: IdempotencyKey, now: int, run: Callable[[], bytes]) -> IdempotentAnswer:
+        """Store the answer of `run` with all it writes; or return its earlier answer."""
+        execute(self._delete_expired, (key.key, now - ANSWER_LIFETIME))
+        if execute(self._claim, (*key, now)).rowcount:  # where another has claimed it, this waits for its commit
             answer = run()
-            execute(self._keep, (answer, once.key))
-            return Outcome(answer, False)
-        ((asked, answer),) = execute(self._given, (once.key,)).fetchall()
-        return Outcome(bytes(answer) if bytes(asked) == once.asked else None, True)
+            execute(self._save, (answer, key.key))
+            return IdempotentAnswer(answer, False)
+        ((request, answer),) = execute(self._load, (key.key,)).fetchall()
+        return IdempotentAnswer(bytes(answer) if bytes(request) == key.request else None, True)
 
     def purge(self, execute: Execute, now: int, most: int) -> int:
-        """Remove at most `most` answers that are too old; how many went."""
-        return int(execute(self._old, (now - ANSWERED_FOR, most)).rowcount)
+        """Remove at most `most` expired answers; returns how many."""
+        return int(execute(self._purge, (now - ANSWER_LIFETIME, most)).rowcount)

@@ -14,29 +14,37 @@ from psycopg.conninfo import conninfo_to_dict
 
 from features.common.errors import InputError
 from features.sources.event_store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
-from serving.event_store.item_updates import ANSWERS, ITEMS, Beside, ItemChanges, ItemPatch, Once, Outcome
-from serving.event_store.protocol import (
-    KNOWN,
-    MOST_DEVICES,
-    SEEN,
-    TIES,
-    UNTIED,
-    Erased,
-    Event,
-    Link,
-    Reason,
-    StoreUnavailable,
-    Touch,
-    Unstorable,
-    Visitor,
-    among,
-    fresh,
-    in_visit,
-    order_by_time,
-    own_devices,
-    sql_types,
-    ties,
+from serving.event_store.item_updates import (
+    ANSWERS,
+    ITEMS,
+    IdempotencyKey,
+    IdempotentAnswer,
+    ItemChanges,
+    ItemPatch,
+    SideTables,
 )
+from serving.event_store.protocol import (
+    DEDUP_KEYS,
+    DEVICE_KINDS,
+    LINKING_KINDS,
+    MAX_DEVICES,
+    ORPHANED_LINK,
+    ErasureCounts,
+    Link,
+    StoredEvent,
+    StoreUnavailable,
+    UnavailableReason,
+    UnstorableValue,
+    VisitEvent,
+    claim_new,
+    in_visit,
+    links_from_rows,
+    own_devices_sql,
+    sql_list,
+    sql_types,
+    visit_order,
+)
+from serving.schemas.visitor import VisitorIds
 
 _TYPES = sql_types('text COLLATE "C"', "bigint", "double precision", "boolean")
 _PLAIN = [t.split(" COLLATE")[0] for t in _TYPES.values()]
@@ -51,7 +59,7 @@ CREATE INDEX IF NOT EXISTS {EVENTS}_of_customers ON {EVENTS} (customer_id, visit
 CREATE INDEX IF NOT EXISTS {EVENTS}_of_clients ON {EVENTS} (client_id, visit, timestamp)
     WHERE client_id IS NOT NULL AND customer_id IS NULL;
 """,
-    SEEN: """
+    DEDUP_KEYS: """
 CREATE TABLE IF NOT EXISTS usual_seen (key bytea PRIMARY KEY, at bigint NOT NULL);
 CREATE INDEX IF NOT EXISTS usual_seen_at ON usual_seen (at);
 """,
@@ -61,7 +69,8 @@ CREATE TABLE IF NOT EXISTS {LINKS} (
     PRIMARY KEY (client_id, customer_id, kind, token)
 );
 CREATE INDEX IF NOT EXISTS {LINKS}_of_customers ON {LINKS} (customer_id, client_id);
-CREATE INDEX IF NOT EXISTS {LINKS}_latest ON {LINKS} (customer_id, at DESC, client_id) WHERE kind IN {among(TIES)};
+CREATE INDEX IF NOT EXISTS {LINKS}_latest ON {LINKS} (customer_id, at DESC, client_id)
+    WHERE kind IN {sql_list(LINKING_KINDS)};
 """,
     ITEMS: f"""
 CREATE TABLE IF NOT EXISTS {ITEMS} (
@@ -75,7 +84,7 @@ CREATE TABLE IF NOT EXISTS {ANSWERS} (key bytea PRIMARY KEY, asked bytea NOT NUL
 CREATE INDEX IF NOT EXISTS {ANSWERS}_at ON {ANSWERS} (at);
 """,
 }
-_BESIDE = Beside("%s")
+_SIDE_TABLES = SideTables("%s")
 # Any numbers, as long as every server takes the same.
 _SCHEMA_LOCK, _ITEMS_LOCK = 0x75737561, 0x75737562
 
@@ -88,9 +97,9 @@ _LINK = f"""
 INSERT INTO {LINKS} ({", ".join(LINK_COLUMNS)})
 SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[]) ON CONFLICT DO NOTHING
 """  # noqa: S608
-_UNTIE = f"""
+_DELETE_ORPHANED_LINKS = f"""
 DELETE FROM {LINKS} USING unnest(%s::text[], %s::text[]) AS gone (client, customer)
-WHERE client_id = gone.client AND customer_id = gone.customer AND {UNTIED}
+WHERE client_id = gone.client AND customer_id = gone.customer AND {ORPHANED_LINK}
 """  # noqa: S608
 
 _LAST = f"""
@@ -99,22 +108,23 @@ WHERE {{}} AND visit AND timestamp >= %(after)s AND timestamp < %(before)s
 ORDER BY timestamp DESC, event_id DESC, item_id DESC NULLS LAST LIMIT %(most)s
 """  # noqa: S608
 _VISITS = f"""
-WITH asked AS (
+WITH visitors AS (
     SELECT * FROM unnest(%(customers)s::text[], %(clients)s::text[]) WITH ORDINALITY AS a (customer, client, n)
 ), devices AS (
-    SELECT n, client FROM asked WHERE client IS NOT NULL
+    SELECT n, client FROM visitors WHERE client IS NOT NULL
     UNION ALL
-    SELECT n, own.client_id FROM asked, LATERAL ({own_devices("asked.customer", TIES, MOST_DEVICES)}) AS own
+    SELECT n, own.client_id
+    FROM visitors, LATERAL ({own_devices_sql("visitors.customer", LINKING_KINDS, MAX_DEVICES)}) AS own
     WHERE client IS NULL
 )
-SELECT n, touch.* FROM asked, LATERAL ({_LAST.format("customer_id = asked.customer")}) AS touch
+SELECT n, event.* FROM visitors, LATERAL ({_LAST.format("customer_id = visitors.customer")}) AS event
 UNION ALL
-SELECT n, touch.* FROM devices, LATERAL (
-    {_LAST.format("client_id = devices.client AND customer_id IS NULL")}) AS touch
+SELECT n, event.* FROM devices, LATERAL (
+    {_LAST.format("client_id = devices.client AND customer_id IS NULL")}) AS event
 """  # noqa: S608
 
 # Classes and codes of SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_REASONS: dict[str, Reason] = {
+_REASONS: dict[str, UnavailableReason] = {
     "53100": "full",
     "25006": "read_only",
     "42501": "read_only",  # no right to
@@ -134,15 +144,17 @@ _REASONS: dict[str, Reason] = {
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """PostgreSQL's faults as StoreUnavailable or Unstorable, without the driver's message, which may name the server
-    or hold ids."""
+def _translate_errors() -> Iterator[None]:
+    """Raise PostgreSQL's errors as StoreUnavailable or UnstorableValue.
+
+    The driver's message is left out: it may name the server or hold ids.
+    """
     try:
         yield
     except psycopg.Error as error:
         code = error.sqlstate or ""
         if isinstance(error, psycopg.DataError) or code.startswith("54"):  # too large for an index
-            raise Unstorable from None
+            raise UnstorableValue from None
         reason = _REASONS.get(code) or _REASONS.get(code[:2])
         if reason is None and not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             reason = "down"  # the connection is gone, or never was
@@ -152,7 +164,7 @@ def _told() -> Iterator[None]:
 
 
 def check_url(url: str) -> None:
-    """Raises InputError, without repeating `url`, where it cannot be read."""
+    """Raise InputError, without repeating `url`, where it cannot be parsed."""
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -160,11 +172,11 @@ def check_url(url: str) -> None:
 
 
 class PostgresConnection:
-    """A connection to the database at `url`, in which missing tables are made. Raises StoreUnavailable."""
+    """A connection to the database at `url`; creates tables that are missing. Raises StoreUnavailable."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         milliseconds = max(1, round(timeout_s * 1000))
-        with _told():
+        with _translate_errors():
             self._connection = psycopg.connect(
                 url,
                 connect_timeout=2,  # the shortest there is
@@ -188,33 +200,33 @@ class PostgresConnection:
             return
         with self._connection.transaction():
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-            # Those that are there are in use: to ask for them again could deadlock with inserts.
+            # Tables that exist are in use: to create them again could deadlock with inserts.
             for table in self._missing():
                 self._connection.execute(sql.SQL(_TABLES[table]))
 
     def _missing(self) -> list[str]:
-        # A query of the catalog: to_regclass would remember, within a transaction, that they were not there.
-        seen = "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND pg_table_is_visible(oid)"
-        there = {name for (name,) in self._connection.execute(seen, (list(_TABLES),))}
-        return [table for table in _TABLES if table not in there]
+        # A query of the catalog: to_regclass would cache, within a transaction, that a table was missing.
+        query = "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND pg_table_is_visible(oid)"
+        existing = {name for (name,) in self._connection.execute(query, (list(_TABLES),))}
+        return [table for table in _TABLES if table not in existing]
 
-    def insert(self, events: Sequence[Event], now: int) -> list[bool]:
-        with _told(), self._connection.transaction():
+    def insert(self, events: Sequence[StoredEvent], now: int) -> list[bool]:
+        with _translate_errors(), self._connection.transaction():
             execute = self._connection.execute
 
             def claim(keys: Iterable[bytes]) -> list[bytes]:
                 # Sorted, so that two servers with the same keys wait for each other and do not block each other.
                 return [bytes(key) for (key,) in execute(_CLAIM, (sorted(keys), now))]
 
-            new = fresh(events, claim)
+            new = claim_new(events, claim)
             rows = [row for event, is_new in zip(events, new, strict=True) if is_new for row in event.rows]
             if rows:
                 execute(_INSERT, [*map(list, zip(*rows, strict=True)), list(map(in_visit, rows))])
-                if links := ties(rows, now):
+                if links := links_from_rows(rows, now):
                     execute(_LINK, _columns(links))
         return new
 
-    def visits(self, visitors: Sequence[Visitor], after: int, before: int, most: int) -> list[list[Touch]]:
+    def visits(self, visitors: Sequence[VisitorIds], after: int, before: int, most: int) -> list[list[VisitEvent]]:
         values = {
             "customers": [v.customer_id for v in visitors],
             "clients": [v.client_id for v in visitors],
@@ -222,33 +234,33 @@ class PostgresConnection:
             "before": before,
             "most": most,
         }
-        found: list[list[Any]] = [[] for _ in visitors]
-        with _told():
-            for n, *touch in self._connection.execute(_VISITS, values):
-                found[n - 1].append(Touch._make(touch))
-        return [sorted(touches, key=order_by_time)[-most:] for touches in found]
+        visits: list[list[Any]] = [[] for _ in visitors]
+        with _translate_errors():
+            for n, *event in self._connection.execute(_VISITS, values):
+                visits[n - 1].append(VisitEvent._make(event))
+        return [sorted(events, key=visit_order)[-most:] for events in visits]
 
     def link(self, links: Sequence[Link]) -> int:
-        with _told():
+        with _translate_errors():
             return self._connection.execute(_LINK, _columns(sorted(links))).rowcount if links else 0
 
-    def erase(self, customer_id: str) -> Erased:
-        with _told(), self._connection.transaction():
-            me = (customer_id,)
+    def erase(self, customer_id: str) -> ErasureCounts:
+        with _translate_errors(), self._connection.transaction():
+            customer = (customer_id,)
             execute: Any = self._connection.execute
-            mine = f"SELECT DISTINCT client_id FROM {LINKS} WHERE customer_id = %s AND client_id <> ''"  # noqa: S608
-            every = {c for (c,) in execute(mine, me)}
-            own = {c for (c,) in execute(own_devices("%s", KNOWN), me)}
-            events = execute(f"DELETE FROM {EVENTS} WHERE customer_id = %s", me).rowcount  # noqa: S608
-            # On a device of several, what nobody was named in may be theirs.
+            clients = f"SELECT DISTINCT client_id FROM {LINKS} WHERE customer_id = %s AND client_id <> ''"  # noqa: S608
+            every = {c for (c,) in execute(clients, customer)}
+            own = {c for (c,) in execute(own_devices_sql("%s", DEVICE_KINDS), customer)}
+            events = execute(f"DELETE FROM {EVENTS} WHERE customer_id = %s", customer).rowcount  # noqa: S608
+            # On a device of several customers, events that name nobody may be theirs.
             anonymous = f"DELETE FROM {EVENTS} WHERE client_id = ANY(%s) AND customer_id IS NULL"  # noqa: S608
             events += execute(anonymous, (list(every),)).rowcount
-            theirs = f"DELETE FROM {LINKS} WHERE customer_id = %s OR client_id = ANY(%s)"  # noqa: S608
-            links = execute(theirs, (customer_id, list(own))).rowcount
-        return Erased(events, links, len(own), len(every - own))
+            delete_links = f"DELETE FROM {LINKS} WHERE customer_id = %s OR client_id = ANY(%s)"  # noqa: S608
+            links = execute(delete_links, (customer_id, list(own))).rowcount
+        return ErasureCounts(events, links, len(own), len(every - own))
 
     def purge(self, received_before: int, seen_before: int, now: int, most: int) -> int:
-        with _told(), self._connection.transaction():
+        with _translate_errors(), self._connection.transaction():
             execute: Any = self._connection.execute
             # Rows lie in the order in which they came: only the oldest need be looked at.
             oldest = f"SELECT seq, received_at FROM {EVENTS} ORDER BY seq LIMIT %s"  # noqa: S608
@@ -258,28 +270,28 @@ class PostgresConnection:
                 (most, received_before),
             ).fetchall()
             if pairs := sorted({pair for pair in rows if None not in pair}):
-                execute(_UNTIE, list(map(list, zip(*pairs, strict=True))))
-            gone = execute(
+                execute(_DELETE_ORPHANED_LINKS, list(map(list, zip(*pairs, strict=True))))
+            keys = execute(
                 "DELETE FROM usual_seen WHERE key IN (SELECT key FROM usual_seen WHERE at < %s LIMIT %s)",
                 (seen_before, most),
             ).rowcount
-            answers = _BESIDE.purge(execute, now, most)
-        return len(rows) + int(gone) + answers
+            answers = _SIDE_TABLES.purge(execute, now, most)
+        return len(rows) + int(keys) + answers
 
     def patch_items(self, patches: Sequence[ItemPatch], since: int, now: int) -> ItemChanges:
-        with _told(), self._connection.transaction(), self._connection.cursor() as cursor:
-            # One after another: else a version could be seen before a lower one, which would then be missed.
+        with _translate_errors(), self._connection.transaction(), self._connection.cursor() as cursor:
+            # One after another: else a version could be read before a lower one, which would then be missed.
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_ITEMS_LOCK,))
-            _BESIDE.patch(cursor, patches, now)
-            return _BESIDE.changes(self._connection.execute, since)
+            _SIDE_TABLES.patch(cursor, patches, now)
+            return _SIDE_TABLES.changes(self._connection.execute, since)
 
     def item_changes(self, since: int) -> ItemChanges:
-        with _told():
-            return _BESIDE.changes(self._connection.execute, since)
+        with _translate_errors():
+            return _SIDE_TABLES.changes(self._connection.execute, since)
 
-    def once(self, once: Once, now: int, run: Callable[[], bytes]) -> Outcome:
-        with _told(), self._connection.transaction():
-            return _BESIDE.once(self._connection.execute, once, now, run)
+    def write_once(self, key: IdempotencyKey, now: int, run: Callable[[], bytes]) -> IdempotentAnswer:
+        with _translate_errors(), self._connection.transaction():
+            return _SIDE_TABLES.write_once(self._connection.execute, key, now, run)
 
     def close(self) -> None:
         with suppress(psycopg.Error):

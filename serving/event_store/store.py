@@ -11,22 +11,34 @@ from typing import Any, TypeVar
 
 from features.common.clock import DAY, now
 from features.ranking.visitors import MOST_RECENT
-from serving.event_store.item_updates import ItemChanges, Once, Outcome
-from serving.event_store.protocol import DEDUP_DAYS, Connection, Erased, Event, Link, StoreUnavailable, Touch, Visitor
+from serving.event_store.item_updates import IdempotencyKey, IdempotentAnswer, ItemChanges
+from serving.event_store.protocol import (
+    DEDUP_DAYS,
+    Connection,
+    ErasureCounts,
+    Link,
+    StoredEvent,
+    StoreUnavailable,
+    VisitEvent,
+)
 from serving.event_store.worker import Job, Worker
+from serving.schemas.visitor import VisitorIds
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 log = logging.getLogger("usual.events")
 
-_PURGED_AT_ONCE = 5000  # rows; appends wait meanwhile
+_PURGE_ROWS = 5000  # per transaction; appends wait meanwhile
 _FIRST_PURGE_S, _PURGE_EVERY_S = 30.0, 600.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a store may take: seconds a write waits, events that wait for their commit, events a commit holds, days
-    that events are kept."""
+    """Limits of a store.
+
+    `write_s`: how long a write waits; `max_waiting`: events that wait for their commit; `max_commit`: events that one
+    commit holds; `keep_days`: days until events are removed.
+    """
 
     write_s: float = 2.0
     max_waiting: int = 20_000
@@ -35,7 +47,7 @@ class Limits:
 
 
 class _Append(Job[list[bool]]):
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(self, events: Sequence[StoredEvent]) -> None:
         super().__init__(lambda connection: connection.insert(events, now()), len(events))
         self.events = events
 
@@ -48,63 +60,66 @@ class _Writer(Worker):
         super().__init__("event store writer", connect, limits.max_waiting)
 
     def take(self, jobs: deque[Job[Any]]) -> list[Job[Any]]:
-        taken = [jobs.popleft()]
-        size = taken[0].size
+        batch = [jobs.popleft()]
+        size = batch[0].size
         while (
             jobs
-            and isinstance(taken[0], _Append)
+            and isinstance(batch[0], _Append)
             and isinstance(jobs[0], _Append)
             and size + jobs[0].size <= self._max_commit
         ):
-            taken.append(jobs.popleft())
-            size += taken[-1].size
-        return taken
+            batch.append(jobs.popleft())
+            size += batch[-1].size
+        return batch
 
-    def do(self, jobs: list[Job[Any]]) -> None:
-        wanted = [job for job in jobs if not job.future.cancelled()]
-        if len(wanted) < 2:
-            super().do(wanted)
+    def run(self, jobs: list[Job[Any]]) -> None:
+        active = [job for job in jobs if not job.future.cancelled()]
+        if len(active) < 2:
+            super().run(active)
             return
-        events = [event for job in wanted for event in job.events]  # type: ignore[attr-defined]
+        events = [event for job in active for event in job.events]  # type: ignore[attr-defined]
         try:
-            new = self.on_connection(lambda connection: connection.insert(events, now()))
+            new = self.run_connected(lambda connection: connection.insert(events, now()))
         except StoreUnavailable as error:
-            for job in wanted:
+            for job in active:
                 job.settle(lambda error=error: _raise(error))  # type: ignore[misc]
         except Exception:
-            super().do(wanted)  # one of them is at fault; alone, only that one fails
+            super().run(active)  # one of them is at fault; alone, only that one fails
         else:
             start = 0
-            for job in wanted:
+            for job in active:
                 job.settle(lambda part=new[start : start + job.size]: part)  # type: ignore[misc]
                 start += job.size
 
 
 class EventStore:
-    """Append, read back, merge, erase, say something of items. Thread-safe.
+    """Appends events, reads visits, links and erases customers, keeps item updates. Thread-safe.
 
-    It is opened at first use and again whenever it was away. What is older than the retention is removed from time
-    to time, also where nothing new comes.
+    It connects at first use and again after every failure. What is older than the retention is removed from time to
+    time, also where nothing new comes.
     """
 
     def __init__(self, connect: Callable[[], Connection], limits: Limits) -> None:
         self.limits = limits
         self._writer = _Writer(connect, limits)
         self._reader = Worker("event store reader", connect, max_size=4)
-        # Of its own: a long read of items must not take the time of a visit.
+        # A connection of its own: a long read of items must not take the time of a visit.
         self._items = Worker("event store items", connect, max_size=2)
-        self._late: Future[list[list[Touch]]] | None = None
+        self._late: Future[list[list[VisitEvent]]] | None = None
         self._closed = threading.Event()
         threading.Thread(target=self._purge_regularly, name="event store timer", daemon=True).start()
 
-    def append(self, events: Sequence[Event]) -> "Future[list[bool]]":
-        """Whether each event was new, once all are on disk; else the future holds StoreUnavailable or Unstorable."""
+    def append(self, events: Sequence[StoredEvent]) -> "Future[list[bool]]":
+        """Store events; once all are on disk, the future holds which were new.
+
+        Else it holds StoreUnavailable or UnstorableValue.
+        """
         return self._writer.submit(_Append(events))
 
     def visits(
-        self, visitors: Sequence[Visitor], after: int, before: int, within_s: float, most: int = MOST_RECENT
-    ) -> list[list[Touch]]:
-        """What each visitor did in after ≤ t < before (microseconds), oldest first: the last `most` rows of each.
+        self, visitors: Sequence[VisitorIds], after: int, before: int, within_s: float, most: int = MOST_RECENT
+    ) -> list[list[VisitEvent]]:
+        """Read what each visitor did in after ≤ t < before (microseconds), oldest first: the last `most` rows of each.
 
         A customer's events, and those of the client in which no customer is named; where no client is given, of
         the latest clients that are this customer's alone. Raises StoreUnavailable, at the latest after `within_s`.
@@ -120,41 +135,41 @@ class EventStore:
             raise StoreUnavailable("slow") from None
 
     def merge(self, client_id: str, customer_id: str) -> "Future[int]":
-        """Say that a client is a customer's from now on; 1 where that is new."""
-        return self.link([merger(client_id, customer_id)])
+        """Make a client a customer's from now on; 1 where that is new."""
+        return self.link([merge_link(client_id, customer_id)])
 
     def link(self, links: Sequence[Link]) -> "Future[int]":
-        """Keep ties between clients and customers for the next export; how many were new."""
+        """Store links between clients and customers for the next export; the future holds how many were new."""
         return self.write(lambda connection: connection.link(links))
 
-    def erase(self, customer_id: str) -> "Future[Erased]":
+    def erase(self, customer_id: str) -> "Future[ErasureCounts]":
         """Remove what the store holds of a customer and of the clients that are theirs alone.
 
-        Of a client that others use too, what names no customer goes. Ids of events are remembered for their
-        week, as hashes, so that what is sent again within it does not come back.
+        Of a client that others use too, events that name no customer are removed. Ids of events are remembered for
+        their week, as hashes, so that what is sent again within it does not come back.
         """
         return self.write(lambda connection: connection.erase(customer_id))
 
-    def write(self, run: Callable[[Connection], Result]) -> "Future[Result]":
-        """What `run` gives, by one method of a connection that writes, once it is on disk."""
+    def write(self, run: Callable[[Connection], T]) -> "Future[T]":
+        """Run one writing method of a connection; the future holds its result once it is on disk."""
         return self._writer.submit(Job(run))
 
-    def once(self, once: Once, run: Callable[[Connection], bytes]) -> "Future[Outcome]":
-        """The answer that `run` gives, or the one it gave before where the same was asked for within a day."""
-        return self.write(lambda connection: connection.once(once, now(), lambda: run(connection)))
+    def write_once(self, key: IdempotencyKey, run: Callable[[Connection], bytes]) -> "Future[IdempotentAnswer]":
+        """As `write`, but return the earlier answer where the same request came within a day."""
+        return self.write(lambda connection: connection.write_once(key, now(), lambda: run(connection)))
 
     def item_changes(self, since: int) -> "Future[ItemChanges]":
-        """What was said of items after version `since`; 0: all of it."""
+        """Read what changed to items after version `since`; 0: everything."""
         return self._items.submit(Job(lambda connection: connection.item_changes(since)))
 
     def purge(self) -> "Future[int]":
-        """Remove some of what is older than the retention, now; how many rows. What fails is logged."""
-        done = self.write(self._purge)
-        done.add_done_callback(_tell)
-        return done
+        """Remove some of what is older than the retention, now; the future holds how many rows. Failures are logged."""
+        purged = self.write(self._purge)
+        purged.add_done_callback(_log_purge_failure)
+        return purged
 
     def close(self, within_s: float = 2.0) -> None:
-        """Write what is waiting and let go of the store."""
+        """Write what is waiting and disconnect."""
         self._closed.set()
         self._writer.close(within_s)
         self._reader.close(0.5)
@@ -162,10 +177,10 @@ class EventStore:
 
     def _purge(self, connection: Connection) -> int:
         at = now()
-        gone = connection.purge(at - self.limits.keep_days * DAY, at - DEDUP_DAYS * DAY, at, _PURGED_AT_ONCE)
-        if gone >= _PURGED_AT_ONCE:  # there is more; appends that wait come first
+        rows = connection.purge(at - self.limits.keep_days * DAY, at - DEDUP_DAYS * DAY, at, _PURGE_ROWS)
+        if rows >= _PURGE_ROWS:  # there is more; appends that wait come first
             self.purge()
-        return gone
+        return rows
 
     def _purge_regularly(self) -> None:
         pause_s = _FIRST_PURGE_S
@@ -174,12 +189,12 @@ class EventStore:
             pause_s = _PURGE_EVERY_S
 
 
-def merger(client_id: str, customer_id: str) -> Link:
-    """The tie that says that a client is a customer's from now on."""
+def merge_link(client_id: str, customer_id: str) -> Link:
+    """Build the link that makes a client a customer's from now on."""
     return Link(now(), "merge", "", client_id, customer_id)
 
 
-def _tell(purged: "Future[int]") -> None:
+def _log_purge_failure(purged: "Future[int]") -> None:
     error = purged.exception()
     if error is None or (isinstance(error, StoreUnavailable) and error.reason == "closed"):
         return

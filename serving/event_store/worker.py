@@ -1,4 +1,4 @@
-"""One thread with one connection, and a bounded queue in front of it."""
+"""Workers: one thread with one connection each, and a bounded queue in front of it."""
 
 import logging
 import threading
@@ -10,23 +10,23 @@ from typing import Any, Generic, TypeVar
 
 from serving.event_store.protocol import Connection, StoreUnavailable
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 log = logging.getLogger("usual.events")
 
-# A store that is away is not asked again at once: each try may take as long as a connection takes to fail.
+# After a failure no connection is tried for so long: each try may take as long as a connection takes to fail.
 _PAUSE_S = 0.2
 
 
-class Job(Generic[Result]):
-    """Something to do on a connection, and the promise of its result; `size` is how much of the queue it takes."""
+class Job(Generic[T]):
+    """Something to run on a connection, and the future of its result; `size`: how much of the queue it takes up."""
 
-    def __init__(self, run: Callable[[Connection], Result], size: int = 1) -> None:
+    def __init__(self, run: Callable[[Connection], T], size: int = 1) -> None:
         self.run, self.size = run, size
-        self.future: Future[Result] = Future()
+        self.future: Future[T] = Future()
 
-    def settle(self, run: Callable[[], Result]) -> None:
-        """Fulfil the promise. Its caller may have stopped waiting."""
+    def settle(self, run: Callable[[], T]) -> None:
+        """Set the future to the result of `run`, or to its exception. The caller may have stopped waiting."""
         if not self.future.set_running_or_notify_cancel():
             return
         try:
@@ -36,7 +36,7 @@ class Job(Generic[Result]):
 
 
 class Worker:
-    """Does jobs in order on a connection that it opens when it is needed and again after it failed."""
+    """Runs jobs in order on a connection that it opens when it is needed, and again after it failed."""
 
     def __init__(self, name: str, connect: Callable[[], Connection], max_size: int) -> None:
         self._connect, self._max_size = connect, max_size
@@ -47,10 +47,10 @@ class Worker:
         self._size = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run_queue, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job[Result]) -> Future[Result]:
+    def submit(self, job: Job[T]) -> Future[T]:
         """Queue a job. Its future may hold StoreUnavailable, also for a queue that is full."""
         with self._changed:
             if self._closed or (self._jobs and self._size + job.size > self._max_size):
@@ -62,28 +62,28 @@ class Worker:
         return job.future
 
     def close(self, within_s: float) -> None:
-        """Do what is waiting, then stop; what is not done in time fails."""
+        """Run what is waiting, then stop; what is not done in time fails."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join(within_s)
         with self._changed:
-            left, self._jobs = list(self._jobs), deque()
-        for job in left:
+            waiting, self._jobs = list(self._jobs), deque()
+        for job in waiting:
             if not job.future.cancelled():
                 job.future.set_exception(StoreUnavailable("closed"))
 
     def take(self, jobs: deque[Job[Any]]) -> list[Job[Any]]:
-        """The jobs to do next, taken off the queue, at least one."""
+        """Take the jobs to run next off the queue, at least one."""
         return [jobs.popleft()]
 
-    def do(self, jobs: list[Job[Any]]) -> None:
-        """Do what `take` gave."""
+    def run(self, jobs: list[Job[Any]]) -> None:
+        """Run jobs that `take` returned."""
         for job in jobs:
-            job.settle(lambda job=job: self.on_connection(job.run))  # type: ignore[misc]
+            job.settle(lambda job=job: self.run_connected(job.run))  # type: ignore[misc]
 
-    def on_connection(self, run: Callable[[Connection], Result]) -> Result:
-        """`run` on the connection, and once more on a new one where an old one turns out to be gone."""
+    def run_connected(self, run: Callable[[Connection], T]) -> T:
+        """Run on the connection, and once more on a new one where an old one turns out to be gone."""
         connection = self._connection
         if connection is not None:
             try:
@@ -122,7 +122,7 @@ class Worker:
             self._connection.close()
             self._connection = None
 
-    def _work(self) -> None:
+    def _run_queue(self) -> None:
         while True:
             with self._changed:
                 while not self._jobs and not self._closed:
@@ -131,5 +131,5 @@ class Worker:
                     break
                 jobs = self.take(self._jobs)
                 self._size -= sum(job.size for job in jobs)
-            self.do(jobs)
+            self.run(jobs)
         self._drop()

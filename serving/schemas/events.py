@@ -1,4 +1,4 @@
-"""The messages of `POST /v1/events` and of merging and erasing customers.
+"""Messages of `POST /v1/events`, `/v1/customers/merge` and `/v1/customers/erase`.
 
 An event is what shops' data layers already send for GA4: parameters and items may carry more than is read
 here. At the top, where a misspelt field would lose a visitor, unknown fields are refused by name.
@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from features.sources.parsing.pii import redacted
+from features.sources.parsing.pii import redact_text
 
 MAX_EVENTS = 1000
 
@@ -43,30 +43,30 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-def names_somebody(text: str) -> bool:
-    """Whether an e-mail address stands in `text`: addresses are not kept, so it can be no id."""
-    return ("@" in text or "%40" in text) and redacted(text) != text
+def contains_email(text: str) -> bool:
+    """Check for an e-mail address in `text`: addresses are not kept, so it can be no id."""
+    return ("@" in text or "%40" in text) and redact_text(text) != text
 
 
-def _plain(text: str) -> str:
+def _reject_nul(text: str) -> str:
     if "\0" in text:
         raise PydanticCustomError("bad_text", "A text must not contain the character U+0000")
     return text
 
 
-def _no_address(text: str) -> str:
-    if names_somebody(text):
+def _reject_email(text: str) -> str:
+    if contains_email(text):
         raise PydanticCustomError("email_as_id", "An id must not contain an e-mail address; send a hash of it")
     return text
 
 
-def _instant(value: object) -> object:
+def _require_text(value: object) -> object:
     if not isinstance(value, str):
         raise PydanticCustomError("timestamp", "Give an ISO 8601 time as text, such as 2026-11-21T10:00:00.123Z")
     return value
 
 
-def _zoned(value: datetime) -> datetime:
+def _to_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     except OverflowError:
@@ -79,7 +79,7 @@ def _as_text(value: object) -> object:
 
 
 # Spaces around a text mean nothing, and a text of nothing else is none: GA4's tags send "" for what is not there.
-LENGTH, QUERY_LENGTH = 256, 1000
+MAX_LENGTH, MAX_QUERY_LENGTH = 256, 1000
 
 
 def _text(length: int, **more: int) -> Any:
@@ -87,45 +87,50 @@ def _text(length: int, **more: int) -> Any:
 
 
 # Python's own strip() takes some control characters for spaces: what it leaves may be somebody else's id.
-trimmed = TypeAdapter(Annotated[str, StringConstraints(strip_whitespace=True)]).validate_python
+trim = TypeAdapter(Annotated[str, StringConstraints(strip_whitespace=True)]).validate_python
 
 
 def _id_schema(**more: int) -> WithJsonSchema:
-    return WithJsonSchema({"type": ["string", "integer"], "maxLength": LENGTH, **more}, mode="validation")
+    return WithJsonSchema({"type": ["string", "integer"], "maxLength": MAX_LENGTH, **more}, mode="validation")
 
 
-_Text = Annotated[str, _text(LENGTH), AfterValidator(_plain)]
-_Query = Annotated[str, _text(QUERY_LENGTH), AfterValidator(_plain)]
+_Text = Annotated[str, _text(MAX_LENGTH), AfterValidator(_reject_nul)]
+_Query = Annotated[str, _text(MAX_QUERY_LENGTH), AfterValidator(_reject_nul)]
 _Id = Annotated[
-    str, _text(LENGTH), BeforeValidator(_as_text), AfterValidator(_plain), AfterValidator(_no_address), _id_schema()
-]
-Required = Annotated[
     str,
-    _text(LENGTH, min_length=1),
+    _text(MAX_LENGTH),
     BeforeValidator(_as_text),
-    AfterValidator(_plain),
-    AfterValidator(_no_address),
+    AfterValidator(_reject_nul),
+    AfterValidator(_reject_email),
+    _id_schema(),
+]
+RequiredId = Annotated[
+    str,
+    _text(MAX_LENGTH, min_length=1),
+    BeforeValidator(_as_text),
+    AfterValidator(_reject_nul),
+    AfterValidator(_reject_email),
     _id_schema(minLength=1),
 ]
-_Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_zoned)]
+_Instant = Annotated[datetime, BeforeValidator(_require_text), AfterValidator(_to_utc)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-_Pieces = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+_Quantity = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 _Currency = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern="^([A-Za-z]{3})?$")]
 
 
-class Item(BaseModel):
+class EventItem(BaseModel):
     """One product of an event."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(title="Item", use_attribute_docstrings=True)
 
-    item_id: Required
+    item_id: RequiredId
     item_list_id: _Id | None = None
     """The placement it was shown in."""
     index: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     """Its rank there."""
     price: Amount | None = None
     """Of one piece, net of discount."""
-    quantity: _Pieces | None = None
+    quantity: _Quantity | None = None
     """Pieces; one where it is not given."""
     currency: _Currency | None = None
 
@@ -141,7 +146,7 @@ class Params(BaseModel):
     currency: _Currency | None = None
     search_term: _Query | None = None
     item_list_id: _Id | None = None
-    items: list[Item] = Field(default=[], max_length=200)
+    items: list[EventItem] = Field(default=[], max_length=200)
 
 
 class ReceivedEvent(BaseModel):
@@ -149,7 +154,7 @@ class ReceivedEvent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [_EXAMPLE]})
 
-    event_id: Required
+    event_id: RequiredId
     """Unique for each event; one sent again within seven days is a duplicate."""
     name: Annotated[str, StringConstraints(pattern="^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     """GA4's name. Others are kept, and nothing is learnt from them."""
@@ -213,8 +218,8 @@ class MergeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    client_id: Required
-    customer_id: Required
+    client_id: RequiredId
+    customer_id: RequiredId
 
 
 class MergeResponse(BaseModel):
@@ -228,7 +233,7 @@ class EraseRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    customer_id: Required
+    customer_id: RequiredId
 
 
 class EraseResponse(BaseModel):

@@ -1,4 +1,4 @@
-"""`filter` of a request: conditions on what the catalog says of an item."""
+"""Filters: conditions of a request on what the catalog says of an item, and their evaluation as masks."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Op = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not_in", "under", "contains"]
-MOST_CONDITIONS, MOST_VALUES, MOST_ATTRIBUTES = 20, 100, 4  # each attribute is read out of every item's JSON
-_LARGEST = 1e15
-_ATTRIBUTES_KEPT = 32
+MAX_CONDITIONS, MAX_VALUES, MAX_ATTRIBUTES = 20, 100, 4  # each attribute is read out of every item's JSON
+_MAX_NUMBER = 1e15
+_MAX_CACHED_ATTRIBUTES = 32
 _ORDER = ("<", "<=", ">", ">=")
 _NUMERIC = ("price",)
 
@@ -19,11 +19,11 @@ Text = Annotated[str, Field(max_length=256)]
 Value = Text | bool | float | int
 
 
-class _Message(BaseModel):
+class _FilterPart(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, frozen=True)
 
 
-class Condition(_Message):
+class Condition(_FilterPart):
     """One comparison. Of an item whose value is not known only `!=` and `not_in` hold."""
 
     field: Annotated[
@@ -36,14 +36,14 @@ class Condition(_Message):
     """A list for `in` and `not_in`."""
 
     @model_validator(mode="after")
-    def _fits(self) -> "Condition":
-        several = isinstance(self.value, list)
-        if several != (self.op in ("in", "not_in")):
+    def _check_value(self) -> "Condition":
+        is_list = isinstance(self.value, list)
+        if is_list != (self.op in ("in", "not_in")):
             raise PydanticCustomError("bad_value", "`in` and `not_in` take a list, the others one value")
         values = self.value if isinstance(self.value, list) else [self.value]
-        if len(values) > MOST_VALUES:
-            raise PydanticCustomError("bad_value", f"A list may have {MOST_VALUES} values")
-        if any(isinstance(v, int | float) and not abs(v) <= _LARGEST for v in values):  # also where it is NaN
+        if len(values) > MAX_VALUES:
+            raise PydanticCustomError("bad_value", f"A list may have {MAX_VALUES} values")
+        if any(isinstance(v, int | float) and not abs(v) <= _MAX_NUMBER for v in values):  # also where it is NaN
             raise PydanticCustomError("bad_value", "A number may have 15 digits before the point")
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         texts = all(isinstance(v, str) for v in values)
@@ -58,115 +58,119 @@ class Condition(_Message):
         return self
 
 
-class Filter(_Message):
+class Filter(_FilterPart):
     """Items of which all of `all` hold, at least one of `any`, and none of `none`."""
 
-    all: list[Condition] = Field(default=[], max_length=MOST_CONDITIONS)
-    any: list[Condition] = Field(default=[], max_length=MOST_CONDITIONS)
-    none: list[Condition] = Field(default=[], max_length=MOST_CONDITIONS)
+    all: list[Condition] = Field(default=[], max_length=MAX_CONDITIONS)
+    any: list[Condition] = Field(default=[], max_length=MAX_CONDITIONS)
+    none: list[Condition] = Field(default=[], max_length=MAX_CONDITIONS)
 
     @model_validator(mode="after")
-    def _not_too_much(self) -> "Filter":
+    def _check_size(self) -> "Filter":
         conditions = [*self.all, *self.any, *self.none]
-        if len(conditions) > MOST_CONDITIONS:
-            raise PydanticCustomError("too_many_conditions", f"A filter may have {MOST_CONDITIONS} conditions")
-        if len({c.field for c in conditions if c.field.startswith("attributes.")}) > MOST_ATTRIBUTES:
-            raise PydanticCustomError("too_many_attributes", f"A filter may name {MOST_ATTRIBUTES} attributes")
+        if len(conditions) > MAX_CONDITIONS:
+            raise PydanticCustomError("too_many_conditions", f"A filter may have {MAX_CONDITIONS} conditions")
+        if len({c.field for c in conditions if c.field.startswith("attributes.")}) > MAX_ATTRIBUTES:
+            raise PydanticCustomError("too_many_attributes", f"A filter may name {MAX_ATTRIBUTES} attributes")
         return self
 
 
-class Columns:
-    """The catalog's columns, one value per item; of `attributes` those that were asked for are kept."""
+class CatalogColumns:
+    """The catalog as columns with one value per item; attributes that filters name are read once and cached.
+
+    `price`: float64[items], NaN where none is known.
+    """
 
     def __init__(self, columns: dict[str, pa.Array], attributes: pa.Array, price: np.ndarray) -> None:
         self._columns, self._attributes, self.price = columns, attributes, price
-        self._known: dict[str, pa.Array] = {}
+        self._attribute_cache: dict[str, pa.Array] = {}
 
-    def with_prices(self, price: np.ndarray) -> "Columns":
-        """The same with other prices, float64[items], NaN where none is known."""
-        changed = Columns(self._columns, self._attributes, price)
-        changed._known = self._known
+    def with_prices(self, price: np.ndarray) -> "CatalogColumns":
+        """Replace the prices; the cache of attributes is shared."""
+        changed = CatalogColumns(self._columns, self._attributes, price)
+        changed._attribute_cache = self._attribute_cache
         return changed
 
-    def of(self, field: str) -> pa.Array:
-        """Texts, null where not known."""
+    def texts(self, field: str) -> pa.Array:
+        """The texts of a field, null where not known."""
         if field in self._columns:
             return self._columns[field]
-        if field not in self._known:
-            if len(self._known) >= _ATTRIBUTES_KEPT:
-                self._known.pop(next(iter(self._known), ""), None)
-            found = _attribute(self._attributes, field.removeprefix("attributes."))
-            self._known[field] = found
-            return found
-        return self._known[field]
+        if field not in self._attribute_cache:
+            if len(self._attribute_cache) >= _MAX_CACHED_ATTRIBUTES:
+                self._attribute_cache.pop(next(iter(self._attribute_cache), ""), None)
+            texts = _read_attribute(self._attributes, field.removeprefix("attributes."))
+            self._attribute_cache[field] = texts
+            return texts
+        return self._attribute_cache[field]
 
 
-def _attribute(attributes: pa.Array, name: str) -> pa.Array:
+def _read_attribute(attributes: pa.Array, name: str) -> pa.Array:
     import polars as pl
 
-    found = pl.Series(attributes, dtype=pl.String).str.json_path_match(f'$["{name}"]')
-    return found.to_arrow(compat_level=pl.CompatLevel.oldest())
+    texts = pl.Series(attributes, dtype=pl.String).str.json_path_match(f'$["{name}"]')
+    return texts.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def mask(of: Columns, wanted: Filter) -> np.ndarray:
-    """bool[items]: which items a filter lets through."""
-    passed = np.ones(len(of.price), bool)
-    for condition in wanted.all:
-        passed &= _holds(of, condition)
-    if wanted.any:
-        passed &= np.logical_or.reduce([_holds(of, condition) for condition in wanted.any])
-    for condition in wanted.none:
-        passed &= ~_holds(of, condition)
-    return passed
+def evaluate(filter_: Filter, columns: CatalogColumns) -> np.ndarray:
+    """bool[items]: which items pass a filter."""
+    mask = np.ones(len(columns.price), bool)
+    for condition in filter_.all:
+        mask &= _evaluate(condition, columns)
+    if filter_.any:
+        mask &= np.logical_or.reduce([_evaluate(condition, columns) for condition in filter_.any])
+    for condition in filter_.none:
+        mask &= ~_evaluate(condition, columns)
+    return mask
 
 
-def _holds(of: Columns, asked: Condition) -> np.ndarray:
-    return _number(of, asked) if asked.field in _NUMERIC or asked.op in _ORDER else _text(of, asked)
+def _evaluate(condition: Condition, columns: CatalogColumns) -> np.ndarray:
+    numeric = condition.field in _NUMERIC or condition.op in _ORDER
+    return _compare_numbers(condition, columns) if numeric else _compare_texts(condition, columns)
 
 
-def _number(of: Columns, asked: Condition) -> np.ndarray:
-    if asked.field in _NUMERIC:
-        known = of.price
+def _compare_numbers(condition: Condition, columns: CatalogColumns) -> np.ndarray:
+    if condition.field in _NUMERIC:
+        numbers = columns.price
     else:
-        texts = pc.utf8_trim_whitespace(of.of(asked.field))
+        texts = pc.utf8_trim_whitespace(columns.texts(condition.field))
         numeric = pc.match_substring_regex(texts, r"^-?[0-9]{1,15}(\.[0-9]{1,15})?$")
-        known = pc.cast(pc.if_else(numeric, texts, None), pa.float64()).to_numpy(zero_copy_only=False)
-    value: Any = asked.value
+        numbers = pc.cast(pc.if_else(numeric, texts, None), pa.float64()).to_numpy(zero_copy_only=False)
+    value: Any = condition.value
     with np.errstate(invalid="ignore"):
-        found: np.ndarray
-        match asked.op:
+        mask: np.ndarray
+        match condition.op:
             case "<":
-                found = known < value
+                mask = numbers < value
             case "<=":
-                found = known <= value
+                mask = numbers <= value
             case ">":
-                found = known > value
+                mask = numbers > value
             case ">=":
-                found = known >= value
+                mask = numbers >= value
             case "==":
-                found = known == value
+                mask = numbers == value
             case "!=":
-                found = known != value  # also where it is not known
+                mask = numbers != value  # also where it is not known
             case "in":
-                found = np.isin(known, value)
+                mask = np.isin(numbers, value)
             case _:
-                found = ~np.isin(known, value)
-    return found
+                mask = ~np.isin(numbers, value)
+    return mask
 
 
-def _text(of: Columns, asked: Condition) -> np.ndarray:
-    known, value = of.of(asked.field), asked.value
-    match asked.op:
+def _compare_texts(condition: Condition, columns: CatalogColumns) -> np.ndarray:
+    texts, value = columns.texts(condition.field), condition.value
+    match condition.op:
         case "under":
-            found = pc.or_(pc.equal(known, value), pc.starts_with(known, f"{value}/"))
+            mask = pc.or_(pc.equal(texts, value), pc.starts_with(texts, f"{value}/"))
         case "contains":
-            found = pc.match_substring(known, str(value), ignore_case=True)
+            mask = pc.match_substring(texts, str(value), ignore_case=True)
         case _:
             values = value if isinstance(value, list) else [value]
-            found = pc.is_in(known, pa.array([_as_text(v) for v in values], pa.string()))
-            if asked.op in ("!=", "not_in"):
-                found = pc.invert(found)
-    return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), bool)
+            mask = pc.is_in(texts, pa.array([_as_text(v) for v in values], pa.string()))
+            if condition.op in ("!=", "not_in"):
+                mask = pc.invert(mask)
+    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), bool)
 
 
 def _as_text(value: Value) -> str:

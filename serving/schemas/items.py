@@ -1,11 +1,11 @@
-"""The messages of `PATCH /v1/items`."""
+"""Messages of `PATCH /v1/items`."""
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
-from serving.schemas.events import Amount, Required
+from serving.schemas.events import Amount, RequiredId
 
 MAX_ITEMS = 1000
 
@@ -18,7 +18,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-def _number(value: object) -> object:
+def _reject_text(value: object) -> object:
     if isinstance(value, str | bool):
         raise PydanticCustomError("price", "A price is a number")
     return value
@@ -29,14 +29,14 @@ class ItemUpdate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    item_id: Required
+    item_id: RequiredId
     available: StrictBool | None = None
     """False: it is in no answer."""
-    price: Annotated[Amount | None, BeforeValidator(_number)] = None
+    price: Annotated[Amount | None, BeforeValidator(_reject_text)] = None
     """Of one piece, net of discount."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> "ItemUpdate":
+    def _check_not_empty(self) -> "ItemUpdate":
         if len(self.model_fields_set) < 2:
             raise PydanticCustomError("nothing", "Give `available` or `price`, or both")
         return self

@@ -1,6 +1,6 @@
-"""Every error answer: RFC 9457 `application/problem+json`.
+"""Problems: the body of every error response, RFC 9457 `application/problem+json`.
 
-Nothing here repeats what a caller sent, apart from names of fields: answers and logs hold no ids.
+Nothing here repeats what a caller sent, apart from names of fields: responses and logs hold no ids.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger("usual.serving")
 
 MEDIA_TYPE = "application/problem+json"
 
-Code = Literal[
+ProblemCode = Literal[
     "malformed_json",
     "bad_idempotency_key",
     "unauthorized",
@@ -39,7 +39,7 @@ Code = Literal[
     "http_error",
 ]
 
-_STATUS: dict[Code, int] = {
+_STATUS: dict[ProblemCode, int] = {
     "malformed_json": 400,
     "bad_idempotency_key": 400,
     "unauthorized": 401,
@@ -87,7 +87,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    code: Code
+    code: ProblemCode
     instance: str | None = None
     """`#` and the answer's X-Request-Id: quote it to find the log line."""
     errors: list[FieldError] | None = None
@@ -101,36 +101,38 @@ class ProblemError(Exception):
         self.problem = problem
 
 
-def problem(code: Code, detail: str, errors: list[FieldError] | None = None, status: int = 500) -> Problem:
-    """A problem with the status that belongs to `code` (`http_error` has none: `status` counts)."""
+def problem(code: ProblemCode, detail: str, errors: list[FieldError] | None = None, status: int = 500) -> Problem:
+    """Build a problem with the status of its `code` (`http_error` has none: `status` counts)."""
     status = _STATUS.get(code, status)
     return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors)
 
 
-def respond(what: Problem, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    """The HTTP answer, with Retry-After (unless `headers` has it) and Connection: close where the status calls for
-    them."""
+def respond(problem: Problem, request_id: str, headers: dict[str, str] | None = None) -> Response:
+    """Build the HTTP response of a problem.
+
+    Where the status calls for them it has Retry-After, unless `headers` does, and Connection: close.
+    """
     all_headers = dict(headers or {})
-    if retry := _RETRY_AFTER.get(what.status):
+    if retry := _RETRY_AFTER.get(problem.status):
         all_headers.setdefault("retry-after", retry)
-    if what.status in _CLOSES:
+    if problem.status in _CLOSES:
         all_headers["connection"] = "close"
-    body = as_dict(what) | {"instance": f"#{request_id}"}
-    return Response(to_json(body), what.status, all_headers, MEDIA_TYPE)
+    body = as_dict(problem) | {"instance": f"#{request_id}"}
+    return Response(to_json(body), problem.status, all_headers, MEDIA_TYPE)
 
 
-def as_dict(what: Problem) -> dict[str, object]:
+def as_dict(problem: Problem) -> dict[str, object]:
     """The problem's members that are set."""
-    return what.model_dump(exclude_none=True)
+    return problem.model_dump(exclude_none=True)
 
 
-def pointer_to(place: Sequence[int | str]) -> str:
-    """The JSON pointer of a place."""
-    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in place)
+def pointer_to(location: Sequence[int | str]) -> str:
+    """The JSON pointer of a location in the body."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in location)
 
 
 def field_errors(errors: Sequence[ErrorDetails], prefix: str = "") -> list[FieldError]:
-    """Pydantic's errors, each with the JSON pointer of its place below `prefix`."""
+    """Convert pydantic's errors, each with the JSON pointer of its location below `prefix`."""
     return [
         FieldError(
             pointer=prefix + pointer_to(error["loc"]),
@@ -140,7 +142,7 @@ def field_errors(errors: Sequence[ErrorDetails], prefix: str = "") -> list[Field
     ]
 
 
-def log_failure(what: str, request_id: str, error: BaseException) -> None:
-    """Log where `error` came from. Its message may name a customer or an item, so that is left out."""
-    places = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s: %s, request %s\n%s", what, type(error).__name__, request_id, places)
+def log_failure(event: str, request_id: str, error: BaseException) -> None:
+    """Log where `error` came from. Its message may name a customer or an item, so it is left out."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: %s, request %s\n%s", event, type(error).__name__, request_id, frames)

@@ -1,4 +1,4 @@
-"""The messages of `POST /v1/recommendations`, `/v1/rerank` and `/v1/explain`.
+"""Messages of `POST /v1/recommendations`, `/v1/rerank` and `/v1/explain`, and of the routes about the model.
 
 Types are strict and unknown fields are refused by name: a field that is silently ignored would make
 a shop believe that it works.
@@ -10,19 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from features.event_log.schema import EventName
-from models.explain.codes import Code
+from models.explain.codes import ReasonCode
 from models.interface import Fallback, Strategy
-from serving.event_store import Visitor
-from serving.schemas.events import trimmed
+from serving.schemas.events import trim
 from serving.schemas.filters import Filter
-from serving.schemas.placements import MOST, PATTERN, RERANK, Placement
+from serving.schemas.placements import MAX_LIMIT, PATTERN, RERANK, Placement
 from serving.schemas.problems import Problem
+from serving.schemas.visitor import VisitorIds
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 VisitorId = Annotated[str, Field(max_length=256)]
 Include = Literal["score", "generators", "reasons"]
-Short = Annotated[str, Field(max_length=256)]
-Short4k = Annotated[str, Field(max_length=4096, pattern="^[A-Za-z0-9_-]*$")]
+ShortText = Annotated[str, Field(max_length=256)]
+CursorText = Annotated[str, Field(max_length=4096, pattern="^[A-Za-z0-9_-]*$")]
 
 _REQUEST: dict[str, Any] = {
     "placement": "home.for_you",
@@ -58,28 +58,28 @@ _ANSWER: dict[str, Any] = {
 }
 
 
-class _Message(BaseModel):
+class _StrictMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class Context(_Message):
+class Context(_StrictMessage):
     """What this visit has touched, oldest first, and where it is."""
 
     item_ids: list[Id] = Field(default_factory=list, max_length=50)
     """Products looked at."""
     cart_item_ids: list[Id] = Field(default_factory=list, max_length=50)
     """Products in the cart; they count as more recent than those looked at."""
-    category: Short | None = None
+    category: ShortText | None = None
     """The category whose page is shown, as a path in the catalog."""
-    query: Short | None = None
-    source: Short | None = None
-    device: Short | None = None
-    country: Short | None = None
-    currency: Short | None = None
+    query: ShortText | None = None
+    source: ShortText | None = None
+    device: ShortText | None = None
+    country: ShortText | None = None
+    currency: ShortText | None = None
     """Taken, and without effect on the ranking so far, as are the four above: what they say comes with the events."""
 
 
-class Exclude(_Message):
+class Exclude(_StrictMessage):
     """What must not be in the answer."""
 
     item_ids: list[Id] = Field(default_factory=list, max_length=500)
@@ -87,7 +87,7 @@ class Exclude(_Message):
     """What the customer bought in the last days. Unset: what the placement says."""
 
 
-class Visiting(_Message):
+class VisitorRequest(_StrictMessage):
     """Who asks, named by at least one of the three ids, and what their visit is about."""
 
     customer_id: VisitorId | None = None
@@ -100,35 +100,35 @@ class Visiting(_Message):
 
     @model_validator(mode="after")
     def _names_a_visitor(self) -> Self:
-        if not any(trimmed(i or "") for i in (self.customer_id, self.client_id, self.session_id)):
+        if not any(trim(i or "") for i in (self.customer_id, self.client_id, self.session_id)):
             raise PydanticCustomError(
                 "no_visitor", "Give at least one of customer_id, client_id and session_id, not empty"
             )
         return self
 
     @property
-    def visitor(self) -> Visitor | None:
-        """Whose stored events belong to the request, if it says who."""
-        customer, client = _stored(self.customer_id), _stored(self.client_id)
-        return Visitor(customer, client) if customer or client else None
+    def visitor(self) -> VisitorIds | None:
+        """The visitor whose stored events belong to the request; None where it has no id that an event can have."""
+        customer, client = _storable_id(self.customer_id), _storable_id(self.client_id)
+        return VisitorIds(customer, client) if customer or client else None
 
     @property
-    def recent(self) -> tuple[tuple[str, EventName], ...]:
-        """What the context says of the visit, as events."""
+    def context_events(self) -> tuple[tuple[str, EventName], ...]:
+        """The items of the context as events of the visit, oldest first."""
         viewed: list[tuple[str, EventName]] = [(i, "view_item") for i in self.context.item_ids]
         return (*viewed, *((i, "add_to_cart") for i in self.context.cart_item_ids))
 
 
-class RecommendationRequest(Visiting):
+class RecommendationRequest(VisitorRequest):
     """One placement to fill for one visitor."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_REQUEST]})
 
     placement: str = Field("home.for_you", max_length=64, pattern=PATTERN)
     """Where the products are shown: one of `GET /v1/placements`; echoed in the answer."""
-    limit: int | None = Field(None, ge=1, le=MOST)
+    limit: int | None = Field(None, ge=1, le=MAX_LIMIT)
     """How many products. Unset: what the placement says."""
-    cursor: Short4k | None = None
+    cursor: CursorText | None = None
     """`next_cursor` of an earlier answer: what comes after it, never an item of it again."""
     strict: bool = False
     """Rather fewer products than such that only fill up."""
@@ -141,13 +141,13 @@ class RecommendationRequest(Visiting):
     """What to tell of each product beside its id and rank."""
 
 
-def _stored(name: str | None) -> str | None:
-    """An id as events have it; None for one that no event can have."""
-    plain = trimmed(name or "")
-    return plain if plain and "\0" not in plain else None
+def _storable_id(text: str | None) -> str | None:
+    """Normalize an id as the event store does; None for one that no event can have."""
+    trimmed = trim(text or "")
+    return trimmed if trimmed and "\0" not in trimmed else None
 
 
-class Envelope(_Message):
+class Envelope(_StrictMessage):
     """The body with its requests still unchecked, so that one that is wrong does not refuse the others."""
 
     requests: list[Any] = Field(min_length=1, max_length=16)
@@ -155,7 +155,7 @@ class Envelope(_Message):
     dry_run: bool = False
 
 
-class RecommendationsRequest(_Message):
+class RecommendationsRequest(_StrictMessage):
     """1–16 requests, answered in order."""
 
     requests: list[RecommendationRequest] = Field(min_length=1, max_length=16)
@@ -165,7 +165,7 @@ class RecommendationsRequest(_Message):
     """A look that nobody will see: the answers have no `recommendation_id`."""
 
 
-class RerankRequest(Visiting):
+class RerankRequest(VisitorRequest):
     """Products in some order, such as a search's, to be put into the visitor's order."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "u_91", "item_ids": ["p1", "p7", "p9"]}]})
@@ -176,13 +176,22 @@ class RerankRequest(Visiting):
     """How many to give back. Unset: all."""
     include: list[Include] = Field(default_factory=list, max_length=3)
 
-    def asked(self) -> dict[str, Any]:
-        """The same as a request for recommendations."""
-        said = self.model_dump(include={"customer_id", "client_id", "session_id", "context", "include"})
-        return {"placement": RERANK, **said}
+    @property
+    def placement(self) -> str:
+        """The placement whose rules the ranking follows."""
+        return RERANK
+
+    @property
+    def unique_item_ids(self) -> list[str]:
+        """`item_ids` without repetitions."""
+        return list(dict.fromkeys(self.item_ids))
 
 
-class ExplainRequest(Visiting):
+RankedRequest = RecommendationRequest | RerankRequest
+"""A request that is answered with a ranking."""
+
+
+class ExplainRequest(VisitorRequest):
     """Whose ranking is to be explained, and of which products; without any, of those at its head."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "u_91", "item_ids": ["p1"]}]})
@@ -194,13 +203,15 @@ class ExplainRequest(Visiting):
 class ItemReason(BaseModel):
     """Why a product is shown: a code, the visitor's product it rests on if one is, and the same in words."""
 
-    code: Code
+    code: ReasonCode
     item_id: str | None
     text: str
 
 
-class Item(BaseModel):
+class RecommendedItem(BaseModel):
     """One product of an answer. `score` only orders the products within it."""
+
+    model_config = ConfigDict(title="Item")
 
     item_id: str
     rank: int = Field(ge=1)
@@ -229,7 +240,7 @@ class Recommendation(BaseModel):
 
     recommendation_id: str | None = Field(pattern="^rec_[0-9a-f]{32}$")
     placement: str
-    items: list[Item]
+    items: list[RecommendedItem]
     strategy: Strategy
     fallback: FallbackUsed | None
     degraded: bool

@@ -46,7 +46,7 @@ class EventRoutes:
         raw: list[dict[str, Any]] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
         pointer = "" if body.batch is None else "/batch/{}"
         calls = await _run(len(raw), partial(ParsedCalls, raw, now(), pointer))
-        return await self._store_events(calls.checked, calls.repeated, calls.ignored, calls.links)
+        return await self._store_events(calls.validated, calls.repeated, calls.ignored, calls.links)
 
     async def merge(self, request: Request) -> Response:
         """Say that a client is a customer from now on; what it did since the snapshot is then the customer's."""

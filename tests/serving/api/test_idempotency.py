@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: what is sent again is not done again."""
+"""`Idempotency-Key`: a write that is sent again is not repeated."""
 
 import threading
 import uuid
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from features.common.clock import DAY
-from serving.event_store import EventStore
-from serving.event_store import store as clock
+from serving.event_store import EventStore, IdempotencyKey
+from serving.event_store import store as store_module
+from serving.event_store.store import merge_link
 from tests.serving.api.test_problems import check
 from tests.serving.conftest import Server
 from tests.serving.sending import post, sent
@@ -30,12 +31,12 @@ def ask(server: Any, path: str, body: object, key: str | None) -> Any:
     return server.client.request(method, path, json=body, headers=headers)
 
 
-def replayed(answer: Any) -> bool:
-    assert answer.status_code == 200, answer.text
-    return answer.headers.get("idempotency-replayed") == "true"
+def replayed(response: Any) -> bool:
+    assert response.status_code == 200, response.text
+    return response.headers.get("idempotency-replayed") == "true"
 
 
-def test_the_same_answer_again(server: Server) -> None:
+def test_the_response_is_repeated(server: Server) -> None:
     post(server, sent(), sent(customer_id="u1", client_id="d2"))
     for path, body in (("/v1/customers/merge", MERGE), ("/v1/customers/erase", ERASE), ("/v1/items", ITEMS)):
         key = str(uuid.uuid4())
@@ -46,7 +47,7 @@ def test_the_same_answer_again(server: Server) -> None:
     assert ask(server, "/v1/customers/erase", ERASE, None).json()["events"] == 0
 
 
-def test_it_is_not_done_again(server: Server) -> None:
+def test_the_write_is_not_repeated(server: Server) -> None:
     key = str(uuid.uuid4())
     post(server, sent(customer_id="u1"))
     assert ask(server, "/v1/customers/erase", ERASE, key).json()["events"] == 1
@@ -55,20 +56,20 @@ def test_it_is_not_done_again(server: Server) -> None:
     assert ask(server, "/v1/customers/erase", ERASE, None).json()["events"] == 1, "it was still there"
 
 
-def test_an_old_patch_that_is_sent_again_takes_nothing_back(server: Server, store: EventStore) -> None:
+def test_an_old_patch_sent_again_does_not_undo_a_newer_one(server: Server, store: EventStore) -> None:
     ask(server, "/v1/items", ITEMS, "first")
     ask(server, "/v1/items", {"items": [{"item_id": "p1", "available": True}]}, "second")
     assert replayed(ask(server, "/v1/items", ITEMS, "first"))
     assert [row.available for row in store.item_changes(0).result(5).rows] == [True]
 
 
-def test_without_a_key_all_is_done(server: Server) -> None:
-    answers = [ask(server, "/v1/customers/merge", MERGE, None) for _ in range(2)]
-    assert [a.json()["changed"] for a in answers] == [True, False]
-    assert not any("idempotency-replayed" in a.headers for a in answers)
+def test_without_a_key_every_write_is_done(server: Server) -> None:
+    responses = [ask(server, "/v1/customers/merge", MERGE, None) for _ in range(2)]
+    assert [a.json()["changed"] for a in responses] == [True, False]
+    assert not any("idempotency-replayed" in a.headers for a in responses)
 
 
-def test_the_same_key_for_something_else(server: Server) -> None:
+def test_the_same_key_with_another_request_is_a_conflict(server: Server) -> None:
     assert not replayed(ask(server, "/v1/customers/merge", MERGE, "k1"))
     for path, body in (("/v1/customers/merge", MERGE | {"customer_id": "u2"}), ("/v1/customers/erase", ERASE)):
         problem = check(ask(server, path, body, "k1"), 409, "idempotency_conflict")
@@ -77,61 +78,66 @@ def test_the_same_key_for_something_else(server: Server) -> None:
     assert replayed(ask(server, "/v1/customers/merge", MERGE, "k1"))
 
 
-def test_another_worker_knows_it(server: Server, serve: Callable[..., Server], fake: type, open_: Callable) -> None:
+def test_keys_are_shared_between_workers(
+    server: Server, serve: Callable[..., Server], fake: type, open_: Callable
+) -> None:
     other = serve(fake(), store=open_())
     assert not replayed(ask(server, "/v1/customers/merge", MERGE, "k1"))
-    answer = ask(other, "/v1/customers/merge", MERGE, "k1")
-    assert (replayed(answer), answer.json()) == (True, {"changed": True})
+    response = ask(other, "/v1/customers/merge", MERGE, "k1")
+    assert (replayed(response), response.json()) == (True, {"changed": True})
 
 
-def test_two_at_once_are_one(server: Server, serve: Callable[..., Server], fake: type, open_: Callable) -> None:
+def test_two_at_once_are_done_once(server: Server, serve: Callable[..., Server], fake: type, open_: Callable) -> None:
     servers = [server, serve(fake(), store=open_())]
     for turn in range(5):
-        answers: list[Any] = []
+        responses: list[Any] = []
         body = {"client_id": f"d{turn}", "customer_id": "u1"}
         threads = [
-            threading.Thread(target=lambda s=s: answers.append(ask(s, "/v1/customers/merge", body, f"k{turn}")))  # noqa: B023
+            threading.Thread(target=lambda s=s: responses.append(ask(s, "/v1/customers/merge", body, f"k{turn}")))  # noqa: B023
             for s in servers * 2
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(map(replayed, answers)) == [False, True, True, True]
-        assert [a.json() for a in answers] == [{"changed": True}] * 4
+        assert sorted(map(replayed, responses)) == [False, True, True, True]
+        assert [a.json() for a in responses] == [{"changed": True}] * 4
 
 
-def test_what_failed_may_be_sent_again_mended(server: Server) -> None:
+def test_a_failed_request_may_be_corrected_and_sent_again(server: Server) -> None:
     check(ask(server, "/v1/customers/merge", MERGE | {"customer_id": ""}, "k1"), 422, "invalid_request")
     assert not replayed(ask(server, "/v1/customers/merge", MERGE, "k1"))
 
 
-def test_what_the_store_did_not_do_is_not_answered_for(store: EventStore) -> None:
+def test_a_failed_write_leaves_no_response(store: EventStore) -> None:
     def fails(connection: Any) -> bytes:
-        connection.link([clock.merger("d1", "u1")])
+        connection.link([merge_link("d1", "u1")])
         raise LookupError
 
-    once = clock.Once(b"key", b"asked")
+    def succeeds(connection: Any) -> bytes:
+        return b"%d" % connection.link([merge_link("d1", "u1")])
+
+    key = IdempotencyKey(b"key", b"request")
     with pytest.raises(LookupError):
-        store.once(once, fails).result(5)
-    done = store.once(once, lambda connection: b"%d" % connection.link([clock.merger("d1", "u1")])).result(5)
-    assert done == (b"1", False), "neither the answer nor what was written before it failed is there"
+        store.write_once(key, fails).result(5)
+    outcome = store.write_once(key, succeeds).result(5)
+    assert outcome == (b"1", False), "neither the response nor what was written before it failed is there"
 
 
-def test_a_day_later_it_is_new(server: Server, store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_expire_after_a_day(server: Server, store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not replayed(ask(server, "/v1/customers/merge", MERGE, "k1"))
     assert not replayed(ask(server, "/v1/customers/merge", MERGE, "k2"))
-    today = clock.now()
-    monkeypatch.setattr(clock, "now", lambda: today + DAY - 60_000_000)
+    today = store_module.now()
+    monkeypatch.setattr(store_module, "now", lambda: today + DAY - 60_000_000)
     assert replayed(ask(server, "/v1/customers/merge", MERGE, "k1"))
-    monkeypatch.setattr(clock, "now", lambda: today + DAY + 60_000_000)
-    answer = ask(server, "/v1/customers/merge", MERGE, "k1")
-    assert (replayed(answer), answer.json()) == (False, {"changed": False})
+    monkeypatch.setattr(store_module, "now", lambda: today + DAY + 60_000_000)
+    response = ask(server, "/v1/customers/merge", MERGE, "k1")
+    assert (replayed(response), response.json()) == (False, {"changed": False})
     assert store.purge().result(5) == 1, "k2; k1 is new"
     assert store.purge().result(5) == 0
 
 
-def test_nothing_of_the_customer_is_kept(server: Server, store: EventStore) -> None:
+def test_nothing_of_the_customer_is_stored(server: Server, store: EventStore) -> None:
     ask(server, "/v1/customers/erase", {"customer_id": "somebody"}, "secret-idempotency-key")
     rows = store.write(lambda c: c._connection.execute("SELECT * FROM usual_answers").fetchall()).result(5)  # type: ignore[attr-defined]
     assert len(rows) == 1
@@ -140,14 +146,14 @@ def test_nothing_of_the_customer_is_kept(server: Server, store: EventStore) -> N
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "k\u00e9y", "tab\there"])
-def test_a_key_that_is_none(event_server: Server, key: str) -> None:
+def test_malformed_keys_are_refused(event_server: Server, key: str) -> None:
     headers = {"idempotency-key": key.encode()}
     check(event_server.client.patch("/v1/items", json=ITEMS, headers=headers), 400, "bad_idempotency_key")
 
 
-def test_events_need_no_such_key(server: Server) -> None:
+def test_events_need_no_idempotency_key(server: Server) -> None:
     one = sent()
     for status in ("accepted", "duplicates"):
         body = {"events": [one]}
-        answer = server.client.post("/v1/events", json=body, headers={"idempotency-key": "k1"})
-        assert answer.json()[status] == 1
+        response = server.client.post("/v1/events", json=body, headers={"idempotency-key": "k1"})
+        assert response.json()[status] == 1

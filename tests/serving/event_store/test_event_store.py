@@ -13,12 +13,12 @@ from features.common.errors import InputError
 from features.event_log.ingest import ingest
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA
 from features.sources import event_store as source
-from serving.event_store import EventStore, StoreUnavailable, Unstorable, Visitor, open_store
+from serving.event_store import EventStore, StoreUnavailable, UnstorableValue, VisitorIds, open_store
 from tests.serving.stored import T, event, everything, items
 
 Open = Callable[..., EventStore]
 
-CLIENT = Visitor(None, "d1")
+CLIENT = VisitorIds(None, "d1")
 
 
 def test_events_are_there_once_acknowledged_also_after_reopening(open_: Open, url: str):
@@ -136,7 +136,7 @@ def test_what_one_caller_got_wrong_fails_that_caller_alone(store: EventStore, ur
 
 def test_what_cannot_be_stored_is_told_from_a_store_that_is_away(store: EventStore, url: str):
     futures = [store.append([event(price="three" if n == 1 else 3.0)]) for n in range(3)]
-    assert [type(f.exception(10)) for f in futures] == [type(None), Unstorable, type(None)]
+    assert [type(f.exception(10)) for f in futures] == [type(None), UnstorableValue, type(None)]
     assert everything(url).height == 2
 
 

@@ -11,12 +11,12 @@ import psycopg
 import pytest
 
 from features.common.errors import InputError
-from serving.event_store import EventStore, Limits, StoreUnavailable, Visitor, open_store
+from serving.event_store import EventStore, Limits, StoreUnavailable, VisitorIds, open_store
 from tests.serving.databases import Postgres
 from tests.serving.stored import FOR_EVER, T, event, everything
 
 QUICK = Limits(write_s=0.5, keep_days=FOR_EVER)
-CLIENT = Visitor(None, "d1")
+CLIENT = VisitorIds(None, "d1")
 
 
 def refused(store: EventStore) -> str:

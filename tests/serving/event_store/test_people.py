@@ -9,13 +9,13 @@ import pytest
 
 from features.common.clock import DAY
 from features.sources import event_store as source
-from serving.event_store import EventStore, Visitor
+from serving.event_store import EventStore, VisitorIds
 from serving.event_store import store as stores
 from tests.serving.stored import T, event, everything, items
 
 Open = Callable[..., EventStore]
 
-CLIENT, CUSTOMER, BOTH = Visitor(None, "d1"), Visitor("c1", None), Visitor("c1", "d1")
+CLIENT, CUSTOMER, BOTH = VisitorIds(None, "d1"), VisitorIds("c1", None), VisitorIds("c1", "d1")
 
 
 def test_whose_events_a_visitor_has(store: EventStore):
@@ -29,7 +29,7 @@ def test_whose_events_a_visitor_has(store: EventStore):
             event("view_item", T + 5, "stranger", client_id="c1"),  # a client whose id is a customer's
         ]
     ).result(5)
-    asked = [BOTH, CLIENT, Visitor("c2", None), Visitor("d1", None), Visitor(None, "c1"), Visitor("c1", "d9")]
+    asked = [BOTH, CLIENT, VisitorIds("c2", None), VisitorIds("d1", None), VisitorIds(None, "c1"), VisitorIds("c1", "d9")]
     found = [[t.item_id for t in visit] for visit in store.visits(asked, T, T + DAY, 5)]
     assert found == [
         ["anonymous", "logged in", "elsewhere", "at the till"],
@@ -63,9 +63,9 @@ def test_without_consent_nothing_is_tied_and_all_is_erased(store: EventStore, ur
     store.append([event("view_item", T, "before"), refused("d1", "c1")]).result(5)
     assert items(store, CUSTOMER) == []
     store.append([event("view_item", T, "mine", client_id="d2"), event(client_id="d2", customer_id="c2")]).result(5)
-    assert set(items(store, Visitor("c2", None))) == {"i1", "mine"}
+    assert set(items(store, VisitorIds("c2", None))) == {"i1", "mine"}
     store.append([refused("d2", "c1")]).result(5)
-    assert set(items(store, Visitor("c2", None))) == {"i1", "mine"}, "still the device of c2 alone"
+    assert set(items(store, VisitorIds("c2", None))) == {"i1", "mine"}, "still the device of c2 alone"
     assert next(source.read(url)).links.is_empty()
     gone = store.erase("c1").result(5)
     assert (gone.events, gone.clients, gone.shared_clients) == (4, 1, 1)
@@ -87,7 +87,7 @@ def test_of_many_devices_the_latest(store: EventStore, monkeypatch: pytest.Monke
         login = event("login", T, None, client_id=f"d{n}", customer_id="c1")
         store.append([event("view_item", T + n, f"i{n}", client_id=f"d{n}"), login]).result(5)
     assert items(store, CUSTOMER) == [f"i{n}" for n in range(40, 60)]
-    assert items(store, Visitor("c1", "d7")) == ["i7"]
+    assert items(store, VisitorIds("c1", "d7")) == ["i7"]
     assert store.erase("c1").result(5).clients == 60
 
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from serving.recommend.availability import Shelf
-from serving.schemas.filters import MOST_ATTRIBUTES, MOST_CONDITIONS, Filter
+from serving.recommend.availability import Availability
+from serving.schemas.filters import MAX_ATTRIBUTES, MAX_CONDITIONS, Filter
 from tests.features.shop import examples
 from tests.serving.small_shop import SHELVES, small_shop
 
@@ -14,7 +14,7 @@ ITEMS = 60
 
 def passed(**parts: list[dict[str, object]]) -> set[int]:
     """Numbers of the items that a filter lets through."""
-    allowed = Shelf(small_shop(ITEMS)).allowed(Filter.model_validate(parts))
+    allowed = Availability(small_shop(ITEMS)).allowed(Filter.model_validate(parts))
     assert allowed is not None
     return set(np.flatnonzero(allowed).tolist())
 
@@ -105,11 +105,11 @@ def test_what_makes_no_sense_is_refused(condition: dict[str, object]) -> None:
 
 def test_a_filter_has_a_largest_size() -> None:
     condition = {"field": "price", "op": "==", "value": 1}
-    Filter.model_validate({"all": [condition] * MOST_CONDITIONS})
+    Filter.model_validate({"all": [condition] * MAX_CONDITIONS})
     with pytest.raises(ValidationError):
-        Filter.model_validate({"all": [condition] * (MOST_CONDITIONS + 1)})
+        Filter.model_validate({"all": [condition] * (MAX_CONDITIONS + 1)})
     with pytest.raises(ValidationError):
-        Filter.model_validate({"all": [condition] * MOST_CONDITIONS, "none": [condition]})
-    many = [{"field": f"attributes.a{n}", "op": "==", "value": 1} for n in range(MOST_ATTRIBUTES + 1)]
+        Filter.model_validate({"all": [condition] * MAX_CONDITIONS, "none": [condition]})
+    many = [{"field": f"attributes.a{n}", "op": "==", "value": 1} for n in range(MAX_ATTRIBUTES + 1)]
     with pytest.raises(ValidationError):
         Filter.model_validate({"any": many})

@@ -1,4 +1,4 @@
-"""`POST /v1/events` and its kin over HTTP, on a SQLite store; the stores themselves have tests of their own."""
+"""Routes that write events, over HTTP and on a SQLite store; the stores have tests of their own."""
 
 import json
 import re
@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.common.clock import now
-from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, TIMESTAMP, screen
+from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, TIMESTAMP, validate
 from serving.event_store import Limits, open_store
 from serving.event_store.protocol import COLUMNS
-from serving.events.validate import check
+from serving.events.validate import validate_events
 from serving.schemas.events import EventsResponse
 from tests.serving.sending import ago, post, sent
 from tests.serving.stored import everything
@@ -25,7 +25,7 @@ from tests.serving.stored import everything
 NOW = now()
 
 
-def test_a_purchase_is_kept_as_the_log_has_it(event_server, sqlite_url: str):
+def test_a_purchase_is_stored_as_rows_of_the_log(event_server, sqlite_url: str):
     event = sent(
         "purchase", timestamp=ago(hours=1), customer_id="u_91", session_id=" s7 ", consent=True, source="email",
         recommendation_id="rec_1", device="mobile", country="DE",
@@ -33,8 +33,8 @@ def test_a_purchase_is_kept_as_the_log_has_it(event_server, sqlite_url: str):
             {"item_id": "p1", "item_list_id": "home.for_you", "index": 1, "price": 29.95, "quantity": 2, "coupon": "X"},
             {"item_id": 17, "price": 3, "currency": "usd"}]},
     )  # fmt: skip
-    answer = post(event_server, event)
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "duplicates": 0, "rejected": []})
+    response = post(event_server, event)
+    assert (response.status_code, response.json()) == (202, {"accepted": 1, "duplicates": 0, "rejected": []})
     first, second = everything(sqlite_url).sort("item_id", descending=True).rows(named=True)
     assert datetime.now(UTC) - first.pop("received_at") < timedelta(seconds=20)
     assert first == {
@@ -46,7 +46,7 @@ def test_a_purchase_is_kept_as_the_log_has_it(event_server, sqlite_url: str):
     assert [second[c] for c in ("item_id", "quantity", "price", "currency", "list_id")] == ["17", 1.0, 3.0, "USD", None]
 
 
-def test_what_is_wrong_is_told_and_the_rest_is_kept(event_server, sqlite_url: str):
+def test_wrong_events_are_reported_and_the_others_stored(event_server, sqlite_url: str):
     def of(item: dict[str, object], name: str = "view_item") -> dict[str, Any]:
         return sent(name, params={"items": [item]})
 
@@ -73,31 +73,31 @@ def test_what_is_wrong_is_told_and_the_rest_is_kept(event_server, sqlite_url: st
         "name": (sent("view item"), "/name", "bad_name"),
     }  # fmt: skip
     good = sent()
-    answer = post(event_server, *(event for event, *_ in wrong.values()), good).json()
-    EventsResponse.model_validate(answer)
+    response = post(event_server, *(event for event, *_ in wrong.values()), good).json()
+    EventsResponse.model_validate(response)
     expected = [(n, f"/events/{n}{place}", code) for n, (_, place, code) in enumerate(wrong.values())]
-    assert [(r["index"], r["pointer"], r["code"]) for r in answer["rejected"]] == expected
-    assert answer["accepted"] == 1
+    assert [(r["index"], r["pointer"], r["code"]) for r in response["rejected"]] == expected
+    assert response["accepted"] == 1
     assert everything(sqlite_url)["event_id"].to_list() == [good["event_id"]]
-    assert "jane" not in json.dumps(answer)
+    assert "jane" not in json.dumps(response)
 
 
-def test_nothing_but_wrong_events_is_a_422(event_server):
-    answer = post(event_server, sent(params={"currency": "€"}), 5)
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [
+def test_only_wrong_events_are_a_422(event_server):
+    response = post(event_server, sent(params={"currency": "€"}), 5)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert [(e["pointer"], e["code"]) for e in response.json()["errors"]] == [
         ("/events/0/params/currency", "bad_currency"), ("/events/1", "bad_event"),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("body", [{}, {"events": []}, {"events": [{}] * 1001}, {"events": {}}, [], {"event": [{}]}])
-def test_a_body_of_another_shape(event_server, body: object):
-    answer = event_server.client.post("/v1/events", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+def test_a_body_of_another_shape_is_a_422(event_server, body: object):
+    response = event_server.client.post("/v1/events", json=body)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
 
 
-def test_names_of_no_shop_are_kept_and_addresses_are_not(event_server, sqlite_url: str):
+def test_unknown_names_are_stored_and_addresses_are_not(event_server, sqlite_url: str):
     search = sent("view_search_results", params={"search_term": "mail jane@example.org", "items": []})
     assert post(event_server, sent("tea_brewed"), search, sent("login", params={"items": []})).json()["accepted"] == 3
     rows = everything(sqlite_url)
@@ -115,7 +115,7 @@ def test_an_item_named_twice_is_one_row(event_server, sqlite_url: str):
     assert everything(sqlite_url).select("item_id", "quantity", "price").rows() == [("p", 3.0, 5.0), ("q", 1.0, 1.0)]
 
 
-def test_a_clock_that_is_ahead_keeps_its_order(event_server, sqlite_url: str):
+def test_events_of_a_clock_that_is_ahead_stay_in_order(event_server, sqlite_url: str):
     ahead = [sent("view_item", f"p{n}", timestamp=ago(seconds=-60 - n)) for n in (3, 1, 2)]
     assert post(event_server, *ahead).json()["accepted"] == 3
     rows = everything(sqlite_url).sort("timestamp")
@@ -123,7 +123,7 @@ def test_a_clock_that_is_ahead_keeps_its_order(event_server, sqlite_url: str):
     assert (rows["timestamp"] <= rows["received_at"]).all()
 
 
-def test_sent_again(event_server):
+def test_an_event_sent_again_is_a_duplicate(event_server):
     events = [sent(), sent("purchase", params={"transaction_id": "T1"})]
     assert post(event_server, *events).json()["accepted"] == 2
     again = [*events, sent("purchase", params={"transaction_id": "T1"}), sent()]
@@ -154,18 +154,18 @@ _events = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_events | _words, max_size=5))
-def test_whatever_is_sent_what_is_kept_keeps_the_rules_of_the_log(raw: list[object]):
-    found = check(raw, NOW)
-    assert len(found.events) + len({r.index for r in found.rejected}) == len(raw)
-    assert {r.index for r in found.rejected} <= set(range(len(raw)))
-    assert all(re.fullmatch(r"/events/\d+(/\w+)*", r.pointer) for r in found.rejected)
-    rows = [row for event in found.events for row in event.rows]
+def test_accepted_events_always_meet_the_rules_of_the_log(raw: list[object]):
+    validated = validate_events(raw, NOW)
+    assert len(validated.events) + len({r.index for r in validated.rejected}) == len(raw)
+    assert {r.index for r in validated.rejected} <= set(range(len(raw)))
+    assert all(re.fullmatch(r"/events/\d+(/\w+)*", r.pointer) for r in validated.rejected)
+    rows = [row for event in validated.events for row in event.rows]
     if rows:
         plain = {c: pl.Int64() if t == TIMESTAMP else t for c, t in EVENT_SCHEMA.items()}
         frame = pl.DataFrame(rows, schema=plain, orient="row").with_columns(
             pl.from_epoch("timestamp", "us").dt.replace_time_zone("UTC")
         )
-        _, rejected = screen(frame.with_row_index(ROW), "http", TIDY_RULES)
+        _, rejected = validate(frame.with_row_index(ROW), "http", TIDY_RULES)
         assert rejected.is_empty(), rejected
         assert len(rows[0]) == len(COLUMNS)
 
@@ -182,16 +182,16 @@ def test_merge_and_erase(event_server, sqlite_url: str):
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/customer_id")
 
 
-def test_without_the_store_answers_go_on_and_nothing_is_acknowledged(serve: Callable, fake: type, tmp_path: Path):
+def test_without_its_store_the_server_ranks_and_acknowledges_no_event(serve: Callable, fake: type, tmp_path: Path):
     (tmp_path / "taken").write_text("")
     store = open_store(str(tmp_path / "taken" / "events.sqlite"), Limits(write_s=0.5))
     server = serve(fake(), store=store)
     (result, nobody) = server.post({"client_id": "d1"}, {"session_id": "s"}).json()["results"]
     assert (result["degraded"], len(result["items"])) == (True, 12)
     assert nobody["degraded"] is False
-    answer = post(server, sent())
-    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
-    assert int(answer.headers["retry-after"]) > 0
+    response = post(server, sent())
+    assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+    assert int(response.headers["retry-after"]) > 0
     for path, body in (("merge", {"client_id": "d", "customer_id": "u"}), ("erase", {"customer_id": "u"})):
         assert server.client.post(f"/v1/customers/{path}", json=body).status_code == 503
     (tmp_path / "taken").unlink()
@@ -200,7 +200,7 @@ def test_without_the_store_answers_go_on_and_nothing_is_acknowledged(serve: Call
     assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False
 
 
-def test_a_server_without_a_store(serve: Callable, fake: type):
+def test_a_server_without_a_store_refuses_events(serve: Callable, fake: type):
     server = serve(fake())
     assert post(server, sent()).status_code == 503
     assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False

@@ -134,8 +134,8 @@ class Usual:
         engine: RecommendationEngine = self._app.state.engine
         results: list[dict[str, Any]] = []
         for start in range(0, len(requests), settings.max_batch):  # no more at once than the queue holds
-            raw = [r.root for r in requests[start : start + settings.max_batch]]
-            outcomes, _ = await engine.answer(raw, "of a bulk call", where="")
+            bodies = [r.root for r in requests[start : start + settings.max_batch]]
+            outcomes, _ = await engine.recommend(bodies, "of a bulk call", pointer="")
             results += [as_result(o) for o in outcomes]
         if len(results) != len(requests):  # BentoML would hand them to the wrong callers
             raise RuntimeError(f"{len(requests)} requests got {len(results)} results")

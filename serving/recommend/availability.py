@@ -1,4 +1,4 @@
-"""What is on the shelf: which of the bundle's items may be shown, and at what price."""
+"""Availability: which items of the snapshot may be shown now, at which price, and which pass a filter."""
 
 import threading
 from collections import OrderedDict
@@ -8,43 +8,47 @@ import numpy as np
 import pyarrow as pa
 
 from features.ranking.snapshot import Snapshot
-from serving.recommend.item_overrides import ItemChange
-from serving.schemas.filters import Columns, Condition, Filter, mask
+from serving.recommend.item_overrides import ItemOverride
+from serving.schemas.filters import CatalogColumns, Condition, Filter, evaluate
 
-_MASKS = 64
+_MAX_MASKS = 64
 
 
-class Shelf:
-    """The items of a snapshot as they are now, for any thread."""
+class Availability:
+    """The items of a snapshot as they are now. Any thread may use it."""
 
-    def __init__(self, snapshot: Snapshot, changes: Mapping[str, ItemChange] | None = None) -> None:
-        about, prices = snapshot.about, snapshot.item("price").astype(np.float64)
-        listed = about["list_price"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.float64)
-        texts = {name: about[name].combine_chunks() for name in ("title", "brand", "currency")}
-        known = pa.array(snapshot.categories, mask=np.asarray(snapshot.categories) < 0)
-        texts["category"] = snapshot.category_names.take(known)
+    def __init__(self, snapshot: Snapshot, overrides: Mapping[str, ItemOverride] | None = None) -> None:
+        catalog, prices = snapshot.catalog, snapshot.item("price").astype(np.float64)
+        list_prices = catalog["list_price"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.float64)
+        texts = {name: catalog[name].combine_chunks() for name in ("title", "brand", "currency")}
+        categories = pa.array(snapshot.categories, mask=np.asarray(snapshot.categories) < 0)
+        texts["category"] = snapshot.category_names.take(categories)
         self._snapshot = snapshot
-        self._changing = threading.Lock()
-        self._at: dict[str, int] = {}  # where the items that changes were about are
-        self._listed = np.array(about["available"].combine_chunks().fill_null(True).to_numpy(zero_copy_only=False))
-        self._columns = Columns(texts, about["attributes"].combine_chunks(), np.where(np.isnan(prices), listed, prices))
-        self._prices = self._columns.price
+        self._lock = threading.Lock()
+        self._positions: dict[str, int] = {}  # of items that were ever overridden; -1: not in the snapshot
+        self._catalog_available = np.array(
+            catalog["available"].combine_chunks().fill_null(True).to_numpy(zero_copy_only=False)
+        )
+        self._columns = CatalogColumns(
+            texts, catalog["attributes"].combine_chunks(), np.where(np.isnan(prices), list_prices, prices)
+        )
+        self._catalog_prices = self._columns.price
         self.titles = texts["title"]
-        self.change(changes or {})
+        self.apply(overrides or {})
 
-    def change(self, changes: Mapping[str, ItemChange]) -> None:
-        """All that is known to differ from the catalog, in place of what was known before."""
-        available, price = self._listed.copy(), self._prices.copy()
-        new = [item_id for item_id in changes if item_id not in self._at]
-        self._at.update(zip(new, self._snapshot.items.find(new).tolist(), strict=True))
-        for item_id, change in changes.items():
-            position = self._at[item_id]
+    def apply(self, overrides: Mapping[str, ItemOverride]) -> None:
+        """Replace all overrides; an item without one is as the catalog says."""
+        available, price = self._catalog_available.copy(), self._catalog_prices.copy()
+        new = [item_id for item_id in overrides if item_id not in self._positions]
+        self._positions.update(zip(new, self._snapshot.items.find(new).tolist(), strict=True))
+        for item_id, override in overrides.items():
+            position = self._positions[item_id]
             if position >= 0:
-                if change.available is not None:
-                    available[position] = change.available
-                if change.price is not None:
-                    price[position] = change.price
-        with self._changing:
+                if override.available is not None:
+                    available[position] = override.available
+                if override.price is not None:
+                    price[position] = override.price
+        with self._lock:
             self._available = available
             self._all_available = bool(available.all())
             self._columns = self._columns.with_prices(price)
@@ -52,41 +56,45 @@ class Shelf:
 
     @property
     def available(self) -> np.ndarray:
-        """bool[items]: what may be shown at all."""
+        """bool[items]: whether an item may be shown at all."""
         return self._available
 
-    def allowed(self, wanted: Filter | None = None, category: str | None = None) -> np.ndarray | None:
-        """bool[items]: what is available, passes the filter and is of the category or below; None: everything."""
-        if wanted is None and category is None:
+    def allowed(self, filter_: Filter | None = None, category: str | None = None) -> np.ndarray | None:
+        """bool[items]: whether an item is available, passes the filter and is in the category or below it.
+
+        None where that is every item. Masks are cached until the next `apply`: do not write to them.
+        """
+        if filter_ is None and category is None:
             return None if self._all_available else self._available
-        key, available = (_key(wanted), category), self._available
-        with self._changing:
+        key, available = (_cache_key(filter_), category), self._available
+        with self._lock:
             if key in self._masks:
                 self._masks.move_to_end(key)
                 return self._masks[key]
-        passed = available & self.matching(wanted, category)  # may take long: nobody waits for it
-        with self._changing:
+        mask = available & self.matches(filter_, category)  # may take long: not under the lock
+        with self._lock:
             if available is self._available:
-                self._masks[key] = passed
-                if len(self._masks) > _MASKS:
+                self._masks[key] = mask
+                if len(self._masks) > _MAX_MASKS:
                     self._masks.popitem(last=False)
-        return passed
+        return mask
 
-    def matching(self, wanted: Filter | None = None, category: str | None = None) -> np.ndarray:
-        """bool[items]: what passes the filter and is of the category or below, available or not."""
+    def matches(self, filter_: Filter | None = None, category: str | None = None) -> np.ndarray:
+        """bool[items]: whether an item passes the filter and is in the category or below it, available or not."""
         columns = self._columns
-        passed = np.ones(len(columns.price), bool)
-        if wanted is not None:
-            passed &= mask(columns, wanted)
+        mask = np.ones(len(columns.price), bool)
+        if filter_ is not None:
+            mask &= evaluate(filter_, columns)
         if category is not None:
-            passed &= mask(columns, Filter(all=[Condition(field="category", op="under", value=category)]))
-        return passed
+            below = Filter(all=[Condition(field="category", op="under", value=category)])
+            mask &= evaluate(below, columns)
+        return mask
 
-    def price(self, positions: np.ndarray) -> np.ndarray:
-        """float64: NaN where none is known."""
+    def prices(self, positions: np.ndarray) -> np.ndarray:
+        """float64: the current prices of items, NaN where none is known."""
         prices: np.ndarray = self._columns.price[positions]
         return prices
 
 
-def _key(wanted: Filter | None) -> str | None:
-    return None if wanted is None else wanted.model_dump_json()
+def _cache_key(filter_: Filter | None) -> str | None:
+    return None if filter_ is None else filter_.model_dump_json()

@@ -1,4 +1,4 @@
-"""A micro-batcher: callers ask for one answer each, a vectorised function gives many at once.
+"""A micro-batcher: callers submit one request each, a vectorised function answers many at once.
 
 Idle, a request is dispatched at once. While a batch runs the next one fills up, so batches grow with
 the load and shrink with it. The function runs in one worker thread: the event loop stays free.
@@ -18,7 +18,7 @@ Res = TypeVar("Res")
 
 
 class BatcherError(Exception):
-    """Why there is no answer, although the function was not at fault for this request."""
+    """There is no result, although the function was not at fault for this request."""
 
 
 class Overloaded(BatcherError):
@@ -36,11 +36,11 @@ class Closed(BatcherError):
 
 
 class WrongLength(BatcherError):
-    """The function gave more or fewer results than it was asked for, so none can be matched."""
+    """The function gave more or fewer results than requests, so none can be matched."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[Res]):
+class BatchResult(Generic[Res]):
     """One result, how long its request waited, and how long its batch took (milliseconds)."""
 
     value: Res
@@ -49,9 +49,9 @@ class Answer(Generic[Res]):
 
 
 @dataclass(eq=False, slots=True)
-class _Item(Generic[Req, Res]):
+class _Queued(Generic[Req, Res]):
     request: Req
-    future: asyncio.Future[Answer[Res]]
+    future: asyncio.Future[BatchResult[Res]]
     enqueued: float
     timer: asyncio.TimerHandle
 
@@ -65,7 +65,7 @@ class _Item(Generic[Req, Res]):
             self.future.set_exception(outcome)
         else:
             queue_ms, run_ms = (started - self.enqueued) * 1e3, (ended - started) * 1e3
-            self.future.set_result(Answer(outcome, queue_ms, run_ms))
+            self.future.set_result(BatchResult(outcome, queue_ms, run_ms))
 
 
 class Batcher(Generic[Req, Res]):
@@ -91,38 +91,38 @@ class Batcher(Generic[Req, Res]):
         self._linger_s = linger_ms / 1e3
         self._max_queue = max_queue
         self._deadline_s = deadline_ms / 1e3
-        self._queue: deque[_Item[Req, Res]] = deque()
-        self._running: list[_Item[Req, Res]] = []
+        self._queue: deque[_Queued[Req, Res]] = deque()
+        self._running: list[_Queued[Req, Res]] = []
         self._task: asyncio.Task[None] | None = None
-        self._enough = asyncio.Event()
-        self._wanted = 0
+        self._target_reached = asyncio.Event()
+        self._target_size = 0
         self._last_batch = 0
         self._last_run_s = 0.0
         self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
 
-    def submit(self, request: Req) -> asyncio.Future[Answer[Res]]:
+    def submit(self, request: Req) -> asyncio.Future[BatchResult[Res]]:
         """Queue one request. Cancelling the future drops it. Raises Overloaded or Closed."""
         if self._closed:
             raise Closed("the server is shutting down")
         if len(self._queue) >= self._max_queue:
-            self._forget_settled()
+            self._drop_done()
             if len(self._queue) >= self._max_queue:
                 raise Overloaded(f"{self._max_queue} requests are waiting already")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer[Res]] = loop.create_future()
+        future: asyncio.Future[BatchResult[Res]] = loop.create_future()
         timer = loop.call_later(self._deadline_s, self._expire, future)
-        self._queue.append(_Item(request, future, perf_counter(), timer))
+        self._queue.append(_Queued(request, future, perf_counter(), timer))
         if self._task is None:
             self._task = loop.create_task(self._work())
-        elif len(self._queue) >= self._wanted:
-            self._enough.set()
+        elif len(self._queue) >= self._target_size:
+            self._target_reached.set()
         return future
 
     async def close(self, grace_s: float = 1.0) -> None:
         """Take no more requests, give those already taken `grace_s` seconds, then fail the rest."""
         self._closed = True
-        self._enough.set()
+        self._target_reached.set()
         if self._task is not None:
             _, late = await asyncio.wait({self._task}, timeout=grace_s)
             for task in late:
@@ -135,11 +135,11 @@ class Batcher(Generic[Req, Res]):
         self._queue.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _expire(self, future: asyncio.Future[Answer[Res]]) -> None:
+    def _expire(self, future: asyncio.Future[BatchResult[Res]]) -> None:
         if not future.done():
             future.set_exception(DeadlineExceeded(f"no answer within {self._deadline_s * 1e3:.0f} ms"))
 
-    def _forget_settled(self) -> None:
+    def _drop_done(self) -> None:
         self._queue = deque(item for item in self._queue if not item.future.done())
 
     async def _work(self) -> None:
@@ -148,9 +148,9 @@ class Batcher(Generic[Req, Res]):
                 await self._linger()
                 self._running = self._take()
                 if self._running:
-                    begun = perf_counter()
-                    await self._answer(self._running)
-                    self._last_run_s = perf_counter() - begun
+                    started = perf_counter()
+                    await self._settle_batch(self._running)
+                    self._last_run_s = perf_counter() - started
                     self._last_batch = len(self._running)
                     self._running = []
         finally:
@@ -160,16 +160,16 @@ class Batcher(Generic[Req, Res]):
         # After a batch of many, its callers ask again one by one. Serving the first of them alone would
         # make the others wait for a whole run; after a batch of one nobody else is expected. Waiting
         # longer than a run takes could never pay.
-        self._wanted = min(self._last_batch, self._max_batch)
-        if len(self._queue) >= self._wanted or self._wanted < 2 or self._closed:
+        self._target_size = min(self._last_batch, self._max_batch)
+        if len(self._queue) >= self._target_size or self._target_size < 2 or self._closed:
             return
-        self._enough.clear()
+        self._target_reached.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(self._linger_s, self._last_run_s)):
-                await self._enough.wait()
+                await self._target_reached.wait()
 
-    def _take(self) -> list[_Item[Req, Res]]:
-        batch: list[_Item[Req, Res]] = []
+    def _take(self) -> list[_Queued[Req, Res]]:
+        batch: list[_Queued[Req, Res]] = []
         while self._queue and len(batch) < self._max_batch:
             item = self._queue.popleft()
             if item.future.done():  # cancelled by its caller, or too late
@@ -178,7 +178,7 @@ class Batcher(Generic[Req, Res]):
                 batch.append(item)
         return batch
 
-    async def _answer(self, batch: list[_Item[Req, Res]]) -> None:
+    async def _settle_batch(self, batch: list[_Queued[Req, Res]]) -> None:
         started = perf_counter()
         outcome = await self._in_thread([item.request for item in batch])
         if isinstance(outcome, list):
@@ -191,17 +191,17 @@ class Batcher(Generic[Req, Res]):
         else:
             for item in batch:
                 if not item.future.done():
-                    await self._answer([item])
+                    await self._settle_batch([item])
 
     async def _in_thread(self, requests: list[Req]) -> list[Res | Exception] | Exception:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, requests)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run_guarded, requests)
 
-    def _guarded(self, requests: list[Req]) -> list[Res | Exception] | Exception:
-        asked = len(requests)
+    def _run_guarded(self, requests: list[Req]) -> list[Res | Exception] | Exception:
+        expected = len(requests)  # the function may change the list
         try:
             results = list(self._run(requests))
         except Exception as error:
             return error
-        if len(results) != asked:
-            return WrongLength(f"{asked} requests got {len(results)} results")
+        if len(results) != expected:
+            return WrongLength(f"{expected} requests got {len(results)} results")
         return results

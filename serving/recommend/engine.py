@@ -1,4 +1,8 @@
-"""From checked requests to answers: one path for the HTTP API and the bulk API."""
+"""The recommendation engine: from the bodies of requests to responses, for the HTTP API and the bulk endpoint alike.
+
+Validation and the writing of responses run on the event loop; planning, ranking and the assembly of slates run for a
+whole batch in the batcher's thread. A request that cannot be ranked falls back to what sells.
+"""
 
 import asyncio
 import threading
@@ -9,25 +13,27 @@ from pydantic import ValidationError
 
 from features.common.clock import now
 from features.common.errors import InputError
-from models import timing as stages
+from models import timing
 from models.explain.codes import Reason
 from models.explain.explain import explain_request
 from models.explain.reasons import ranking_reasons
-from models.interface import Fallback, Ranking, Request, Seen
+from models.interface import Fallback, Ranking, RankingRequest, SessionEvent
 from serving import metrics
 from serving.event_store import StoreUnavailable
-from serving.recommend import pagination
-from serving.recommend.active_model import Served
-from serving.recommend.batcher import Answer, Batcher, Closed, DeadlineExceeded, Overloaded
-from serving.recommend.item_overrides import Overlay
-from serving.recommend.planner import Asked, Plan, plan, together
-from serving.recommend.response import Result, Shown, page, result, shown
+from serving.recommend import planner, response, slate
+from serving.recommend.active_model import ActiveModel
+from serving.recommend.batcher import Batcher, BatchResult, Closed, DeadlineExceeded, Overloaded
+from serving.recommend.item_overrides import ItemOverrides
+from serving.recommend.pagination import InvalidCursor
+from serving.recommend.planner import Plan
+from serving.recommend.response import ResponseBody
+from serving.recommend.slate import Slate
 from serving.schemas.placements import Needs, Placement
-from serving.schemas.problems import Code, FieldError, Problem, field_errors, log_failure, problem
-from serving.schemas.recommendations import ExplainRequest, RecommendationRequest
+from serving.schemas.problems import FieldError, Problem, ProblemCode, field_errors, log_failure, problem
+from serving.schemas.recommendations import ExplainRequest, RankedRequest, RecommendationRequest, RerankRequest
 from serving.settings import Settings
 
-_REFUSALS: dict[type[BaseException], tuple[Code, str]] = {
+_REFUSALS: dict[type[BaseException], tuple[ProblemCode, str]] = {
     Overloaded: ("overloaded", "Too many requests are waiting; try again after Retry-After seconds"),
     Closed: ("unavailable", "The server is shutting down; try again after Retry-After seconds"),
 }
@@ -35,30 +41,30 @@ _REFUSALS: dict[type[BaseException], tuple[Code, str]] = {
 # A ranking, and the reasons of its items where the request wants them.
 RankingWithReasons = tuple[Ranking, list[list[Reason]] | None]
 
-# Where in the context stands what a placement needs.
-_NEEDED: dict[Needs, str] = {"items": "item_ids", "cart": "cart_item_ids", "category": "category"}
+# The field of the context that a placement needs.
+_CONTEXT_FIELDS: dict[Needs, str] = {"items": "item_ids", "cart": "cart_item_ids", "category": "category"}
 
 
-class Answers:
-    """What one server process answers with: a model behind a batcher, and what to say without it.
+class RecommendationEngine:
+    """Answers the requests of one server process with `active_model`, behind a batcher.
 
-    What visitors have done since the model's snapshot is read from the event store for each batch, and `overlay`
-    says which items the shop has taken off the shelf.
+    What visitors did since the model's snapshot is read from the event store for each batch; `overrides` has what the
+    shop set for its items since then.
     """
 
     def __init__(
         self,
-        served: Served,
+        active_model: ActiveModel,
         settings: Settings,
         placements: dict[str, Placement],
-        overlay: Overlay | None = None,
+        overrides: ItemOverrides | None = None,
     ) -> None:
-        self.served = served
+        self.active_model = active_model
         self.placements = placements
-        self._overlay, self._overlaying = overlay, threading.Lock()
+        self._overrides, self._overrides_lock = overrides, threading.Lock()
         self._ready = False
-        self._batcher: Batcher[Asked, Shown] = Batcher(
-            self._rank,
+        self._batcher: Batcher[RankedRequest, Slate] = Batcher(
+            self._rank_batch,
             max_batch=settings.max_batch,
             linger_ms=settings.linger_ms,
             max_queue=settings.max_queue,
@@ -72,227 +78,256 @@ class Answers:
 
     def warm_up(self) -> None:
         """Page the bundle in."""
-        self.served.warm_up()
+        self.active_model.warm_up()
         metrics.initialize(list(self.placements))
-        stages.tell(metrics.observe_recommender_stage)
-        metrics.set_model(self.served.version, self.served.as_of / 1e6)
+        timing.add_listener(metrics.observe_recommender_stage)
+        metrics.set_model(self.active_model.version, self.active_model.as_of / 1e6)
         self._ready = True
 
-    def swap(self, served: Served) -> None:
+    def swap(self, model: ActiveModel) -> None:
         """Answer with another model, which is warm, from the next batch on. Any thread may call this."""
-        self._take_over(served)
-        self.served = served
-        metrics.set_model(served.version, served.as_of / 1e6)
+        self._apply_overrides(model)
+        self.active_model = model
+        metrics.set_model(model.version, model.as_of / 1e6)
 
     async def close(self) -> None:
         """Answer what is waiting and stop."""
         await self._batcher.close()
 
-    async def answer(
+    async def recommend(
         self,
-        raw: Sequence[object],
+        bodies: Sequence[object],
         request_id: str,
-        where: str = "/requests/{}",
+        pointer: str = "/requests/{}",
         distinct: bool = False,
         dry_run: bool = False,
-    ) -> tuple[list[Result | Problem], str]:
-        """One result or problem per raw request, in order, and the time it took as Server-Timing.
+    ) -> tuple[list[ResponseBody | Problem], str]:
+        """Respond to each body, in order, with a result or a problem; also returns the time taken, as Server-Timing.
 
-        `where` is the JSON pointer of a request in the body, with a place for its index.
+        `pointer` is the JSON pointer of a request, with a place for its index.
         """
-        asked = [self._check(value, where.format(i)) for i, value in enumerate(raw)]
-        if distinct:
-            asked = _giving_way(asked)
-        return await self._answered(asked, request_id, distinct, dry_run)
+        requests = [self._validate(body, pointer.format(i)) for i, body in enumerate(bodies)]
+        return await self._respond(requests, request_id, pointer, distinct, dry_run)
 
-    async def rerank(
-        self, raw: object, item_ids: Sequence[str], limit: int, request_id: str
-    ) -> tuple[Result | Problem, str]:
-        """`item_ids` in the visitor's order; those not known follow as they came, those not available come last."""
-        asked = self._check(raw, "")
-        if isinstance(asked, Problem):
-            return asked, ""
-        given = list(dict.fromkeys(item_ids))
-        (result,), timing = await self._answered([replace(asked, only=tuple(given))], request_id)
+    async def rerank(self, request: RerankRequest, request_id: str) -> tuple[ResponseBody | Problem, str]:
+        """Respond with the request's items in the visitor's order, and the time taken.
+
+        Items that the model does not know follow in the order of the request; those not available come last.
+        """
+        if refusal := self._check_placement(request, ""):
+            return refusal, ""
+        (result,), timing_text = await self._respond([request], request_id)
         if isinstance(result, Problem):
-            return result, timing
-        items: list[Result] = result["items"]
+            return result, timing_text
+        item_ids = request.unique_item_ids
+        items: list[ResponseBody] = result["items"]
         ranked = {str(item["item_id"]) for item in items}
-        items += [{"item_id": i} for i in given if i not in ranked]
-        away = self._away(given)
-        items.sort(key=lambda item: item["item_id"] in away)
-        for rank, item in enumerate(items[:limit], 1):
+        items += [{"item_id": i} for i in item_ids if i not in ranked]
+        unavailable = self._unavailable(item_ids)
+        items.sort(key=lambda item: item["item_id"] in unavailable)
+        items = items[: request.limit or len(request.item_ids)]
+        for rank, item in enumerate(items, 1):
             item["rank"] = rank
-        return {**result, "items": items[:limit], "next_cursor": None}, timing
+        return {**result, "items": items, "next_cursor": None}, timing_text
 
-    async def explain(self, asked: ExplainRequest) -> Result | Problem:
-        """Why the visitor's ranking is what it is; nothing that the shop has said of its items counts."""
-        served = self.served
-        visit: tuple[Seen, ...] = ()
+    async def explain(self, request: ExplainRequest) -> ResponseBody | Problem:
+        """Explain the ranking of a visitor; item overrides have no part in it."""
+        model = self.active_model
+        visit: tuple[SessionEvent, ...] = ()
         try:
-            if served.visits is not None:
-                (visit,) = await asyncio.to_thread(served.visits.read, [asked.visitor])
-            request = Request(asked.limit, asked.customer_id or None, together(visit, asked.recent))
-            return await asyncio.to_thread(explain_request, served.recommender, request, asked.item_ids)
+            if model.visits is not None:
+                (visit,) = await asyncio.to_thread(model.visits.read, [request.visitor])
+            recent = planner.merge_context(visit, request.context_events)
+            ranking_request = RankingRequest(request.limit, request.customer_id or None, recent)
+            return await asyncio.to_thread(explain_request, model.recommender, ranking_request, request.item_ids)
         except StoreUnavailable:
             return problem("store_unavailable", "The event store cannot be read, and the visit is a part of the answer")
         except InputError:
-            wrong = "The customer or a product is not known to the model; see its snapshot in GET /v1/model"
-            return problem("invalid_request", wrong)
+            detail = "The customer or a product is not known to the model; see its snapshot in GET /v1/model"
+            return problem("invalid_request", detail)
 
-    async def _answered(
-        self, asked: Sequence[Asked | Problem], request_id: str, distinct: bool = False, dry_run: bool = False
-    ) -> tuple[list[Result | Problem], str]:
-        futures = [self._submit(a) for a in asked if isinstance(a, Asked)]
+    def _validate(self, body: object, pointer: str) -> RecommendationRequest | Problem:
         try:
-            outcomes = iter([await _settled(future) for future in futures])
+            request = RecommendationRequest.model_validate(body)
+        except ValidationError as error:
+            errors = field_errors(error.errors(include_url=False, include_input=False), pointer)
+            return problem("invalid_request", "The request is wrong; `errors` says where", errors)
+        return self._check_placement(request, pointer) or request
+
+    def _check_placement(self, request: RankedRequest, pointer: str) -> Problem | None:
+        placement = self.placements.get(request.placement)
+        if placement is None:
+            unknown = FieldError(pointer=f"{pointer}/placement", detail="There is no such placement")
+            return problem("unknown_placement", "There is no such placement; see GET /v1/placements", [unknown])
+        if error := _placement_error(request, placement, pointer):
+            return problem("invalid_request", "The request is wrong; `errors` says where", [error])
+        return None
+
+    async def _respond(
+        self,
+        requests: Sequence[RankedRequest | Problem],
+        request_id: str,
+        pointer: str = "",
+        distinct: bool = False,
+        dry_run: bool = False,
+    ) -> tuple[list[ResponseBody | Problem], str]:
+        valid = [r for r in requests if not isinstance(r, Problem)]
+        submitted = self._with_reserves(valid) if distinct else valid
+        futures = [self._submit(r) for r in submitted]
+        try:
+            outcomes = [await _outcome(future) for future in futures]
         finally:
-            for future in futures:  # of those that are settled nothing, unless whoever asked has gone
+            for future in futures:  # does nothing to those that are done, unless the caller has gone
                 if not future.cancel() and not future.cancelled():
-                    future.exception()  # else asyncio would log it as one that nobody has seen
+                    future.exception()  # else asyncio would log it as never retrieved
+        settled = iter(zip(submitted, outcomes, strict=True))
         queue_ms = run_ms = 0.0
-        results: list[Result | Problem] = []
+        results: list[ResponseBody | Problem] = []
         used: set[str] = set()
-        for one in asked:
-            if isinstance(one, Problem):
-                results.append(one)
+        for i, request in enumerate(requests):
+            if isinstance(request, Problem):
+                results.append(request)
                 continue
-            outcome = next(outcomes)
-            if isinstance(outcome, Answer):
+            ranked, outcome = next(settled)
+            if isinstance(outcome, BatchResult):
                 queue_ms, run_ms = max(queue_ms, outcome.queue_ms), max(run_ms, outcome.run_ms)
-                given: Shown | Problem = outcome.value
+                shown: Slate | Problem = outcome.value
             else:
-                given = await asyncio.to_thread(self._without_ranking, one, outcome, request_id)
-            results.append(given if isinstance(given, Problem) else _counted(result(one, given, used, dry_run)))
+                shown = await asyncio.to_thread(self._fall_back, ranked, outcome, request_id, pointer.format(i))
+            if isinstance(shown, Problem):
+                results.append(shown)
+            else:
+                limit = planner.resolve_limit(request, self.placements[request.placement])
+                results.append(_count(response.build(shown, limit, used, dry_run)))
             if not distinct:
                 used.clear()
         metrics.observe_stage("queue", queue_ms / 1e3)
         return results, f"queue;dur={queue_ms:.2f}, rank;dur={run_ms:.2f}"
 
-    def _check(self, raw: object, pointer: str) -> Asked | Problem:
-        try:
-            request = RecommendationRequest.model_validate(raw)
-        except ValidationError as error:
-            errors = field_errors(error.errors(include_url=False, include_input=False), pointer)
-            return problem("invalid_request", "The request is wrong; `errors` says where", errors)
-        placement = self.placements.get(request.placement)
-        if placement is None:
-            wrong = FieldError(pointer=f"{pointer}/placement", detail="There is no such placement")
-            return problem("unknown_placement", "There is no such placement; see GET /v1/placements", [wrong])
-        if missing := _missing(request, placement, pointer):
-            return problem("invalid_request", "The request is wrong; `errors` says where", [missing])
-        return Asked(request, placement, pointer)
+    def _with_reserves(self, requests: Sequence[RankedRequest]) -> list[RankedRequest]:
+        """For `distinct`: each request ranks as many items more as the earlier ones may take from it."""
+        widened: list[RankedRequest] = []
+        reserve = 0
+        for request in requests:
+            limit = planner.resolve_limit(request, self.placements[request.placement])
+            widened.append(request.model_copy(update={"limit": limit + reserve}))
+            reserve += limit
+        return widened
 
-    def _submit(self, asked: Asked) -> "asyncio.Future[Answer[Shown]]":
-        if asked.request.cursor is not None:
-            return asyncio.ensure_future(asyncio.to_thread(lambda: Answer(page(asked, self._current()), 0, 0)))
+    def _submit(self, request: RankedRequest) -> "asyncio.Future[BatchResult[Slate]]":
+        if isinstance(request, RecommendationRequest) and request.cursor is not None:
+            return asyncio.ensure_future(asyncio.to_thread(self._resume, request))
         try:
-            return self._batcher.submit(asked)
+            return self._batcher.submit(request)
         except (Overloaded, Closed) as refusal:
-            refused: asyncio.Future[Answer[Shown]] = asyncio.get_running_loop().create_future()
+            refused: asyncio.Future[BatchResult[Slate]] = asyncio.get_running_loop().create_future()
             refused.set_exception(refusal)
             return refused
 
-    def _current(self) -> Served:
-        """The model, with the shop's latest word on its items."""
-        served = self.served
-        self._take_over(served)
-        return served
+    def _resume(self, request: RecommendationRequest) -> BatchResult[Slate]:
+        return BatchResult(slate.resume(request, self.placements[request.placement], self._current_model()), 0, 0)
 
-    def _take_over(self, served: Served) -> None:
-        """Tell a model what the shop has said of its items, if that is new to it."""
-        if self._overlay is None or served.changes == self._overlay.now.version:
+    def _current_model(self) -> ActiveModel:
+        """The active model, with all item overrides applied."""
+        model = self.active_model
+        self._apply_overrides(model)
+        return model
+
+    def _apply_overrides(self, model: ActiveModel) -> None:
+        if self._overrides is None or model.overrides_version == self._overrides.state.version:
             return
-        with self._overlaying:
-            state = self._overlay.now
-            if served.changes != state.version:
-                served.change(state)
+        with self._overrides_lock:
+            state = self._overrides.state
+            if model.overrides_version != state.version:
+                model.apply_overrides(state)
 
-    def _away(self, item_ids: Sequence[str]) -> set[str]:
-        served = self._current()
-        at = served.snapshot.items.find(item_ids)
-        return {i for i, p in zip(item_ids, at.tolist(), strict=True) if p >= 0 and not served.shelf.available[p]}
+    def _unavailable(self, item_ids: Sequence[str]) -> set[str]:
+        model = self._current_model()
+        positions, available = model.snapshot.items.find(item_ids).tolist(), model.availability.available
+        return {i for i, p in zip(item_ids, positions, strict=True) if p >= 0 and not available[p]}
 
-    def _rank(self, asked: list[Asked]) -> list[Shown | Exception]:
-        """Runs in the batcher's thread: one read of the store and one call of the recommender for all."""
-        metrics.observe_batch(len(asked))
-        served, degraded = self._current(), False
-        visits: Sequence[tuple[Seen, ...]] = [() for _ in asked]
-        if served.visits is not None:
+    def _rank_batch(self, requests: list[RankedRequest]) -> list[Slate | Exception]:
+        """Rank a batch in the batcher's thread: one read of the store and one call of the recommender for all."""
+        metrics.observe_batch(len(requests))
+        model, unread = self._current_model(), False
+        placements = [self.placements[r.placement] for r in requests]
+        visitors = [planner.resolve_visitor(r, p) for r, p in zip(requests, placements, strict=True)]
+        visits: Sequence[tuple[SessionEvent, ...]] = [() for _ in requests]
+        if model.visits is not None:
             try:
                 with metrics.time_stage("visitor"):
-                    visits = served.visits.read([a.visitor for a in asked])
+                    visits = model.visits.read(visitors)
             except StoreUnavailable:
-                degraded = True
+                unread = True
         with metrics.time_stage("plan"):
             at = now()
-            plans = [_planned(a, visit, served, at) for a, visit in zip(asked, visits, strict=True)]
-        made = self._ranked(served, [p for p in plans if isinstance(p, Plan)])
-        with metrics.time_stage("rules"):
-            return [
-                p
-                if isinstance(p, Exception)
-                else _finished(a, p, next(made), served, degraded and a.visitor is not None)
-                for a, p in zip(asked, plans, strict=True)
+            plans = [
+                _plan(request, placement, model, visit, at, degraded=unread and visitor is not None)
+                for request, placement, visitor, visit in zip(requests, placements, visitors, visits, strict=True)
             ]
+        rankings = self._rank(model, [p for p in plans if isinstance(p, Plan)])
+        with metrics.time_stage("rules"):
+            return [p if isinstance(p, Exception) else _assemble(p, next(rankings)) for p in plans]
 
-    def _ranked(self, served: Served, plans: list[Plan]) -> Iterator[RankingWithReasons | Exception]:
+    def _rank(self, model: ActiveModel, plans: list[Plan]) -> Iterator[RankingWithReasons | Exception]:
         if not plans:
             return iter(())
         try:
-            rankings = _with_reasons(served.recommender.recommend([p.request for p in plans]))
+            rankings = _with_reasons(model.recommender.recommend([p.ranking_request for p in plans]))
         except Exception as error:
             if len(plans) > 1:
                 raise  # each is tried alone, and only the one at fault goes without its ranker
             log_failure("ranking failed", "of a batch", error)
-            rankings = [self._next_best(served, plans[0])]
+            rankings = [self._rank_without_history(model, plans[0].ranking_request)]
         if len(rankings) != len(plans):  # none can be matched
             return iter([RuntimeError("the recommender gave another number of answers")] * len(plans))
         return iter(rankings)
 
-    def _next_best(self, served: Served, failed: Plan) -> RankingWithReasons:
-        """For somebody whose ranker failed: as for somebody of whom only the visit is known; else what sells."""
-        if failed.request.customer_id is not None:
+    def _rank_without_history(self, model: ActiveModel, request: RankingRequest) -> RankingWithReasons:
+        """Rank for a customer whose ranker failed as for an unknown visitor with the same visit; else what sells."""
+        if request.customer_id is not None:
             try:
-                ((ranking, reasons),) = _with_reasons(
-                    served.recommender.recommend([replace(failed.request, customer_id=None)])
-                )
+                ((ranking, reasons),) = _with_reasons(model.recommender.recommend([replace(request, customer_id=None)]))
                 return replace(ranking, fallback="ranker_error"), reasons
             except Exception as error:
                 log_failure("the visit's ranking failed too", "of a batch", error)
-        return served.recommender.without_ranker(failed.request, "ranker_error"), None
+        return model.recommender.without_ranker(request, "ranker_error"), None
 
-    def _without_ranking(self, asked: Asked, error: BaseException, request_id: str) -> Shown | Problem:
+    def _fall_back(
+        self, request: RankedRequest, error: BaseException, request_id: str, pointer: str
+    ) -> Slate | Problem:
+        """Answer without a ranker where the batch gave no slate; a problem where the request was refused."""
         if refusal := _REFUSALS.get(type(error)):
             return problem(*refusal)
-        if isinstance(error, pagination.BadCursor):
-            return problem(
-                "invalid_request", str(error), [FieldError(pointer=f"{asked.pointer}/cursor", detail=str(error))]
-            )
+        if isinstance(error, InvalidCursor):
+            field_error = FieldError(pointer=f"{pointer}/cursor", detail=str(error))
+            return problem("invalid_request", str(error), [field_error])
         why: Fallback = "deadline" if isinstance(error, DeadlineExceeded) else "ranker_error"
         if why == "ranker_error":
             log_failure("ranking failed", request_id, error)
         if self._ready:
-            served = self._current()
+            model = self._current_model()
             try:
-                planned = plan(asked, (), served, now())
-                ranking = served.recommender.without_ranker(planned.request, why)
-                return shown(asked, planned, ranking, served, degraded=True)
+                plan = planner.plan(request, self.placements[request.placement], model, (), now(), degraded=True)
+                return slate.assemble(plan, model.recommender.without_ranker(plan.ranking_request, why))
             except Exception as worse:
                 log_failure("the fallback failed", request_id, worse)
         return problem("internal_error", "The ranking failed")
 
 
-async def _settled(future: "asyncio.Future[Answer[Shown]]") -> Answer[Shown] | Exception:
+async def _outcome(future: "asyncio.Future[BatchResult[Slate]]") -> BatchResult[Slate] | Exception:
     try:
         return await future
     except Exception as error:
         return error
 
 
-def _planned(asked: Asked, visit: tuple[Seen, ...], served: Served, at: int) -> Plan | Exception:
+def _plan(
+    request: RankedRequest, placement: Placement, model: ActiveModel, visit: tuple[SessionEvent, ...], at: int,
+    degraded: bool,
+) -> Plan | Exception:  # fmt: skip
     try:
-        return plan(asked, visit, served, at)
+        return planner.plan(request, placement, model, visit, at, degraded)
     except Exception as error:  # its own fault: the others of the batch go on
         return error
 
@@ -302,38 +337,20 @@ def _with_reasons(rankings: Sequence[Ranking]) -> list[RankingWithReasons]:
     return [(ranking, ranking_reasons(ranking)) for ranking in rankings]
 
 
-def _finished(
-    asked: Asked, planned: Plan, ranked: RankingWithReasons | Exception, served: Served, degraded: bool
-) -> Shown | Exception:
-    if isinstance(ranked, Exception):
-        return ranked
-    ranking, reasons = ranked
-    return shown(asked, planned, ranking, served, degraded, reasons)
+def _assemble(plan: Plan, ranked: RankingWithReasons | Exception) -> Slate | Exception:
+    return ranked if isinstance(ranked, Exception) else slate.assemble(plan, *ranked)
 
 
-def _missing(request: RecommendationRequest, placement: Placement, pointer: str) -> FieldError | None:
-    name = placement.needs and _NEEDED[placement.needs]
+def _placement_error(request: RankedRequest, placement: Placement, pointer: str) -> FieldError | None:
+    name = placement.needs and _CONTEXT_FIELDS[placement.needs]
     if name and not getattr(request.context, name):
         return FieldError(pointer=f"{pointer}/context/{name}", detail="This placement needs it")
-    if request.limit is not None and request.limit > placement.most:
+    if isinstance(request, RecommendationRequest) and request.limit is not None and request.limit > placement.most:
         return FieldError(pointer=f"{pointer}/limit", detail=f"This placement shows at most {placement.most}")
     return None
 
 
-def _counted(made: Result) -> Result:
-    fallback = made["fallback"]
-    metrics.count_answer(made["placement"], made["strategy"], fallback and fallback["why"], made["degraded"])
-    return made
-
-
-def _giving_way(asked: Sequence[Asked | Problem]) -> list[Asked | Problem]:
-    """Each with as many products in reserve as those before it may show."""
-    out: list[Asked | Problem] = []
-    before = 0
-    for one in asked:
-        if isinstance(one, Asked):
-            out.append(replace(one, beyond=before))
-            before += one.limit
-        else:
-            out.append(one)
-    return out
+def _count(body: ResponseBody) -> ResponseBody:
+    fallback = body["fallback"]
+    metrics.count_answer(body["placement"], body["strategy"], fallback and fallback["why"], body["degraded"])
+    return body

@@ -1,7 +1,7 @@
-"""Hot swap: what is published takes the place of what is served, while requests go on.
+"""The model watcher: swaps in what is published in a directory, while requests go on.
 
-The new bundle is loaded and warmed up beside the old one, which answers until one reference is swapped. Whatever
-fails leaves the old one in place.
+The new bundle is loaded and warmed up beside the active one, which answers until one reference is swapped. Whatever
+fails leaves the active one in place.
 """
 
 import logging
@@ -13,46 +13,50 @@ from pathlib import Path
 
 from features.common.errors import InputError
 from models import publishing
-from models.publishing import Published
+from models.publishing import PublishedBundle
 from serving import metrics
-from serving.recommend.active_model import Served
-from serving.recommend.engine import Answers
+from serving.recommend.active_model import ActiveModel
+from serving.recommend.engine import RecommendationEngine
 from serving.schemas.problems import log_failure
 
 log = logging.getLogger("usual.serving")
 
-_AGAIN_S = 30.0  # what failed may have been the disk or the memory
+_RETRY_EVERY_S = 30.0  # what failed may have been the disk or the memory
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What a look at the publishing directory led to; `problem`: why what is published there is not served."""
+class WatchOutcome:
+    """What a check of the directory led to; `problem`: why what is published there is not the active model."""
 
     swapped: bool
     problem: str | None = None
 
 
-class Following:
-    """Looks at directory `where` every `every_s` seconds, in a thread; `make` loads a bundle."""
+class ModelWatcher:
+    """Checks `directory` every `every_s` seconds, in a thread; `load` makes a model of a published bundle."""
 
     def __init__(
-        self, where: Path, answers: Answers, make: Callable[[Published], Served], every_s: float = 1.0
+        self,
+        directory: Path,
+        engine: RecommendationEngine,
+        load: Callable[[PublishedBundle], ActiveModel],
+        every_s: float = 1.0,
     ) -> None:
-        self.where, self._answers, self._make, self._every_s = where, answers, make, every_s
-        self._looking = threading.Lock()
+        self.directory, self._engine, self._load, self._every_s = directory, engine, load, every_s
+        self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._seen: Published | None = None
-        self._last = Looked(False)
-        self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+        self._latest: PublishedBundle | None = None  # also where it could not be loaded
+        self._last = WatchOutcome(False)
+        self._thread = threading.Thread(target=self._watch, name="model watcher", daemon=True)
 
     @property
     def problem(self) -> str | None:
         """Why what is published is not served, if it is not; without paths, as pages may read it."""
-        return self._last.problem and self._last.problem.replace(f"{self.where}/", "")
+        return self._last.problem and self._last.problem.replace(f"{self.directory}/", "")
 
-    def start(self, serving: Published | None) -> None:
-        """Follow from now on; `serving` is what is served already."""
-        self._seen = serving
+    def start(self, active: PublishedBundle | None) -> None:
+        """Watch from now on; `active` is what is served already."""
+        self._latest = active
         self._thread.start()
 
     def close(self) -> None:
@@ -60,37 +64,37 @@ class Following:
         if self._thread.is_alive():
             self._thread.join(5)
 
-    def look(self, again: bool = False) -> Looked:
-        """Swap in what is published if it is new. What failed once is tried anew only when asked `again`."""
-        with self._looking:
-            before, self._last = self._last, self._looked(again)
+    def check(self, retry: bool = False) -> WatchOutcome:
+        """Swap in what is published if it is new. What failed once is only tried again with `retry`."""
+        with self._lock:
+            before, self._last = self._last, self._swap_if_new(retry)
         if self._last.swapped:
-            metrics.swap(loaded=True)
+            metrics.count_swap(loaded=True)
         elif self._last.problem not in (None, before.problem):
-            metrics.swap(loaded=False)
+            metrics.count_swap(loaded=False)
             log.error("the model stays as it is: %s", self._last.problem)
         return self._last
 
-    def _looked(self, again: bool) -> Looked:
+    def _swap_if_new(self, retry: bool) -> WatchOutcome:
         try:
-            found = publishing.current(self.where)
-            if found is None or (self._seen == found and not (again and self.problem)):
-                return Looked(False, self.problem if found else None)
-            self._seen = found
-            served = self._make(found)
-            served.warm_up()
-            self._answers.swap(served)
+            published = publishing.read_current(self.directory)
+            if published is None or (self._latest == published and not (retry and self.problem)):
+                return WatchOutcome(False, self.problem if published else None)
+            self._latest = published
+            model = self._load(published)
+            model.warm_up()
+            self._engine.swap(model)
         except InputError as error:
-            return Looked(False, str(error))
+            return WatchOutcome(False, str(error))
         except Exception as error:
             log_failure("a new model could not be loaded", "of a swap", error)
-            return Looked(False, f"the published model could not be loaded ({type(error).__name__})")
-        log.info("serving version %s, snapshot %s", served.version, served.model["snapshot"])
-        return Looked(True)
+            return WatchOutcome(False, f"the published model could not be loaded ({type(error).__name__})")
+        log.info("serving version %s, snapshot %s", model.version, model.identity["snapshot"])
+        return WatchOutcome(True)
 
-    def _follow(self) -> None:
-        tried = time.monotonic()
+    def _watch(self) -> None:
+        retried = time.monotonic()
         while not self._closed.wait(self._every_s):
-            again = time.monotonic() - tried > _AGAIN_S
-            tried = time.monotonic() if again else tried
-            self.look(again)
+            retry = time.monotonic() - retried > _RETRY_EVERY_S
+            retried = time.monotonic() if retry else retried
+            self.check(retry)

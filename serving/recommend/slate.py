@@ -1,41 +1,106 @@
-"""From a ranked list to the order in which it is shown: diversity, the time after a purchase, new arrivals."""
+"""Slates: a ranking in the order in which it is shown, after diversity, cooling down and new arrivals."""
+
+from dataclasses import dataclass, field
+from time import time
+from zlib import crc32
 
 import numpy as np
 
 from features.ranking.snapshot import Snapshot
+from models.explain.codes import Reason
 from models.interface import Ranking
+from serving.recommend import pagination
+from serving.recommend.active_model import ActiveModel
+from serving.recommend.planner import Plan, resolve_category
+from serving.schemas.placements import Placement
+from serving.schemas.recommendations import RankedRequest, RecommendationRequest, RerankRequest
 
 ARRIVALS = "arrivals"
 
 
-def arranged(
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """The items of one response and those in reserve, before a body with `distinct` is settled.
+
+    `order`: int64, places of the ranking in display order. `reasons`: per item of the ranking. `offset`: items on
+    earlier pages. `scored`: False where the ranking comes from a cursor, which keeps neither scores nor generators.
+    """
+
+    request: RankedRequest
+    model: ActiveModel
+    ranking: Ranking
+    order: np.ndarray
+    reasons: list[list[Reason]] | None = None
+    thanks: list[str] = field(default_factory=list)
+    degraded: bool = False
+    offset: int = 0
+    scored: bool = True
+
+
+def assemble(plan: Plan, ranking: Ranking, reasons: list[list[Reason]] | None = None) -> Slate:
+    """Put the ranking of a plan into the order that its request and placement want."""
+    request, placement, model = plan.request, plan.placement, plan.model
+    if isinstance(request, RerankRequest):
+        order = np.arange(len(ranking.item_ids))
+        return Slate(request, model, ranking, order, reasons, degraded=plan.degraded)
+    diversity = placement.diversity if request.diversity is None else request.diversity
+    limit, rotation = plan.ranking_request.limit, _rotation(request)
+    order = arrange(ranking, model.snapshot, limit, diversity, placement.explore, plan.cooling, rotation)
+    degraded = plan.degraded or ranking.fallback == "ranker_error"
+    return Slate(request, model, ranking, order, reasons, plan.thanks, degraded)
+
+
+def resume(request: RecommendationRequest, placement: Placement, model: ActiveModel) -> Slate:
+    """Assemble what the request's cursor still holds, without what may no longer be shown. Raises InvalidCursor."""
+    s = model.snapshot
+    cursor = pagination.decode(request.cursor or "", s.items, request.placement, time())
+    allowed = model.availability.allowed(request.filter, resolve_category(request, placement))
+    positions = cursor.positions if allowed is None else cursor.positions[allowed[cursor.positions]]
+    positions = positions[~np.isin(positions, s.items.find(request.exclude.item_ids))]
+    item_ids = s.items.at(positions)
+    (customer,) = s.customers.find([request.customer_id or ""])
+    ranking = Ranking(
+        item_ids=item_ids,
+        scores=[0.0] * len(item_ids),
+        generators=[()] * len(item_ids),
+        strategy=cursor.strategy,
+        fallback=None,
+        segment=s.segment(int(customer)),
+        ordered=len(item_ids),
+        positions=positions,
+    )
+    return Slate(request, model, ranking, np.arange(len(item_ids)), offset=cursor.offset, scored=False)
+
+
+def arrange(
     ranking: Ranking,
     snapshot: Snapshot,
     limit: int,
     diversity: float = 0,
     explore: float = 0,
-    bought: np.ndarray | None = None,
-    turn: int = 0,
+    cooling: np.ndarray | None = None,
+    rotation: int = 0,
 ) -> np.ndarray:
-    """int64[items of the ranking]: its places in the order to show. What fills up stays behind what was ranked.
+    """Compute the display order: int64, places of the ranking. What fills it up stays behind what was ranked.
 
-    `turn` says where the places of new arrivals begin: any number that differs among visitors.
+    `cooling`: positions of items whose categories go behind the rest. `rotation`: any number that differs among
+    visitors; it shifts where the first new arrival may stand.
     """
     order = np.arange(len(ranking.item_ids))
     if diversity:
-        order[: ranking.ordered] = diverse(snapshot, ranking.positions[: ranking.ordered], limit, diversity)
-    if bought is not None and len(bought):
-        alike = _like(snapshot, bought)[ranking.positions[order]]
+        order[: ranking.ordered] = diversify(snapshot, ranking.positions[: ranking.ordered], limit, diversity)
+    if cooling is not None and len(cooling):
+        alike = _in_categories_of(snapshot, cooling)[ranking.positions[order]]
         order = np.concatenate([order[~alike], order[alike]])
     if explore:
         new = np.array([ARRIVALS in ranking.generators[n] for n in order], bool)
         if new.any():
             every = max(1, round(1 / explore))
-            order = explored(order, new, limit, every, turn % every)
+            order = place_arrivals(order, new, limit, every, rotation % every)
     return order
 
 
-def diverse(snapshot: Snapshot, positions: np.ndarray, limit: int, diversity: float) -> np.ndarray:
+def diversify(snapshot: Snapshot, positions: np.ndarray, limit: int, diversity: float) -> np.ndarray:
     """Maximal marginal relevance (Carbonell & Goldstein 1998): places of `positions`, the first `limit` rearranged.
 
     Relevance falls evenly with the place; two items are alike by 1 in one category, 1/2 in one department, and by
@@ -58,26 +123,33 @@ def diverse(snapshot: Snapshot, positions: np.ndarray, limit: int, diversity: fl
     return np.concatenate([np.array(first, np.int64), np.flatnonzero(open_)])
 
 
-def explored(order: np.ndarray, new: np.ndarray, limit: int, every: int, since: int = 0) -> np.ndarray:
-    """`order` with new arrivals (bool, one per entry) at each `every`-th place, where those above have none.
+def place_arrivals(order: np.ndarray, new: np.ndarray, limit: int, every: int, since: int = 0) -> np.ndarray:
+    """Give new arrivals (bool, one per entry of `order`) each `every`-th place, where those above it have none.
 
     `since`: how many places without one came before; where that differs, short lists have their share, too.
     """
-    rest, fresh = list(order[~new]), list(order[new])
-    # What ranks high enough of itself keeps its place and counts.
+    rest, arrivals = list(order[~new]), list(order[new])
+    # An arrival that ranks high enough by itself keeps its place and counts.
     out: list[int] = []
-    ranked = {int(n): place for place, n in enumerate(order)}
-    while rest or fresh:
-        due = fresh and (not rest or ranked[int(fresh[0])] < ranked[int(rest[0])])
-        owed = fresh and since >= every - 1 and len(out) < limit
-        take = fresh.pop(0) if due or owed else rest.pop(0)
+    rank = {int(n): place for place, n in enumerate(order)}
+    while rest or arrivals:
+        due = arrivals and (not rest or rank[int(arrivals[0])] < rank[int(rest[0])])
+        owed = arrivals and since >= every - 1 and len(out) < limit
+        take = arrivals.pop(0) if due or owed else rest.pop(0)
         since = 0 if due or owed else since + 1
         out.append(int(take))
     return np.array(out, np.int64)
 
 
-def _like(snapshot: Snapshot, bought: np.ndarray) -> np.ndarray:
-    """bool[items]: what shares a category with something bought."""
-    categories = snapshot.categories[bought]
-    alike: np.ndarray = np.isin(snapshot.categories, categories[categories >= 0])
-    return alike
+def _in_categories_of(snapshot: Snapshot, positions: np.ndarray) -> np.ndarray:
+    """bool[items]: whether an item shares a category with one of those at `positions`."""
+    categories = snapshot.categories[positions]
+    shared: np.ndarray = np.isin(snapshot.categories, categories[categories >= 0])
+    return shared
+
+
+def _rotation(request: RecommendationRequest) -> int:
+    """Hash visitor, placement and day: the same all day long, so that a page shown again stays as it is."""
+    visitor = (request.customer_id, request.client_id, request.session_id)
+    day = int(time()) // 86_400
+    return crc32(f"{visitor} {request.placement} {day}".encode("utf-8", "surrogatepass"))

@@ -31,11 +31,11 @@ class AdminRoutes:
         """Serve what is published now, if it is not served yet. Other workers follow within a second."""
         if self._watcher is None:
             return respond(_no_watcher(), request.state.request_id)
-        outcome = await asyncio.to_thread(self._watcher.look, True)
+        outcome = await asyncio.to_thread(self._watcher.check, True)
         if outcome.problem is not None:
             detail = f"The published model cannot be served, the old one goes on: {self._watcher.problem}"
             return respond(problem("unavailable", detail), request.state.request_id)
-        return json_response({"swapped": outcome.swapped, "model": self._engine.served.identity})
+        return json_response({"swapped": outcome.swapped, "model": self._engine.active_model.identity})
 
     async def refresh(self, request: Request) -> Response:
         """Make a snapshot of the event log as of the last midnight and serve it when it is ready. 202: it has begun."""
@@ -45,7 +45,7 @@ class AdminRoutes:
             no_log = problem("not_following", "This server knows no event log; set USUAL_LOG")
             return respond(no_log, request.state.request_id)
         if self._refresh_task is None or self._refresh_task.done():
-            self._refresh_task = asyncio.create_task(self._run_refresh(self._log, self._watcher.where))
+            self._refresh_task = asyncio.create_task(self._run_refresh(self._log, self._watcher.directory))
         return json_response({"refreshing": True}, 202)
 
     def description(self) -> dict[str, object] | None:

@@ -79,7 +79,7 @@ class DemoRoutes:
 
     async def shop(self, _: Request) -> Response:
         """The categories with how many items each has, and some customers of each segment."""
-        s = self._engine.served.snapshot
+        s = self._engine.active_model.snapshot
         counts = np.bincount(s.categories[s.categories >= 0], minlength=len(s.category_names))
         categories = [
             {"category": name, "items": n}
@@ -94,7 +94,7 @@ class DemoRoutes:
         except ValidationError as error:
             errors = field_errors(error.errors(include_url=False, include_input=False))
             raise ProblemError(problem("invalid_request", "The query is wrong; `errors` says where", errors)) from None
-        active = self._engine.served
+        active = self._engine.active_model
         positions = _search(active, query)
         end = query.start + query.limit
         page = _describe(active, positions[query.start : end])
@@ -102,7 +102,7 @@ class DemoRoutes:
 
     async def lookup(self, request: Request) -> Response:
         """The items with these ids, as far as they are in the catalog. A POST, as ids stay out of URLs."""
-        active = self._engine.served
+        active = self._engine.active_model
         positions = active.snapshot.items.find((await read_message(request, _CatalogLookup)).item_ids)
         return json_response({"items": _describe(active, positions[positions >= 0])})
 

@@ -26,7 +26,7 @@ class RecommendationRoutes:
         """
         body = await read_message(request, Envelope)
         request_id = request.state.request_id
-        outcomes, timing = await self._engine.answer(
+        outcomes, timing = await self._engine.recommend(
             body.requests, request_id, distinct=body.distinct, dry_run=body.dry_run
         )
         if common_problem := failure(outcomes):
@@ -36,9 +36,7 @@ class RecommendationRoutes:
     async def rerank(self, request: Request) -> Response:
         """The same products in the visitor's order; none is dropped but by `limit`."""
         body = await read_message(request, RerankRequest)
-        outcome, timing = await self._engine.rerank(
-            body.asked(), body.item_ids, body.limit or len(body.item_ids), request.state.request_id
-        )
+        outcome, timing = await self._engine.rerank(body, request.state.request_id)
         return _respond(outcome, request, timing)
 
     async def explain(self, request: Request) -> Response:

@@ -18,7 +18,7 @@ def add_status_routes(app: FastAPI, engine: RecommendationEngine, admin: AdminRo
     @app.get("/v1/model", response_model=ModelDescription)
     async def model(_: Request) -> Response:
         """The model that is served: version, snapshot time, metrics."""
-        return json_response({**engine.served.description, "following": admin.description()})
+        return json_response({**engine.active_model.description, "following": admin.description()})
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus_metrics(_: Request) -> Response:

@@ -1,7 +1,7 @@
 import numpy as np
 
-from serving.recommend.availability import Shelf
-from serving.recommend.item_overrides import ItemChange
+from serving.recommend.availability import Availability
+from serving.recommend.item_overrides import ItemOverride
 from serving.schemas.filters import Filter
 from tests.serving.small_shop import small_shop
 
@@ -13,26 +13,26 @@ def numbers(allowed: np.ndarray | None) -> list[int] | None:
 
 
 def test_everything_is_allowed_until_something_is_taken_off() -> None:
-    shelf = Shelf(small_shop(6))
-    assert shelf.allowed() is None
-    shelf.change({"i2": ItemChange(False, None), "nobody's": ItemChange(False, None)})
-    assert numbers(shelf.allowed()) == [0, 1, 3, 4, 5]
-    shelf.change({"i3": ItemChange(False, None)})
-    assert numbers(shelf.allowed()) == [0, 1, 2, 4, 5], "what is no longer said no longer counts"
-    shelf.change({})
-    assert shelf.allowed() is None
+    availability = Availability(small_shop(6))
+    assert availability.allowed() is None
+    availability.apply({"i2": ItemOverride(False, None), "nobody's": ItemOverride(False, None)})
+    assert numbers(availability.allowed()) == [0, 1, 3, 4, 5]
+    availability.apply({"i3": ItemOverride(False, None)})
+    assert numbers(availability.allowed()) == [0, 1, 2, 4, 5], "what is no longer said no longer counts"
+    availability.apply({})
+    assert availability.allowed() is None
 
 
 def test_a_new_price_counts_in_filters_that_were_asked_before() -> None:
-    shelf = Shelf(small_shop(6))
-    assert numbers(shelf.allowed(CHEAP)) == [0, 1, 2]
-    shelf.change({"i5": ItemChange(None, 1.5), "i0": ItemChange(None, 8.0), "i1": ItemChange(False, None)})
-    assert numbers(shelf.allowed(CHEAP)) == [2, 5]
-    assert shelf.price(np.array([0, 4])).tolist() == [8.0, 4.0]
+    availability = Availability(small_shop(6))
+    assert numbers(availability.allowed(CHEAP)) == [0, 1, 2]
+    availability.apply({"i5": ItemOverride(None, 1.5), "i0": ItemOverride(None, 8.0), "i1": ItemOverride(False, None)})
+    assert numbers(availability.allowed(CHEAP)) == [2, 5]
+    assert availability.prices(np.array([0, 4])).tolist() == [8.0, 4.0]
 
 
 def test_a_category_holds_what_is_below_it() -> None:
-    shelf = Shelf(small_shop(25))
-    assert numbers(shelf.allowed(None, "shop/shelf 4")) == [4, 14, 24]
-    assert numbers(shelf.allowed(CHEAP, "shop")) == [0, 1, 2]
-    assert numbers(shelf.allowed(None, "elsewhere")) == []
+    availability = Availability(small_shop(25))
+    assert numbers(availability.allowed(None, "shop/shelf 4")) == [4, 14, 24]
+    assert numbers(availability.allowed(CHEAP, "shop")) == [0, 1, 2]
+    assert numbers(availability.allowed(None, "elsewhere")) == []

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from models.interface import Request
+from models.interface import RankingRequest
 from serving.schemas.recommendations import RecommendationsResponse
 
 ANYONE = {"session_id": "s"}
@@ -107,7 +107,7 @@ def test_headers(server) -> None:
 
 
 def test_poisoned_request_is_degraded_and_alone(serve, fake, caplog: pytest.LogCaptureFixture) -> None:
-    def poison(requests: list[Request]) -> None:
+    def poison(requests: list[RankingRequest]) -> None:
         for request in requests:
             if request.customer_id == "secret":
                 raise KeyError(request.customer_id)
@@ -160,7 +160,7 @@ class Held:
         self.go = threading.Event()
         self.entered = threading.Event()
 
-    def __call__(self, requests: list[Request]) -> None:
+    def __call__(self, requests: list[RankingRequest]) -> None:
         if requests[0].customer_id:
             self.entered.set()
             assert self.go.wait(10)

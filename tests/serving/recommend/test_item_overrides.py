@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from features.common.clock import now
 from serving.event_store import EventStore, ItemChanges, ItemPatch, Limits, StoreUnavailable, open_store
 from serving.event_store.protocol import Connection
 from serving.event_store.sqlite import SqliteConnection
-from serving.event_store.store import now
-from serving.recommend.item_overrides import ItemChange, Overlay, OverlayState
+from serving.recommend.item_overrides import ItemOverride, ItemOverrides, OverridesState
 from tests.serving.databases import Postgres
 from tests.serving.stored import event
 
-GONE, BACK = ItemChange(False, None), ItemChange(True, None)
+GONE, BACK = ItemOverride(False, None), ItemOverride(True, None)
 NOT_SET = object()
 
 
@@ -30,7 +30,7 @@ def put(store: EventStore, *patches: ItemPatch, since: int = 0) -> ItemChanges:
     return store.write(lambda connection: connection.patch_items(patches, since, now())).result(20)
 
 
-def unavailable(state: OverlayState) -> set[str]:
+def unavailable(state: OverridesState) -> set[str]:
     return {item_id for item_id, change in state.items.items() if change.available is False}
 
 
@@ -44,44 +44,44 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 @pytest.fixture
-def follow() -> Iterator[Callable[[EventStore | None], Overlay]]:
-    """`follow(store)`: a worker's overlay, started."""
-    overlays: list[Overlay] = []
+def follow() -> Iterator[Callable[[EventStore | None], ItemOverrides]]:
+    """`follow(store)`: the overrides of a worker, started."""
+    started: list[ItemOverrides] = []
 
-    def start(store: EventStore | None) -> Overlay:
-        overlays.append(Overlay(store))
-        overlays[-1].start()
-        return overlays[-1]
+    def start(store: EventStore | None) -> ItemOverrides:
+        started.append(ItemOverrides(store))
+        started[-1].start()
+        return started[-1]
 
     yield start
-    for overlay in overlays:
-        overlay.close()
+    for overrides in started:
+        overrides.close()
 
 
 def test_another_worker_sees_it_within_a_second(open_: Callable, follow: Callable):
     one, other = open_(), open_()
-    overlay = follow(other)
-    assert overlay.now.items == {}
+    overrides = follow(other)
+    assert overrides.state.items == {}
     put(one, patch("p1", available=False), patch("p2", available=True, price=3.5), patch("p3", price=0.0))
-    assert within(1, lambda: overlay.now.version > 0)
-    assert overlay.now.items == {"p1": GONE, "p2": ItemChange(True, 3.5), "p3": ItemChange(None, 0.0)}
-    assert unavailable(overlay.now) == {"p1"}
+    assert within(1, lambda: overrides.state.version > 0)
+    assert overrides.state.items == {"p1": GONE, "p2": ItemOverride(True, 3.5), "p3": ItemOverride(None, 0.0)}
+    assert unavailable(overrides.state) == {"p1"}
     put(one, patch("p1", available=True))
-    assert within(1, lambda: overlay.now.items["p1"] == BACK)
-    assert unavailable(overlay.now) == set()
+    assert within(1, lambda: overrides.state.items["p1"] == BACK)
+    assert unavailable(overrides.state) == set()
 
 
 def test_what_is_not_named_stays_and_null_clears(open_: Callable, follow: Callable):
     store = open_()
     put(store, patch("p1", available=False, price=2))
     put(store, patch("p1", price=3))
-    overlay = follow(open_())
-    assert overlay.now.items == {"p1": ItemChange(False, 3.0)}
+    overrides = follow(open_())
+    assert overrides.state.items == {"p1": ItemOverride(False, 3.0)}
     put(store, patch("p1", available=None))
-    assert within(1, lambda: overlay.now.items == {"p1": ItemChange(None, 3.0)})
+    assert within(1, lambda: overrides.state.items == {"p1": ItemOverride(None, 3.0)})
     put(store, patch("p1", price=None))
-    assert within(1, lambda: overlay.now.items == {})
-    assert follow(open_()).now.items == {}
+    assert within(1, lambda: overrides.state.items == {})
+    assert follow(open_()).state.items == {}
 
 
 def test_it_survives_a_restart(open_: Callable, follow: Callable):
@@ -89,34 +89,34 @@ def test_it_survives_a_restart(open_: Callable, follow: Callable):
     put(store, *(patch(f"p{n:04}", available=n % 2 == 0) for n in range(1000)))
     version = put(store, patch("p0001", available=True)).version
     store.close()
-    state = follow(open_()).now
+    state = follow(open_()).state
     assert (state.version, len(state.items), len(unavailable(state))) == (version, 1000, 499)
 
 
 def test_a_snapshot_of_it_never_changes(open_: Callable, follow: Callable):
     store = open_()
-    overlay = follow(store)
-    overlay.apply(put(store, patch("p1", available=False)))
-    before = overlay.now
-    overlay.apply(put(store, patch("p2", available=False), since=before.version))
+    overrides = follow(store)
+    overrides.apply(put(store, patch("p1", available=False)))
+    before = overrides.state
+    overrides.apply(put(store, patch("p2", available=False), since=before.version))
     assert (set(before.items), unavailable(before)) == ({"p1"}, {"p1"})
     with pytest.raises(TypeError):
         before.items["p3"] = GONE
-    assert unavailable(overlay.now) == {"p1", "p2"}
+    assert unavailable(overrides.state) == {"p1", "p2"}
 
 
 def test_who_patches_knows_at_once(open_: Callable, follow: Callable, monkeypatch: pytest.MonkeyPatch):
     """What is read with the patch holds what others said before, and takes nothing back."""
     monkeypatch.setattr("serving.recommend.item_overrides.POLL_EVERY_S", 60)
     one, other = open_(), open_()
-    overlay = follow(one)
+    overrides = follow(one)
     put(other, patch("p1", available=False))
-    late = put(one, patch("p2", available=False), since=overlay.now.version)
-    newer = put(one, patch("p2", available=True), since=overlay.now.version)
-    overlay.apply(newer)
-    assert overlay.now.items == {"p1": GONE, "p2": BACK}
-    overlay.apply(late)
-    assert overlay.now.items == {"p1": GONE, "p2": BACK}
+    late = put(one, patch("p2", available=False), since=overrides.state.version)
+    newer = put(one, patch("p2", available=True), since=overrides.state.version)
+    overrides.apply(newer)
+    assert overrides.state.items == {"p1": GONE, "p2": BACK}
+    overrides.apply(late)
+    assert overrides.state.items == {"p1": GONE, "p2": BACK}
 
 
 def test_workers_that_patch_at_once_lose_nothing(open_: Callable, follow: Callable):
@@ -128,7 +128,7 @@ def test_workers_that_patch_at_once_lose_nothing(open_: Callable, follow: Callab
 
     def watch() -> None:
         while not done.is_set():
-            items = reader.now.items
+            items = reader.state.items
             if items.get("left") != items.get("right"):
                 torn.append(items)
             time.sleep(0.0002)
@@ -138,7 +138,7 @@ def test_workers_that_patch_at_once_lose_nothing(open_: Callable, follow: Callab
             price = 100.0 * n + turn
             both = (patch("left", price=price), patch("right", price=price))
             put(stores[n], *(both if turn % 2 else both[::-1]), patch(f"of-{n}-{turn}", available=False))
-            reader.apply(reader._store.item_changes(reader.now.version).result(5))  # as often as it can be read
+            reader.apply(reader._store.item_changes(reader.state.version).result(5))  # as often as it can be read
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
     watcher = threading.Thread(target=watch)
@@ -149,8 +149,8 @@ def test_workers_that_patch_at_once_lose_nothing(open_: Callable, follow: Callab
     done.set()
     watcher.join()
     assert not torn
-    assert within(1, lambda: len(unavailable(reader.now)) == 45)
-    assert reader.now == follow(open_()).now
+    assert within(1, lambda: len(unavailable(reader.state)) == 45)
+    assert reader.state == follow(open_()).state
 
 
 def test_a_store_of_before_gets_the_tables(url: str, request: pytest.FixtureRequest, open_: Callable, follow: Callable):
@@ -161,7 +161,7 @@ def test_a_store_of_before_gets_the_tables(url: str, request: pytest.FixtureRequ
     store.close()
     store = open_()
     put(store, patch("p1", available=False))
-    assert unavailable(follow(store).now) == {"p1"}
+    assert unavailable(follow(store).state) == {"p1"}
     assert store.append([event(client_id="d1")]).result(5) == [True]
 
 
@@ -201,22 +201,22 @@ def away(tmp_path: Path) -> Iterator[Away]:
 
 def test_a_store_that_is_away_leaves_what_was_known(away: Away, sqlite_store: EventStore, follow: Callable):
     put(sqlite_store, patch("p1", available=False))
-    overlay = follow(away.store)
+    overrides = follow(away.store)
     away.away = True
     put(sqlite_store, patch("p2", available=False))
     time.sleep(0.6)
-    assert unavailable(overlay.now) == {"p1"}
+    assert unavailable(overrides.state) == {"p1"}
     away.away = False
-    assert within(1.5, lambda: unavailable(overlay.now) == {"p1", "p2"})
+    assert within(1.5, lambda: unavailable(overrides.state) == {"p1", "p2"})
 
 
 def test_a_server_starts_without_the_store(away: Away, sqlite_store: EventStore, follow: Callable):
     put(sqlite_store, patch("p1", available=False))
     away.away = True
-    overlay = follow(away.store)
-    assert overlay.now.items == {}
+    overrides = follow(away.store)
+    assert overrides.state.items == {}
     away.away = False
-    assert within(1.5, lambda: unavailable(overlay.now) == {"p1"})
+    assert within(1.5, lambda: unavailable(overrides.state) == {"p1"})
 
 
 def test_a_store_that_hangs_holds_nothing_up(
@@ -226,24 +226,24 @@ def test_a_store_that_hangs_holds_nothing_up(
     put(sqlite_store, patch("p1", available=False))
     away.go_on.clear()
     begun = time.monotonic()
-    overlay = follow(away.store)
+    overrides = follow(away.store)
     assert time.monotonic() - begun < 1
-    assert overlay.now.items == {}
+    assert overrides.state.items == {}
     away.go_on.set()
-    assert within(1.5, lambda: unavailable(overlay.now) == {"p1"})
+    assert within(1.5, lambda: unavailable(overrides.state) == {"p1"})
 
 
 def test_a_store_that_was_begun_anew(tmp_path: Path, follow: Callable):
     path = tmp_path / "events.sqlite"
     store, other = open_store(str(path)), open_store(str(path))
-    overlay = follow(other)
+    overrides = follow(other)
     put(store, patch("p1", available=False))
-    assert within(1, lambda: unavailable(overlay.now) == {"p1"})
+    assert within(1, lambda: unavailable(overrides.state) == {"p1"})
     for part in tmp_path.glob("events.sqlite*"):
         part.unlink()
-    assert within(2, lambda: overlay.now.items == {}), "the store that is there now says nothing"
+    assert within(2, lambda: overrides.state.items == {}), "the store that is there now says nothing"
     put(store, patch("p2", available=False))
-    assert within(1, lambda: unavailable(overlay.now) == {"p2"})
+    assert within(1, lambda: unavailable(overrides.state) == {"p2"})
     store.close()
     other.close()
 
@@ -253,17 +253,17 @@ def test_a_database_that_was_stopped(tmp_path_factory: pytest.TempPathFactory, f
     store = open_store(server.database())
     try:
         put(store, patch("p1", available=False))
-        overlay = follow(store)
+        overrides = follow(store)
         server.stop()
         time.sleep(0.6)
-        assert unavailable(overlay.now) == {"p1"}
+        assert unavailable(overrides.state) == {"p1"}
         server.start()
         put(store, patch("p2", available=False))
-        assert within(3, lambda: unavailable(overlay.now) == {"p1", "p2"})
+        assert within(3, lambda: unavailable(overrides.state) == {"p1", "p2"})
     finally:
         store.close()
         server.close()
 
 
 def test_without_a_store_nothing_is_said(follow: Callable):
-    assert follow(None).now.items == {}
+    assert follow(None).state.items == {}

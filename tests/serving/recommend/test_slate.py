@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.interface import Ranking
-from serving.recommend.slate import ARRIVALS, arranged, diverse, explored
+from serving.recommend.slate import ARRIVALS, arrange, diversify, place_arrivals
 from tests.features.shop import examples
 from tests.serving.small_shop import SHELVES, small_shop
 
@@ -36,29 +36,29 @@ NUMBERS = st.lists(st.integers(0, 199), unique=True, max_size=60)
 )
 def test_nothing_is_lost_and_nothing_comes_twice(numbers, share, explore, bought, limit) -> None:
     made = ranking(numbers, len(numbers) // 2, new=set(numbers[::7]))
-    order = arranged(made, SHOP, limit, share, explore, np.array(bought, np.int64))
+    order = arrange(made, SHOP, limit, share, explore, np.array(bought, np.int64))
     assert sorted(order.tolist()) == list(range(len(numbers)))
 
 
 def test_without_any_wish_the_order_stays() -> None:
-    assert arranged(ranking([5, 3, 9, 1]), SHOP, 4).tolist() == [0, 1, 2, 3]
+    assert arrange(ranking([5, 3, 9, 1]), SHOP, 4).tolist() == [0, 1, 2, 3]
 
 
 def test_diversity_spreads_over_categories_and_keeps_the_best_first() -> None:
     same_shelf = [n * SHELVES for n in range(8)]  # eight of shelf 0, then one each of the others
     numbers = [*same_shelf, *range(1, SHELVES)]
-    order = diverse(SHOP, np.array(numbers), 5, 0.7)
+    order = diversify(SHOP, np.array(numbers), 5, 0.7)
     shelves = [numbers[n] % SHELVES for n in order[:5]]
     assert order[0] == 0
     assert len(set(shelves)) == 5
-    assert [numbers[n] % SHELVES for n in diverse(SHOP, np.array(numbers), 5, 0.0)[:5]] == [0] * 5
+    assert [numbers[n] % SHELVES for n in diversify(SHOP, np.array(numbers), 5, 0.0)[:5]] == [0] * 5
 
 
 @examples(30)
 @given(numbers=NUMBERS.filter(lambda n: len(n) > 5))
 def test_full_diversity_never_shows_fewer_categories_than_none(numbers: list[int]) -> None:
     def categories(diversity: float) -> int:
-        order = diverse(SHOP, np.array(numbers), 5, diversity)[:5]
+        order = diversify(SHOP, np.array(numbers), 5, diversity)[:5]
         return len({numbers[n] % SHELVES for n in order})
 
     assert categories(1.0) >= categories(0.0)
@@ -66,14 +66,14 @@ def test_full_diversity_never_shows_fewer_categories_than_none(numbers: list[int
 
 def test_what_is_like_a_purchase_goes_behind_the_rest() -> None:
     numbers = [3, 13, 4, 23, 5]
-    order = arranged(ranking(numbers), SHOP, 5, bought=np.array([93]))
+    order = arrange(ranking(numbers), SHOP, 5, cooling=np.array([93]))
     assert [numbers[n] for n in order] == [4, 5, 3, 13, 23]
 
 
 def test_new_arrivals_get_their_share_of_the_places_and_no_more() -> None:
     def order(new: set[int], since: int = 0) -> list[int]:
         at = np.isin(np.arange(40), list(new))
-        return explored(np.arange(40), at, 12, 4, since).tolist()
+        return place_arrivals(np.arange(40), at, 12, 4, since).tolist()
 
     assert order({30, 31, 32})[:12] == [0, 1, 2, 30, 3, 4, 5, 31, 6, 7, 8, 32]
     assert order({30, 31, 32}, since=2)[:7] == [0, 30, 1, 2, 3, 31, 4]
@@ -83,6 +83,6 @@ def test_new_arrivals_get_their_share_of_the_places_and_no_more() -> None:
 
 def test_a_small_share_reaches_short_lists_too() -> None:
     made = ranking(list(range(40)), new={35, 36})
-    shown = [arranged(made, SHOP, 5, explore=0.1, turn=turn)[:5].tolist() for turn in range(100)]
+    shown = [arrange(made, SHOP, 5, explore=0.1, rotation=rotation)[:5].tolist() for rotation in range(100)]
     with_new = sum(bool({35, 36} & set(places)) for places in shown)
     assert with_new == 50, "half of the lists of five, at one in ten"

@@ -1,4 +1,4 @@
-"""A shop taken the whole way once, by the commands a user types."""
+"""A shop from its events to recommendations, made once by the commands that a user types."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training.recipe import DEFAULT
+from training.recipe import DEFAULT_RECIPE
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -19,11 +19,11 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run_in(home: Path) -> Run:
-    """`run("train", "--log", log)` runs that command with its state in `home`."""
+    """Return a function: `run("train", "--log", log)` runs that command with its state in `home`."""
 
     def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("USUAL_", "MLFLOW_", "BENTOML_"))}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "usual", *map(str, arguments)],
             cwd=ROOT,
             env=environment | {"USUAL_HOME": str(home)},
@@ -32,25 +32,24 @@ def run_in(home: Path) -> Run:
             timeout=600,
             check=False,
         )
-        assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done
+        assert process.returncode == code, f"{arguments}: exit {process.returncode}\n{process.stdout}\n{process.stderr}"
+        assert "Traceback" not in process.stderr
+        return process
 
     return run
 
 
 def recipe(path: Path, **changes: object) -> Path:
     """The default recipe with fewer boundaries and trees, so that it trains in seconds."""
-    content = yaml.safe_load(DEFAULT.read_text()) | changes
+    content = yaml.safe_load(DEFAULT_RECIPE.read_text()) | changes
     for recommender in ("one_to_one", "one_to_one_visit", "predictive"):
         content[recommender]["ranker"]["rounds"] = 80
     path.write_text(yaml.safe_dump(content))
     return path
 
 
-class Shop:
-    """A simulated shop: its log, its home, and the answers of the commands that made it. The last weeks of the log
-    are left for evaluation."""
+class TrainedShop:
+    """A simulated shop: its log, its home, and the output of the commands. The last weeks are left for evaluation."""
 
     until = "2026-05-03"
 
@@ -68,5 +67,5 @@ class Shop:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return Shop(tmp_path_factory.mktemp("shop"))
+def shop(tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
+    return TrainedShop(tmp_path_factory.mktemp("shop"))

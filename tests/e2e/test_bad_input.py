@@ -1,4 +1,4 @@
-"""What a person gets for a mistake: exit code 2 and what, where, and what to do."""
+"""Bad input on the command line: exit code 2, and an error that says what is wrong, where, and what to do."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.event_log.ingest import Parsed, ingest
+from features.event_log.ingest import ParsedBatch, ingest
 from models.bundle import Bundle
 from tests.conftest import SHOP
 from tests.e2e.conftest import run_in
@@ -17,20 +17,20 @@ GOOD = "name,timestamp,customer_id,item_id,quantity,price,order_id\n"
 
 
 @pytest.fixture(scope="module")
-def log(simulated: Parsed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def log(simulated: ParsedBatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ingest([simulated], tmp_path_factory.mktemp("bad_input") / "log").log.path
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_text("name,customer_id,item_id\npurchase,c1,i1\n")
-    told = run_in(tmp_path)("ingest", "events", file, "--out", tmp_path / "log", code=2).stderr
-    assert "timestamp" in told
-    assert str(file.name) in told
-    assert "customer_id" in told  # what it has
+    stderr = run_in(tmp_path)("ingest", "events", file, "--out", tmp_path / "log", code=2).stderr
+    assert "timestamp" in stderr
+    assert str(file.name) in stderr
+    assert "customer_id" in stderr  # what it has
 
 
-def test_bad_rows_are_kept_with_their_reason(tmp_path: Path) -> None:
+def test_bad_rows_are_quarantined_with_their_reason(tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_text(
         GOOD
@@ -38,9 +38,9 @@ def test_bad_rows_are_kept_with_their_reason(tmp_path: Path) -> None:
         + "purchase,the other day,c1,i1,1,9.5,o2\n"
         + "purchase,2026-01-01T11:00:00Z,c1,i2,1,-3,o3\n"
     )
-    told = json.loads(run_in(tmp_path)("ingest", "events", file, "--out", tmp_path / "log", "--json").stdout)
-    assert told["rows_read"] == 3
-    assert told["rejected"] == {"bad_timestamp": 1, "negative_price": 1}
+    summary = json.loads(run_in(tmp_path)("ingest", "events", file, "--out", tmp_path / "log", "--json").stdout)
+    assert summary["rows_read"] == 3
+    assert summary["rejected"] == {"bad_timestamp": 1, "negative_price": 1}
     rejected = pl.read_parquet(tmp_path / "log" / "rejected.parquet").sort("row")
     assert rejected["row"].to_list() == [1, 2]
     assert "the other day" in rejected["raw"][0]
@@ -54,16 +54,16 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
 
 
 def test_until_before_the_first_event(log: Path, tmp_path: Path) -> None:
-    told = run_in(tmp_path)("train", "--log", log, "--until", "2020-01-01", code=2).stderr
-    assert str(SHOP.start) in told
-    assert "--until" in told
+    stderr = run_in(tmp_path)("train", "--log", log, "--until", "2020-01-01", code=2).stderr
+    assert str(SHOP.start) in stderr
+    assert "--until" in stderr
 
 
-def test_until_that_is_no_time(log: Path, tmp_path: Path) -> None:
+def test_until_that_is_not_a_time(log: Path, tmp_path: Path) -> None:
     assert "'tomorrow'" in run_in(tmp_path)("train", "--log", log, "--until", "tomorrow", code=2).stderr
 
 
-def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_log(tmp_path: Path) -> None:
     assert "usual ingest" in run_in(tmp_path)("train", "--log", tmp_path / "nowhere", code=2).stderr
 
 
@@ -74,20 +74,20 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
         ({"features": "0123456789abcdef"}, "other features"),
     ],
 )
-def test_a_bundle_of_another_kind(bundle: Bundle, tmp_path: Path, change: dict[str, object], expected: str) -> None:
-    saved, run = bundle.save(tmp_path / "bundle"), run_in(tmp_path)
-    manifest = saved / "manifest.json"
+def test_a_bundle_of_another_format(bundle: Bundle, tmp_path: Path, change: dict[str, object], expected: str) -> None:
+    path, run = bundle.save(tmp_path / "bundle"), run_in(tmp_path)
+    manifest = path / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
-    assert expected in run("recommend", "--model", saved, "--out", tmp_path / "recs.parquet", code=2).stderr
-    assert expected in run("serve", saved, "--open", code=2).stderr
+    assert expected in run("recommend", "--model", path, "--out", tmp_path / "recs.parquet", code=2).stderr
+    assert expected in run("serve", path, "--open", code=2).stderr
 
 
-def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    told = run_in(tmp_path)("recommend", "--out", tmp_path / "recs.parquet", code=2).stderr
-    assert "usual promote" in told
+def test_recommend_without_a_champion(tmp_path: Path) -> None:
+    stderr = run_in(tmp_path)("recommend", "--out", tmp_path / "recs.parquet", code=2).stderr
+    assert "usual promote" in stderr
 
 
-def test_k_of_zero(tmp_path: Path) -> None:
+def test_k_of_zero_is_refused(tmp_path: Path) -> None:
     assert "--k" in run_in(tmp_path)("recommend", "--k", 0, "--out", tmp_path / "r.parquet", code=2).stderr
 
 
@@ -111,12 +111,12 @@ def test_serve_without_keys(tmp_path: Path) -> None:
         ("segments", "--log", "orders", "--as-of", "2026-02-01", "--out", "file/segments.csv"),
     ],
 )
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
     run = run_in(tmp_path)
     (tmp_path / "orders.csv").write_text(GOOD + "purchase,2026-01-01T10:00:00Z,c1,i1,1,9.5,o1\n")
     (tmp_path / "file").write_text("")
     run("ingest", "events", tmp_path / "orders.csv", "--out", tmp_path / "orders")
-    places = {"orders.csv", "file/log", "log", "file/truth", "orders", "file", "file/segments.csv"}
-    told = run(*(tmp_path / word if word in places else word for word in command), code=2).stderr
-    assert "file" in told
-    assert "Traceback" not in told
+    paths = {"orders.csv", "file/log", "log", "file/truth", "orders", "file", "file/segments.csv"}
+    stderr = run(*(tmp_path / word if word in paths else word for word in command), code=2).stderr
+    assert "file" in stderr
+    assert "Traceback" not in stderr

@@ -1,4 +1,4 @@
-"""The README's way, on a simulated shop."""
+"""The commands of the README, on a simulated shop."""
 
 import json
 import os
@@ -12,28 +12,30 @@ import httpx
 import polars as pl
 import pytest
 
-from serving.deploy.server import free_port
-from tests.e2e.conftest import Shop
+from serving.deploy.server import find_free_port
+from tests.e2e.conftest import TrainedShop
 
 pytestmark = pytest.mark.e2e
 
 
-def test_ingest_accounts_for_every_row(shop: Shop) -> None:
-    told = shop.ingested
-    accounted = sum(told["kept"].values()) + told["merged"] + told["duplicates"] + sum(told["rejected"].values())
-    assert accounted == told["rows_read"] == told["log"]["rows"] > 10_000
+def test_ingest_accounts_for_every_row(shop: TrainedShop) -> None:
+    counts = shop.ingested
+    accounted = (
+        sum(counts["kept"].values()) + counts["merged"] + counts["duplicates"] + sum(counts["rejected"].values())
+    )
+    assert accounted == counts["rows_read"] == counts["log"]["rows"] > 10_000
 
 
-def test_train_registers_a_challenger_that_beats_popularity(shop: Shop) -> None:
+def test_train_registers_a_challenger_that_beats_popularity(shop: TrainedShop) -> None:
     metrics = shop.trained["metrics"]
-    # A taste is there to be found: what is merely popular reaches about .2 on this shop.
+    # The simulated customers have preferences to learn: popularity alone reaches about .2 on this shop.
     assert metrics["one_to_one_ndcg_at_10"] > 0.4
     assert metrics["predictive_ndcg_at_10"] > 0.15
     assert shop.promoted["promoted"] is True
     assert shop.promoted["champion"] == "1"
 
 
-def test_recommend_ranks_everyone_once(shop: Shop) -> None:
+def test_recommend_ranks_everyone_once(shop: TrainedShop) -> None:
     table = pl.read_parquet(shop.recommendations)
     lists = table.group_by("customer_id").agg("rank", pl.col("item_id").n_unique().alias("distinct"))
     assert lists.height > 300
@@ -41,16 +43,16 @@ def test_recommend_ranks_everyone_once(shop: Shop) -> None:
     assert lists["distinct"].to_list() == [10] * lists.height
 
 
-def test_features_writes_the_tables(shop: Shop, tmp_path: Path) -> None:
-    told = json.loads(
+def test_features_writes_the_tables(shop: TrainedShop, tmp_path: Path) -> None:
+    counts = json.loads(
         shop.run("features", "--log", shop.log, "--as-of", "2026-04-01", "--out", tmp_path / "t", "--json").stdout
     )
     for name in ("customers", "items", "history"):
-        assert pl.read_parquet(tmp_path / "t" / f"{name}.parquet").height == told[name] > 0
+        assert pl.read_parquet(tmp_path / "t" / f"{name}.parquet").height == counts[name] > 0
     assert json.loads((tmp_path / "t" / "snapshot.json").read_text())["as_of"] == "2026-04-01T00:00:00Z"
 
 
-def test_what_customers_do_next_is_in_the_segments_and_in_an_explanation(shop: Shop, tmp_path: Path) -> None:
+def test_customer_predictions_are_in_the_segments_and_in_an_explanation(shop: TrainedShop, tmp_path: Path) -> None:
     metrics = shop.trained["metrics"]
     assert metrics["predictive_propensity_7d_auc"] > 0.55
     assert metrics["predictive_next_category_hit_at_3"] > metrics["predictive_next_category_best_selling_hit_at_3"]
@@ -60,14 +62,14 @@ def test_what_customers_do_next_is_in_the_segments_and_in_an_explanation(shop: S
     assert table["propensity_7d"].is_between(0, 1).all()
     expected = table.sort("propensity_7d").row(-1, named=True)
     explained = shop.run("explain", "--customer", expected["customer_id"], *model, "--json")
-    told = json.loads(explained.stdout)["profile"]
+    profile = json.loads(explained.stdout)["profile"]
     for name in ("segment", "propensity_7d", "churn_risk_90d", "expected_value_365d", "next_category"):
-        assert told[name] == pytest.approx(expected[name])
+        assert profile[name] == pytest.approx(expected[name])
     refused = shop.run("segments", "--log", shop.log, "--as-of", "2026-04-01", "--out", out, *model, code=2)
     assert "would know its future" in refused.stderr
 
 
-def test_evaluate_replays_the_model_on_what_it_has_not_seen(shop: Shop) -> None:
+def test_evaluate_backtests_the_model_on_later_events(shop: TrainedShop) -> None:
     model = ("--model", "models:/usual@champion", "--log", shop.log, "--to", "2026-05-31", "--json")
     metrics = json.loads(shop.run("evaluate", "--from", shop.until, *model).stdout)
     assert metrics["one_to_one_queries"] > 20
@@ -76,18 +78,18 @@ def test_evaluate_replays_the_model_on_what_it_has_not_seen(shop: Shop) -> None:
     assert "would know its future" in refused.stderr
 
 
-def test_rollback_without_a_predecessor_says_so(shop: Shop) -> None:
+def test_rollback_without_a_predecessor_says_so(shop: TrainedShop) -> None:
     assert "nothing to go back to" in shop.run("rollback", code=2).stderr
 
 
-def test_served_answers_equal_the_batch(shop: Shop) -> None:
-    """Package, `bentoml serve` the Bento as anyone would, ask for 100 customers, one by one and together."""
+def test_online_rankings_equal_batch_inference(shop: TrainedShop) -> None:
+    """Build a Bento, serve it with `bentoml serve`, and rank for 100 customers, one by one and together."""
     bento = json.loads(shop.run("package", "--json").stdout)
     batch = pl.read_parquet(shop.recommendations).sort("customer_id", "rank")
     expected = dict(batch.group_by("customer_id", maintain_order=True).agg("item_id").iter_rows())
     customers = sorted(expected)[:100]
     assert len(customers) == 100
-    port = free_port()
+    port = find_free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("USUAL_")}
     server = subprocess.Popen(
         [sys.executable, "-m", "bentoml", "serve", bento["tag"], "--host", "127.0.0.1", "--port", str(port)],
@@ -100,11 +102,11 @@ def test_served_answers_equal_the_batch(shop: Shop) -> None:
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             _until_ready(client, server)
-            alone = {c: _ask(client, [c])[0] for c in customers}
+            alone = {c: _recommend(client, [c])[0] for c in customers}
             together = {}
             for start in range(0, 100, 16):
-                some = customers[start : start + 16]
-                together |= dict(zip(some, _ask(client, some), strict=True))
+                group = customers[start : start + 16]
+                together |= dict(zip(group, _recommend(client, group), strict=True))
             assert alone == together == {c: expected[c] for c in customers}
             assert client.get("/v1/model").json()["version"] == "1"
             unknown = client.post("/v1/recommendations", json={"requests": [{"client_id": "never-seen"}]}).json()
@@ -115,11 +117,11 @@ def test_served_answers_equal_the_batch(shop: Shop) -> None:
         server.wait(30)
 
 
-def _ask(client: httpx.Client, customers: list[str]) -> list[list[str]]:
+def _recommend(client: httpx.Client, customers: list[str]) -> list[list[str]]:
     body = {"requests": [{"customer_id": c, "placement": "search.rerank", "limit": 10} for c in customers]}
-    answer = client.post("/v1/recommendations", json=body)
-    assert answer.status_code == 200, answer.text
-    return [[item["item_id"] for item in result["items"]] for result in answer.json()["results"]]
+    response = client.post("/v1/recommendations", json=body)
+    assert response.status_code == 200, response.text
+    return [[item["item_id"] for item in result["items"]] for result in response.json()["results"]]
 
 
 def _until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:

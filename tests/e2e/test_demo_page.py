@@ -1,6 +1,6 @@
-"""The demo storefront as a person uses it: a real browser, a real server, a small trained bundle.
+"""The demo storefront in a real browser, with a real server and a small trained bundle.
 
-Screenshots are kept beside the test, or in the directory that USUAL_SCREENSHOTS names.
+Screenshots are stored beside the test, or in the directory that USUAL_SCREENSHOTS names.
 """
 
 import os
@@ -30,43 +30,43 @@ pytestmark = pytest.mark.e2e
 
 
 @dataclass
-class Shop:
-    """A server with a demo storefront; `store` is where it keeps events."""
+class DemoShop:
+    """A server with a demo storefront; `store` is the path of its event store."""
 
     server: Server
     store: str
     items: list[dict[str, Any]]
 
     def get(self, **query: object) -> dict[str, Any]:
-        answer = self.server.client.get("/demo/items", params={k: str(v) for k, v in query.items()})
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
+        response = self.server.client.get("/demo/items", params={k: str(v) for k, v in query.items()})
+        assert response.status_code == 200, response.text
+        body: dict[str, Any] = response.json()
         return body
 
-    def kept(self, name: str) -> pl.DataFrame:
+    def stored_events(self, name: str) -> pl.DataFrame:
         return everything(self.store).filter(name=name)
 
 
 @pytest.fixture(scope="module")
-def shop(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One product, the one that sells best, has a name that would do harm as HTML."""
+def shop(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoShop]:
+    """The best-selling product has a name that would do harm as HTML."""
     s = bundle.snapshot
-    titles = s.about["title"].to_pylist()
+    titles = s.catalog["title"].to_pylist()
     titles[int(s.item("buyers_28d").argmax())] = HOSTILE
-    at = s.about.schema.get_field_index("title")
-    about = s.about.set_column(at, "title", pa.array(titles, pa.string()))
-    recommender = BundleRecommender(replace(bundle, snapshot=replace(s, about=about)))
+    at = s.catalog.schema.get_field_index("title")
+    about = s.catalog.set_column(at, "title", pa.array(titles, pa.string()))
+    recommender = BundleRecommender(replace(bundle, snapshot=replace(s, catalog=about)))
     store = str(tmp_path_factory.mktemp("demo") / "events.sqlite")
     settings = {"open": True, "visit_budget_ms": 20_000, "deadline_ms": 20_000}
     with running(recommender, store=open_store(store), **settings) as server:  # type: ignore[arg-type]
-        shop = Shop(server, store, [])
+        shop = DemoShop(server, store, [])
         shop.items += shop.get(limit=100)["items"]
         yield shop
 
 
 @dataclass
-class Page:
-    """The page of a visitor who was never here before."""
+class DemoPage:
+    """The demo storefront as a new visitor sees it."""
 
     page: Any
     pictures: Path
@@ -80,30 +80,30 @@ class Page:
         self.settle()
 
     def open(self, item: dict[str, Any]) -> None:
-        """By the page of its category, as a person would."""
+        """Open an item by the page of its category, as a person would."""
         self.page.locator(f"nav [data-category='{item['category']}']").click()
-        found = f"[data-range='{item['category'].replace('/', ' › ')}'] [data-item='{item['item_id']}']"
-        self.page.locator(f"{found} h3 a").click()
+        card = f"[data-range='{item['category'].replace('/', ' › ')}'] [data-item='{item['item_id']}']"
+        self.page.locator(f"{card} h3 a").click()
         self.page.get_by_role("heading", level=1, name=item["title"]).wait_for()
         self.settle()
 
-    def shown(self, placement: str = "") -> list[str]:
-        """The items in a placement, or in all that there are."""
+    def item_ids(self, placement: str = "") -> list[str]:
+        """The items in a placement, or in all placements."""
         which = f"='{placement}'" if placement else ""
         cards = self.page.locator(f"[data-placement{which}] .card")
         return [cards.nth(n).get_attribute("data-item") for n in range(cards.count())]
 
-    def picture(self, name: str) -> None:
+    def screenshot(self, name: str) -> None:
         self.page.screenshot(path=str(self.pictures / f"{name}.png"), full_page=True)
 
-    def says(self, script: str) -> Any:
-        """What a script gives; the page's own policy forbids playwright's way."""
+    def evaluate(self, script: str) -> Any:
+        """The value of a script; the page's policy forbids playwright's own `evaluate`."""
         session = self.page.context.new_cdp_session(self.page)
         return session.send("Runtime.evaluate", {"expression": script, "returnByValue": True})["result"].get("value")
 
 
 @pytest.fixture
-def visit(browser: Any, shop: Shop, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+def visit(browser: Any, shop: DemoShop, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[DemoPage]:
     pictures = Path(os.environ.get("USUAL_SCREENSHOTS") or tmp_path)
     pictures.mkdir(parents=True, exist_ok=True)
     width, height = getattr(request, "param", (1280, 900))
@@ -114,60 +114,60 @@ def visit(browser: Any, shop: Shop, tmp_path: Path, request: pytest.FixtureReque
     page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda asked: None if asked.url.startswith(address) else foreign.append(asked.url))
+    page.on("request", lambda request: None if request.url.startswith(address) else foreign.append(request.url))
     page.goto(f"{address}/demo")
     page.locator("[data-placement] .card").first.wait_for()
-    made = Page(page, pictures)
-    made.settle()
-    yield made
-    made.picture(request.node.name)
+    visit = DemoPage(page, pictures)
+    visit.settle()
+    yield visit
+    visit.screenshot(request.node.name)
     context.close()
     assert faults == []
     assert foreign == []
 
 
-def test_what_is_looked_at_comes_to_the_front_and_what_is_bought_is_thanked_for(visit: Page, shop: Shop) -> None:
+def test_viewed_categories_move_up_and_purchases_are_thanked_for(visit: DemoPage, shop: DemoShop) -> None:
     of = {item["item_id"]: item["category"] for item in shop.items}
     sizes = Counter(of.values())
-    before = Counter(of[i] for i in visit.shown("home.for_you"))
+    before = Counter(of[i] for i in visit.item_ids("home.for_you"))
     category = min((c for c, n in sizes.items() if n >= 3), key=lambda c: before[c])
-    looked_at = [item for item in shop.items if item["category"] == category][:3]
-    assert not visit.shown("recently_viewed")
-    for item in looked_at:
+    viewed = [item for item in shop.items if item["category"] == category][:3]
+    assert not visit.item_ids("recently_viewed")
+    for item in viewed:
         visit.open(item)
     visit.home()
-    after = Counter(of[i] for i in visit.shown("home.for_you"))
+    after = Counter(of[i] for i in visit.item_ids("home.for_you"))
     assert after[category] > before[category]
-    first = visit.shown("home.for_you")[: len(looked_at)]
+    first = visit.item_ids("home.for_you")[: len(viewed)]
     assert sum(of[i] == category for i in first) > before[category]
-    assert set(visit.shown("recently_viewed")) == {item["item_id"] for item in looked_at}
+    assert set(visit.item_ids("recently_viewed")) == {item["item_id"] for item in viewed}
     reasons = visit.page.locator("[data-placement='home.for_you'] .why").all_inner_texts()
     assert "Looked at once in this visit" in reasons
     assert "predictive" in visit.page.locator("[data-placement='home.for_you'] [data-strategy]").inner_text()
-    visit.picture("after_looking")
+    visit.screenshot("after_views")
 
-    bought = looked_at[-1]
+    bought = viewed[-1]
     visit.open(bought)
     visit.page.get_by_role("button", name="Add to cart", exact=True).first.click()
     visit.page.locator("#pieces", has_text="1").wait_for()
     visit.page.get_by_role("link", name=re.compile("Cart")).click()
     visit.page.locator("[data-placement='cart.complements'] .card").first.wait_for()
-    assert not {i for i in visit.shown("cart.complements") if of[i] == category}
+    assert not {i for i in visit.item_ids("cart.complements") if of[i] == category}
     visit.page.get_by_role("button", name="Buy", exact=True).click()
     visit.page.get_by_text(f"Thank you for buying {bought['title']}.").wait_for()
     visit.settle()
-    assert bought["item_id"] not in visit.shown()
-    assert len(visit.shown("home.for_you")) == 12
-    (order,) = shop.kept("purchase").filter(item_id=bought["item_id"]).to_dicts()
+    assert bought["item_id"] not in visit.item_ids()
+    assert len(visit.item_ids("home.for_you")) == 12
+    (order,) = shop.stored_events("purchase").filter(item_id=bought["item_id"]).to_dicts()
     assert (order["price"], order["quantity"], order["currency"]) == (bought["price"], 1.0, bought["currency"])
-    visit.open(looked_at[0])
-    assert bought["item_id"] not in visit.shown()
-    lists = shop.kept("view_item_list").filter(list_id="home.for_you", client_id=order["client_id"])
+    visit.open(viewed[0])
+    assert bought["item_id"] not in visit.item_ids()
+    lists = shop.stored_events("view_item_list").filter(list_id="home.for_you", client_id=order["client_id"])
     assert lists["recommendation_id"].str.starts_with("rec_").all()
     assert lists.height >= 12
 
 
-def test_names_from_the_catalog_are_text(visit: Page, shop: Shop) -> None:
+def test_names_from_the_catalog_are_text(visit: DemoPage, shop: DemoShop) -> None:
     hostile = next(item for item in shop.items if item["title"] == HOSTILE)
     visit.open(hostile)
     assert visit.page.locator("main h1").inner_text() == HOSTILE
@@ -181,8 +181,8 @@ def test_names_from_the_catalog_are_text(visit: Page, shop: Shop) -> None:
     assert visit.page.locator("img, main script").count() == 0
 
 
-def test_a_customer_is_somebody_else_than_a_newcomer(visit: Page, shop: Shop) -> None:
-    newcomer = visit.shown("home.for_you")
+def test_a_customer_and_a_new_visitor_get_different_rankings(visit: DemoPage, shop: DemoShop) -> None:
+    newcomer = visit.item_ids("home.for_you")
     choice = visit.page.get_by_label("You are")
     customer = next(c for c in shop.server.client.get("/demo/shop").json()["customers"] if c["segment"] == "champions")
     choice.select_option(customer["customer_id"])
@@ -190,14 +190,14 @@ def test_a_customer_is_somebody_else_than_a_newcomer(visit: Page, shop: Shop) ->
     visit.settle()
     how = visit.page.locator("[data-placement='home.for_you'] [data-strategy]")
     assert how.get_attribute("data-strategy") == "one_to_one"
-    assert visit.shown("home.for_you") != newcomer
-    assert visit.shown("buy_again")
+    assert visit.item_ids("home.for_you") != newcomer
+    assert visit.item_ids("buy_again")
     visit.open(shop.items[1])
     choice.select_option("")
     visit.page.locator("[data-strategy=predictive]").first.wait_for()
     visit.open(shop.items[2])
     visit.home()
-    views = shop.kept("view_item").sort("timestamp")[-2:].to_dicts()
+    views = shop.stored_events("view_item").sort("timestamp")[-2:].to_dicts()
     assert [view["customer_id"] for view in views] == [customer["customer_id"], None]
     assert views[0]["client_id"] != views[1]["client_id"]
 
@@ -207,11 +207,11 @@ def test_a_customer_is_somebody_else_than_a_newcomer(visit: Page, shop: Shop) ->
     visit.open(shop.items[3])
     visit.page.wait_for_timeout(1200)
     assert everything(shop.store).height == before
-    assert visit.says("localStorage.length") == 0
+    assert visit.evaluate("localStorage.length") == 0
     assert visit.page.locator("#told li").count() == 0
 
 
-def test_it_works_without_a_mouse(visit: Page) -> None:
+def test_the_page_works_without_a_mouse(visit: DemoPage) -> None:
     keys, focused = visit.page.keyboard, visit.page.locator(":focus")
     keys.press("Tab")
     assert focused.inner_text() == "Skip to the products"
@@ -236,63 +236,63 @@ def test_it_works_without_a_mouse(visit: Page) -> None:
     named = visit.page.get_by_role("button", name=f"Add {name} to the cart")
     assert named.count() == 1
     nameless = "[...document.querySelectorAll('input, select')].filter(field => !field.labels.length).length"
-    assert visit.says(nameless) == 0
+    assert visit.evaluate(nameless) == 0
 
 
 @pytest.mark.parametrize("visit", [(360, 780), (768, 1024)], indirect=True)
-def test_it_fits_on_a_small_screen(visit: Page, shop: Shop) -> None:
+def test_the_page_fits_a_small_screen(visit: DemoPage, shop: DemoShop) -> None:
     wide = "document.documentElement.scrollWidth > innerWidth"
-    assert visit.says(wide) is False
+    assert visit.evaluate(wide) is False
     visit.open(shop.items[1])
-    assert visit.says(wide) is False
+    assert visit.evaluate(wide) is False
     small = "[...document.querySelectorAll('main button')].filter(b => b.offsetHeight < 40).length"
-    assert visit.says(small) == 0
+    assert visit.evaluate(small) == 0
 
 
-# ---- what the page asks for
+# ---- what the page requests
 
 
-def test_the_catalog_comes_in_pages(shop: Shop) -> None:
-    found: list[dict[str, Any]] = []
+def test_the_catalog_comes_in_pages(shop: DemoShop) -> None:
+    items: list[dict[str, Any]] = []
     start: int | None = 0
     while start is not None:
         page = shop.get(start=start, limit=25)
-        found += page["items"]
+        items += page["items"]
         start = page["next"]
-    assert page["total"] == len(found) == len({item["item_id"] for item in found}) == 60
-    departments = Counter(item["category"].partition("/")[0] for item in found)
+    assert page["total"] == len(items) == len({item["item_id"] for item in items}) == 60
+    departments = Counter(item["category"].partition("/")[0] for item in items)
     assert shop.get(category="home")["total"] == departments["home"]
     assert shop.get(category="hom")["total"] == 0
     assert {item["title"] for item in shop.get(search="COFFEE")["items"]} == {
-        item["title"] for item in found if "coffee" in item["title"].lower()
+        item["title"] for item in items if "coffee" in item["title"].lower()
     }
     assert {item["brand"] for item in shop.get(search="calla")["items"]} == {"Calla"}
     for query in ("limit=0", "limit=a", "start=-1", "sort=price"):
         refused = shop.server.client.get(f"/demo/items?{query}")
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
-    ids = [found[0]["item_id"], "unknown", found[5]["item_id"]]
-    named = shop.server.client.post("/demo/items", json={"item_ids": ids}).json()["items"]
-    assert named == [found[0], found[5]]
+    ids = [items[0]["item_id"], "unknown", items[5]["item_id"]]
+    response = shop.server.client.post("/demo/items", json={"item_ids": ids}).json()["items"]
+    assert response == [items[0], items[5]]
 
 
-def test_customers_of_many_kinds_are_offered(shop: Shop) -> None:
-    told = shop.server.client.get("/demo/shop").json()
-    assert len(told["customers"]) == 12
-    segments = [customer["segment"] for customer in told["customers"]]
+def test_customers_of_many_segments_are_offered(shop: DemoShop) -> None:
+    catalog = shop.server.client.get("/demo/shop").json()
+    assert len(catalog["customers"]) == 12
+    segments = [customer["segment"] for customer in catalog["customers"]]
     assert len(set(segments)) >= 8
-    assert sum(category["items"] for category in told["categories"]) == 60
+    assert sum(category["items"] for category in catalog["categories"]) == 60
 
 
-def test_nothing_from_elsewhere_may_load_or_run(shop: Shop) -> None:
-    answer = shop.server.client.get("/demo")
-    policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+def test_nothing_of_other_hosts_may_load_or_run(shop: DemoShop) -> None:
+    response = shop.server.client.get("/demo")
+    policy = dict(rule.split(" ", 1) for rule in response.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert {policy[name] for name in ("script-src", "style-src", "img-src", "connect-src")} == {"'self'"}
     assert policy["frame-ancestors"] == "'none'"
-    assert not re.search(r"<script>|style=| on\w+=|https?:", answer.text)
+    assert not re.search(r"<script>|style=| on\w+=|https?:", response.text)
 
 
-def test_there_is_none_where_keys_are_asked_for() -> None:
+def test_a_server_with_keys_has_no_demo() -> None:
     with running(FakeRecommender(), **KEYS) as server:
         for path in ("/demo", "/demo/demo.js", "/demo/shop", "/demo/items"):
             assert httpx.get(f"{server.client.base_url}{path}").status_code == 401
@@ -307,7 +307,7 @@ def _luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("night", [False, True])
-def test_text_stands_out_from_its_ground(night: bool) -> None:
+def test_text_has_enough_contrast(night: bool) -> None:
     """WCAG 2.2, level AA: 4.5 to 1."""
     style = (PAGES / "demo.css").read_text()
     themes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)

@@ -59,17 +59,17 @@ union all
 
 
 @dataclass
-class Made:
-    """What the command made, and the same shop in SQL."""
+class SegmentsRun:
+    """The output of the command, and the same shop in SQL."""
 
-    told: dict[str, Any]
+    summary: dict[str, Any]
     table: pl.DataFrame
     page: Path
     sql: sqlite3.Connection
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+def segments_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SegmentsRun]:
     if not DATA.exists():
         pytest.skip("needs UCI Online Retail II (doi 10.24432/C5CG6D) as ../shared/data/online_retail_II.parquet")
     root = tmp_path_factory.mktemp("segments")
@@ -85,25 +85,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     )
     sql = sqlite3.connect(":memory:")
     sql.execute("create table raw (invoice, stock, quantity, at, price, customer, country)")
-    known = raw.filter(pl.col("Customer ID").is_not_null()).iter_rows()
-    sql.executemany("insert into raw values (?, ?, ?, ?, ?, ?, ?)", known)
+    rows = raw.filter(pl.col("Customer ID").is_not_null()).iter_rows()
+    sql.executemany("insert into raw values (?, ?, ?, ?, ?, ?, ?)", rows)
     sql.executescript(TABLES)
     germans = [c for (c,) in sql.execute("select distinct customer from good where country = 'Germany'")]
     (root / "seeds.txt").write_text("\n".join([*germans, "nobody"]))
     run("ingest", "online-retail", DATA, "--out", root / "log")
     page = root / "page.html"
-    told = run(
+    process = run(
         *("segments", "--log", root / "log", "--as-of", AS_OF, "--out", root / "out" / "segments.csv", "--json"),
         *("--page", page, "--seeds", root / "seeds.txt", "--lookalikes", 50, "--clusters", 4),
     )
     table = pl.read_csv(root / "out" / "segments.csv", schema_overrides={"customer_id": pl.String})
-    yield Made(json.loads(told.stdout), table, page, sql)
+    yield SegmentsRun(json.loads(process.stdout), table, page, sql)
     sql.close()
 
 
-def test_recency_frequency_and_money_of_every_customer(made: Made) -> None:
-    expected = {c: numbers for c, *numbers in made.sql.execute("select customer, seconds, orders, money from buyer")}
-    buyers = made.table.drop_nulls("recency_days")
+def test_recency_frequency_and_money_of_every_customer(segments_run: SegmentsRun) -> None:
+    expected = {
+        c: numbers for c, *numbers in segments_run.sql.execute("select customer, seconds, orders, money from buyer")
+    }
+    buyers = segments_run.table.drop_nulls("recency_days")
     assert set(buyers["customer_id"]) == set(expected)
     for customer, days, orders, money in buyers.select(
         "customer_id", "recency_days", "frequency", "monetary"
@@ -114,26 +116,30 @@ def test_recency_frequency_and_money_of_every_customer(made: Made) -> None:
         assert money == pytest.approx(value, rel=1e-6, abs=0.01)
 
 
-def test_segments_and_totals(made: Made) -> None:
-    expected = dict(made.sql.execute("select segment, count(*) from segment group by segment"))
-    counted = made.table["segment"].str.replace_all("_", " ").str.replace("cant", "can't").value_counts()
+def test_segments_and_totals(segments_run: SegmentsRun) -> None:
+    expected = dict(segments_run.sql.execute("select segment, count(*) from segment group by segment"))
+    counted = segments_run.table["segment"].str.replace_all("_", " ").str.replace("cant", "can't").value_counts()
     assert dict(counted.iter_rows()) == expected
-    customers, revenue = made.sql.execute("select count(*), sum(money) from segment").fetchone()
-    assert made.told["customers"] == made.table.height == customers
-    assert made.told["revenue"] == pytest.approx(revenue, rel=1e-6)
-    assert sum(s["customers"] for s in made.told["segments"]) == customers
-    assert [s["customers"] > 0 for s in made.told["clusters"]] == [True] * 4 + [True]  # and who touched nothing
+    customers, revenue = segments_run.sql.execute("select count(*), sum(money) from segment").fetchone()
+    assert segments_run.summary["customers"] == segments_run.table.height == customers
+    assert segments_run.summary["revenue"] == pytest.approx(revenue, rel=1e-6)
+    assert sum(s["customers"] for s in segments_run.summary["segments"]) == customers
+    assert [s["customers"] > 0 for s in segments_run.summary["clusters"]] == [True] * 4 + [
+        True
+    ]  # and one for customers without interactions
 
 
-def test_lookalikes_of_the_german_customers(made: Made) -> None:
-    (germans,) = made.sql.execute("select count(distinct customer) from good where country = 'Germany'").fetchone()
-    assert made.told["lookalikes"]["seeds"] == germans
-    assert made.told["lookalikes"]["unknown"] == 1
-    assert 0.6 < made.told["lookalikes"]["auc"] < 0.95
-    assert made.table["lookalike_rank"].drop_nulls().sort().to_list() == list(range(1, 51))
+def test_lookalikes_of_the_german_customers(segments_run: SegmentsRun) -> None:
+    (germans,) = segments_run.sql.execute(
+        "select count(distinct customer) from good where country = 'Germany'"
+    ).fetchone()
+    assert segments_run.summary["lookalikes"]["seeds"] == germans
+    assert segments_run.summary["lookalikes"]["unknown"] == 1
+    assert 0.6 < segments_run.summary["lookalikes"]["auc"] < 0.95
+    assert segments_run.table["lookalike_rank"].drop_nulls().sort().to_list() == list(range(1, 51))
 
 
-def test_a_wrong_suffix_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_wrong_suffix_is_an_error_before_the_work(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     arguments = ("segments", "--log", tmp_path / "nowhere", "--as-of", AS_OF, "--out")
     assert ".parquet or .csv" in run(*arguments, tmp_path / "segments.xls", code=2).stderr
@@ -141,31 +147,31 @@ def test_a_wrong_suffix_is_told_before_the_work(tmp_path: Path) -> None:
     assert "--seeds" in run(*arguments, tmp_path / "segments.csv", "--lookalikes", 5, code=2).stderr
 
 
-def test_clusters_are_kept(tmp_path: Path) -> None:
+def test_clusters_keep_their_names(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     size = ("--customers", 500, "--items", 300, "--days", 150)
     run("ingest", "simulated", "--out", tmp_path / "log", *size)
     out = tmp_path / "segments.parquet"
-    kept = ("--keep-clusters", tmp_path / "clusters.json")
-    run("segments", "--log", tmp_path / "log", "--as-of", "2026-04-01", "--out", out, *kept)
+    clusters = ("--keep-clusters", tmp_path / "clusters.json")
+    run("segments", "--log", tmp_path / "log", "--as-of", "2026-04-01", "--out", out, *clusters)
     names = pl.read_parquet(out)["cluster_name"].drop_nulls().unique()
-    told = run("segments", "--log", tmp_path / "log", "--as-of", "2026-05-01", "--out", out, *kept)
+    process = run("segments", "--log", tmp_path / "log", "--as-of", "2026-05-01", "--out", out, *clusters)
     assert pl.read_parquet(out)["cluster_name"].drop_nulls().is_in(names.implode()).all()
-    assert all(word in told.stdout for word in ("champions", "cluster 1: ", "churn risk"))
+    assert all(word in process.stdout for word in ("champions", "cluster 1: ", "churn risk"))
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium")
-def test_the_page_in_a_browser(made: Made) -> None:
+def test_the_page_in_a_browser(segments_run: SegmentsRun) -> None:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    told, asked = [], []
+    errors, urls = [], []
     with sync_api.sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(made.page.as_uri())
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: urls.append(request.url))
+        page.goto(segments_run.page.as_uri())
         rows = page.eval_on_selector_all("#rfm tbody tr", "rows => rows.map(r => [...r.cells].map(c => c.innerText))")
         heat = page.eval_on_selector_all("#heat td", "cells => cells.map(c => c.textContent)")
         tiles = {key: page.inner_text(f"#{key}") for key in ("customers", "buyers", "revenue", "orders")}
@@ -180,8 +186,8 @@ def test_the_page_in_a_browser(made: Made) -> None:
             page.emulate_media(color_scheme=scheme)
             inks.append(page.evaluate("getComputedStyle(document.querySelector('svg text')).fill"))
         browser.close()
-    assert told == []
-    assert asked == [made.page.as_uri()]
+    assert errors == []
+    assert urls == [segments_run.page.as_uri()]
     assert len(plots) == 5
     assert all(p["box"]["width"] > 250 and p["box"]["height"] > 150 and p["marks"] > 10 for p in plots)
     assert all(len(p["label"]) > 40 for p in plots)
@@ -192,14 +198,16 @@ def test_the_page_in_a_browser(made: Made) -> None:
         from segment group by segment"""
     expected = {
         s: [f"{n:,}", "–" if mean is None else f"{mean:,.0f}", f"{share:.1%}"]
-        for s, n, mean, share in made.sql.execute(query)
+        for s, n, mean, share in segments_run.sql.execute(query)
     }
     assert {name: [n, mean, revenue] for name, n, _, mean, revenue, _ in rows} == expected
-    cells = {(r, f): n for r, f, n in made.sql.execute("select r, f, count(*) from score group by r, f")}
+    cells = {(r, f): n for r, f, n in segments_run.sql.execute("select r, f, count(*) from score group by r, f")}
     counts = [cells.get((r, f), 0) for r in range(5, 0, -1) for f in range(1, 6)]
     assert [int(c.split()[0].replace(",", "")) for c in heat] == counts
-    customers, buyers, money = made.sql.execute("select count(*), count(money), sum(money) from segment").fetchone()
-    (orders,) = made.sql.execute("select sum(orders) from buyer").fetchone()
+    customers, buyers, money = segments_run.sql.execute(
+        "select count(*), count(money), sum(money) from segment"
+    ).fetchone()
+    (orders,) = segments_run.sql.execute("select sum(orders) from buyer").fetchone()
     assert tiles == {
         "customers": f"{customers:,}",
         "buyers": f"{buyers:,}",

@@ -1,4 +1,4 @@
-"""The Python client, against the server it is for."""
+"""The Python client, against a real server."""
 
 import logging
 import time
@@ -18,48 +18,48 @@ from tests.serving.conftest import Server
 from tests.serving.sending import ago, sent
 
 
-class Road(httpx.BaseTransport):
-    """The way to the server, with the ports it began at. `faults` happen to requests one after the other.
+class FaultyTransport(httpx.BaseTransport):
+    """Sends requests and records them with their local ports. `faults` happen to requests one after the other.
 
-    An exception in "lost" is raised after the server has answered: what was to be done is done. A response stands in
-    for the server's.
+    "unreachable" raises its exception in place of sending, "lost" after the server has responded: the write is done.
+    "answer" replaces the server's response.
     """
 
     def __init__(self) -> None:
         self.faults: list[tuple[str, Any]] = []
-        self.seen: list[httpx.Request] = []
+        self.requests: list[httpx.Request] = []
         self.ports: set[Any] = set()
-        self._road = httpx.HTTPTransport()
+        self._transport = httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self.seen.append(request)
-        kind, what = self.faults.pop(0) if self.faults else ("", None)
+        self.requests.append(request)
+        kind, fault = self.faults.pop(0) if self.faults else ("", None)
         if kind == "unreachable":
-            raise what
+            raise fault
         if kind == "answer":
-            return what
-        answer = self._road.handle_request(request)
-        self.ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+            return fault
+        response = self._transport.handle_request(request)
+        self.ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
         if kind == "lost":
-            answer.read()
-            raise what
-        return answer
+            response.read()
+            raise fault
+        return response
 
     def close(self) -> None:
-        self._road.close()
+        self._transport.close()
 
 
 @pytest.fixture
-def road() -> Road:
-    return Road()
+def transport() -> FaultyTransport:
+    return FaultyTransport()
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that were waited, in no time."""
-    waited: list[float] = []
-    monkeypatch.setattr(client_module, "sleep", waited.append)
-    return waited
+    """The seconds that the client would have slept."""
+    seconds: list[float] = []
+    monkeypatch.setattr(client_module, "sleep", seconds.append)
+    return seconds
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def server(serve: Callable[..., Server], fake: type, sqlite_store: EventStore) -
 
 
 @pytest.fixture
-def client(server: Server, road: Road, waits: list[float]) -> Iterator[Client]:
-    with Client(f"http://{server.host}:{server.port}", SECRET, transport=road) as made:
-        yield made
+def client(server: Server, transport: FaultyTransport, waits: list[float]) -> Iterator[Client]:
+    with Client(f"http://{server.host}:{server.port}", SECRET, transport=transport) as client:
+        yield client
 
 
 def problem(status: int, code: str = "unavailable", **headers: str) -> httpx.Response:
@@ -78,7 +78,7 @@ def problem(status: int, code: str = "unavailable", **headers: str) -> httpx.Res
     return httpx.Response(status, json=body, headers={"content-type": "application/problem+json", **headers})
 
 
-def test_everything_can_be_asked(client: Client, server: Server) -> None:
+def test_every_method(client: Client, server: Server) -> None:
     first, second = client.recommend(
         {"customer_id": "u1", "limit": 3}, {"session_id": "s", "placement": "home.trending", "limit": 4}, distinct=True
     )
@@ -101,7 +101,7 @@ def test_everything_can_be_asked(client: Client, server: Server) -> None:
         client.explain(customer_id="u1", item_ids=["i1"])
 
 
-def test_events_are_kept_and_what_is_wrong_comes_back(client: Client) -> None:
+def test_events_are_stored_and_wrong_ones_returned(client: Client) -> None:
     events = [
         sent("view_item", "p1"),
         {"name": "view_item", "client_id": "d1", "timestamp": datetime.now(UTC) - timedelta(hours=1),
@@ -111,25 +111,27 @@ def test_events_are_kept_and_what_is_wrong_comes_back(client: Client) -> None:
     outcome = client.send([*events, events[0]])
     assert (outcome.accepted, outcome.duplicates) == (2, 1)
     assert [(r["index"], r["pointer"]) for r in outcome.rejected] == [(2, "/events/2/params/currency")]
-    assert "event_id" not in events[1], "what was given stays as it was"
+    assert "event_id" not in events[1], "the argument is not changed"
 
 
-def test_more_events_than_one_request_takes(client: Client, road: Road) -> None:
+def test_more_events_than_fit_one_request(client: Client, transport: FaultyTransport) -> None:
     many = [sent("view_item", "p1") for _ in range(1500)]
     del many[1200]["client_id"]
     outcome = client.send(many)
     assert outcome.accepted == 1499
     assert [(r["index"], r["pointer"]) for r in outcome.rejected] == [(1200, "/events/1200")]
     long = [sent("search", params={"search_term": "x" * 900, "more": "y" * 9000, "items": []}) for _ in range(300)]
-    before = len(road.seen)
+    before = len(transport.requests)
     assert client.send(long).accepted == 300
-    assert all(len(request.content) < 2_000_000 for request in road.seen[before:])
-    assert len(road.seen) - before == 2
+    assert all(len(request.content) < 2_000_000 for request in transport.requests[before:])
+    assert len(transport.requests) - before == 2
     assert client.send([]).accepted == 0
 
 
-def test_an_event_sent_again_is_not_kept_twice(client: Client, road: Road, server: Server, waits: list[float]) -> None:
-    road.faults = [
+def test_an_event_sent_again_is_not_stored_twice(
+    client: Client, transport: FaultyTransport, server: Server, waits: list[float]
+) -> None:
+    transport.faults = [
         ("unreachable", httpx.ConnectError("no")),
         ("lost", httpx.ReadError("cut")),
         ("answer", problem(503)),
@@ -141,30 +143,32 @@ def test_an_event_sent_again_is_not_kept_twice(client: Client, road: Road, serve
     recent = server.recommender.batches[-1][0].recent
     assert [item for item, *_ in recent] == ["p1", "p1"]
     assert len(waits) == 3
-    uuid.UUID(road.seen[0].read().decode().split('"')[5])
+    uuid.UUID(transport.requests[0].read().decode().split('"')[5])
 
 
 @pytest.mark.parametrize("act", ["erase", "merge", "patch_items"])
-def test_a_write_sent_again_is_not_done_twice(act: str, client: Client, road: Road, server: Server) -> None:
+def test_a_write_sent_again_is_not_done_twice(
+    act: str, client: Client, transport: FaultyTransport, server: Server
+) -> None:
     client.send([sent("view_item", "p1", customer_id="u1")])
-    before = len(road.seen)
-    road.faults = [("lost", httpx.RemoteProtocolError("cut"))]
+    before = len(transport.requests)
+    transport.faults = [("lost", httpx.RemoteProtocolError("cut"))]
     if act == "erase":
-        assert client.erase("u1")["events"] == 1, "the answer is the first one's: after it there was nothing left"
+        assert client.erase("u1")["events"] == 1, "the response is the first one's: after it there was nothing left"
     elif act == "merge":
         assert client.merge("d7", "u1") is True
     else:
         assert client.patch_items([{"item_id": "i1", "price": 2}]) == 1
-    keys = [request.headers["idempotency-key"] for request in road.seen[before:]]
+    keys = [request.headers["idempotency-key"] for request in transport.requests[before:]]
     assert len(keys) == 2
     assert len(set(keys)) == 1
     client.patch_items([{"item_id": "i1", "price": 3}])
-    assert road.seen[-1].headers["idempotency-key"] not in keys
+    assert transport.requests[-1].headers["idempotency-key"] not in keys
 
 
-def test_it_waits_as_long_as_the_server_says(client: Client, road: Road, waits: list[float]) -> None:
+def test_it_waits_as_long_as_retry_after_says(client: Client, transport: FaultyTransport, waits: list[float]) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=8)
-    road.faults = [
+    transport.faults = [
         ("answer", problem(429, "rate_limited", **{"retry-after": "7"})),
         ("answer", problem(503, **{"retry-after": soon.strftime("%a, %d %b %Y %H:%M:%S GMT")})),
         ("answer", problem(503)),
@@ -175,24 +179,26 @@ def test_it_waits_as_long_as_the_server_says(client: Client, road: Road, waits: 
     assert 0.3 < waits[2] < 1.5
 
 
-def test_it_gives_up(client: Client, road: Road, waits: list[float]) -> None:
-    road.faults = [("answer", problem(503)) for _ in range(9)]
+def test_it_gives_up_after_so_many_attempts(client: Client, transport: FaultyTransport, waits: list[float]) -> None:
+    transport.faults = [("answer", problem(503)) for _ in range(9)]
     with pytest.raises(ApiError) as refused:
         client.model()
     assert (refused.value.status, refused.value.code, refused.value.detail) == (503, "unavailable", "not now")
-    assert (len(road.seen), len(waits)) == (4, 3)
+    assert (len(transport.requests), len(waits)) == (4, 3)
     assert waits[0] < waits[-1]
-    road.faults = [("unreachable", httpx.ConnectTimeout("slow")) for _ in range(9)]
+    transport.faults = [("unreachable", httpx.ConnectTimeout("slow")) for _ in range(9)]
     with pytest.raises(Unreachable, match="GET /v1/model: ConnectTimeout in 4 attempts"):
         client.model()
-    road.faults, road.seen[:] = [("answer", problem(503, **{"retry-after": "3600"}))], []
+    transport.faults, transport.requests[:] = [("answer", problem(503, **{"retry-after": "3600"}))], []
     with pytest.raises(ApiError) as later:
         client.model()
     assert later.value.retry_after_s == 3600
-    assert len(road.seen) == 1
+    assert len(transport.requests) == 1
 
 
-def test_what_will_not_help_is_not_repeated(client: Client, road: Road, waits: list[float], server: Server) -> None:
+def test_requests_that_cannot_succeed_are_not_repeated(
+    client: Client, transport: FaultyTransport, waits: list[float], server: Server
+) -> None:
     with pytest.raises(ApiError) as wrong:
         client.recommend({"customer_id": "secret-u91", "limit": 0})
     assert (wrong.value.status, wrong.value.code) == (422, "invalid_request")
@@ -203,24 +209,26 @@ def test_what_will_not_help_is_not_repeated(client: Client, road: Road, waits: l
     with Client(f"http://{server.host}:{server.port}", PUBLISHABLE) as page, pytest.raises(ApiError) as forbidden:
         page.erase("secret-u91")
     assert (forbidden.value.status, forbidden.value.code) == (403, "forbidden")
-    road.faults = [("answer", httpx.Response(502, text="<h1>secret-u91</h1>")) for _ in range(4)]
+    transport.faults = [("answer", httpx.Response(502, text="<h1>secret-u91</h1>")) for _ in range(4)]
     with pytest.raises(ApiError, match=r"^502 http_error: Bad Gateway$"):
         client.model()
-    road.faults = [("answer", httpx.Response(200, text="<h1>Welcome to the hotel's network</h1>"))]
+    transport.faults = [("answer", httpx.Response(200, text="<h1>Welcome to the hotel's network</h1>"))]
     with pytest.raises(ApiError, match=r"^200 http_error"):
         client.model()
     assert len(waits) == 3
 
 
-def test_connections_are_kept(client: Client, road: Road) -> None:
+def test_connections_are_reused(client: Client, transport: FaultyTransport) -> None:
     for _ in range(5):
         client.recommend({"session_id": "s"})
-    assert len(road.ports) == 1
+    assert len(transport.ports) == 1
 
 
-def test_no_id_and_no_key_is_logged(client: Client, road: Road, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_id_and_no_key_is_logged(
+    client: Client, transport: FaultyTransport, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    road.faults = [("unreachable", httpx.ConnectError("no"))]
+    transport.faults = [("unreachable", httpx.ConnectError("no"))]
     client.send([sent("view_item", "secret-p1", customer_id="secret-u91")])
     client.recommend({"customer_id": "secret-u91"})
     client.erase("secret-u91")
@@ -229,13 +237,13 @@ def test_no_id_and_no_key_is_logged(client: Client, road: Road, caplog: pytest.L
 
 
 @pytest.mark.parametrize("wrong", [{"key": "a key\nwith a line break"}, {"url": "usual.example"}, {"attempts": 0}])
-def test_mistakes_are_told_at_once(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError) as told:  # noqa: PT011
+def test_wrong_arguments_raise_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
         Client(**{"url": "http://127.0.0.1:1", **wrong})
-    assert "line break" not in str(told.value)
+    assert "line break" not in str(error.value)
 
 
-def test_a_server_that_is_not_there(waits: list[float]) -> None:
+def test_a_server_that_is_not_running(waits: list[float]) -> None:
     started = time.perf_counter()
     with Client("http://127.0.0.1:1", attempts=2) as nobody, pytest.raises(Unreachable, match="ConnectError"):
         nobody.placements()

@@ -50,14 +50,14 @@ def test_http_api_is_mounted(client: TestClient) -> None:
     ("method", "path", "status"),
     [("GET", "/", 404), ("GET", "/nowhere", 404), ("GET", "/v1/recommendations", 405)],
 )
-def test_errors_are_problems_here_too(client: TestClient, method: str, path: str, status: int) -> None:
+def test_errors_of_the_service_are_problems_too(client: TestClient, method: str, path: str, status: int) -> None:
     response = client.request(method, path)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert len(response.headers.get_list("x-request-id")) == 1
 
 
-def test_bulk_answers_each_request_by_itself(client: TestClient) -> None:
+def test_bulk_gives_each_request_its_own_result(client: TestClient) -> None:
     requests = [{"customer_id": f"u{n}", "limit": 1} for n in range(10)]
     requests[4] = {"customer_id": "u4", "limit": 0}
     results = client.post("/v1/recommendations/bulk", json={"requests": requests}).json()
@@ -80,35 +80,35 @@ def test_bulk_errors_log_no_input(client: TestClient, caplog: pytest.LogCaptureF
     assert "secret" not in caplog.text
 
 
-def test_a_store_that_takes_its_time_is_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_as_slow_as_allowed_are_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """BentoML's own timer must not end what our limits allow: two writes, each almost as long as it may take."""
 
-    def late(write: Callable[..., Future]) -> Callable[..., Future]:
+    def delay(write: Callable[..., Future]) -> Callable[..., Future]:
         def begin(*args: object) -> Future:
-            done: Future = Future()
-            threading.Timer(0.9 * Limits().write_s, lambda: done.set_result(write(*args).result(5))).start()
-            return done
+            future: Future = Future()
+            threading.Timer(0.9 * Limits().write_s, lambda: future.set_result(write(*args).result(5))).start()
+            return future
 
         return begin
 
-    monkeypatch.setattr(EventStore, "link", late(EventStore.link))
-    monkeypatch.setattr(EventStore, "append", late(EventStore.append))
+    monkeypatch.setattr(EventStore, "link", delay(EventStore.link))
+    monkeypatch.setattr(EventStore, "append", delay(EventStore.append))
     at = datetime.now(UTC).isoformat()
     calls = [
         {"type": "alias", "userId": "u1", "previousId": "d1", "timestamp": at},
         {"type": "track", "event": "Product Viewed", "anonymousId": "d1", "timestamp": at,
          "properties": {"product_id": "p1"}},
     ]  # fmt: skip
-    answer = client.post("/v1/events/segment", json={"batch": calls})
-    assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+    response = client.post("/v1/events/segment", json={"batch": calls})
+    assert (response.status_code, response.json()["accepted"]) == (202, 1)
 
 
-def test_refusals_of_the_edge_are_counted(client: TestClient) -> None:
-    def refused() -> float:
+def test_refusals_of_the_gateway_are_counted(client: TestClient) -> None:
+    def count() -> float:
         lines = client.get("/metrics").text.splitlines()
-        of = 'usual_requests_total{route="/v1/recommendations",status="413"} '
-        return next((float(line.removeprefix(of)) for line in lines if line.startswith(of)), 0)
+        series = 'usual_requests_total{route="/v1/recommendations",status="413"} '
+        return next((float(line.removeprefix(series)) for line in lines if line.startswith(series)), 0)
 
-    before = refused()
+    before = count()
     assert client.post("/v1/recommendations", content=b"x" * 3_000_000).status_code == 413
-    assert refused() == before + 1
+    assert count() == before + 1

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 
-from features.common.clock import now
+from features.common import clock
 from serving import metrics
 from serving.api import openapi
 from serving.api.idempotency import write_once
@@ -38,14 +38,14 @@ class EventRoutes:
     async def events(self, request: Request) -> Response:
         """Keep events. 202: all that were accepted are on disk."""
         raw = (await read_message(request, EventsEnvelope)).events
-        return await self._store_events(await _run(len(raw), partial(validate_events, raw, now())))
+        return await self._store_events(await _run(len(raw), partial(validate_events, raw, clock.now())))
 
     async def segment(self, request: Request) -> Response:
         """Keep what Segment's or RudderStack's calls say. 202: all that was accepted is on disk."""
         body = validate_message(await read_json(request), SegmentCall)
         raw: list[dict[str, Any]] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
         pointer = "" if body.batch is None else "/batch/{}"
-        calls = await _run(len(raw), partial(ParsedCalls, raw, now(), pointer))
+        calls = await _run(len(raw), partial(ParsedCalls, raw, clock.now(), pointer))
         return await self._store_events(calls.validated, calls.repeated, calls.ignored, calls.links)
 
     async def merge(self, request: Request) -> Response:

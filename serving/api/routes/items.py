@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 
-from features.common.clock import now
+from features.common import clock
 from serving.api import openapi
 from serving.api.idempotency import write_once
 from serving.api.json_io import read_message
@@ -25,7 +25,7 @@ def add_item_routes(app: FastAPI, store: EventStore | None, overrides: ItemOverr
         changes: list[ItemChanges] = []
 
         def write(connection: Connection) -> bytes:
-            changes[:] = [connection.patch_items(patches, overrides.state.version, now())]
+            changes[:] = [connection.patch_items(patches, overrides.state.version, clock.now())]
             return to_json({"updated": len(patches)})
 
         response = await write_once(request, store, write)

@@ -54,7 +54,7 @@ def test_examples_are_valid(document) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "statuses", "asked"),
+    ("path", "statuses", "model"),
     [
         ("/v1/events", {"202"}, EventsRequest),
         ("/v1/events/segment", {"202"}, SegmentCall),
@@ -63,20 +63,20 @@ def test_examples_are_valid(document) -> None:
         ("/v1/items", {"200", "403", "409"}, ItemsRequest),
     ],
 )
-def test_what_is_written_is_described(document, path: str, statuses: set[str], asked: type[BaseModel]) -> None:
+def test_writes_are_described(document, path: str, statuses: set[str], model: type[BaseModel]) -> None:
     (operation,) = document["paths"][path].values()
-    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{asked.__name__}")
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{model.__name__}")
     common = {"400", "401", "408", "413", "415", "422", "429", "500", "503"}
     assert statuses | common == set(operation["responses"])
     assert ("409" in statuses) == ("Idempotency-Key" in [p["name"] for p in operation.get("parameters", [])])
     schemas = document["components"]["schemas"]
-    for example in schemas[asked.__name__].get("examples", []):
-        asked.model_validate(example)
+    for example in schemas[model.__name__].get("examples", []):
+        model.model_validate(example)
     for example in schemas["ReceivedEvent"]["examples"]:
         EventsRequest.model_validate({"events": [example]})
 
 
-def test_the_page_to_try_it_loads_nothing_from_elsewhere(server) -> None:
+def test_the_docs_page_loads_nothing_from_other_hosts(server) -> None:
     page = server.client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "://" not in page.text.replace("http://www.w3.org", "")

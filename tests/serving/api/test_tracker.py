@@ -1,4 +1,4 @@
-"""The script that storefronts include: as it is served, and in a real browser on a page of another origin."""
+"""The tracker script: as it is served, and in a real browser on a page of another origin."""
 
 import gzip
 import json
@@ -23,19 +23,19 @@ VIEW = "usual.track('view_item', {items: [{item_id: 'p1', price: 2}]})"
 
 
 @dataclass
-class Shop:
+class TrackedShop:
     """A storefront whose pages include the tracker of a server elsewhere."""
 
     url: str
     server: Server
     store: str
 
-    def kept(self) -> pl.DataFrame:
+    def stored_events(self) -> pl.DataFrame:
         return everything(self.store)
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackedShop]:
     page = ""
 
     class Pages(BaseHTTPRequestHandler):
@@ -58,7 +58,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         with running(FakeRecommender(as_of=ago(days=2)), store=open_store(store), **settings) as server:
             script = f"http://{server.host}:{server.port}/tracker.js"
             page = f'<!doctype html><title>shop</title><script src="{script}" data-key="{PUBLISHABLE}"></script>'
-            yield Shop(url, server, store)
+            yield TrackedShop(url, server, store)
     finally:
         storefront.shutdown()
         storefront.server_close()
@@ -66,42 +66,42 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 @dataclass
-class Visitor:
-    """A browser with nothing in it yet, its only page, and what that page has asked the server for."""
+class BrowserVisitor:
+    """A browser without stored data, its only page, and the requests of that page."""
 
     context: Any
     page: Any
-    asked: list[Any]
+    requests: list[Any]
     faults: list[str]
 
-    def does(self, script: str) -> Any:
+    def run(self, script: str) -> Any:
         return self.page.evaluate(script)
 
-    def hurry(self) -> None:
-        """Send now what waits, as when a network is back."""
-        self.does("dispatchEvent(new Event('online'))")
+    def flush(self) -> None:
+        """Send what waits now, as when a network is back."""
+        self.run("dispatchEvent(new Event('online'))")
 
     def names(self) -> list[str]:
-        """What is in the browser's storage."""
-        return sorted(name.partition(".1")[0] for name in self.does("Object.keys(localStorage)"))
+        """The keys of the browser's storage."""
+        return sorted(name.partition(".1")[0] for name in self.run("Object.keys(localStorage)"))
 
-    def sent(self) -> list[dict[str, Any]]:
+    def sent_events(self) -> list[dict[str, Any]]:
         """The events of all requests so far."""
-        bodies = [r.post_data for r in self.asked if r.url.endswith("/v1/events") and r.method == "POST"]
+        bodies = [r.post_data for r in self.requests if r.url.endswith("/v1/events") and r.method == "POST"]
         return [event for body in bodies for event in json.loads(body)["events"]]
 
 
 @pytest.fixture
-def visitor(browser: Any, shop: Shop) -> Iterator[Visitor]:
+def visitor(browser: Any, shop: TrackedShop) -> Iterator[BrowserVisitor]:
     context = browser.new_context()
     context.set_default_timeout(10_000)
     page = context.new_page()
-    met = Visitor(context, page, [], [])
-    page.on("request", lambda request: met.asked.append(request) if ":" in request.url else None)
-    page.on("pageerror", lambda error: met.faults.append(str(error)))
+    visitor = BrowserVisitor(context, page, [], [])
+    page.on("request", lambda request: visitor.requests.append(request) if ":" in request.url else None)
+    page.on("pageerror", lambda error: visitor.faults.append(str(error)))
     page.goto(f"{shop.url}/?utm_source=newsletter")
-    yield met
-    assert met.faults == []
+    yield visitor
+    assert visitor.faults == []
     context.close()
 
 
@@ -120,26 +120,26 @@ def tracker(server: Server, **headers: str) -> httpx.Response:
     return server.client.get("/tracker.js", headers=headers)
 
 
-def test_it_is_small(server: Server) -> None:
-    answer = tracker(server, **{"accept-encoding": "gzip"})
-    assert answer.headers["content-encoding"] == "gzip"
-    assert int(answer.headers["content-length"]) <= 2000
-    assert len(gzip.compress(answer.content)) <= 2000, "also where something in between compresses it"
+def test_the_script_is_small(server: Server) -> None:
+    response = tracker(server, **{"accept-encoding": "gzip"})
+    assert response.headers["content-encoding"] == "gzip"
+    assert int(response.headers["content-length"]) <= 2000
+    assert len(gzip.compress(response.content)) <= 2000, "also where something in between compresses it"
     plain = tracker(server, **{"accept-encoding": "identity"})
     assert "content-encoding" not in plain.headers
-    assert plain.content == answer.content
-    assert "Accept-Encoding" in answer.headers["vary"]
+    assert plain.content == response.content
+    assert "Accept-Encoding" in response.headers["vary"]
 
 
-def test_pages_without_a_key_can_include_it(shop: Shop) -> None:
-    answer = httpx.get(f"http://{shop.server.host}:{shop.server.port}/tracker.js")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/javascript")
-    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
-    assert answer.headers["x-content-type-options"] == "nosniff"
+def test_pages_without_a_key_can_include_it(shop: TrackedShop) -> None:
+    response = httpx.get(f"http://{shop.server.host}:{shop.server.port}/tracker.js")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/javascript")
+    assert response.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
-def test_it_is_asked_for_anew_only_when_it_changed(server: Server) -> None:
+def test_it_is_revalidated_by_its_etag(server: Server) -> None:
     tag = tracker(server).headers["etag"]
     same = tracker(server, **{"if-none-match": tag})
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
@@ -150,17 +150,17 @@ def test_it_is_asked_for_anew_only_when_it_changed(server: Server) -> None:
     assert "max-age=3600" in tracker(server).headers["cache-control"]
 
 
-def test_browsers_may_keep_it(server: Server) -> None:
+def test_browsers_may_cache_it(server: Server) -> None:
     assert "no-store" not in tracker(server).headers["cache-control"]
 
 
 # ---- in a browser
 
 
-def test_events_say_who_when_and_where(visitor: Visitor, shop: Shop) -> None:
-    event_id = visitor.does(VIEW.replace("{items", "{recommendation_id: 'rec_1', currency: 'EUR', items"))
-    until(visitor.page, lambda: len(visitor.sent()) > 0)
-    (event,) = visitor.sent()
+def test_events_have_ids_time_and_source(visitor: BrowserVisitor, shop: TrackedShop) -> None:
+    event_id = visitor.run(VIEW.replace("{items", "{recommendation_id: 'rec_1', currency: 'EUR', items"))
+    until(visitor.page, lambda: len(visitor.sent_events()) > 0)
+    (event,) = visitor.sent_events()
     assert event.pop("timestamp").endswith("Z")
     ids = [event.pop(name) for name in ("client_id", "session_id")]
     assert all(len(i) == 36 for i in ids)
@@ -173,184 +173,184 @@ def test_events_say_who_when_and_where(visitor: Visitor, shop: Shop) -> None:
         "params": {"currency": "EUR", "items": [{"item_id": "p1", "price": 2}]},
     }
     until(visitor.page, lambda: visitor.names() == ["usual.client", "usual.session"])
-    (kept,) = shop.kept().filter(event_id=event_id).to_dicts()
-    assert (kept["item_id"], kept["client_id"], kept["recommendation_id"]) == ("p1", ids[0], "rec_1")
-    (request,) = [r for r in visitor.asked if r.url.endswith("/v1/events") and r.method == "POST"]
+    (row,) = shop.stored_events().filter(event_id=event_id).to_dicts()
+    assert (row["item_id"], row["client_id"], row["recommendation_id"]) == ("p1", ids[0], "rec_1")
+    (request,) = [r for r in visitor.requests if r.url.endswith("/v1/events") and r.method == "POST"]
     assert request.headers["authorization"] == f"Bearer {PUBLISHABLE}"
-    assert not any(PUBLISHABLE in r.url for r in visitor.asked)
+    assert not any(PUBLISHABLE in r.url for r in visitor.requests)
     visitor.page.goto(f"{shop.url}/next")
-    visitor.does(VIEW)
-    visitor.hurry()
-    until(visitor.page, lambda: len(visitor.sent()) == 2)
-    later = visitor.sent()[1]
+    visitor.run(VIEW)
+    visitor.flush()
+    until(visitor.page, lambda: len(visitor.sent_events()) == 2)
+    later = visitor.sent_events()[1]
     assert [later[name] for name in ("client_id", "session_id", "source")] == [*ids, "newsletter"]
 
 
-def test_events_go_together(visitor: Visitor) -> None:
-    visitor.does(f"for (let n = 0; n < 45; n++) {VIEW}")
-    until(visitor.page, lambda: len(visitor.sent()) == 45)
-    sizes = [len(json.loads(r.post_data)["events"]) for r in visitor.asked if r.method == "POST"]
+def test_events_are_sent_in_batches(visitor: BrowserVisitor) -> None:
+    visitor.run(f"for (let n = 0; n < 45; n++) {VIEW}")
+    until(visitor.page, lambda: len(visitor.sent_events()) == 45)
+    sizes = [len(json.loads(r.post_data)["events"]) for r in visitor.requests if r.method == "POST"]
     assert sizes == [20, 20, 5]
-    assert len({event["event_id"] for event in visitor.sent()}) == 45
+    assert len({event["event_id"] for event in visitor.sent_events()}) == 45
 
 
-def test_without_a_network_nothing_is_lost_and_nothing_doubled(visitor: Visitor, shop: Shop) -> None:
+def test_without_a_network_no_event_is_lost_or_doubled(visitor: BrowserVisitor, shop: TrackedShop) -> None:
     # What a page asks for as it is left gets past playwright, network or not; here nothing is.
     leaving = "for (const name of ['pagehide', 'visibilitychange'])"
     visitor.context.add_init_script(f"{leaving} addEventListener(name, e => e.stopImmediatePropagation(), true)")
     visitor.context.route(EVENTS, lambda route: route.abort())
     visitor.page.goto(f"{shop.url}/first")
-    first = [visitor.does(VIEW) for _ in range(3)]
-    visitor.hurry()
-    until(visitor.page, lambda: len(visitor.sent()) >= 3)
+    first = [visitor.run(VIEW) for _ in range(3)]
+    visitor.flush()
+    until(visitor.page, lambda: len(visitor.sent_events()) >= 3)
     visitor.page.goto(f"{shop.url}/next")
-    second = [visitor.does(VIEW) for _ in range(2)]
-    visitor.hurry()
-    until(visitor.page, lambda: second[1] in {event["event_id"] for event in visitor.sent()})
+    second = [visitor.run(VIEW) for _ in range(2)]
+    visitor.flush()
+    until(visitor.page, lambda: second[1] in {event["event_id"] for event in visitor.sent_events()})
     assert len([name for name in visitor.names() if name == "usual.event"]) == 5
-    assert shop.kept().filter(pl.col("event_id").is_in(first + second)).is_empty()
+    assert shop.stored_events().filter(pl.col("event_id").is_in(first + second)).is_empty()
 
-    def lost(route: Any) -> None:  # it arrives, and the answer does not
+    def lost(route: Any) -> None:  # the request arrives, the response does not
         route.fetch()
         route.abort()
 
     visitor.context.unroute(EVENTS)
     visitor.context.route(EVENTS, lost, times=1)
-    visitor.hurry()
-    until(visitor.page, lambda: shop.kept()["event_id"].is_in(first + second).sum() == 5)
+    visitor.flush()
+    until(visitor.page, lambda: shop.stored_events()["event_id"].is_in(first + second).sum() == 5)
     assert len([name for name in visitor.names() if name == "usual.event"]) == 5
     visitor.page.goto(f"{shop.url}/third")
     until(visitor.page, lambda: visitor.names() == ["usual.client", "usual.session"])
-    kept = shop.kept().filter(pl.col("event_id").is_in(first + second))
-    assert sorted(kept["event_id"]) == sorted(first + second)
-    assert kept["session_id"].n_unique() == 1
+    events = shop.stored_events().filter(pl.col("event_id").is_in(first + second))
+    assert sorted(events["event_id"]) == sorted(first + second)
+    assert events["session_id"].n_unique() == 1
 
 
-def test_who_leaves_at_once_is_still_heard(visitor: Visitor, shop: Shop) -> None:
-    event_id = visitor.does(VIEW)
+def test_events_of_a_page_that_closes_at_once_arrive(visitor: BrowserVisitor, shop: TrackedShop) -> None:
+    event_id = visitor.run(VIEW)
     visitor.page.goto("about:blank")
-    until(visitor.page, lambda: event_id in shop.kept()["event_id"])
+    until(visitor.page, lambda: event_id in shop.stored_events()["event_id"])
 
 
-def test_it_waits_as_long_as_the_server_says(visitor: Visitor, shop: Shop) -> None:
-    told = {"retry-after": "60", "access-control-allow-origin": "*", "access-control-expose-headers": "Retry-After"}
-    visitor.context.route(EVENTS, lambda route: route.fulfill(status=429, headers=told, body="{}"), times=1)
+def test_it_waits_as_long_as_retry_after_says(visitor: BrowserVisitor, shop: TrackedShop) -> None:
+    headers = {"retry-after": "60", "access-control-allow-origin": "*", "access-control-expose-headers": "Retry-After"}
+    visitor.context.route(EVENTS, lambda route: route.fulfill(status=429, headers=headers, body="{}"), times=1)
     visitor.page.clock.install()
-    event_id = visitor.does(VIEW)
+    event_id = visitor.run(VIEW)
     visitor.page.clock.run_for(1000)
-    until(visitor.page, lambda: len(visitor.sent()) == 1)
+    until(visitor.page, lambda: len(visitor.sent_events()) == 1)
     visitor.page.wait_for_timeout(100)
     visitor.page.clock.run_for(40_000)
     visitor.page.wait_for_timeout(100)
-    assert len(visitor.sent()) == 1
+    assert len(visitor.sent_events()) == 1
     visitor.page.clock.run_for(20_000)
-    until(visitor.page, lambda: event_id in shop.kept()["event_id"])
+    until(visitor.page, lambda: event_id in shop.stored_events()["event_id"])
 
 
-def test_what_will_never_be_accepted_does_not_stand_in_the_way(visitor: Visitor, shop: Shop) -> None:
-    visitor.does("usual.track('view_item', {items: []})")
-    visitor.hurry()
-    until(visitor.page, lambda: len(visitor.sent()) == 1)
+def test_events_that_are_never_accepted_do_not_block_others(visitor: BrowserVisitor, shop: TrackedShop) -> None:
+    visitor.run("usual.track('view_item', {items: []})")
+    visitor.flush()
+    until(visitor.page, lambda: len(visitor.sent_events()) == 1)
     until(visitor.page, lambda: "usual.event" not in visitor.names())
-    event_id = visitor.does(VIEW)
-    visitor.hurry()
-    until(visitor.page, lambda: event_id in shop.kept()["event_id"])
+    event_id = visitor.run(VIEW)
+    visitor.flush()
+    until(visitor.page, lambda: event_id in shop.stored_events()["event_id"])
 
 
-def test_what_waits_is_bounded(visitor: Visitor) -> None:
+def test_the_queue_is_bounded(visitor: BrowserVisitor) -> None:
     visitor.context.route(EVENTS, lambda route: route.abort())
-    visitor.does("for (let n = 0; n < 230; n++) usual.track('search', {search_term: String(n)})")
-    kept = visitor.does(
+    visitor.run("for (let n = 0; n < 230; n++) usual.track('search', {search_term: String(n)})")
+    events = visitor.run(
         "Object.entries(localStorage).filter(([n]) => n.startsWith('usual.event')).map(([, e]) => JSON.parse(e))"
     )
-    assert len(kept) == 200
-    assert "229" in {event["params"]["search_term"] for event in kept}
+    assert len(events) == 200
+    assert "229" in {event["params"]["search_term"] for event in events}
 
 
-def test_half_an_hour_without_a_visit_ends_it(visitor: Visitor) -> None:
+def test_a_session_ends_after_half_an_hour(visitor: BrowserVisitor) -> None:
     visitor.page.clock.install()
     sessions = []
     for minutes in (0, 29, 29, 31):
         visitor.page.clock.fast_forward(minutes * 60_000)
-        visitor.does(VIEW)
-        sessions.append(visitor.does("JSON.parse(localStorage['usual.session']).id"))
+        visitor.run(VIEW)
+        sessions.append(visitor.run("JSON.parse(localStorage['usual.session']).id"))
     assert sessions[0] == sessions[1] == sessions[2] != sessions[3]
 
 
-def test_recommendations_know_what_was_tracked_just_before(visitor: Visitor, shop: Shop) -> None:
-    visitor.does("usual.identify('u1')")
-    (answer,) = visitor.does(f"{VIEW}, usual.recommend({{placement: 'home.trending', limit: 3}})")
-    assert [item["item_id"] for item in answer["items"]] == ["i0", "i1", "i2"]
-    assert answer["segment"] == "segment of u1"
-    asked = shop.server.recommender.batches[-1][0]
-    assert ("p1", "view_item") in [(item, name) for item, name, *_ in asked.recent]
-    first, second = visitor.does("usual.recommend([{limit: 2}, {limit: 2}], {distinct: true})")
+def test_recommendations_count_events_tracked_just_before(visitor: BrowserVisitor, shop: TrackedShop) -> None:
+    visitor.run("usual.identify('u1')")
+    (result,) = visitor.run(f"{VIEW}, usual.recommend({{placement: 'home.trending', limit: 3}})")
+    assert [item["item_id"] for item in result["items"]] == ["i0", "i1", "i2"]
+    assert result["segment"] == "segment of u1"
+    ranked = shop.server.recommender.batches[-1][0]
+    assert ("p1", "view_item") in [(item, name) for item, name, *_ in ranked.recent]
+    first, second = visitor.run("usual.recommend([{limit: 2}, {limit: 2}], {distinct: true})")
     assert [item["item_id"] for item in first["items"] + second["items"]] == ["i0", "i1", "i2", "i3"]
-    told = visitor.does("usual.recommend({limit: 0}).catch(e => [e instanceof Error, e.code, e.errors[0].pointer])")
-    assert told == [True, "invalid_request", "/requests/0/limit"]
+    error = visitor.run("usual.recommend({limit: 0}).catch(e => [e instanceof Error, e.code, e.errors[0].pointer])")
+    assert error == [True, "invalid_request", "/requests/0/limit"]
 
 
-def test_who_logs_in_is_known_from_then_on(visitor: Visitor) -> None:
-    visitor.does(VIEW)
+def test_events_after_login_have_the_customer(visitor: BrowserVisitor) -> None:
+    visitor.run(VIEW)
     for _ in range(2):
-        visitor.does("usual.identify(91)")
-    visitor.does(VIEW)
-    visitor.does("usual.identify(null)")
-    visitor.does(VIEW)
-    visitor.hurry()
-    until(visitor.page, lambda: len(visitor.sent()) == 4)
-    events = sorted(visitor.sent(), key=lambda event: event["timestamp"])
+        visitor.run("usual.identify(91)")
+    visitor.run(VIEW)
+    visitor.run("usual.identify(null)")
+    visitor.run(VIEW)
+    visitor.flush()
+    until(visitor.page, lambda: len(visitor.sent_events()) == 4)
+    events = sorted(visitor.sent_events(), key=lambda event: event["timestamp"])
     assert [(event["name"], event.get("customer_id")) for event in events] == [
         ("view_item", None), ("login", "91"), ("view_item", "91"), ("view_item", None),
     ]  # fmt: skip
     assert len({event["client_id"] for event in events}) == 1
 
 
-def test_without_consent_nobody_is_known_and_nothing_is_kept(visitor: Visitor, shop: Shop) -> None:
+def test_without_consent_there_are_no_ids_and_no_events(visitor: BrowserVisitor, shop: TrackedShop) -> None:
     def stored() -> list[str]:
         return [*visitor.names(), *(cookie["name"] for cookie in visitor.context.cookies())]
 
     visitor.page.goto(f"{shop.url}/asks")
-    visitor.does("usual.identify('u1')")
-    assert visitor.does(VIEW) is None
-    visitor.does("usual.recommend({})")
+    visitor.run("usual.identify('u1')")
+    assert visitor.run(VIEW) is None
+    visitor.run("usual.recommend({})")
     visitor.page.wait_for_timeout(1100)
-    assert visitor.sent() == []
+    assert visitor.sent_events() == []
     assert stored() == []
-    (asked,) = [json.loads(r.post_data) for r in visitor.asked if r.url.endswith("/v1/recommendations") and r.post_data]
-    assert set(asked["requests"][0]) == {"session_id"}
+    (body,) = [
+        json.loads(r.post_data) for r in visitor.requests if r.url.endswith("/v1/recommendations") and r.post_data
+    ]
+    assert set(body["requests"][0]) == {"session_id"}
 
-    visitor.does("usual.consent(true)")
-    visitor.does(VIEW)
-    visitor.hurry()
-    until(visitor.page, lambda: len(visitor.sent()) == 1)
-    assert visitor.sent()[0]["consent"] is True
+    visitor.run("usual.consent(true)")
+    visitor.run(VIEW)
+    visitor.flush()
+    until(visitor.page, lambda: len(visitor.sent_events()) == 1)
+    assert visitor.sent_events()[0]["consent"] is True
     visitor.context.route(EVENTS, lambda route: route.abort())
-    visitor.does(VIEW)
-    visitor.does("usual.consent(false)")
+    visitor.run(VIEW)
+    visitor.run("usual.consent(false)")
     assert stored() == []
-    visitor.does("usual.consent(true)")
-    visitor.does(VIEW)
-    assert visitor.does("localStorage['usual.client']") != visitor.sent()[0]["client_id"]
+    visitor.run("usual.consent(true)")
+    visitor.run(VIEW)
+    assert visitor.run("localStorage['usual.client']") != visitor.sent_events()[0]["client_id"]
 
 
 @pytest.mark.parametrize("storage", ["throw new DOMException('denied')", "return null"])
-def test_where_storage_is_denied_it_works_all_the_same(storage: str, visitor: Visitor, shop: Shop) -> None:
+def test_it_works_where_storage_is_denied(storage: str, visitor: BrowserVisitor, shop: TrackedShop) -> None:
     visitor.context.add_init_script(f"Object.defineProperty(window, 'localStorage', {{get() {{ {storage} }}}})")
     visitor.page.goto(shop.url)
-    ids = [visitor.does(VIEW) for _ in range(2)]
-    visitor.hurry()
-    until(visitor.page, lambda: shop.kept()["event_id"].is_in(ids).sum() == 2)
-    assert shop.kept().filter(pl.col("event_id").is_in(ids))["client_id"].n_unique() == 1
-    assert visitor.does("usual.recommend({})")[0]["items"]
+    ids = [visitor.run(VIEW) for _ in range(2)]
+    visitor.flush()
+    until(visitor.page, lambda: shop.stored_events()["event_id"].is_in(ids).sum() == 2)
+    assert shop.stored_events().filter(pl.col("event_id").is_in(ids))["client_id"].n_unique() == 1
+    assert visitor.run("usual.recommend({})")[0]["items"]
 
 
-def test_a_full_storage_does_not_lose_events(visitor: Visitor, shop: Shop) -> None:
-    visitor.does(VIEW)
+def test_a_full_storage_does_not_lose_events(visitor: BrowserVisitor, shop: TrackedShop) -> None:
+    visitor.run(VIEW)
     for size in (65536, 1024, 1):
-        visitor.does(
-            f"try {{ for (let n = 0; ; n++) localStorage['shop{size}.' + n] = 'x'.repeat({size}) }} catch {{}}"
-        )
-    event_id = visitor.does(VIEW)
-    visitor.hurry()
-    until(visitor.page, lambda: event_id in shop.kept()["event_id"])
+        visitor.run(f"try {{ for (let n = 0; ; n++) localStorage['shop{size}.' + n] = 'x'.repeat({size}) }} catch {{}}")
+    event_id = visitor.run(VIEW)
+    visitor.flush()
+    until(visitor.page, lambda: event_id in shop.stored_events()["event_id"])

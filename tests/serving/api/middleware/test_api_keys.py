@@ -1,4 +1,4 @@
-"""Who may ask for what."""
+"""API keys: which key may call which path."""
 
 import importlib
 import logging
@@ -23,10 +23,10 @@ from tests.serving.sending import sent
 
 PUBLISHABLE, NEXT, SECRET = (f"{name}-{'0123456789abcdef' * 2}" for name in ("publishable", "next", "secret"))
 KEYS = {"open": False, "publishable_keys": f"{PUBLISHABLE}, {NEXT}", "secret_keys": SECRET}
-ASKED = {"requests": [{"session_id": "s"}]}
+BODY = {"requests": [{"session_id": "s"}]}
 
 PUBLIC: list[tuple[str, str, Any, int]] = [
-    ("POST", "/v1/recommendations", ASKED, 200),
+    ("POST", "/v1/recommendations", BODY, 200),
     ("POST", "/v1/events", {"events": [sent()]}, 202),
     ("POST", "/v1/events/segment", {"batch": []}, 422),
     ("GET", "/v1/model", None, 200),
@@ -54,18 +54,18 @@ def test_each_kind_of_key_opens_its_paths(keyed: Server) -> None:
     for method, path, body, status in PUBLIC + PRIVATE:
         check(keyed.client.request(method, path, json=body), 401, "unauthorized")
         for key in (PUBLISHABLE, NEXT):
-            answer = keyed.client.request(method, path, json=body, headers=bearer(key))
+            response = keyed.client.request(method, path, json=body, headers=bearer(key))
             if (method, path, body, status) in PRIVATE:
-                check(answer, 403, "forbidden")
-                assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+                check(response, 403, "forbidden")
+                assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
             else:
-                assert answer.status_code == status, (path, answer.text)
-        answer = keyed.client.request(method, path, json=body, headers=bearer(SECRET))
-        assert answer.status_code == status, (path, answer.text)
+                assert response.status_code == status, (path, response.text)
+        response = keyed.client.request(method, path, json=body, headers=bearer(SECRET))
+        assert response.status_code == status, (path, response.text)
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v1/placements", "/v1/recommendations/bulk"])
-def test_what_a_publishable_key_is_for(keyed: Server, path: str) -> None:
+def test_a_publishable_key_may_call_these_paths(keyed: Server, path: str) -> None:
     assert keyed.client.get(path, headers=bearer(PUBLISHABLE)).status_code != 403
 
 
@@ -94,46 +94,46 @@ def test_metrics_need_no_key(keyed: Server) -> None:
         {"cookie": f"authorization=Bearer {PUBLISHABLE}"},
     ],
 )
-def test_what_is_no_key(keyed: Server, headers: dict[str, str]) -> None:
-    answer = keyed.client.post("/v1/recommendations", json=ASKED, headers=headers)
-    check(answer, 401, "unauthorized")
-    assert answer.headers["www-authenticate"].startswith('Bearer realm="usual"')
+def test_wrong_keys_are_refused(keyed: Server, headers: dict[str, str]) -> None:
+    response = keyed.client.post("/v1/recommendations", json=BODY, headers=headers)
+    check(response, 401, "unauthorized")
+    assert response.headers["www-authenticate"].startswith('Bearer realm="usual"')
 
 
 def test_a_key_in_another_place_does_not_count(keyed: Server) -> None:
     for where in ("key", "api_key", "access_token", "authorization"):
-        answer = keyed.client.get("/v1/model", params={where: SECRET})
-        assert SECRET not in str(check(answer, 401, "unauthorized"))
-    body = ASKED | {"access_token": SECRET}
+        response = keyed.client.get("/v1/model", params={where: SECRET})
+        assert SECRET not in str(check(response, 401, "unauthorized"))
+    body = BODY | {"access_token": SECRET}
     check(keyed.client.post("/v1/recommendations", json=body), 401, "unauthorized")
 
 
-def test_the_scheme_is_written_as_one_likes(keyed: Server) -> None:
+def test_the_scheme_is_case_insensitive(keyed: Server) -> None:
     for scheme in ("bearer", "BEARER", "Bearer "):
         assert keyed.client.get("/v1/model", headers=bearer(SECRET, scheme)).status_code == 200
 
 
 def test_a_long_body_without_a_key_is_not_read(keyed: Server) -> None:
-    answer = keyed.client.post("/v1/events", content=b"[" * 1_500_000, headers={"content-type": "application/json"})
-    check(answer, 401, "unauthorized")
+    response = keyed.client.post("/v1/events", content=b"[" * 1_500_000, headers={"content-type": "application/json"})
+    check(response, 401, "unauthorized")
     assert keyed.client.get("/v1/model", headers=bearer(SECRET)).status_code == 200
 
 
-def test_keys_are_in_no_log_and_no_answer(keyed: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_are_in_no_log_and_no_response(keyed: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     wrong = SECRET.replace("secret", "Secret")
     for key in (PUBLISHABLE, SECRET, wrong):
         for method, path, _, _ in PRIVATE:
-            answer = keyed.client.request(method, path, content=b"{", headers=bearer(key))
-            assert key not in answer.text + str(answer.headers)
+            response = keyed.client.request(method, path, content=b"{", headers=bearer(key))
+            assert key not in response.text + str(response.headers)
     mine = [r.getMessage() for r in caplog.records if not r.name.startswith(("httpx", "httpcore"))]
     assert not [text for text in mine if any(key in text for key in (PUBLISHABLE, SECRET, wrong))]
 
 
 def test_keys_are_in_no_settings() -> None:
     settings = Settings(**KEYS)  # type: ignore[arg-type]
-    kept = repr(settings) + str(settings) + str(settings.model_dump())
-    assert not any(key in kept for key in (PUBLISHABLE, NEXT, SECRET))
+    dump = repr(settings) + str(settings) + str(settings.model_dump())
+    assert not any(key in dump for key in (PUBLISHABLE, NEXT, SECRET))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_server_that_anyone_could_use_does_not_start(
         assert len(key) < 5 or key not in str(error.value)
 
 
-def test_a_mistaken_setting_beside_keys_does_not_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_about_another_setting_does_not_show_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USUAL_SECRET_KEYS", SECRET)
     monkeypatch.setenv("USUAL_OPEN", "perhaps")
     with pytest.raises(InputError, match="USUAL_OPEN") as error:
@@ -183,13 +183,13 @@ def test_a_mistaken_setting_beside_keys_does_not_show_them(monkeypatch: pytest.M
         ("10.0.0.5", 403), ("2001:db8::1", 403), ("::ffff:10.0.0.5", 403),
     ],
 )  # fmt: skip
-def test_without_keys_only_this_machine_is_answered(fake: type, host: str, status: int) -> None:
-    """However it was started: `bentoml serve` listens on all addresses unless told otherwise."""
+def test_without_keys_only_this_machine_gets_responses(fake: type, host: str, status: int) -> None:
+    """However it was started: `bentoml serve` listens on all addresses by default."""
     url = f"http://[{host}]:3000" if ":" in host else f"http://{host}:3000"
     client = TestClient(create_app(fake(), Settings()), base_url=url)
-    answer = client.get("/v1/model")
-    assert answer.status_code == status, answer.text
-    assert status == 200 or "keys" in answer.json()["detail"]
+    response = client.get("/v1/model")
+    assert response.status_code == status, response.text
+    assert status == 200 or "keys" in response.json()["detail"]
 
 
 @pytest.fixture
@@ -209,11 +209,11 @@ def bento(fake: type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     sys.modules.pop("serving.service")
 
 
-def test_bento_too(bento: TestClient) -> None:
+def test_the_bentoml_service_checks_keys_too(bento: TestClient) -> None:
     bulk = {"requests": [{"customer_id": "a", "limit": 1}]}
-    for path, body in (("/v1/recommendations/bulk", bulk), ("/v1/recommendations", ASKED)):
-        answer = bento.post(path, json=body)
-        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    for path, body in (("/v1/recommendations/bulk", bulk), ("/v1/recommendations", BODY)):
+        response = bento.post(path, json=body)
+        assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
         for key in (PUBLISHABLE, SECRET):
             assert bento.post(path, json=body, headers=bearer(key)).status_code == 200
     for path in ("/v1/customers/erase", "/schema.json", "/docs.json", "/nowhere"):
@@ -230,7 +230,7 @@ def test_a_bento_without_keys_cannot_be_imported(monkeypatch: pytest.MonkeyPatch
         importlib.import_module("serving.service")
 
 
-def test_the_document_says_which_key_will_do(fake: type) -> None:
+def test_the_openapi_document_says_which_key_will_do(fake: type) -> None:
     document = create_app(fake(), Settings()).openapi()
     schemes = document["components"]["securitySchemes"]
     assert {s["scheme"] for s in schemes.values()} == {"bearer"}

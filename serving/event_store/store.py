@@ -9,7 +9,8 @@ from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from features.common.clock import DAY, now
+from features.common import clock
+from features.common.clock import DAY
 from features.ranking.visitors import MOST_RECENT
 from serving.event_store.item_updates import IdempotencyKey, IdempotentAnswer, ItemChanges
 from serving.event_store.protocol import (
@@ -48,7 +49,7 @@ class Limits:
 
 class _Append(Job[list[bool]]):
     def __init__(self, events: Sequence[StoredEvent]) -> None:
-        super().__init__(lambda connection: connection.insert(events, now()), len(events))
+        super().__init__(lambda connection: connection.insert(events, clock.now()), len(events))
         self.events = events
 
 
@@ -79,7 +80,7 @@ class _Writer(Worker):
             return
         events = [event for job in active for event in job.events]  # type: ignore[attr-defined]
         try:
-            new = self.run_connected(lambda connection: connection.insert(events, now()))
+            new = self.run_connected(lambda connection: connection.insert(events, clock.now()))
         except StoreUnavailable as error:
             for job in active:
                 job.settle(lambda error=error: _raise(error))  # type: ignore[misc]
@@ -156,7 +157,7 @@ class EventStore:
 
     def write_once(self, key: IdempotencyKey, run: Callable[[Connection], bytes]) -> "Future[IdempotentAnswer]":
         """As `write`, but return the earlier answer where the same request came within a day."""
-        return self.write(lambda connection: connection.write_once(key, now(), lambda: run(connection)))
+        return self.write(lambda connection: connection.write_once(key, clock.now(), lambda: run(connection)))
 
     def item_changes(self, since: int) -> "Future[ItemChanges]":
         """Read what changed to items after version `since`; 0: everything."""
@@ -176,7 +177,7 @@ class EventStore:
         self._items.close(0.5)
 
     def _purge(self, connection: Connection) -> int:
-        at = now()
+        at = clock.now()
         rows = connection.purge(at - self.limits.keep_days * DAY, at - DEDUP_DAYS * DAY, at, _PURGE_ROWS)
         if rows >= _PURGE_ROWS:  # there is more; appends that wait come first
             self.purge()
@@ -191,7 +192,7 @@ class EventStore:
 
 def merge_link(client_id: str, customer_id: str) -> Link:
     """Build the link that makes a client a customer's from now on."""
-    return Link(now(), "merge", "", client_id, customer_id)
+    return Link(clock.now(), "merge", "", client_id, customer_id)
 
 
 def _log_purge_failure(purged: "Future[int]") -> None:

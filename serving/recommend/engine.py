@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from features.common.clock import now
+from features.common import clock
 from features.common.errors import InputError
 from models import timing
 from models.explain.codes import Reason
@@ -260,7 +260,7 @@ class RecommendationEngine:
             except StoreUnavailable:
                 unread = True
         with metrics.time_stage("plan"):
-            at = now()
+            at = clock.now()
             plans = [
                 _plan(request, placement, model, visit, at, degraded=unread and visitor is not None)
                 for request, placement, visitor, visit in zip(requests, placements, visitors, visits, strict=True)
@@ -308,7 +308,7 @@ class RecommendationEngine:
         if self._ready:
             model = self._current_model()
             try:
-                plan = planner.plan(request, self.placements[request.placement], model, (), now(), degraded=True)
+                plan = planner.plan(request, self.placements[request.placement], model, (), clock.now(), degraded=True)
                 return slate.assemble(plan, model.recommender.without_ranker(plan.ranking_request, why))
             except Exception as worse:
                 log_failure("the fallback failed", request_id, worse)

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from features.common.clock import SECOND, now
+from features.common import clock
+from features.common.clock import SECOND
 from features.ranking.visitors import MOST_RECENT
 from models.interface import SessionEvent
 from serving.event_store import EventStore, StoreUnavailable, VisitEvent
@@ -28,7 +29,7 @@ class VisitReader:
         rows = {visitor: n for n, visitor in enumerate(dict.fromkeys(v for v in visitors if v is not None))}
         if not rows:
             return [() for _ in visitors]
-        at = now()
+        at = clock.now()
         visits = self._store.visits(list(rows), self._since, at, within_s or self._budget_s, _MAX_EVENTS)
         return [() if v is None else to_session_events(visits[rows[v]], at) for v in visitors]
 

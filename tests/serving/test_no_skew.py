@@ -1,4 +1,4 @@
-"""Held-out days over HTTP: what the server makes of a visitor at an instant is what training made, bit for bit."""
+"""No skew over HTTP: a visitor's features in the server equal those of training at that instant, bit for bit."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,10 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-import serving.api.routes.events
-import serving.event_store.store
-import serving.recommend.engine
-import serving.recommend.visits
 from features.common.clock import DAY
 from features.event_log.ingest import ParsedBatch
 from features.ranking.feature_matrix import assemble, names
@@ -21,36 +17,34 @@ from models import two_stage
 from models.bundle import Bundle, RecommenderName
 from models.recommender import BundleRecommender
 from models.two_stage import propose
-from serving.event_store import EventStore
-from tests.serving.recommend.test_visits import held_out
+from serving.event_store import EventStore, VisitorIds
+from tests.serving.recommend.test_visits import query_moments
 from training.dataset import queries
 
 MOST = 40  # moments of each situation
 DAYS = 3
-CLOCKS = (serving.event_store.store, serving.api.routes.events, serving.recommend.engine, serving.recommend.visits)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """What the server takes for the time, in microseconds."""
+    """The server's current time, in microseconds."""
     time = {"now": 0}
-    for module in CLOCKS:
-        monkeypatch.setattr(module, "now", lambda: time["now"])
+    monkeypatch.setattr("features.common.clock.now", lambda: time["now"])
     return time
 
 
 @pytest.fixture
 def matrices(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(item, features) of each batch that is ranked, as it is ranked."""
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    """(item, features) of each batch that is ranked."""
+    batches: list[tuple[np.ndarray, np.ndarray]] = []
 
     def spy(snapshot: Any, visitors: Visitors, query: np.ndarray, item: np.ndarray, *scores: np.ndarray) -> np.ndarray:
-        made = assemble(snapshot, visitors, query, item, *scores)
-        kept.append((item.copy(), made.copy()))
-        return made
+        matrix = assemble(snapshot, visitors, query, item, *scores)
+        batches.append((item.copy(), matrix.copy()))
+        return matrix
 
     monkeypatch.setattr(two_stage, "assemble", spy)
-    return kept
+    return batches
 
 
 def as_message(rows: pl.DataFrame) -> dict[str, Any]:
@@ -88,7 +82,7 @@ def day(simulated: ParsedBatch, bundle: Bundle) -> pl.DataFrame:
 
 @pytest.fixture
 def sending(day: pl.DataFrame, clock: dict[str, int]) -> Callable[[Any, int], None]:
-    """`sending(server, t)`: the events before `t` that were not sent yet, as they come."""
+    """`sending(server, t)` posts the events before `t` that it has not posted yet."""
     events = [g for _, g in day.sort("t", "event_id", maintain_order=True).group_by("event_id", maintain_order=True)]
     rest = iter([(int(g["t"][0]), as_message(g)) for g in events])
     held: list[tuple[int, dict[str, Any]]] = []
@@ -115,50 +109,50 @@ def sending(day: pl.DataFrame, clock: dict[str, int]) -> Callable[[Any, int], No
 
 
 @pytest.mark.parametrize("situation", ["predictive", "one_to_one_visit"])
-def test_every_served_feature_is_the_trainers(
+def test_features_in_serving_equal_those_of_training(
     serve: Callable, store: EventStore, bundle: Bundle, simulated: ParsedBatch, day: pl.DataFrame, clock: dict[str, int],
     matrices: list[tuple[np.ndarray, np.ndarray]], sending: Callable[[Any, int], None], situation: RecommenderName,
 ):  # fmt: skip
-    # Which trees it has does not matter here: what is looked at is what they are given.
+    # Only the features are compared, so the trees of the ranker do not matter.
     both = {"one_to_one_visit": bundle.recommenders["predictive"], **bundle.recommenders}
     bundle, snapshot = replace(bundle, recommenders=both), bundle.snapshot
     future = queries.read_window(simulated.events.lazy(), snapshot.as_of, snapshot.as_of + DAYS * DAY)
-    known = situation == "one_to_one_visit"
-    asked = queries.visit_queries(future, snapshot, 300, 5)[situation]
-    moments = held_out(future, snapshot, known)
-    visits = {n: len(asked.visitors.query[asked.visitors.query == n]) for n in range(len(asked))}
+    has_history = situation == "one_to_one_visit"
+    expected = queries.visit_queries(future, snapshot, 300, 5)[situation]
+    moments = query_moments(future, snapshot, has_history)
+    visits = {n: len(expected.visitors.query[expected.visitors.query == n]) for n in range(len(expected))}
     server = serve(BundleRecommender(bundle), store=store, visit_budget_ms=10_000, deadline_ms=30_000)
-    two = bundle.recommenders[situation]
-    found = propose(two.generators, snapshot, asked.visitors, two.budgets)
-    trained = assemble(snapshot, asked.visitors, found.query, found.item, found.ranks, found.scores)
-    if known:  # training asks there only about customers of whose visit something is known
+    two_stage_model = bundle.recommenders[situation]
+    candidates = propose(two_stage_model.generators, snapshot, expected.visitors, two_stage_model.budgets)
+    trained = assemble(snapshot, expected.visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    if has_history:  # such a query needs an event of the visit before it
         moments = [m for m in moments if events_before(day, *m)]
-    assert len(moments) == len(asked)
+    assert len(moments) == len(expected)
     order = sorted(range(len(moments)), key=lambda n: moments[n][1])[:MOST]
     compared = 0
     for n in order:
-        who, at = moments[n]
+        visitor, at = moments[n]
         sending(server, at)
         clock["now"] = at
         matrices.clear()
-        request = {"customer_id": who.customer_id, "client_id": who.client_id}
+        request = {"customer_id": visitor.customer_id, "client_id": visitor.client_id}
         (result,) = server.post({k: v for k, v in request.items() if v is not None}).json()["results"]
         assert result["degraded"] is False
         ((items, served),) = matrices
-        mine = found.query == n
-        np.testing.assert_array_equal(items, found.item[mine])
+        rows = candidates.query == n
+        np.testing.assert_array_equal(items, candidates.item[rows])
         different = np.flatnonzero(
-            ~((served == trained[mine]) | (np.isnan(served) & np.isnan(trained[mine]))).all(axis=0)
+            ~((served == trained[rows]) | (np.isnan(served) & np.isnan(trained[rows]))).all(axis=0)
         )
-        assert not len(different), (n, visits[n], [names(two.generators.names)[c] for c in different])
-        assert served.tobytes() == np.ascontiguousarray(trained[mine]).tobytes()
+        assert not len(different), (n, visits[n], [names(two_stage_model.generators.names)[c] for c in different])
+        assert served.tobytes() == np.ascontiguousarray(trained[rows]).tobytes()
         compared += len(items)
     assert len(order) > 15
     assert compared > 300
 
 
-def events_before(day: pl.DataFrame, who: Any, at: int) -> bool:
-    """Whether a visitor has done anything that says what their visit is about."""
-    mine = (pl.col("customer_id") == who.customer_id) | (pl.col("client_id") == who.client_id)
-    said = day.filter(mine, pl.col("t") < at, pl.col("name").is_in(list(KIND)), pl.col("consent").fill_null(True))
-    return bool(said.height)
+def events_before(day: pl.DataFrame, visitor: VisitorIds, at: int) -> bool:
+    """Whether the visitor has an event of the visit before `at`."""
+    own = (pl.col("customer_id") == visitor.customer_id) | (pl.col("client_id") == visitor.client_id)
+    events = day.filter(own, pl.col("t") < at, pl.col("name").is_in(list(KIND)), pl.col("consent").fill_null(True))
+    return bool(events.height)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from features.common.clock import DAY
+from features.common.clock import DAY, now
 from serving.event_store import EventStore, IdempotencyKey
 from serving.event_store import store as store_module
 from serving.event_store.store import merge_link
@@ -127,10 +127,10 @@ def test_a_failed_write_leaves_no_response(store: EventStore) -> None:
 def test_keys_expire_after_a_day(server: Server, store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not replayed(ask(server, "/v1/customers/merge", MERGE, "k1"))
     assert not replayed(ask(server, "/v1/customers/merge", MERGE, "k2"))
-    today = store_module.now()
-    monkeypatch.setattr(store_module, "now", lambda: today + DAY - 60_000_000)
+    today = now()
+    monkeypatch.setattr("features.common.clock.now", lambda: today + DAY - 60_000_000)
     assert replayed(ask(server, "/v1/customers/merge", MERGE, "k1"))
-    monkeypatch.setattr(store_module, "now", lambda: today + DAY + 60_000_000)
+    monkeypatch.setattr("features.common.clock.now", lambda: today + DAY + 60_000_000)
     response = ask(server, "/v1/customers/merge", MERGE, "k1")
     assert (replayed(response), response.json()) == (False, {"changed": False})
     assert store.purge().result(5) == 1, "k2; k1 is new"

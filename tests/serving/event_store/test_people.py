@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from features.common.clock import DAY
+from features.common.clock import DAY, now
 from features.sources import event_store as source
 from serving.event_store import EventStore, VisitorIds
 from serving.event_store import store as stores
@@ -81,7 +81,7 @@ def test_consent_given_later_ties(store: EventStore):
 
 def test_of_many_devices_the_latest(store: EventStore, monkeypatch: pytest.MonkeyPatch):
     clock = [T]
-    monkeypatch.setattr(stores, "now", lambda: clock[0])
+    monkeypatch.setattr("features.common.clock.now", lambda: clock[0])
     for n in random.Random(4).sample(range(60), 60):
         clock[0] = T + n
         login = event("login", T, None, client_id=f"d{n}", customer_id="c1")
@@ -105,7 +105,7 @@ def test_erasing_a_customer(store: EventStore, url: str):
 
 def test_what_is_old_goes(open_: Open, url: str, monkeypatch: pytest.MonkeyPatch):
     clock = [T]
-    monkeypatch.setattr(stores, "now", lambda: clock[0])
+    monkeypatch.setattr("features.common.clock.now", lambda: clock[0])
     store = open_(keep_days=38)
     old = event(event_id="old")
     store.append([old, event(event_id="also old")]).result(5)
@@ -123,7 +123,7 @@ def test_what_is_old_goes(open_: Open, url: str, monkeypatch: pytest.MonkeyPatch
 
 def test_with_the_last_event_that_made_a_tie_it_goes(open_: Open, url: str, monkeypatch: pytest.MonkeyPatch):
     clock = [T]
-    monkeypatch.setattr(stores, "now", lambda: clock[0])
+    monkeypatch.setattr("features.common.clock.now", lambda: clock[0])
     store = open_(keep_days=38)
 
     def seen(client: str, **more: object) -> None:
@@ -148,7 +148,7 @@ def test_what_is_old_goes_where_nothing_new_comes(open_: Open, url: str, monkeyp
     monkeypatch.setattr(stores, "_FIRST_PURGE_S", 0.5)
     monkeypatch.setattr(stores, "_PURGE_EVERY_S", 0.1)
     store = open_(keep_days=1)
-    store.append([event(received_at=stores.now() - 2 * DAY)]).result(5)
+    store.append([event(received_at=now() - 2 * DAY)]).result(5)
     assert everything(url).height == 1
     for _ in range(100):
         if not everything(url).height:

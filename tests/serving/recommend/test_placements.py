@@ -188,11 +188,11 @@ def test_what_the_snapshot_has_of_the_last_hours_is_thanked_for(
     (who,) = s.customers.at(np.array([customer]))
     (item,) = s.items.at(s.history.items[pair : pair + 1])
     assert days[pair] * DAY + late < DAY, "the shop sells something on its last day"
-    monkeypatch.setattr("serving.recommend.engine.now", lambda: s.as_of + late)
+    monkeypatch.setattr("features.common.clock.now", lambda: s.as_of + late)
     result = ask(shop, customer_id=who, limit=10)
     assert item in result["thanks"]
     assert item not in [i["item_id"] for i in result["items"]]
-    monkeypatch.setattr("serving.recommend.engine.now", lambda: s.as_of + 9 * DAY)
+    monkeypatch.setattr("features.common.clock.now", lambda: s.as_of + 9 * DAY)
     assert ask(shop, customer_id=who)["thanks"] == []
 
 

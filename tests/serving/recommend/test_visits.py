@@ -1,4 +1,4 @@
-"""What the store says of a visitor is what training knew of the same visitor at the same instant, bit for bit."""
+"""Visits read from the store equal those of training at the same instant, bit for bit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,15 +42,15 @@ def store(
     url = str(path) if request.param == "sqlite" else request.getfixturevalue("postgres").database()
     late = simulated.events.filter(pl.col("timestamp").dt.timestamp("us") >= simulated_snapshot.as_of - 86_400_000_000)
     store = open_store(url, Limits(keep_days=FOR_EVER))
-    sent = as_stored(late.sample(fraction=1.0, shuffle=True, seed=1))
-    assert all(store.append(sent).result(60))
+    events = as_stored(late.sample(fraction=1.0, shuffle=True, seed=1))
+    assert all(store.append(events).result(60))
     yield store
     store.close()
 
 
-def same(found: Visitors, expected: Visitors) -> None:
+def assert_same(visitors: Visitors, expected: Visitors) -> None:
     for name in ARRAYS:
-        one, other = getattr(found, name), getattr(expected, name)
+        one, other = getattr(visitors, name), getattr(expected, name)
         assert one.dtype == other.dtype, name
         np.testing.assert_array_equal(one, other, err_msg=name)
 
@@ -59,33 +59,34 @@ def same(found: Visitors, expected: Visitors) -> None:
 def test_no_skew(store: EventStore, simulated: ParsedBatch, simulated_snapshot: Snapshot, situation: RecommenderName):
     snapshot = simulated_snapshot
     future = queries.read_window(simulated.events.lazy(), snapshot.as_of, SHOP_ENDS)
-    asked = queries.visit_queries(future, snapshot, 300, 5)[situation]
-    assert len(asked) > 30
-    assert len(asked.visitors.query) > 60
-    moments = held_out(future, snapshot, situation == "one_to_one_visit")
-    visits = [store.visits([who], snapshot.as_of, at, 5)[0] for who, at in moments]
-    if situation == "one_to_one_visit":  # training asks there only about customers of whom something is known
+    expected = queries.visit_queries(future, snapshot, 300, 5)[situation]
+    assert len(expected) > 30
+    assert len(expected.visitors.query) > 60
+    moments = query_moments(future, snapshot, situation == "one_to_one_visit")
+    visits = [store.visits([visitor], snapshot.as_of, at, 5)[0] for visitor, at in moments]
+    if situation == "one_to_one_visit":  # such a query needs an event of the visit before it
         moments = [m for m, visit in zip(moments, visits, strict=True) if visit]
         visits = [visit for visit in visits if visit]
     requests = [
-        RankingRequest(limit=1, customer_id=who.customer_id, recent=to_session_events(visit, at))
-        for (who, at), visit in zip(moments, visits, strict=True)
+        RankingRequest(limit=1, customer_id=visitor.customer_id, recent=to_session_events(visit, at))
+        for (visitor, at), visit in zip(moments, visits, strict=True)
     ]
-    same(build_visitors(snapshot, requests), asked.visitors)
+    assert_same(build_visitors(snapshot, requests), expected.visitors)
 
 
-def held_out(future: pl.DataFrame, snapshot: Snapshot, known: bool) -> list[tuple[VisitorIds, int]]:
-    """Who asked at the moments that `queries` takes, as far as it was known by then, and when."""
-    visits = queries._described(queries._visits(future), snapshot)
-    cut = queries._cut(visits, 300, 5, known).group_by("query").agg(pl.col("here", "client", "asked").first())
-    return [(VisitorIds(here, client), at) for _, here, client, at in cut.sort("query").rows()]
+def query_moments(future: pl.DataFrame, snapshot: Snapshot, has_history: bool) -> list[tuple[VisitorIds, int]]:
+    """The visitor and the instant of each query of `queries.visit_queries`, with the ids known by then."""
+    visits = queries._resolve(queries._split_visits(future), snapshot)
+    instants = queries._choose_instants(visits, 300, 5, has_history)
+    rows = instants.group_by("query").agg(pl.col("current_id", "client", "query_t").first()).sort("query").rows()
+    return [(VisitorIds(customer, client), at) for _, customer, client, at in rows]
 
 
-def test_one_read_for_many_gives_each_their_own(
+def test_reading_many_visitors_equals_reading_each(
     store: EventStore, simulated: ParsedBatch, simulated_snapshot: Snapshot
 ):
     late = simulated.events.filter(pl.col("timestamp").dt.timestamp("us") >= simulated_snapshot.as_of)
-    who = [VisitorIds(*pair) for pair in late.select("customer_id", "client_id").unique().sort(pl.all()).rows()]
-    together = store.visits(who, simulated_snapshot.as_of, SHOP_ENDS, 5)
-    assert together == [v for one in who for v in store.visits([one], simulated_snapshot.as_of, SHOP_ENDS, 5)]
+    visitors = [VisitorIds(*pair) for pair in late.select("customer_id", "client_id").unique().sort(pl.all()).rows()]
+    together = store.visits(visitors, simulated_snapshot.as_of, SHOP_ENDS, 5)
+    assert together == [v for one in visitors for v in store.visits([one], simulated_snapshot.as_of, SHOP_ENDS, 5)]
     assert sum(map(bool, together)) > 50

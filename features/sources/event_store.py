@@ -72,8 +72,8 @@ def _to_parsed(fetched: list[tuple[Any, ...]], offset: int, links: pl.DataFrame)
         pl.from_epoch(c, "us").cast(TIMESTAMP) for c, t in EVENT_SCHEMA.items() if t == TIMESTAMP
     )
     # The server has validated them; rows that others wrote to the store are validated here.
-    kept, rejected = validate(events.with_row_index(ROW, offset=offset), "store")
-    return ParsedBatch(len(fetched), kept.drop(ROW, RAW), rejected, links=links)
+    valid, rejected = validate(events.with_row_index(ROW, offset=offset), "store")
+    return ParsedBatch(len(fetched), valid.drop(ROW, RAW), rejected, links=links)
 
 
 def _read_links(select: Select) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import ABSURD_AMOUNT, BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
 from features.sources.parsing import coerce, readers, timestamps
-from features.sources.parsing.validate import damage_rules, raw_copier, screen_rows
+from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
 from features.sources.source import Source
 
 CURRENCY = "GBP"
@@ -65,14 +65,14 @@ def read(paths: Sequence[Path]) -> Iterator[ParsedBatch]:
 def _parse(path: Path) -> ParsedBatch:
     source = readers.read_table(path)
     rows, notes = _read_lines(source, path)
-    kept, rejected = screen_rows(rows, path.name, raw_copier(source, 0), (*damage_rules(source), *RULES))
-    kept = kept.with_columns(
+    valid, rejected = validate_rows(rows, path.name, raw_copier(source, 0), (*damage_rules(source), *RULES))
+    valid = valid.with_columns(
         name=pl.when(_CANCELLED).then(pl.lit("refund")).otherwise(pl.lit("purchase")),
         quantity=pl.col("quantity").abs(),
         timestamp=pl.col("timestamp").min().over("event_id"),
     )
-    lines = _drop_copies(kept)
-    if copies := kept.height - lines.height:
+    lines = _drop_copies(valid)
+    if copies := valid.height - lines.height:
         notes.append(f"{path.name}: {copies:,} usable rows are there twice (the sheets overlap); each counts once")
     events = _merge_lines(lines)
     return ParsedBatch(
@@ -80,7 +80,7 @@ def _parse(path: Path) -> ParsedBatch:
         events=events,
         rejected=rejected,
         catalog=_build_catalog(lines, events),
-        merged=kept.height - events.height,
+        merged=valid.height - events.height,
         notes=tuple(notes),
     )
 

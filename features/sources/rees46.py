@@ -21,7 +21,7 @@ from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing import catalogs, coerce, event_ids, readers
 from features.sources.parsing.mapped import NO_ROWS
-from features.sources.parsing.validate import damage_rules, raw_copier, screen_rows
+from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
 from features.sources.source import Source
 
 NAMES = {
@@ -79,14 +79,14 @@ def _parse(batch: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
     ).with_row_index(ROW, offset=offset)  # fmt: skip
     unknown = Rule("unknown_event_type", pl.lit(~known & name.is_not_null()))
     unreadable = Rule("bad_price", pl.lit(coerce.is_filled(batch["price"]) & values["price"].is_null()))
-    kept, rejected = screen_rows(
+    valid, rejected = validate_rows(
         events, source, raw_copier(batch, offset), (*damage_rules(batch), unknown, unreadable, *TIDY_RULES)
     )
     return ParsedBatch(
         rows_read=batch.height,
-        events=kept.select(*EVENT_SCHEMA),
+        events=valid.select(*EVENT_SCHEMA),
         rejected=rejected,
-        catalog=catalogs.from_events(_with_category(kept), (("price",), ("category",), ("brand",))),
+        catalog=catalogs.from_events(_with_category(valid), (("price",), ("category",), ("brand",))),
     )
 
 

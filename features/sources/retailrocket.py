@@ -22,7 +22,7 @@ from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing import coerce, event_ids, readers, timestamps
-from features.sources.parsing.validate import damage_rules, raw_copier, screen_rows
+from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
 from features.sources.retailrocket_items import ATTRIBUTES as ATTRIBUTES
 from features.sources.retailrocket_items import ItemProperties
 from features.sources.source import Source
@@ -101,8 +101,10 @@ def _parse(batch: pl.DataFrame, offset: int, source: str, items: ItemProperties)
     extra = [c for c in (ROW, *readers.ADDED) if c in rows.columns]
     rows = conform(rows, EVENT_SCHEMA).with_columns(rows[c] for c in extra)
     unknown = Rule("unknown_event", pl.lit(~kind.is_in(list(NAMES)) & kind.is_not_null()))
-    kept, rejected = screen_rows(rows, source, raw_copier(batch, offset), (*damage_rules(batch), unknown, *TIDY_RULES))
-    events = kept.select(*EVENT_SCHEMA)
+    valid, rejected = validate_rows(
+        rows, source, raw_copier(batch, offset), (*damage_rules(batch), unknown, *TIDY_RULES)
+    )
+    events = valid.select(*EVENT_SCHEMA)
     return ParsedBatch(
         rows_read=batch.height,
         events=events,

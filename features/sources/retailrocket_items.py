@@ -5,7 +5,7 @@ import polars as pl
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, ROW, TIMESTAMP, Rule
 from features.sources.parsing import catalogs, coerce, readers, timestamps
-from features.sources.parsing.validate import damage_rules, raw_copier, screen_rows
+from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
 
 PRICE = "790"
 ATTRIBUTES = ("6", "112", "202", "364", "678", "776")  # hashed words that many items have
@@ -28,8 +28,8 @@ class ItemProperties:
         """Add rows of the tree. Rows without a category are rejected; of a category given twice the last row counts."""
         rows = batch.select(coerce.to_text("categoryid"), coerce.to_text("parentid"))
         missing = Rule("missing_category", pl.col("categoryid").is_null())
-        kept, rejected = self._validate(rows, batch, offset, source, missing)
-        self._parents |= dict(kept.select("categoryid", "parentid").iter_rows())
+        valid, rejected = self._validate(rows, batch, offset, source, missing)
+        self._parents |= dict(valid.select("categoryid", "parentid").iter_rows())
         return ParsedBatch(rows_read=rejected.height, events=_NO_EVENTS, rejected=rejected)
 
     def add_properties(self, batch: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
@@ -49,12 +49,12 @@ class ItemProperties:
             Rule("missing_property", pl.col("property").is_null()),
             Rule("bad_value", in_use & (pl.col("value").is_null() | bad.fill_null(True))),
         )
-        kept, rejected = self._validate(rows, batch, offset, source, *rules)
+        valid, rejected = self._validate(rows, batch, offset, source, *rules)
         self._rows += batch.height
-        kept = kept.select("timestamp", "property", "value", item_id="itemid")
-        for name, part in kept.filter(in_use).partition_by("property", as_dict=True, include_key=False).items():
+        valid = valid.select("timestamp", "property", "value", item_id="itemid")
+        for name, part in valid.filter(in_use).partition_by("property", as_dict=True, include_key=False).items():
             self._add(str(name[0]), part)
-        self._ignored += kept.height - kept.select(in_use.sum()).item()
+        self._ignored += valid.height - valid.select(in_use.sum()).item()
         return ParsedBatch(rows_read=rejected.height, events=_NO_EVENTS, rejected=rejected)
 
     def _add(self, name: str, part: pl.DataFrame) -> None:
@@ -147,6 +147,6 @@ class ItemProperties:
         self, rows: pl.DataFrame, batch: pl.DataFrame, offset: int, source: str, *rules: Rule
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         rows = rows.with_columns(*(batch[c] for c in readers.ADDED if c in batch.columns))
-        return screen_rows(
+        return validate_rows(
             rows.with_row_index(ROW, offset=offset), source, raw_copier(batch, offset), (*damage_rules(batch), *rules)
         )

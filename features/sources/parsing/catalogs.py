@@ -17,10 +17,10 @@ def from_events(
     `rows` has item_id, timestamp and the columns of `groups`; a group has values where its first column
     is not null. An item has a row for each time from which some value is the latest.
     """
-    held = [c for c in rows.columns if c in {"timestamp", *(c for group in groups for c in group)}]
+    columns = [c for c in rows.columns if c in {"timestamp", *(c for group in groups for c in group)}]
     # Codes in place of texts, with categories of their own: items are grouped several times.
     coded = pl.col("item_id").cast(pl.Categorical(pl.Categories.random()))
-    rows = rows.select(coded, *held).drop_nulls("item_id")
+    rows = rows.select(coded, *columns).drop_nulls("item_id")
     spans = rows.group_by("item_id").agg(updated_at=pl.col("timestamp").max(), first_seen=pl.col("timestamp").min())
     parts = [spans.with_columns(available=pl.lit(available, pl.Boolean()))]
     parts += [select_latest(rows, group) for group in groups if group[0] in rows.columns]

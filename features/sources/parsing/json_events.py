@@ -8,7 +8,7 @@ import polars as pl
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing import catalogs, json_lines, mapped, readers
-from features.sources.parsing.validate import damage_rules, screen_rows
+from features.sources.parsing.validate import damage_rules, validate_rows
 
 FOREIGN = "_foreign"  # the name of an event that the log has no name for, else null
 CATALOG_GROUPS = (("price", "currency"), ("title",), ("category",), ("brand",))
@@ -48,9 +48,9 @@ def assemble(
     rows, merged = merge_per_item(rows, (*rules, *TIDY_RULES))
     marks = lines.select(ROW, json_lines.UNPARSED)
     rows = rows.join(marks, on=ROW, how="left", maintain_order="left")
-    kept, rejected = screen_rows(rows, source, raw, (*damage_rules(rows), foreign, *rules, *TIDY_RULES))
-    events = conform(kept, EVENT_SCHEMA)
-    item_values = kept.select(c for c in ("item_id", "timestamp", "price", "currency", "title", "category", "brand"))
+    valid, rejected = validate_rows(rows, source, raw, (*damage_rules(rows), foreign, *rules, *TIDY_RULES))
+    events = conform(valid, EVENT_SCHEMA)
+    item_values = valid.select(c for c in ("item_id", "timestamp", "price", "currency", "title", "category", "brand"))
     return ParsedBatch(
         rows_read=rows.height + merged,
         events=mapped.redact_queries(events),

@@ -53,11 +53,11 @@ def parse(lines: list[str], schema: Schema) -> pl.DataFrame:
     Leaves are strings, whatever type JSON has there; a number is written the same way in every line
     (7.0 is 7). A value that is no list or object where the schema has one is null.
     """
-    written = pl.DataFrame({LINE: lines}, schema={LINE: pl.String()})
+    originals = pl.DataFrame({LINE: lines}, schema={LINE: pl.String()})
     try:
         rows = _parse_block(lines, schema)
         if rows.height == len(lines):
-            return rows.with_columns(written[LINE], pl.lit(None, pl.String).alias(UNPARSED))
+            return rows.with_columns(originals[LINE], pl.lit(None, pl.String).alias(UNPARSED))
     except pl.exceptions.PolarsError:
         pass
     objects = [_parse_object(line) for line in lines]
@@ -66,7 +66,7 @@ def parse(lines: list[str], schema: Schema) -> pl.DataFrame:
     unparsed = pl.Series(
         UNPARSED, [line if o is None else None for line, o in zip(lines, objects, strict=True)], pl.String
     )
-    return rows.with_columns(written[LINE], unparsed)
+    return rows.with_columns(originals[LINE], unparsed)
 
 
 def _parse_block(lines: list[str], schema: Schema) -> pl.DataFrame:
@@ -86,7 +86,7 @@ def _parse_object(line: str) -> dict[str, Any] | None:
 
 
 def _keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of a key written twice the first counts, as in Polars."""
+    """Of a key originals twice the first counts, as in Polars."""
     items = dict(pairs)
     if len(items) < len(pairs):
         items |= dict(reversed(pairs))

@@ -24,7 +24,7 @@ from features.event_log.schema import (
 )
 from features.sources.parsing import catalogs, coerce, event_ids, pii, readers
 from features.sources.parsing.mapping import Mapping
-from features.sources.parsing.validate import damage_rules, raw_copier, screen_rows
+from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
 
 NO_ROWS = ParsedBatch(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA))  # of a table without rows
 HASHED_COLUMNS = [c for c in EVENT_SCHEMA if c not in ("event_id", "received_at")]
@@ -50,8 +50,8 @@ class MappedReader:
 
     def add_rare_columns(self, theirs: dict[str, str]) -> dict[str, str]:
         """Add to `theirs` every event column that later lines of JSON may have though the first ones have not."""
-        taken = {"event_id", *theirs, *self.mapping.constants}
-        return theirs | {c: c for c in EVENT_SCHEMA if c not in taken}
+        excluded = {"event_id", *theirs, *self.mapping.constants}
+        return theirs | {c: c for c in EVENT_SCHEMA if c not in excluded}
 
     def match_columns(self, available: Collection[str], where: str) -> dict[str, str]:
         """Match event columns to the shop's `available` ones; returns event column → theirs.
@@ -104,15 +104,15 @@ class MappedReader:
         rows = rows.with_columns(batch[c] for c in readers.ADDED if c in batch.columns)
         secret = {kind: pii.hash_tokens(batch[c], kind, self._salt) for kind, c in self.secrets.items()}
         rows = rows.with_columns(token.alias(f"_{kind}") for kind, token in secret.items())
-        kept, rejected = screen_rows(
+        valid, rejected = validate_rows(
             rows,
             source,
             raw_copier(batch, offset, list(self.secrets.values())),
             (*damage_rules(batch), *unreadable, *TIDY_RULES),
         )
-        events = kept.select(*EVENT_SCHEMA)
+        events = valid.select(*EVENT_SCHEMA)
         # Who refused consent is not to be recognized by address or card either.
-        linkable = kept.filter(pl.col("consent").ne_missing(False))
+        linkable = valid.filter(pl.col("consent").ne_missing(False))
         return ParsedBatch(
             rows_read=batch.height,
             events=redact_queries(events),

@@ -16,7 +16,7 @@ from features.event_log.schema import LINK_SCHEMA, LinkKind, conform
 
 SALT = "USUAL_IDENTITY_SALT"
 SHORTEST = 16
-HIDDEN = "[redacted]"
+MASK = "[redacted]"
 
 _ADDRESS = r"[^\s\"'<>@,;:=(){}\[\]]+@[^\s\"'<>@,;:=(){}\[\]\\]+\.\w{2,}"
 _ENCODED = r"[\w.+-]+%40[\w-]+(?:\.[\w-]+)*\.\w{2,}"  # in the query of an URL
@@ -77,9 +77,9 @@ def contains_address(column: str) -> pl.Expr:
 
 
 def redact(text: pl.Expr) -> pl.Expr:
-    """Replace anything in `text` that looks like an e-mail address by `HIDDEN`."""
+    """Replace anything in `text` that looks like an e-mail address by `MASK`."""
     plain = text.str.replace_all("\\u0040", "@", literal=True)  # JSON may escape any character
-    return plain.str.replace_all(_ADDRESS, HIDDEN).str.replace_all(f"(?i){_ENCODED}", HIDDEN)
+    return plain.str.replace_all(_ADDRESS, MASK).str.replace_all(f"(?i){_ENCODED}", MASK)
 
 
 def redact_text(text: str) -> str:
@@ -88,7 +88,7 @@ def redact_text(text: str) -> str:
 
 
 def mask_columns(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
-    """Replace the cells in `columns` by `HIDDEN`; empty cells stay empty."""
+    """Replace the cells in `columns` by `MASK`; empty cells stay empty."""
     return frame.with_columns(
-        pl.when(pl.col(c).is_not_null()).then(pl.lit(HIDDEN)).otherwise(None).alias(c) for c in columns
+        pl.when(pl.col(c).is_not_null()).then(pl.lit(MASK)).otherwise(None).alias(c) for c in columns
     )

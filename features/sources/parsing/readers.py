@@ -93,14 +93,14 @@ def read_lines(path: Path) -> Iterator[list[str]]:
 
 def detect_format(path: Path) -> str:
     """The file format by the name's ending, one of `FORMATS`. Raises `InputError` where it is none of them."""
-    known = ", ".join(FORMATS)
+    formats = ", ".join(FORMATS)
     if path.is_dir():
-        raise InputError(f"{path} is a directory; name the files in it ({known})")
+        raise InputError(f"{path} is a directory; name the files in it ({formats})")
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path")
     ends = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if ends not in FORMATS:
-        raise InputError(f"{path}: cannot tell the format from {ends!r}; expected one of {known}")
+        raise InputError(f"{path}: cannot tell the format from {ends!r}; expected one of {formats}")
     return FORMATS[ends]
 
 
@@ -118,11 +118,11 @@ def _parse_header(block: bytes) -> tuple[list[str], str, int]:
     if not line.strip():
         raise ValueError("it has no header line")
     separator = max(",;\t|", key=line.count)
-    names, taken = [], set[str]()
+    names, distinct = [], set[str]()
     for n, cell in enumerate(next(csv.reader([line], delimiter=separator))):
         name = cell.strip() or f"column_{n + 1}"
-        names.append(name if name not in taken else f"{name}_{n + 1}")
-        taken.add(name)
+        names.append(name if name not in distinct else f"{name}_{n + 1}")
+        distinct.add(name)
     return names, separator, end
 
 

@@ -18,7 +18,7 @@ NO_ADDRESS = ("customer_id", "client_id", "event_id", "session_id", "order_id", 
 RawCopies = Callable[[pl.Series], pl.Series]  # file-wide row numbers → the rows as JSON objects
 
 
-def screen_rows(
+def validate_rows(
     rows: pl.DataFrame, source: str, raw: RawCopies, rules: Sequence[Rule] = TIDY_RULES
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split `rows` into (those that keep every rule, without the column `ROW`; the others in `REJECTED_SCHEMA`).
@@ -31,9 +31,9 @@ def screen_rows(
     any_broken = rows.select(pl.any_horizontal(r.broken.fill_null(False) for r in rules).any()).item()
     if not any_broken:
         return rows.drop(ROW), pl.DataFrame(schema=REJECTED_SCHEMA)
-    kept, rejected = validate(rows, source, rules)
+    valid, rejected = validate(rows, source, rules)
     copies = pl.DataFrame({"raw": raw(rejected["row"])}).select(pii.redact(pl.col("raw")))
-    return kept.drop(ROW, RAW), rejected.with_columns(copies["raw"])
+    return valid.drop(ROW, RAW), rejected.with_columns(copies["raw"])
 
 
 def _has_at(texts: pl.Series) -> bool:
@@ -47,14 +47,14 @@ def damage_rules(batch: pl.DataFrame) -> list[Rule]:
     return [rule for column, rule in _DAMAGE.items() if column in batch.columns]
 
 
-def raw_copier(batch: pl.DataFrame, offset: int, hidden: Sequence[str] = ()) -> RawCopies:
+def raw_copier(batch: pl.DataFrame, offset: int, secret_columns: Sequence[str] = ()) -> RawCopies:
     """Return a function that copies rows of `batch`, whose first row is row `offset` of the file, as JSON.
 
-    Cells in the columns `hidden` are masked, and so is a row as a whole where they cannot be told apart.
+    Cells in the columns `secret_columns` are masked, and so is a row as a whole where they cannot be told apart.
     """
 
     def raw(numbers: pl.Series) -> pl.Series:
-        rows = pii.mask_columns(batch[numbers - offset], hidden)
+        rows = pii.mask_columns(batch[numbers - offset], secret_columns)
         plain = [
             pl.col(c) if t.is_nested() or t.is_integer() or t.is_float() or t == pl.Boolean
             # Binary, decimal and time values have no JSON of their own.
@@ -64,15 +64,15 @@ def raw_copier(batch: pl.DataFrame, offset: int, hidden: Sequence[str] = ()) -> 
         ]  # fmt: skip
         copy = pl.struct(plain).struct.json_encode() if plain else pl.lit("{}")
         if UNPARSED in rows.columns:
-            line = pl.lit(pii.HIDDEN) if hidden else pl.col(UNPARSED)
-            intact = copy if hidden else pl.col(LINE)
+            line = pl.lit(pii.MASK) if secret_columns else pl.col(UNPARSED)
+            intact = copy if secret_columns else pl.col(LINE)
             copy = (
                 pl.when(pl.col(UNPARSED).is_null())
                 .then(intact)
                 .otherwise(pl.struct(line.alias(UNPARSED)).struct.json_encode())
             )
-        if RAGGED in rows.columns and hidden:
-            lost = pl.struct(pl.lit(pii.HIDDEN).alias(RAGGED)).struct.json_encode()
+        if RAGGED in rows.columns and secret_columns:
+            lost = pl.struct(pl.lit(pii.MASK).alias(RAGGED)).struct.json_encode()
             copy = pl.when(pl.col(RAGGED).is_null()).then(copy).otherwise(lost)
         return rows.select(copy.alias("raw")).to_series()
 

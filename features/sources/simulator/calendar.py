@@ -1,4 +1,4 @@
-"""What differs from day to day in the simulated shop: seasons, promotions, what is out of stock."""
+"""The simulated shop's calendar: demand by season and weekday, promotions, and stock-outs, day by day."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,29 +32,30 @@ PEAKS = {
 
 @dataclass(frozen=True)
 class Calendar:
-    """One row per day of the log."""
+    """Demand, discounts and stock by day: arrays with one row per day of the log."""
 
     visits: NDArray[np.float64]  # (days,), mean 1: how busy the shop is
     season: NDArray[np.float64]  # (days, categories): how much each is in demand
     discount: NDArray[np.float32]  # (days, items): share of the price that is taken off
     out: NDArray[np.bool_]  # (days, items): out of stock
 
-    def expected(self, day: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Integral of `visits` from the start of the log to some instants, in days."""
+    def expected_visits(self, day: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Integrate `visits` from the start of the log to the instants `day`, in days."""
         edges = np.concatenate([[0.0], np.cumsum(self.visits)])
         return np.interp(day, np.arange(len(edges)), edges)
 
-    def when(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The instants at which the integral reaches some values: `expected` turned round."""
+    def days_at(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The instants at which the integral reaches `expected`: the inverse of `expected_visits`."""
         edges = np.concatenate([[0.0], np.cumsum(self.visits)])
         return np.interp(expected, edges, np.arange(len(edges)))
 
 
 def draw_calendar(rng: np.random.Generator, config: SimulatorConfig, items: Items) -> Calendar:
+    """Draw the calendar of the log's days."""
     days = [config.start + timedelta(days=d) for d in range(config.days)]
     year = np.array([d.timetuple().tm_yday for d in days]) * (2 * np.pi / 365.25)
     week = np.log(MONDAY_TO_SUNDAY)[[d.weekday() for d in days]]
-    peaks = np.array([_find_peak(s.path) for s in items.shelves])
+    peaks = np.array([_find_peak(s.path) for s in items.categories])
     christmas = 0.25 * np.cos(year - 345 * 2 * np.pi / 365.25)
     visits = np.exp(config.weekly * week + config.yearly * christmas)
     angle = year[:, None] - peaks[None, :, 0] * (2 * np.pi / 365.25)
@@ -62,21 +63,23 @@ def draw_calendar(rng: np.random.Generator, config: SimulatorConfig, items: Item
     single, start, length = _draw_episodes(rng, config, config.promotions / 2, np.arange(config.items), (3, 10))
     off = DISCOUNTS[rng.integers(0, len(DISCOUNTS), len(single))]
     _mark_days(discount, single, start, length, off)
-    shelf, start, length = _draw_episodes(rng, config, config.promotions / 2, np.arange(len(items.shelves)), (2, 4))
-    off = DISCOUNTS[rng.integers(0, len(DISCOUNTS), len(shelf))]
-    size = np.diff(items.first)[shelf]
+    category, start, length = _draw_episodes(
+        rng, config, config.promotions / 2, np.arange(len(items.categories)), (2, 4)
+    )
+    off = DISCOUNTS[rng.integers(0, len(DISCOUNTS), len(category))]
+    size = np.diff(items.first)[category]
     within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-    everything = np.repeat(items.first[shelf], size) + within
+    everything = np.repeat(items.first[category], size) + within
     _mark_days(discount, everything, *(np.repeat(a, size) for a in (start, length, off)))
     out = np.zeros((config.days, config.items), np.float32)
     others = np.setdiff1d(np.arange(config.items), items.best)
-    gone, start, length = _draw_episodes(rng, config, config.stock_outs, others, (2, 12))
-    _mark_days(out, gone, start, length, np.ones(len(gone)))
-    # A category with discounts draws people to it.
-    drawn = PROMOTED * np.add.reduceat(discount, items.first[:-1], axis=1) / np.diff(items.first)
+    missing, start, length = _draw_episodes(rng, config, config.stock_outs, others, (2, 12))
+    _mark_days(out, missing, start, length, np.ones(len(missing)))
+    # Discounts attract people to a category.
+    attraction = PROMOTED * np.add.reduceat(discount, items.first[:-1], axis=1) / np.diff(items.first)
     return Calendar(
         visits=visits / visits.mean(),
-        season=np.exp(config.yearly * peaks[None, :, 1] * np.cos(angle) + drawn),
+        season=np.exp(config.yearly * peaks[None, :, 1] * np.cos(angle) + attraction),
         discount=discount,
         out=out > 0,
     )
@@ -89,7 +92,7 @@ def _find_peak(path: str) -> tuple[float, float]:
 def _draw_episodes(
     rng: np.random.Generator, config: SimulatorConfig, share: float, of: NDArray[np.int64], length: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Which of `of`, from which day, for how many days, so that a share of them is in an episode on any day."""
+    """Draw (which of `of`, first day, number of days), so that `share` of them is in an episode on any day."""
     shortest, longest = length
     mean = (shortest + longest) / 2
     count = rng.poisson(share * len(of) * (config.days + mean) / mean)
@@ -105,7 +108,7 @@ def _mark_days(
     length: NDArray[np.int64],
     value: NDArray[np.float64],
 ) -> None:
-    """Writes each episode's value into its days; where two meet, the greater stands."""
+    """Write each episode's value into its days of `table`; where two overlap, the greater stands."""
     offset = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
     day = np.repeat(start, length) + offset
     inside = (day >= 0) & (day < len(table))

@@ -1,4 +1,4 @@
-"""What a simulated shop is like: every setting, and presets for kinds of shop."""
+"""Settings of the simulated shop, and presets for kinds of shop."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -29,21 +29,21 @@ class SimulatorConfig(BaseModel):
     start: date = date(2026, 1, 1)
     """First day of the log, UTC."""
     seed: int = Field(default=0, ge=0)
-    """Of everything that is drawn."""
+    """Seed of all random numbers."""
     currency: str = "EUR"
     """Of all prices."""
 
     # Visits
     sessions_per_customer: float = Field(default=36.0, gt=0)
-    """Mean visits of a customer who is there from the first to the last day, reorders not counted."""
+    """Mean visits of a customer who stays from the first to the last day, reorders not counted."""
     views_per_session: float = Field(default=3.4, ge=1)
-    """Mean items looked at in a visit, before those that are looked at only to be bought."""
+    """Mean items looked at in a visit, without those that are looked at only to be bought."""
     repeat_views: float = Field(default=0.3, ge=0)
-    """How often something looked at is looked at once more in the same visit, on average."""
+    """How often an item is looked at once more in the same visit, on average."""
     conversion: float = Field(default=0.03, ge=0, le=0.5)
     """Share of visits that end in an order, habitual reorders not counted; 3–4% is usual."""
     basket: float = Field(default=1.7, ge=1)
-    """Mean things in an order, habitual reorders not counted; their number is geometric."""
+    """Mean items in an order, habitual reorders not counted; their number is geometric."""
     weekly: float = Field(default=1.0, ge=0)
     """How much the days of the week differ in visits; 1: the busiest has half as many again as the quietest."""
     yearly: float = Field(default=1.0, ge=0)
@@ -55,15 +55,15 @@ class SimulatorConfig(BaseModel):
     foreign: float = Field(default=0.3, ge=0, le=1)
     """Share of people who live outside the shop's own country."""
 
-    # What people like
+    # Preferences
     taste: float = Field(default=1.0, ge=0)
-    """How much people differ in what they like; 0: all have the same categories and styles."""
+    """How much people differ in their preferences; 0: all have the same categories and styles."""
     styles: int = Field(default=24, ge=1)
-    """Kinds of taste there are; a person has a mixture of three."""
+    """Number of styles; a person has a mixture of three."""
     popularity: float = Field(default=0.8, ge=0)
     """Exponent of Zipf's law within a category; 0: all items are equally popular."""
     price_sensitivity: float = Field(default=1.0, ge=0)
-    """How much dear items are avoided, on average; people differ in it."""
+    """How much expensive items are avoided, on average; people differ in it."""
     brand_loyalty: float = Field(default=0.25, ge=0, lt=1)
     """Mean chance that someone only looks at the brand they prefer."""
     favourites: float = Field(default=0.25, ge=0, lt=1)
@@ -73,37 +73,37 @@ class SimulatorConfig(BaseModel):
     appeal: float = Field(default=0.4, ge=0)
     """How much items differ in how often a look becomes a purchase (standard deviation of its log)."""
     habit: float = Field(default=0.5, ge=0, le=1)
-    """Chance that the first purchase of something used up becomes a habit."""
+    """Chance that the first purchase of an item that is used up becomes a habit."""
     rhythm: int = Field(default=1, ge=1)
-    """Days between two shopping trips of habit: what falls due in between is bought together; 1: any day will do."""
+    """Days between two habitual shopping trips: items that fall due in between are bought together; 1: every day."""
 
-    # What the catalog tells of the items
+    # Item vectors in the catalog
     vectors: int = Field(default=0, ge=0)
     """Numbers in each item's vector, the catalog's `embedding`, as of a model of its pictures; 0: it has none."""
     vector_noise: float = Field(default=0.7, ge=0)
     """How wrong the vectors are about each trait of an item, in the trait's own standard deviations."""
 
-    # What the shop does
+    # Assortment, prices and stock
     price_spread: float = Field(default=0.55, ge=0)
     """Standard deviation of the log of prices within a category."""
     launched: float = Field(default=0.2, ge=0, le=1)
-    """Share of the items that comes on sale during the log."""
+    """Share of the items that is launched during the log."""
     novelty: float = Field(default=1.0, ge=0)
-    """How much more a new item is looked at on its first day; gone in weeks."""
+    """How much more a new item is looked at on its first day; fades within weeks."""
     promotions: float = Field(default=0.05, ge=0, le=0.5)
     """Share of the items that is discounted on a day, alone or with all of its category."""
     stock_outs: float = Field(default=0.03, ge=0, le=0.5)
     """Share of the items that is out of stock on a day; the best seller of a category never is."""
 
-    # Who is who
+    # Identity
     logged_in: float = Field(default=0.6, ge=0, le=1)
     """Share of customers' visits that are logged in; nine tenths of those with an order, unless 0."""
     late_login: float = Field(default=0.15, ge=0, le=1)
-    """Share of the logged-in visits that log in on the way, after some anonymous events."""
+    """Share of the logged-in visits that log in midway, after some anonymous events."""
     shared_devices: float = Field(default=0.06, ge=0, le=1)
     """Share of customers who share their first device with another one."""
     second_device: float = Field(default=0.3, ge=0, le=1)
-    """Share of customers who also come from a second device."""
+    """Share of customers who also use a second device."""
     newsletter: float = Field(default=0.3, ge=0, le=1)
     """Share of customers who left a device's e-mail address with the newsletter, and have it in their account."""
     refused: float = Field(default=0.02, ge=0, le=1)
@@ -113,7 +113,7 @@ class SimulatorConfig(BaseModel):
 
     # Which events are recorded
     recorded_lists: float = Field(default=0.03, ge=0, le=1)
-    """Share of looks that come from a list which was recorded, with the other items it showed."""
+    """Share of looks that come from a recorded list, with the other items in it."""
     searches: float = Field(default=0.12, ge=0, le=1)
     """Share of visits that begin with a search."""
     wishlists: float = Field(default=0.01, ge=0, le=1)
@@ -121,15 +121,15 @@ class SimulatorConfig(BaseModel):
     abandoned: float = Field(default=0.015, ge=0, le=1)
     """Share of looks that put the item in the cart and leave it there, or take it out again."""
     cart_views: float = Field(default=0.6, ge=0, le=1)
-    """Share of visits with something in the cart that look at the cart."""
+    """Share of visits with an item in the cart that view the cart."""
     checkouts: float = Field(default=0.25, ge=0, le=1)
-    """Share of the visits that leave a cart behind which had begun to check out; unless 0, every order has."""
+    """Share of the visits with an abandoned cart that had begun to check out; unless 0, every order has."""
     refunds: float = Field(default=0.04, ge=0, le=1)
-    """Share of the things bought, other than those used up, that come back."""
+    """Share of the purchases of items that are not used up that are returned."""
 
     @classmethod
     def grocery(cls, **changes: Any) -> "SimulatorConfig":
-        """A supermarket: little browsing, large baskets over many categories, most of it bought again."""
+        """A supermarket: little browsing, large baskets over many categories, mostly bought again."""
         preset = {
             "departments": ("grocery", "beauty", "pets", "home/cleaning", "baby", "office"), "customers": 1500,
             "visitors_per_customer": 0.5, "sessions_per_customer": 24.0, "views_per_session": 2.2, "conversion": 0.15,
@@ -151,7 +151,7 @@ class SimulatorConfig(BaseModel):
 
     @classmethod
     def longtail(cls, **changes: Any) -> "SimulatorConfig":
-        """A marketplace: thousands of items, most of them seldom seen, and visitors who seldom come back."""
+        """A marketplace: thousands of items, most of them rarely viewed, and visitors who rarely return."""
         preset = {
             "items": 6500, "visitors_per_customer": 8.0, "sessions_per_customer": 10.0, "views_per_session": 3.4,
             "conversion": 0.035, "basket": 1.2, "habit": 0.2, "price_spread": 0.75, "popularity": 0.6,
@@ -171,7 +171,7 @@ class SimulatorConfig(BaseModel):
 
 
 def build_config(shop: str, changes: Mapping[str, Any]) -> SimulatorConfig:
-    """A kind of shop, `general` or the name of a preset, with some settings changed. Raises `InputError`."""
+    """Build the config of `shop`, `general` or the name of a preset, with `changes`. Raises `InputError`."""
     try:
         return SimulatorConfig(**changes) if shop == "general" else getattr(SimulatorConfig, shop)(**changes)
     except ValidationError as error:

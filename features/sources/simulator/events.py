@@ -1,6 +1,6 @@
-"""What the shop's log records of the visits: rows of numbers, in order of time.
+"""Recorded events of the simulated visits, as arrays of numbers.
 
-Seconds around a look, so that one thing comes after another: list −3, select −0.5, view 0, wishlist +1 to 3,
+Seconds around a look, which keep events in order: list −3, select −0.5, view 0, wishlist +1 to 3,
 cart +3 to 8, out of the cart +8 to 11, late login +12; the next view is at least 18 later. A visit starts
 with login −10 and search −8 to −5 of its first view and ends with view_cart +13, begin_checkout +16 to 25
 and purchase +30 to 240 of its last.
@@ -18,13 +18,13 @@ from features.sources.simulator.visits import Visits
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
-LIST_ITEMS = 5  # shown in a recorded list, the one that is looked at among them
+LIST_ITEMS = 5  # in a recorded list, the one that is looked at among them
 QUERIES = 3  # per item: its noun, its title, its category's last part
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One entry per row of the log; −1 where a row has no such thing."""
+    """Rows of the log, one entry each; −1 where a row has no such value."""
 
     time: NDArray[np.int64]  # microseconds from the start of the log
     name: NDArray[np.int8]  # index into EVENT_NAMES
@@ -45,7 +45,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Sessions:
-    """One entry per visit: when its visitor logged in (microseconds; the largest number for never), and if at all."""
+    """Logins, one entry per visit: when its visitor logged in (microseconds; the largest int64 for never), and if."""
 
     login: NDArray[np.int64]
     known: NDArray[np.bool_]
@@ -80,7 +80,7 @@ def _rows(
 def record_visits(
     rng: np.random.Generator, config: SimulatorConfig, items: Items, v: Visits, customers: int
 ) -> tuple[Rows, Sessions]:
-    """The rows of all visits, sorted by time, those of one event together and by item."""
+    """Record the rows of all visits by kind of event; those of one event are together and sorted by item."""
     n = len(v.person)
 
     def seconds(low: float, high: float, size: int) -> NDArray[np.int64]:
@@ -89,7 +89,7 @@ def record_visits(
     def some(share: float, size: int) -> NDArray[np.bool_]:
         return rng.random(size, np.float32) < share
 
-    # Views: each look at a place of its own in the visit, what is seen again anywhere after that.
+    # Views: each look at a random place in the visit, repeated views anywhere after it.
     times = rng.geometric(1 / (1 + config.repeat_views), len(v.visit))
     look = np.repeat(np.arange(len(v.visit)), times)
     first = np.zeros(len(look), bool)
@@ -108,62 +108,63 @@ def record_visits(
     item = v.item[look]
     parts = [_rows("view_item", viewed, visit, item)]
 
-    # What follows a first look.
+    # Events that follow a first look.
     at = np.empty(len(v.visit), np.int64)
     at[look[first]] = viewed[first]
     bought = v.units > 0
-    left = some(config.abandoned, len(at)) & ~bought
-    carted, wished = np.flatnonzero(bought | left), np.flatnonzero(some(config.wishlists, len(at)))
+    abandoned = some(config.abandoned, len(at)) & ~bought
+    in_cart, on_wishlist = np.flatnonzero(bought | abandoned), np.flatnonzero(some(config.wishlists, len(at)))
     refill = items.refill_days[v.item] > 0
     quantity = v.units + np.where(refill, rng.poisson(0.6, len(at)), some(0.05, len(at)))
-    quantity[left] = 1
-    gone = np.flatnonzero(left & some(0.4, len(at)))
+    quantity[abandoned] = 1
+    removals = np.flatnonzero(abandoned & some(0.4, len(at)))
     parts += [
-        _rows("add_to_wishlist", at[wished] + seconds(1, 3, len(wished)), v.visit[wished], v.item[wished]),
-        _rows("add_to_cart", at[carted] + seconds(3, 8, len(carted)), v.visit[carted], v.item[carted],
-              quantity=quantity[carted]),
-        _rows("remove_from_cart", at[gone] + seconds(8, 11, len(gone)), v.visit[gone], v.item[gone],
-              quantity=quantity[gone]),
+        _rows("add_to_wishlist", at[on_wishlist] + seconds(1, 3, len(on_wishlist)), v.visit[on_wishlist],
+              v.item[on_wishlist]),
+        _rows("add_to_cart", at[in_cart] + seconds(3, 8, len(in_cart)), v.visit[in_cart], v.item[in_cart],
+              quantity=quantity[in_cart]),
+        _rows("remove_from_cart", at[removals] + seconds(8, 11, len(removals)), v.visit[removals], v.item[removals],
+              quantity=quantity[removals]),
     ]  # fmt: skip
 
-    # Searches, and lists somebody clicked on.
-    searched = np.flatnonzero(some(config.searches, n))
-    asked = item[begin[searched]] * QUERIES + rng.choice(QUERIES, len(searched), p=[0.5, 0.2, 0.3])
-    parts.append(_rows("search", opening[searched] - seconds(5, 8, len(searched)), searched, query=asked))
-    listed = np.flatnonzero(some(config.recorded_lists, len(at)))
-    from_search = np.isin(v.visit[listed], searched) & (at[listed] == opening[v.visit[listed]])
-    where = np.where(from_search, 0, 1 + items.category[v.item[listed]])
-    parts += _record_lists(rng, items, at[listed], v.visit[listed], v.item[listed], where)
+    # Searches, and lists with a click.
+    searches = np.flatnonzero(some(config.searches, n))
+    query = item[begin[searches]] * QUERIES + rng.choice(QUERIES, len(searches), p=[0.5, 0.2, 0.3])
+    parts.append(_rows("search", opening[searches] - seconds(5, 8, len(searches)), searches, query=query))
+    clicks = np.flatnonzero(some(config.recorded_lists, len(at)))
+    from_search = np.isin(v.visit[clicks], searches) & (at[clicks] == opening[v.visit[clicks]])
+    list_ = np.where(from_search, 0, 1 + items.category[v.item[clicks]])
+    parts += _record_lists(rng, items, at[clicks], v.visit[clicks], v.item[clicks], list_)
 
     # The end of a visit.
     orders = np.zeros(n, bool)
     orders[v.visit[bought]] = True
-    filled = np.zeros(n, bool)
-    filled[v.visit[carted]] = True
-    looked = np.flatnonzero(filled & some(config.cart_views, n))
-    checked = np.flatnonzero(np.where(orders, config.checkouts > 0, filled & some(config.checkouts, n)))
-    paid = closing + seconds(30, 240, n)
+    with_cart = np.zeros(n, bool)
+    with_cart[v.visit[in_cart]] = True
+    cart_views = np.flatnonzero(with_cart & some(config.cart_views, n))
+    checkouts = np.flatnonzero(np.where(orders, config.checkouts > 0, with_cart & some(config.checkouts, n)))
+    paid_at = closing + seconds(30, 240, n)
     lines = np.flatnonzero(bought)
     lines = lines[np.lexsort((v.item[lines], v.visit[lines]))]
     head = np.ones(len(lines), bool)
     head[1:] = np.diff(v.visit[lines]) > 0
-    back = np.flatnonzero(bought & ~refill & some(config.refunds, len(at)))
+    refunds = np.flatnonzero(bought & ~refill & some(config.refunds, len(at)))
     parts += [
-        _rows("view_cart", closing[looked] + seconds(13, 15, len(looked)), looked),
-        _rows("begin_checkout", closing[checked] + seconds(16, 25, len(checked)), checked),
-        _rows("purchase", paid[v.visit[lines]], v.visit[lines], v.item[lines], head, quantity=quantity[lines]),
-        _rows("refund", paid[v.visit[back]] + seconds(2 * 86_400, 20 * 86_400, len(back)), v.visit[back],
-              v.item[back], quantity=quantity[back]),
+        _rows("view_cart", closing[cart_views] + seconds(13, 15, len(cart_views)), cart_views),
+        _rows("begin_checkout", closing[checkouts] + seconds(16, 25, len(checkouts)), checkouts),
+        _rows("purchase", paid_at[v.visit[lines]], v.visit[lines], v.item[lines], head, quantity=quantity[lines]),
+        _rows("refund", paid_at[v.visit[refunds]] + seconds(2 * 86_400, 20 * 86_400, len(refunds)), v.visit[refunds],
+              v.item[refunds], quantity=quantity[refunds]),
     ]  # fmt: skip
 
     # Logins: when the visit starts, or after one of its looks.
-    sure = np.where(orders, min(1.0, max(0.9, config.logged_in)) if config.logged_in else 0.0, config.logged_in)
-    known = (v.person < customers) & (rng.random(n) < sure)
+    share = np.where(orders, min(1.0, max(0.9, config.logged_in)) if config.logged_in else 0.0, config.logged_in)
+    known = (v.person < customers) & (rng.random(n) < share)
     late = some(config.late_login, n)
     after = begin + (rng.random(n) * (end - begin + 1)).astype(np.int64)
     login = np.where(late, viewed[after] + 12 * SECOND, opening - 10 * SECOND)
-    who = np.flatnonzero(known)
-    parts.append(_rows("login", login[who], who))
+    logins = np.flatnonzero(known)
+    parts.append(_rows("login", login[logins], logins))
 
     rows = Rows(*(np.concatenate([getattr(p, f) for p in parts]) for f in Rows.__dataclass_fields__))
     return rows, Sessions(np.where(known, login, np.iinfo(np.int64).max), known)
@@ -175,47 +176,47 @@ def _record_lists(
     at: NDArray[np.int64],
     visit: NDArray[np.int64],
     item: NDArray[np.int64],
-    where: NDArray[np.int64],
+    list_: NDArray[np.int64],
 ) -> list[Rows]:
-    """view_item_list with what was shown, and select_item: a run of the category's old items, best first."""
+    """Record view_item_list with its impressions, and select_item: a run of the category's old items, best first."""
     old = np.flatnonzero(items.launch_day <= 0)
     old = old[np.lexsort((-items.weight[old], items.category[old]))]
     first = np.searchsorted(items.category[old], np.arange(len(items.first)))
     category = items.category[item]
     size = np.diff(first)[category]
     turn = (rng.random(len(item)) * size).astype(np.int64)[:, None] + np.arange(LIST_ITEMS)
-    shown = old[first[category][:, None] + turn % size[:, None]]
-    other = (shown != item[:, None]) & (np.arange(LIST_ITEMS) < size[:, None])
+    impressions = old[first[category][:, None] + turn % size[:, None]]
+    other = (impressions != item[:, None]) & (np.arange(LIST_ITEMS) < size[:, None])
     rank = np.cumsum(other, axis=1)
     other &= rank < LIST_ITEMS
     place = 1 + (rng.random(len(item)) * (1 + other.sum(axis=1))).astype(np.int64)
     row, column = np.nonzero(other)
     position = rank[row, column] + (rank[row, column] >= place[row])
-    # The one that is clicked on, and those beside it.
+    # The item with the click, and those beside it.
     row = np.concatenate([row, np.arange(len(item))])
-    every = np.concatenate([shown[other], item])
+    every = np.concatenate([impressions[other], item])
     position = np.concatenate([position, place])
     order = np.lexsort((every, row))
     row, every, position = row[order], every[order], position[order]
     head = np.ones(len(row), bool)
     head[1:] = np.diff(row) > 0
-    seen = at - (rng.uniform(2, 4, len(item)) * SECOND).astype(np.int64)
-    clicked = at - SECOND // 2
+    list_at = at - (rng.uniform(2, 4, len(item)) * SECOND).astype(np.int64)
+    click_at = at - SECOND // 2
     return [
-        _rows("view_item_list", seen[row], visit[row], every, head, list_=where[row], position=position),
-        _rows("select_item", clicked, visit, item, list_=where, position=place),
+        _rows("view_item_list", list_at[row], visit[row], every, head, list_=list_[row], position=position),
+        _rows("select_item", click_at, visit, item, list_=list_, position=place),
     ]
 
 
 def record_bots(
     rng: np.random.Generator, config: SimulatorConfig, items: Items, people_rows: int, visits: int
 ) -> tuple[Rows, NDArray[np.int64]]:
-    """What bots view, and how many visits each bot makes: any item, every few seconds, for an hour or so.
+    """Draw the views of bots: any item, every few seconds, for an hour or so a visit.
 
     Their visits are numbered from `visits` on; the second result is the bot of each.
     """
     total = round(config.bots / (1 - config.bots) * people_rows)
-    if total < 100:  # too few to be impossible
+    if total < 100:  # too few to stand out as a bot
         return _rows("view_item", np.zeros(0, np.int64), np.zeros(0, np.int64)), np.zeros(0, np.int64)
     sweeps = max(1, round(total / 600))
     bot = np.arange(sweeps) % max(1, round(total / 5000))

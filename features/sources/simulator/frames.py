@@ -1,4 +1,4 @@
-"""Rows of numbers → the event log's and the catalog's columns."""
+"""Frames of the simulated log: recorded numbers as events, catalog and links in the log's columns."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -25,12 +25,12 @@ FOUR_DIGITS = np.array([f"{i:04d}" for i in range(10_000)], dtype="S4").view("<u
 
 
 def log_start(config: SimulatorConfig) -> int:
-    """The start of the log, microseconds since the epoch."""
+    """The start of the config's log, microseconds since the epoch."""
     return micros(datetime.combine(config.start, time(), UTC))
 
 
 def merge_rows(config: SimulatorConfig, people: Rows, bots: Rows) -> Rows:
-    """All rows inside the log's days, in order of time; the rows of one event stay together."""
+    """Merge all rows inside the log's days, in order of time; the rows of one event stay together."""
     rows = Rows(*(np.concatenate([getattr(people, f), getattr(bots, f)]) for f in Rows.__dataclass_fields__))
     order = np.argsort(rows.time, kind="stable")
     low, high = np.searchsorted(rows.time[order], [0, config.days * DAY])
@@ -38,14 +38,14 @@ def merge_rows(config: SimulatorConfig, people: Rows, bots: Rows) -> Rows:
 
 
 def make_ids(prefix: str, count: int) -> pl.Series:
-    """`count` ids: the prefix and a number of six digits, or more where there are as many."""
+    """Make `count` ids: the prefix and a number of at least six digits."""
     return pl.select(pl.lit(prefix) + pl.int_range(count).cast(pl.String).str.zfill(6)).to_series()
 
 
 def format_ids(prefix: str, numbers: NDArray[np.integer], present: NDArray[np.bool_] | None = None) -> pl.Series:
-    """Ids of `prefix` (one letter) and eleven digits, null where not `present`.
+    """Format ids of `prefix` (one letter) and eleven digits, null where not `present`.
 
-    Texts of up to twelve bytes lie inside Arrow's view of them, so they are written there as numbers: ten
+    Arrow holds texts of up to twelve bytes inside its views, so they are written there as numbers: ten
     times as fast as formatting each.
     """
     first = np.array([f"{prefix}{i:03d}" for i in range(1000)], dtype="S4").view("<u4")
@@ -67,7 +67,7 @@ def _gather(values: pl.Series, index: NDArray[np.integer], present: NDArray[np.b
 
 @dataclass(frozen=True)
 class LogWriter:
-    """What there is to say of a row's visit, person, client and item."""
+    """Writes rows as events and links, by the values of their visit, person, client and item."""
 
     config: SimulatorConfig
     items: Items
@@ -83,7 +83,7 @@ class LogWriter:
     ids: dict[str, pl.Series]
 
     @classmethod
-    def of(
+    def build(
         cls,
         config: SimulatorConfig,
         items: Items,
@@ -98,9 +98,9 @@ class LogWriter:
         clients = devices.clients + int(bots.max(initial=-1)) + 1
         queries = [
             text for noun, title, c in zip(items.noun, items.title, items.category, strict=True)
-            for text in (noun, title.lower(), items.shelves[c].path.rpartition("/")[2])
+            for text in (noun, title.lower(), items.categories[c].path.rpartition("/")[2])
         ]  # fmt: skip
-        lists = ["search", *(f"category/{s.path}" for s in items.shelves)]
+        lists = ["search", *(f"category/{s.path}" for s in items.categories)]
         return cls(
             config=config,
             items=items,
@@ -126,11 +126,11 @@ class LogWriter:
         )
 
     def events(self, rows: Rows, numbers: NDArray[np.int64]) -> pl.DataFrame:
-        """The rows in `EVENT_SCHEMA`; `numbers` is that of each row's event."""
+        """Write `rows` in `EVENT_SCHEMA`; `numbers` is the number of each row's event."""
         visit, has_item = rows.visit, rows.item >= 0
         person, client = self.person[visit], self.client[visit]
         sale = (rows.name == PURCHASE) | (rows.name == REFUND)
-        # A bot's day is that of the row; a refund is of what was paid.
+        # A bot's price is of the row's day, a refund's of the day of purchase.
         day = np.where(person < 0, rows.time // DAY, self.day[visit])
         price = (self.items.price[rows.item] * (1 - self.calendar.discount[day, rows.item].astype(float))).round(2)
         currency = pl.Series([self.config.currency])
@@ -159,11 +159,11 @@ class LogWriter:
         return conform(frame, EVENT_SCHEMA)
 
     def links(self, rng: np.random.Generator, rows: Rows) -> pl.DataFrame:
-        """What ties clients to customers beside logins."""
-        seen = np.flatnonzero(self.person[rows.visit] >= 0)
-        visit, first = np.unique(rows.visit[seen], return_index=True)
-        at = pl.Series(rows.time[seen[first]] + log_start(self.config)).cast(TIMESTAMP)
-        order = np.argsort(rows.time[seen[first]], kind="stable")
+        """Build the links of clients and customers beside logins."""
+        of_people = np.flatnonzero(self.person[rows.visit] >= 0)
+        visit, first = np.unique(rows.visit[of_people], return_index=True)
+        at = pl.Series(rows.time[of_people[first]] + log_start(self.config)).cast(TIMESTAMP)
+        order = np.argsort(rows.time[of_people[first]], kind="stable")
         visit = visit[order].astype(np.int64)
         return simulated_people.build_links(
             rng,
@@ -181,11 +181,11 @@ def _or_null(values: NDArray[np.float64] | NDArray[np.int32], present: NDArray[n
 
 
 def build_catalog(config: SimulatorConfig, items: Items) -> pl.DataFrame:
-    """All items in `CATALOG_SCHEMA`, at their full price; with `embedding` where the config asks for vectors."""
+    """Build the catalog of all items in `CATALOG_SCHEMA`, at their full price; with `embedding` if configured."""
     frame = pl.DataFrame({
         "item_id": make_ids("i", config.items),
         "title": items.title,
-        "category": [items.shelves[c].path for c in items.category],
+        "category": [items.categories[c].path for c in items.category],
         "brand": [BRANDS[b] for b in items.brand],
         "price": items.price,
         "first_seen": pl.Series(items.launch_day * DAY + log_start(config)).cast(TIMESTAMP),

@@ -1,4 +1,4 @@
-"""The simulated shop's shelves: categories, brands, and an item table drawn from them."""
+"""The simulated shop's items: categories, brands, and an item table and item vectors drawn from them."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,9 +12,11 @@ from features.sources.simulator.config import SimulatorConfig
 
 
 class CategorySpec(NamedTuple):
-    path: str  # category
+    """A category that the shop can have, and what its items are like."""
+
+    path: str
     price: float  # median, in the shop's currency
-    refill_days: int  # how long one purchase lasts; 0 for what is not used up
+    refill_days: int  # how long one purchase lasts; 0 for items that are not used up
     nouns: tuple[str, ...]
 
 
@@ -60,67 +62,67 @@ CATEGORY_DIMENSIONS = 4  # of an item's vector before it is projected: as much a
 
 @dataclass(frozen=True)
 class Items:
-    """One entry per item, ordered by category, then brand.
+    """The item table: one entry per item, ordered by category, then brand.
 
     `first[c]:first[c + 1]` are the items of category c, `block[c, b, 0]:block[c, b, 1]` those of brand b in it.
     """
 
-    shelves: tuple[CategorySpec, ...]  # the categories of this shop
-    category: NDArray[np.int64]  # index into `shelves`
+    categories: tuple[CategorySpec, ...]  # the categories of this shop
+    category: NDArray[np.int64]  # index into `categories`
     brand: NDArray[np.int64]  # index into BRANDS
     price: NDArray[np.float64]
     title: list[str]
     noun: list[str]
     weight: NDArray[np.float64]  # popularity within the category
-    appeal: NDArray[np.float64]  # how readily a look becomes a purchase
+    appeal: NDArray[np.float64]  # factor on the chance that a look becomes a purchase
     style: NDArray[np.float64]  # (items, STYLE_DIMENSIONS)
-    launch_day: NDArray[np.int64]  # days from the start of the log; negative for what was there before
+    launch_day: NDArray[np.int64]  # days from the start of the log; negative for items older than the log
     first: NDArray[np.int64]
     block: NDArray[np.int64]
     best: NDArray[np.int64]  # per category, the item with the greatest weight: always on sale and in stock
 
     @property
     def refill_days(self) -> NDArray[np.int64]:
-        """How long one purchase lasts; 0 for what is not used up."""
-        return np.array([s.refill_days for s in self.shelves])[self.category]
+        """How long one purchase of each item lasts; 0 for items that are not used up."""
+        return np.array([s.refill_days for s in self.categories])[self.category]
 
     @property
     def dearness(self) -> NDArray[np.float64]:
-        """Log of the price against the category's median."""
-        return np.log(self.price / np.array([s.price for s in self.shelves])[self.category])
+        """Log of each price against its category's median."""
+        return np.log(self.price / np.array([s.price for s in self.categories])[self.category])
 
 
 def select_categories(departments: tuple[str, ...]) -> tuple[CategorySpec, ...]:
-    """The categories below any of the departments; raises `InputError` where one has none."""
+    """Select the categories below any of the departments. Raises `InputError` where a department has none."""
     for name in departments:
         if not any(f"{s.path}/".startswith(f"{name}/") for s in CATEGORIES):
-            known = ", ".join(sorted({s.path.partition("/")[0] for s in CATEGORIES}))
-            raise InputError(f"the simulated shop has no department {name!r}; there are {known}")
+            names = ", ".join(sorted({s.path.partition("/")[0] for s in CATEGORIES}))
+            raise InputError(f"the simulated shop has no department {name!r}; there are {names}")
     return tuple(s for s in CATEGORIES if not departments or any(f"{s.path}/".startswith(f"{d}/") for d in departments))
 
 
 def draw_items(rng: np.random.Generator, config: SimulatorConfig) -> Items:
-    """The shop's items; a share `config.launched` of them comes on sale during the log."""
+    """Draw the shop's items; a share `config.launched` of them is launched during the log."""
     n = config.items
-    shelves = select_categories(config.departments)[:n]
-    category = np.sort(np.arange(n) % len(shelves))
+    categories = select_categories(config.departments)[:n]
+    category = np.sort(np.arange(n) % len(categories))
     brand = rng.integers(0, len(BRANDS), n)
     brand = brand[np.lexsort((brand, category))]
-    first = np.searchsorted(category, np.arange(len(shelves) + 1))
-    place = np.arange(len(shelves))[:, None] * len(BRANDS) + np.arange(len(BRANDS))
+    first = np.searchsorted(category, np.arange(len(categories) + 1))
+    place = np.arange(len(categories))[:, None] * len(BRANDS) + np.arange(len(BRANDS))
     key = category * len(BRANDS) + brand
     block = np.stack([np.searchsorted(key, place), np.searchsorted(key, place, side="right")], axis=2)
     rank = np.concatenate([rng.permutation(high - low) for low, high in pairwise(first)])
     best = first[:-1] + np.array([np.argmin(rank[low:high]) for low, high in pairwise(first)])
-    coming = rng.random(n) < config.launched
-    launch = np.floor(np.where(coming, rng.random(n) * 0.8 * config.days, -rng.random(n) * 365)).astype(np.int64)
-    # The best seller of a category is always on sale, so every category has something to show.
+    is_new = rng.random(n) < config.launched
+    launch = np.floor(np.where(is_new, rng.random(n) * 0.8 * config.days, -rng.random(n) * 365)).astype(np.int64)
+    # The best seller of a category is always on sale, so no category is ever empty.
     launch[best] = -365
-    median = np.array([s.price for s in shelves])[category]
+    median = np.array([s.price for s in categories])[category]
     price = np.maximum(np.round(median * rng.lognormal(0, config.price_spread, n)) - 0.01, 0.99)
     titles, nouns = np.empty(n, dtype=object), np.empty(n, dtype=object)
     for c, (low, high) in enumerate(pairwise(first)):
-        names = [(a, noun) for noun in shelves[c].nouns for a in ADJECTIVES]
+        names = [(a, noun) for noun in categories[c].nouns for a in ADJECTIVES]
         order = rng.permutation(len(names))
         for i in range(high - low):
             series, which = divmod(i, len(names))
@@ -128,7 +130,7 @@ def draw_items(rng: np.random.Generator, config: SimulatorConfig) -> Items:
             titles[low + i] = f"{adjective} {noun}".capitalize() + (f" No. {series + 1}" if series else "")
             nouns[low + i] = noun
     return Items(
-        shelves=shelves,
+        categories=categories,
         category=category,
         brand=brand,
         price=price.round(2),
@@ -145,7 +147,7 @@ def draw_items(rng: np.random.Generator, config: SimulatorConfig) -> Items:
 
 
 def draw_vectors(rng: np.random.Generator, config: SimulatorConfig, items: Items) -> NDArray[np.float32]:
-    """float32 (items, config.vectors), of unit length: what a model sees of items in pictures or texts of them.
+    """Draw unit vectors, float32 (items, config.vectors), as a model would make of pictures or texts of the items.
 
     A vector is a random projection of the category and of the traits that choices depend on and that no other
     column of the catalog shows, style and appeal, with `config.vector_noise`. New items have one as the others do.
@@ -153,7 +155,7 @@ def draw_vectors(rng: np.random.Generator, config: SimulatorConfig, items: Items
     # Drawn per trait, not per number: noise does not average out where vectors are long.
     traits = np.column_stack([items.style, np.log(items.appeal) / (config.appeal or 1.0)])
     perceived = traits + config.vector_noise * rng.standard_normal(traits.shape)
-    category = rng.standard_normal((len(items.shelves), CATEGORY_DIMENSIONS))[items.category]
+    category = rng.standard_normal((len(items.categories), CATEGORY_DIMENSIONS))[items.category]
     signal = np.column_stack([category, perceived])
     vectors = signal @ rng.standard_normal((signal.shape[1], config.vectors))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

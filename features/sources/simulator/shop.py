@@ -73,7 +73,7 @@ def read(config: SimulatorConfig, slice_rows: int = SLICE_ROWS) -> Iterator[Pars
     rng = np.random.default_rng([config.seed, 8])
     rows, sessions = record_visits(rng, config, shop.items, shop.visits, config.customers)
     bot_rows, bots = record_bots(rng, config, shop.items, len(rows), len(shop.visits.person))
-    writer = frames.LogWriter.of(
+    writer = frames.LogWriter.build(
         config, shop.items, shop.calendar, shop.people, shop.devices, shop.visits, sessions, bots
     )
     rows = frames.merge_rows(config, rows, bot_rows)

@@ -1,18 +1,18 @@
-"""What a perfect recommender would know: the probabilities behind a simulated log.
+"""The truth of a simulated shop: the probabilities behind its log, all that a perfect recommender could know.
 
 `probabilities` are those of a customer's next item at an instant, given everything about the customer but
-what they are about to do. A customer who makes r visits a day with v looks each, on average, and whose
-habit of item i falls due on that day with the chance h_i, given how long the last one has lasted, touches
+their next steps. A customer who makes r visits a day with v looks each, on average, and whose
+habit of item i falls due on that day with the chance h_i, given the time since the last purchase, touches
 item i on that day with the intensities
 
     purchase: r × o × line_i + h_i          view_item: r × (v × look_i + o × line_i) + h_i
 
 where o is the chance that a visit becomes an order and line_i that i is in one. Divided by their sum these
 are the probabilities. `look` and `line` come from the customer's mixture over styles, categories, brand and
-favourites of the tables of `simulated_choice`; nothing is drawn to compute them.
+favourites of the tables of `choice`; nothing is drawn to compute them.
 
-Exact but for this: they are of a day of the shop (from 3:00 UTC), not of a minute; inside a visit, what was
-already looked at says more; and how easily a visit becomes an order is averaged over lengths and sources.
+Exact but for this: they are of a day of the shop (from 3:00 UTC), not of a minute; inside a visit, earlier looks
+would tell more; and the chance that a visit becomes an order is averaged over lengths and sources.
 """
 
 import json
@@ -46,7 +46,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Truth:
-    """The shop without its visits: what is needed to say what any customer would do on any day of the log."""
+    """The shop without its visits: enough to compute what any customer would do on any day of the log."""
 
     config: SimulatorConfig
     choice: Choice
@@ -56,14 +56,14 @@ class Truth:
     rates: Rates
 
     @classmethod
-    def of(cls, shop: Shop) -> "Truth":
-        known = shop.config.customers
-        own = {f.name: getattr(shop.people, f.name)[:known] for f in fields(People) if f.name != "customers"}
+    def from_shop(cls, shop: Shop) -> "Truth":
+        customers = shop.config.customers
+        own = {f.name: getattr(shop.people, f.name)[:customers] for f in fields(People) if f.name != "customers"}
         people = replace(shop.people, **own)
         return cls(shop.config, shop.choice, people, shop.favourites, shop.habits, shop.rates)
 
     def save(self, directory: Path) -> None:
-        """config.json and truth.npz (plain arrays) in `directory`."""
+        """Write config.json and truth.npz (plain arrays) to `directory`."""
         directory.mkdir(parents=True, exist_ok=True)
         text = {"format": FORMAT, "config": self.config.model_dump(mode="json")}
         (directory / "config.json").write_text(json.dumps(text, indent=1) + "\n")
@@ -71,7 +71,7 @@ class Truth:
 
     @classmethod
     def load(cls, directory: Path) -> "Truth":
-        """What `save` wrote; raises `InputError` where it is not there or of another format."""
+        """Load what `save` wrote. Raises `InputError` where it is missing or of another format."""
         try:
             text = json.loads((directory / "config.json").read_text())
             with np.load(directory / "truth.npz", allow_pickle=False) as file:
@@ -82,20 +82,20 @@ class Truth:
             raise InputError(f"{directory} has format {text.get('format')!r}, expected {FORMAT}; write it anew")
         config = SimulatorConfig(**text["config"])
 
-        def made(kind: type, name: str, **other: Any) -> Any:
+        def build(kind: type, name: str, **other: Any) -> Any:
             return kind(**{k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{name}.")}, **other)
 
-        items = made(Items, "items", shelves=select_categories(config.departments)[: config.items])
+        items = build(Items, "items", categories=select_categories(config.departments)[: config.items])
         items = replace(items, title=items.title.tolist(), noun=items.noun.tolist())
         novelty, promoted, looks, basket = arrays["settings"].tolist()
         return cls(
             config=config,
-            choice=made(
-                Choice, "choice", items=items, calendar=made(Calendar, "calendar"), novelty=novelty, promoted=promoted
+            choice=build(
+                Choice, "choice", items=items, calendar=build(Calendar, "calendar"), novelty=novelty, promoted=promoted
             ),
-            people=made(People, "people", customers=config.customers),
+            people=build(People, "people", customers=config.customers),
             favourites=arrays["favourites"],
-            habits=made(Habits, "habits"),
+            habits=build(Habits, "habits"),
             rates=Rates(looks, arrays["orders"], basket),
         )
 
@@ -104,11 +104,11 @@ class Truth:
             "items": self.choice.items, "calendar": self.choice.calendar, "choice": self.choice, "people": self.people,
             "habits": self.habits,
         }  # fmt: skip
-        found = {f"{n}.{f.name}": getattr(p, f.name) for n, p in parts.items() for f in fields(p)}  # type: ignore[arg-type]
-        found = {name: np.array(v) if isinstance(v, list) else v for name, v in found.items()}
-        plain = {name: v for name, v in found.items() if isinstance(v, np.ndarray)}
+        values = {f"{n}.{f.name}": getattr(p, f.name) for n, p in parts.items() for f in fields(p)}  # type: ignore[arg-type]
+        values = {name: np.array(v) if isinstance(v, list) else v for name, v in values.items()}
+        arrays = {name: v for name, v in values.items() if isinstance(v, np.ndarray)}
         numbers = np.array([self.choice.novelty, self.choice.promoted, self.rates.looks, self.rates.basket])
-        return plain | {"favourites": self.favourites, "orders": self.rates.orders, "settings": numbers}
+        return arrays | {"favourites": self.favourites, "orders": self.rates.orders, "settings": numbers}
 
     @cached_property
     def items(self) -> list[str]:
@@ -118,12 +118,12 @@ class Truth:
     def probabilities(
         self, customers: Sequence[str], at: int | NDArray[np.int64], event: TruthEvent = "purchase"
     ) -> Floats:
-        """float64[len(customers), items]: the chance of each item to be the customer's next one; rows sum to 1.
+        """Probability of each item to be the customer's next one: float64[len(customers), items]; rows sum to 1.
 
         `at`: microseconds since the epoch, one for all or one each. Raises `InputError` for a customer the
         shop does not have or an instant outside its log.
         """
-        who = np.array([self.number(c) for c in customers], np.int64)
+        who = np.array([self.customer_row(c) for c in customers], np.int64)
         since = np.broadcast_to(np.asarray(at, np.int64), len(who)) - log_start(self.config)
         if len(who) and not (since.min() >= 0 and since.max() <= self.config.days * DAY):
             raise InputError(f"the simulated log has {self.config.days} days from {self.config.start}; ask inside them")
@@ -131,53 +131,53 @@ class Truth:
         result = np.empty((len(who), self.config.items))
         for day in np.unique(days):
             rows = np.flatnonzero(days == day)
-            result[rows] = self._on(int(day), who[rows], event)
+            result[rows] = self._probabilities_on(int(day), who[rows], event)
         return result
 
     def bought_within(self, customers: Sequence[str], start: int, end: int) -> Floats:
-        """float64[len(customers), items]: the chance that each item is bought at least once in [start, end).
+        """Probability of each item to be bought at least once in [start, end): float64[len(customers), items].
 
-        As of `start` (microseconds, both midnights): what happens later is not known, but for the shop's own
-        doing. Customers are taken to stay; a habit is counted for its first purchase. Ranking by this is the
-        best that can be done where relevant is what is bought in a window. Raises `InputError` as above.
+        As of `start` (microseconds, both midnights): later events are not known, but the shop's calendar is.
+        Customers are assumed to stay; a habit is counted for its first purchase. No ranking is better where
+        an item is relevant if it is bought in the window. Raises `InputError` as above.
         """
-        who = np.array([self.number(c) for c in customers], np.int64)
+        who = np.array([self.customer_row(c) for c in customers], np.int64)
         first, last = ((at - log_start(self.config)) // DAY for at in (start, end - 1))
         if not 0 <= first <= last < self.config.days:
             raise InputError(f"the simulated log has {self.config.days} days from {self.config.start}; ask inside them")
         orders = np.zeros((len(who), self.config.items))
         for day in range(first, last + 1):
             rate = self.people.rate[who] * self.choice.calendar.visits[day] * self.rates.orders[who]
-            buy = self.choice.today(day)[1]
-            orders += rate[:, None] * self.wish(buy, day, who).lines(self.rates.basket, self.config.wander)
-        row, item, chance = self._due(first, last, who)
+            buy = self.choice.weights_on(day)[1]
+            orders += rate[:, None] * self.demand(buy, day, who).lines(self.rates.basket, self.config.wander)
+        row, item, chance = self._habits_due(first, last, who)
         never = np.exp(-orders)  # visits come at random, independent of each other
         never[row, item] *= 1 - chance
         return 1 - never
 
-    def number(self, customer: str) -> int:
+    def customer_row(self, customer: str) -> int:
         """The row of a customer in `people`. Raises `InputError` for one the shop does not have."""
         number = int(customer[1:]) if customer[:1] == "c" and customer[1:].isdecimal() else -1
         if not 0 <= number < self.config.customers:
             raise InputError(f"the simulated shop has no customer {customer!r}; they are c000000 and on")
         return number
 
-    def _on(self, day: int, who: NDArray[np.int64], event: TruthEvent) -> Floats:
-        look, buy = self.choice.today(day)
+    def _probabilities_on(self, day: int, who: NDArray[np.int64], event: TruthEvent) -> Floats:
+        look, buy = self.choice.weights_on(day)
         visits = (self.people.rate[who] * self.choice.calendar.visits[day])[:, None]
-        lines = self.wish(buy, day, who).lines(self.rates.basket, self.config.wander)
+        lines = self.demand(buy, day, who).lines(self.rates.basket, self.config.wander)
         intensity = visits * self.rates.orders[who, None] * lines
         if event == "view_item":
-            intensity += visits * self.rates.looks * self.wish(look, day, who).any()
-        row, item, chance = self._due(day, day, who)
+            intensity += visits * self.rates.looks * self.demand(look, day, who).any()
+        row, item, chance = self._habits_due(day, day, who)
         np.add.at(intensity, (row, item), chance)
         total = intensity.sum(axis=1, keepdims=True)
-        # Where nobody orders anything, the question is what it would be if somebody did.
+        # Where nobody orders anything, the probabilities are those of an order if there were one.
         lines /= lines.sum(axis=1, keepdims=True)
         return np.where(total > 0, intensity / np.where(total > 0, total, 1), lines)
 
-    def wish(self, table: Floats, day: int, who: NDArray[np.int64]) -> "Demand":
-        """What the customers (by `number`) are after on a day, by one of the day's two tables (`Choice.today`)."""
+    def demand(self, table: Floats, day: int, who: NDArray[np.int64]) -> "Demand":
+        """Compute the demand of customers `who` (rows) on a day, by one of its two tables (`Choice.weights_on`)."""
         p, items = self.people, self.choice.items
         block = items.category * len(BRANDS) + items.brand
         first = np.flatnonzero(np.diff(block, prepend=-1))
@@ -185,10 +185,10 @@ class Truth:
         total = np.add.reduceat(table, first, axis=2)[:, :, run]
         in_brand = np.divide(table, total, out=np.zeros_like(table), where=total > 0)
         in_category = table / np.add.reduceat(table, items.first[:-1], axis=2)[:, :, items.category]
-        there = np.zeros((len(BRANDS), len(items.shelves)), bool)
-        there[items.brand, items.category] = total[0, 0] > 0
+        on_sale = np.zeros((len(BRANDS), len(items.categories)), bool)
+        on_sale[items.brand, items.category] = total[0, 0] > 0
         brand, loyalty = p.brand[who], p.loyalty[who, None]
-        theirs, absent = items.brand == brand[:, None], ~there[brand][:, items.category]
+        theirs, absent = items.brand == brand[:, None], ~on_sale[brand][:, items.category]
         styles = []
         for style in p.style[who].T:
             anyone = in_category[style, p.level[who]]
@@ -196,13 +196,14 @@ class Truth:
             styles.append((1 - loyalty) * anyone + loyalty * insisting)
         season = p.taste[who] * self.choice.calendar.season[day]
         season /= season.sum(axis=1, keepdims=True)
-        wanted = self.favourites[who]
-        share = self.config.favourites * FAVOURITE_SHARE * self.choice.available(np.full_like(wanted, day), wanted)
+        favourite = self.favourites[who]
+        available = self.choice.available(np.full_like(favourite, day), favourite)
+        share = self.config.favourites * FAVOURITE_SHARE * available
         fond = np.zeros((len(who), self.config.items))
-        np.add.at(fond, (np.arange(len(who))[:, None], wanted), share)
+        np.add.at(fond, (np.arange(len(who))[:, None], favourite), share)
         return Demand(season[:, items.category], p.mixture[who], styles, fond)
 
-    def _due(
+    def _habits_due(
         self, first: int, last: int, who: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
         """Index into `who` and item of every habit, and the chance that it falls due from day `first` to `last`."""
@@ -215,25 +216,25 @@ class Truth:
         at = open_[np.arange(len(row)) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[row]]
         person, item = h.person[at], h.item[at]
 
-        def could(day: int) -> NDArray[np.int64]:
-            """The latest day up to `day` on which it could be bought: the person shops and it is in stock."""
-            found = day - (day + person) % self.config.rhythm
-            while (waited := (found >= 0) & out[np.maximum(found, 0), item]).any():
-                found[waited] -= self.config.rhythm
-            return found
+        def latest_chance(day: int) -> NDArray[np.int64]:
+            """The latest day up to `day` on which the person shops and the item is in stock."""
+            latest = day - (day + person) % self.config.rhythm
+            while (waits := (latest >= 0) & out[np.maximum(latest, 0), item]).any():
+                latest[waits] -= self.config.rhythm
+            return latest
 
         centre = np.log(self.choice.items.refill_days[item] * self.people.pace[person])
 
-        def worn(days: NDArray[np.int64]) -> Floats:
-            """The chance that one has lasted at most so many days."""
+        def used_up(days: NDArray[np.int64]) -> Floats:
+            """The chance that a purchase lasts at most so many days."""
             chance: Floats = ndtr((np.log(np.maximum(days, 0) + 0.5) - centre) / GAP_SPREAD)
             return np.where(days < 1, 0.0, chance)
 
-        # What fell due since the person last could have bought it is bought the next time they can.
-        before = worn(could(first - 1) - h.day[at])
+        # Items that fell due since the person's last opportunity to buy them are bought at the next one.
+        before = used_up(latest_chance(first - 1) - h.day[at])
         chance = (
             KEEP_UP_CHANCE
-            * (worn(could(last) - h.day[at]) - before)
+            * (used_up(latest_chance(last) - h.day[at]) - before)
             / (KEEP_UP_CHANCE * (1 - before) + 1 - KEEP_UP_CHANCE)
         )
         return row, item, chance
@@ -241,7 +242,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Demand:
-    """What some customers are after on a day: each matrix is (customers, items)."""
+    """Probabilities of what customers look at or buy on a day: each matrix is (customers, items)."""
 
     category: Floats  # the chance of each item's category
     mixture: Floats  # (customers, styles of one): the chance of each of their styles
@@ -249,26 +250,26 @@ class Demand:
     fond: Floats  # the chance that it is this item because it is a favourite
 
     def any(self) -> Floats:
-        """The chance of each item, whatever the visit is about."""
+        """The chance of each item, over all topics of a visit."""
         general = self.category * sum(self.mixture[:, m, None] * style for m, style in enumerate(self.styles))
         return self.fond + (1 - self.fond.sum(axis=1, keepdims=True)) * general
 
     def lines(self, basket: float, wander: float) -> Floats:
         """How often each item is in an order, on average.
 
-        An order is n draws with a geometric n of mean B, given what the visit is about. An item that one draw
-        finds with the chance p is in it with the chance 1 − E[(1 − p)^n] = B p / (1 + (B − 1) p).
+        An order is n draws with a geometric n of mean B, given the visit's topic. An item that one draw
+        hits with the chance p is in it with the chance 1 − E[(1 − p)^n] = B p / (1 + (B − 1) p).
         """
         stray = self.any() * wander + self.fond * (1 - wander)
         free = (1 - wander) * (1 - self.fond.sum(axis=1, keepdims=True))
 
-        def found(p: Floats) -> Floats:
+        def in_order(p: Floats) -> Floats:
             return basket * p / (1 + (basket - 1) * p)
 
-        about_it = sum(self.mixture[:, m, None] * found(stray + free * q) for m, q in enumerate(self.styles))
-        return self.category * about_it + (1 - self.category) * found(stray)
+        on_topic = sum(self.mixture[:, m, None] * in_order(stray + free * q) for m, q in enumerate(self.styles))
+        return self.category * on_topic + (1 - self.category) * in_order(stray)
 
 
 def write_truth(config: SimulatorConfig, directory: Path) -> None:
-    """Simulate the shop once more and write the truth behind its log to `directory`; see `Truth.load`."""
-    Truth.of(simulate(config)).save(directory)
+    """Simulate the shop of `config` and write its truth to `directory`; see `Truth.load`."""
+    Truth.from_shop(simulate(config)).save(directory)

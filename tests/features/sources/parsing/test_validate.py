@@ -5,7 +5,7 @@ import pytest
 
 from features.event_log.schema import EVENT_SCHEMA, ROW, conform
 from features.sources.parsing.mapped import redact_queries
-from features.sources.parsing.validate import screen_rows
+from features.sources.parsing.validate import validate_rows
 
 GOOD = {
     "event_id": "e1", "name": "view_item", "timestamp": datetime(2024, 5, 1, tzinfo=UTC), "customer_id": "c1",
@@ -20,7 +20,7 @@ ADDRESSES = [
 def screen(**changes: str | None) -> list[str]:
     """The reasons for which a good row and the same with `changes` are rejected."""
     events = conform(pl.DataFrame([GOOD, GOOD | changes]), EVENT_SCHEMA).with_row_index(ROW)
-    kept, rejected = screen_rows(events, "a", lambda rows: pl.Series([str(changes)] * len(rows)))
+    kept, rejected = validate_rows(events, "a", lambda rows: pl.Series([str(changes)] * len(rows)))
     assert kept.height + rejected.height == 2
     assert "example.com" not in "".join(rejected["raw"]).lower()
     return rejected["reason"].to_list()

@@ -51,7 +51,7 @@ class Seen:
 
 
 def see(config: SimulatorConfig, event: TruthEvent, most: int = 2500) -> Seen:
-    truth = Truth.of(simulate(config))
+    truth = Truth.from_shop(simulate(config))
     rows = happened(config, event)
     rows = rows.sample(min(most, rows.height), seed=1)
     return Seen(rows, truth.probabilities(rows["customer_id"].to_list(), rows["t"].to_numpy(), event))
@@ -117,7 +117,7 @@ def test_no_count_ranks_better_than_the_truth():
     at = log_start(CONFIG) + 90 * DAY
     rows = {event: happened(CONFIG, event) for event in ("view_item", "purchase")}
     customers = [f"c{i:06d}" for i in range(CONFIG.customers)]
-    truth = Truth.of(simulate(CONFIG)).bought_within(customers, at, at + 30 * DAY)
+    truth = Truth.from_shop(simulate(CONFIG)).bought_within(customers, at, at + 30 * DAY)
     after = rows["purchase"].filter(pl.col("t") >= at)
     who = after["customer_id"].str.slice(1).cast(pl.Int64).to_numpy()
     counts = np.zeros_like(truth)
@@ -137,7 +137,7 @@ def test_what_is_bought_in_a_window_is_what_was_said():
     at, shop = log_start(CONFIG) + 60 * DAY, simulate(CONFIG)
     # The truth does not foresee who comes for the first time, or leaves.
     there = np.flatnonzero((shop.people.since[: CONFIG.customers] < 60) & (shop.people.until[: CONFIG.customers] > 88))
-    said = Truth.of(shop).bought_within([f"c{i:06d}" for i in there], at, at + 28 * DAY)
+    said = Truth.from_shop(shop).bought_within([f"c{i:06d}" for i in there], at, at + 28 * DAY)
     # All that was bought, logged in or not.
     bought = (shop.visits.units > 0) & (shop.visits.day >= 60)[shop.visits.visit]
     bought &= (shop.visits.day < 88)[shop.visits.visit]
@@ -155,18 +155,18 @@ def test_what_cannot_be_bought_has_no_chance():
     config = CONFIG.model_copy(update={"stock_outs": 0.2, "launched": 0.5})
     shop = simulate(config)
     day = 40
-    p = Truth.of(shop).probabilities(["c000003", "c000009"], log_start(config) + day * DAY + DAY // 2)
+    p = Truth.from_shop(shop).probabilities(["c000003", "c000009"], log_start(config) + day * DAY + DAY // 2)
     gone, coming = shop.calendar.out[day], shop.items.launch_day > day
     assert gone.any()
     assert coming.any()
     assert (p[:, gone | coming] == 0).all()
     assert (p[:, ~(gone | coming)] > 0).all()
-    seen = Truth.of(shop).probabilities(["c000003"], log_start(config) + day * DAY + DAY // 2, "view_item")
+    seen = Truth.from_shop(shop).probabilities(["c000003"], log_start(config) + day * DAY + DAY // 2, "view_item")
     assert (seen[:, gone & ~coming] > 0).all()
 
 
 def test_instants_of_a_day_are_alike_and_days_differ():
-    truth = Truth.of(simulate(CONFIG))
+    truth = Truth.from_shop(simulate(CONFIG))
     at = log_start(CONFIG) + 50 * DAY + np.array([4, 20, 26, 28]) * 3_600_000_000
     p = truth.probabilities(["c000001"] * 4, at)
     assert (p[0] == p[1]).all()
@@ -178,7 +178,7 @@ def test_instants_of_a_day_are_alike_and_days_differ():
 def test_saved_and_loaded(tmp_path: Path):
     config = SimulatorConfig.fashion(customers=30, items=90, days=30)
     write_truth(config, tmp_path / "truth")
-    again, truth = Truth.load(tmp_path / "truth"), Truth.of(simulate(config))
+    again, truth = Truth.load(tmp_path / "truth"), Truth.from_shop(simulate(config))
     assert again.config == config
     assert sorted(f.name for f in (tmp_path / "truth").iterdir()) == ["config.json", "truth.npz"]
     customers, at = ["c000000", "c000029"], log_start(config) + 20 * DAY
@@ -191,7 +191,7 @@ def read_catalog(config: SimulatorConfig) -> list[str]:
 
 
 def test_what_cannot_be_asked(tmp_path: Path):
-    truth = Truth.of(simulate(SimulatorConfig(customers=5, items=10, days=10)))
+    truth = Truth.from_shop(simulate(SimulatorConfig(customers=5, items=10, days=10)))
     start = log_start(truth.config)
     for customer in ("c000005", "d000001", "", "cx"):
         with pytest.raises(InputError, match="no customer"):

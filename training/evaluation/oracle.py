@@ -99,15 +99,15 @@ def _visit_chances(truth: Truth, names: list[str], at: np.ndarray, query: np.nda
 
 def _day_chances(truth: Truth, day: int, names: list[str], query: np.ndarray, item: np.ndarray) -> np.ndarray:
     items, config = truth.choice.items, truth.config
-    customers = np.array([truth.number(name) for name in names], np.int64)
-    wish = truth.wish(truth.choice.today(day)[0], day, customers)
-    styles = np.stack(wish.styles, axis=1)  # [visits × styles × items]
-    general = wish.category * (wish.mixture[:, :, None] * styles).sum(axis=1)
-    free = 1 - wish.fond.sum(axis=1, keepdims=True)
-    stray = wish.fond + free * config.wander * general  # a look at a favourite, or a wandering one
+    customers = np.array([truth.customer_row(name) for name in names], np.int64)
+    demand = truth.demand(truth.choice.weights_on(day)[0], day, customers)
+    styles = np.stack(demand.styles, axis=1)  # [visits × styles × items]
+    general = demand.category * (demand.mixture[:, :, None] * styles).sum(axis=1)
+    free = 1 - demand.fond.sum(axis=1, keepdims=True)
+    stray = demand.fond + free * config.wander * general  # a look at a favourite, or a wandering one
     on_topic = (1 - config.wander) * free
     # Bayes' rule: a touched item is evidence for its category, and within it for the styles that it suits.
-    belief = wish.mixture[:, :, None] * wish.category[:, None, items.first[:-1]]  # [visits × styles × categories]
+    belief = demand.mixture[:, :, None] * demand.category[:, None, items.first[:-1]]  # [visits × styles × categories]
     for q, i in zip(query, item, strict=True):
         belief[q, :, items.category[i]] *= 1 + on_topic[q] * styles[q, :, i] / max(stray[q, i], 1e-9)
         belief[q] /= belief[q].sum()

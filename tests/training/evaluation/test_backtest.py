@@ -70,7 +70,7 @@ def test_a_window_without_events_is_refused(bundle: Bundle, event_log: EventLog)
 
 @pytest.fixture(scope="module")
 def truth() -> Truth:
-    return Truth.of(simulate(SHOP))
+    return Truth.from_shop(simulate(SHOP))
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_the_oracle_infers_the_topic_of_a_visit_from_the_items_it_touched(bundle
 
 
 def test_the_truth_of_another_shop_is_refused(bundle: Bundle, event_log: EventLog):
-    other = Truth.of(simulate(SHOP.model_copy(update={"items": 40})))
+    other = Truth.from_shop(simulate(SHOP.model_copy(update={"items": 40})))
     with pytest.raises(InputError, match="the truth is of another shop: it knows 40 of the log's 60 items"):
         backtest(bundle, event_log, bundle.snapshot.as_of, SHOP_ENDS, small(), other)
 

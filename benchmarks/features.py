@@ -48,10 +48,10 @@ def every_table(log: EventLog) -> build.Tables:
 def rfm_and_behaviour(log: EventLog) -> pl.DataFrame:
     """Ours of what `with_pandas` makes."""
     engine, at = PolarsEngine(), as_of(log)
-    past = select_visible(engine, engine.events(log), engine.frame(log.links()), at).events
-    lines = engine.keep(orders.build_lines(past))
-    placed, refunds = engine.keep(orders.build_orders(lines)), engine.keep(orders.build_refunds(past))
-    prices = engine.keep(items.build_usual_prices(past))
+    past = select_visible(engine, engine.scan(log), engine.frame(log.links()), at).events
+    lines = engine.materialize(orders.build_lines(past))
+    placed, refunds = engine.materialize(orders.build_orders(lines)), engine.materialize(orders.build_refunds(past))
+    prices = engine.materialize(items.build_usual_prices(past))
     bought, made = engine.collect(
         [
             rfm.build_rfm(placed, refunds, at),

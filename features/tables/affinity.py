@@ -1,7 +1,7 @@
-"""What a customer leans to: categories at each level, brands, price tiers, discount depths.
+"""Affinity: how a customer's interactions spread over categories, brands, price tiers and discount depths.
 
-Every view, cart and order of an item counts for what the item is, weighted by `TYPE_WEIGHT` and halved every
-`HALF_LIFE_DAYS`; discounts count by units bought. A customer's shares within a facet add up to one.
+Every view, cart and order of an item counts for the item's category, brand and price tier, weighted by `TYPE_WEIGHT`
+and halved every `HALF_LIFE_DAYS`; discounts count by units bought. A customer's shares within a facet add up to one.
 """
 
 import narwhals as nw
@@ -12,7 +12,7 @@ from features.tables.history import HALF_LIFE_DAYS, TOUCHES, TYPE_WEIGHT
 
 LEVELS = 3  # of the category path
 FACETS = (*(f"category_{n}" for n in range(1, LEVELS + 1)), "brand", "price_tier", "discount")
-DISCOUNTS = {"light": 0.05, "deep": 0.2, "clearance": 0.4}  # at least so far under the usual price
+DISCOUNTS = {"light": 0.05, "deep": 0.2, "clearance": 0.4}  # at least so much under the usual price
 
 COLUMNS = (
     Column("categories", "categories", "different top-level categories touched"),
@@ -27,34 +27,37 @@ SHARE = Column(
 )
 
 
-def weigh_touches(touched: Lazy, item_table: Lazy, catalog: Lazy) -> Lazy:
-    """One row per customer × item touched: weight, touches, category, brand, price_tier, price_percentile.
+def weigh_touches(touches: Lazy, item_table: Lazy, catalog: Lazy) -> Lazy:
+    """Build one row per customer × item touched: weight, touches, category, brand, price_tier, price_percentile.
 
-    `touched` is `history.touched`; `item_table` has item_id, price_tier, price_percentile; `catalog` item_id,
+    `touches` is `history.aggregate_touches`; `item_table` has item_id, price_tier, price_percentile; `catalog` item_id,
     category, brand.
     """
-    # In tenths, so that it stays whole: engines round halves differently.
+    # In tenths, which are whole numbers: engines round halves differently.
     tenths = {kind: round(10 * TYPE_WEIGHT[name]) for kind, name in TOUCHES.items()}
     weight = nw.sum_horizontal(*(nw.col(kind) * tenths[kind] for kind in TOUCHES))
     return (
-        touched.select("customer_id", "item_id", "touches", weight=weight)
+        touches.select("customer_id", "item_id", "touches", weight=weight)
         .join(item_table.select("item_id", "price_tier", "price_percentile"), on="item_id", how="left")
         .join(catalog.select("item_id", "category", "brand"), on="item_id", how="left")
     )
 
 
 def build_shares(table: Lazy, lines: Lazy, prices: Lazy) -> Lazy:
-    """One row per customer × facet × value: `SHARE`. `table` is `weighed`; `prices`: item_id, usual_price."""
+    """Build one row per customer × facet × value: `SHARE`.
 
-    def summed(facet: str) -> Lazy:
-        known = table.filter(~nw.col(facet).is_null())
-        return known.group_by("customer_id", facet).agg(weight=nw.col("weight").sum())
+    `table` is `weigh_touches`; `prices` has item_id, usual_price.
+    """
 
-    paths = summed("category")
+    def sum_weights(facet: str) -> Lazy:
+        with_facet = table.filter(~nw.col(facet).is_null())
+        return with_facet.group_by("customer_id", facet).agg(weight=nw.col("weight").sum())
+
+    paths = sum_weights("category")
     facets = [*(_level(paths, depth) for depth in range(1, LEVELS + 1))]
-    facets.append(summed("brand").select("customer_id", "weight", facet=nw.lit("brand"), value=nw.col("brand")))
+    facets.append(sum_weights("brand").select("customer_id", "weight", facet=nw.lit("brand"), value=nw.col("brand")))
     tier = nw.col("price_tier").cast(nw.Int64).cast(nw.String)
-    facets.append(summed("price_tier").select("customer_id", "weight", facet=nw.lit("price_tier"), value=tier))
+    facets.append(sum_weights("price_tier").select("customer_id", "weight", facet=nw.lit("price_tier"), value=tier))
     facets.append(_discounts(lines, prices))
     return (
         nw.concat(facets)
@@ -78,8 +81,8 @@ def _level(paths: Lazy, depth: int) -> Lazy:
 
 
 def _discounts(lines: Lazy, prices: Lazy) -> Lazy:
-    """Units bought by how far under the item's usual price."""
-    priced = (
+    """Units bought by how far they were under the item's usual price."""
+    discounts = (
         lines.join(prices.select("item_id", "usual_price"), on="item_id", how="inner")
         .filter(nw.col("quantity") > 0, nw.col("usual_price") > 0)
         .with_columns(_off=1 - nw.col("value") / (nw.col("quantity") * nw.col("usual_price")))
@@ -88,7 +91,7 @@ def _discounts(lines: Lazy, prices: Lazy) -> Lazy:
     for name, low in DISCOUNTS.items():
         band = nw.when(nw.col("_off") >= low).then(nw.lit(name)).otherwise(band)
     return (
-        priced.with_columns(value=band, _units=(nw.col("quantity") * 1000).round().cast(nw.Int64))
+        discounts.with_columns(value=band, _units=(nw.col("quantity") * 1000).round().cast(nw.Int64))
         .group_by("customer_id", "value")
         .agg(weight=nw.col("_units").sum())
         .select("customer_id", "weight", facet=nw.lit("discount"), value=nw.col("value"))
@@ -96,7 +99,7 @@ def _discounts(lines: Lazy, prices: Lazy) -> Lazy:
 
 
 def build_affinity(table: Lazy, shares: Lazy) -> Lazy:
-    """One row per customer who touched an item: `COLUMNS`. `table` is `weighed`."""
+    """Build one row per customer with an interaction: `COLUMNS`. `table` is `weigh_touches`."""
 
     def concentration(facet: str) -> nw.Expr:
         return nw.when(nw.col("facet") == facet).then(nw.col("_square")).sum()
@@ -121,7 +124,7 @@ def build_affinity(table: Lazy, shares: Lazy) -> Lazy:
             dear=nw.col("_dear").sum(), placed=nw.col("_placed").sum(), touches=nw.col("touches").sum(), items=nw.len()
         )
     )
-    made = tendency.join(spread, on="customer_id", how="left").with_columns(
+    customers = tendency.join(spread, on="customer_id", how="left").with_columns(
         nw.col("categories").fill_null(0),
         nw.col("brands").fill_null(0),
         category_concentration=nw.when(nw.col("categories") > 0).then(from_fixed(nw.col("of_categories"))),
@@ -129,4 +132,4 @@ def build_affinity(table: Lazy, shares: Lazy) -> Lazy:
         price_percentile=ratio(nw.col("dear"), nw.col("placed")),
         explore_share=ratio(nw.col("items"), nw.col("touches")),
     )
-    return select(made, ["customer_id"], COLUMNS)
+    return select(customers, ["customer_id"], COLUMNS)

@@ -1,4 +1,4 @@
-"""What a customer does: visits, baskets, habits, as of one instant."""
+"""Behaviour of customers: event counts, sessions, baskets and gaps between orders, as of one instant."""
 
 import narwhals as nw
 
@@ -8,7 +8,7 @@ from features.tables.engine import Lazy, count_where, days_before, exact_sum, fr
 
 WINDOWS_DAYS = (1, 3, 7, 30, 90)
 
-# Kind → the event it counts, and in words. Orders are counted once, not per item.
+# Kind → the event it counts, and a description. Orders are counted once, not per item.
 KINDS = {
     "views": ("view_item", "items viewed"),
     "shown": ("view_item_list", "items shown in a list"),
@@ -70,7 +70,7 @@ COLUMNS = (
 def build_behaviour(
     events: Lazy, sessions: Lazy, lines: Lazy, orders: Lazy, refunds: Lazy, prices: Lazy, as_of: int
 ) -> Lazy:
-    """One row per customer with any event before `as_of`: `COLUMNS`. `prices`: item_id, usual_price."""
+    """Build one row per customer with any event before `as_of`: `COLUMNS`. `prices` has item_id, usual_price."""
     table = _activity(events, as_of)
     for part in (
         _kinds(events, as_of),
@@ -109,11 +109,11 @@ def _activity(events: Lazy, as_of: int) -> Lazy:
     )
     parts = [count_where(nw.col("_part") == n).alias(f"{part}_share") for n, part in enumerate(DAY_PARTS)]
     days = [count_where(nw.col("_weekday") == n).alias(f"{day}_share") for n, day in enumerate(WEEKDAYS)]
-    made = marked.group_by("customer_id").agg(
+    counts = marked.group_by("customer_id").agg(
         *parts, *days, n_events=nw.len(), last_seen=nw.col("t").max(), first_seen=nw.col("t").min()
     )
     shares = [f"{name}_share" for name in (*DAY_PARTS, *WEEKDAYS)]
-    return made.with_columns(*(ratio(nw.col(share), nw.col("n_events")).alias(share) for share in shares))
+    return counts.with_columns(*(ratio(nw.col(share), nw.col("n_events")).alias(share) for share in shares))
 
 
 def _kinds(events: Lazy, as_of: int) -> Lazy:
@@ -147,7 +147,7 @@ def _kinds(events: Lazy, as_of: int) -> Lazy:
 
 def _visits(sessions: Lazy, as_of: int) -> Lazy:
     carted, bought = nw.col("carts") > 0, nw.col("sales") > 0
-    made = sessions.group_by("customer_id").agg(
+    sums = sessions.group_by("customer_id").agg(
         sessions=nw.len(),
         sessions_30d=count_where(nw.col("start") >= as_of - 30 * DAY),
         seconds=exact_sum(nw.col("seconds")),
@@ -159,7 +159,7 @@ def _visits(sessions: Lazy, as_of: int) -> Lazy:
         searched=nw.col("searches").sum(),
     )
     visits = nw.col("sessions")
-    return made.select(
+    return sums.select(
         "customer_id",
         "sessions",
         "sessions_30d",
@@ -193,7 +193,7 @@ def _ordering(orders: Lazy, as_of: int) -> Lazy:
     gaps = orders.with_columns(
         gap=(nw.col("t") - nw.col("t").shift(1).over("customer_id", order_by=["t", "order"])).cast(nw.Float64) / DAY
     )
-    made = gaps.group_by("customer_id").agg(
+    sums = gaps.group_by("customer_id").agg(
         *(count_where(within(as_of, d)).alias(f"orders_{d}d") for d in WINDOWS_DAYS),
         n=nw.len(),
         first=nw.col("t").min(),
@@ -205,7 +205,7 @@ def _ordering(orders: Lazy, as_of: int) -> Lazy:
         last_gap_days=nw.when(nw.col("back") == 0).then(nw.col("gap")).max(),
     )
     n = nw.col("n")
-    return made.with_columns(
+    return sums.with_columns(
         basket_items=ratio(nw.col("items"), n),
         basket_quantity=ratio(nw.col("quantity"), n),
         basket_value=ratio(nw.col("worth"), n),
@@ -238,12 +238,12 @@ def _discounts(lines: Lazy, prices: Lazy) -> Lazy:
     )
     off = nw.when(nw.col("_off") > 0).then(nw.col("_off")).otherwise(0.0)
     cheap = (nw.col("_off") > 0.05).cast(nw.Float64)
-    made = priced.group_by("customer_id").agg(
+    sums = priced.group_by("customer_id").agg(
         units_priced=exact_sum(nw.col("quantity")),
         units_cheap=exact_sum(nw.col("quantity") * cheap),
         saved=exact_sum(nw.col("quantity") * off),
     )
-    return made.select(
+    return sums.select(
         "customer_id",
         discount_share=ratio(nw.col("units_cheap"), nw.col("units_priced")),
         discount_depth=ratio(nw.col("saved"), nw.col("units_priced")),

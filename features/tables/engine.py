@@ -15,39 +15,39 @@ from features.event_log.log import EventLog
 
 Lazy = nw.LazyFrame[Any]
 
-# Sums of fractions are taken over integers of this many parts: integer addition does not depend on the
-# order of rows, the number of threads or the engine, floating-point addition does.
+# Fractions are summed as integers of this many parts: integer addition does not depend on the order of rows, the
+# number of threads or the engine, floating-point addition does.
 _FRACTIONS = 2**30
 
 
 class Engine(Protocol):
-    """What the tables need of a backend beside expressions."""
+    """What the tables need of a backend beside Narwhals expressions."""
 
-    def events(self, log: EventLog) -> Lazy:
-        """The events of a log on disk."""
+    def scan(self, log: EventLog) -> Lazy:
+        """Scan the events of a log on disk."""
         ...
 
     def frame(self, table: pl.DataFrame) -> Lazy:
-        """A small table that joins with the events."""
+        """Bring a small table to the engine, to be joined with the events."""
         ...
 
     def with_micros(self, frame: Lazy, column: str, name: str) -> Lazy:
-        """`frame` with `name`: the microseconds since the epoch of the timestamp `column`."""
+        """Add the column `name`: the timestamp `column` in microseconds since the epoch, int64."""
         ...
 
-    def keep(self, frame: Lazy) -> Lazy:
-        """Compute now what several tables read: engines do not share a plan's parts between tables."""
+    def materialize(self, frame: Lazy) -> Lazy:
+        """Compute a frame that several tables read: engines do not share parts of a plan between tables."""
         ...
 
     def collect(self, frames: Sequence[Lazy]) -> list[pl.DataFrame]:
-        """Run tables to their end."""
+        """Compute the frames, together where the engine can."""
         ...
 
 
 class PolarsEngine:
-    """One machine, all its cores, streaming. The default."""
+    """The default `Engine`: Polars on all cores of one machine."""
 
-    def events(self, log: EventLog) -> Lazy:
+    def scan(self, log: EventLog) -> Lazy:
         return nw.from_native(log.scan())
 
     def frame(self, table: pl.DataFrame) -> Lazy:
@@ -56,7 +56,7 @@ class PolarsEngine:
     def with_micros(self, frame: Lazy, column: str, name: str) -> Lazy:
         return frame.with_columns(nw.col(column).dt.timestamp("us").alias(name))
 
-    def keep(self, frame: Lazy) -> Lazy:
+    def materialize(self, frame: Lazy) -> Lazy:
         return nw.from_native(frame.to_native().collect().lazy())
 
     def collect(self, frames: Sequence[Lazy]) -> list[pl.DataFrame]:
@@ -64,26 +64,26 @@ class PolarsEngine:
 
 
 def to_fixed(expr: nw.Expr) -> nw.Expr:
-    """A float expression as whole multiples of 2^-30, to be summed exactly; undo with `unfixed`."""
+    """Convert a float expression to whole multiples of 2^-30, which sum exactly; `from_fixed` converts back."""
     return (expr * _FRACTIONS).round().cast(nw.Int64)
 
 
 def from_fixed(expr: nw.Expr) -> nw.Expr:
-    """The float64 value of a sum of `fixed` values."""
+    """Convert a sum of `to_fixed` values to float64."""
     return expr.cast(nw.Float64) / _FRACTIONS
 
 
 def exact_sum(expr: nw.Expr) -> nw.Expr:
-    """Order-independent sum of a float expression, exact to 2^-30.
+    """Sum a float expression independently of the order of rows, exact to 2^-30.
 
-    The whole part is summed for itself: sums of money may pass 2^63 / 2^30, which in some currencies is not much.
+    Whole parts are summed separately: sums of money may pass 2^63 / 2^30, which in some currencies is not much.
     """
     whole = expr.floor()
     return whole.cast(nw.Int64).sum().cast(nw.Float64) + from_fixed(to_fixed(expr - whole).sum())
 
 
 def count_where(condition: nw.Expr) -> nw.Expr:
-    """How many rows fulfil `condition`; null counts as no."""
+    """Count the rows that fulfil `condition`; null counts as no."""
     return condition.fill_null(False).cast(nw.Int64).sum()
 
 
@@ -93,7 +93,7 @@ def days_before(as_of: int, t: nw.Expr) -> nw.Expr:
 
 
 def within(as_of: int, days: int) -> nw.Expr:
-    """Whether the event lies in the `days` before `as_of`."""
+    """True for events in the `days` before `as_of`."""
     return nw.col("t") >= as_of - days * DAY
 
 
@@ -103,5 +103,5 @@ def ratio(part: nw.Expr, whole: nw.Expr) -> nw.Expr:
 
 
 def distinct(frame: Lazy, *columns: str) -> Lazy:
-    """Each combination once. By group-by: `unique` numbers the rows of every combination on Spark."""
+    """Select each combination of `columns` once, by group-by: on Spark `unique` numbers all rows."""
     return frame.group_by(*columns).agg(_n=nw.len()).select(*columns)

@@ -1,4 +1,4 @@
-"""Customer × item: what each customer has had to do with each item, as of one instant.
+"""Customer × item histories: counts, decayed counts and times of each pair's interactions, as of one instant.
 
 The long table becomes a CSR matrix over the snapshot's customers and items: `Histories`.
 """
@@ -14,7 +14,7 @@ from features.tables.engine import Lazy, days_before, exact_sum, from_fixed, to_
 HALF_LIFE_DAYS = 90.0
 BASKET_DECAY = 0.7
 
-# What an event says about taste, a purchase being one.
+# Weight of an event as evidence of preference, relative to a purchase.
 TYPE_WEIGHT = {"view_item": 0.1, "add_to_cart": 0.4, "purchase": 1.0}
 TOUCHES = {"views": "view_item", "carts": "add_to_cart", "sales": "purchase"}
 
@@ -38,15 +38,15 @@ def _decayed(as_of: int, t: nw.Expr, half_life_days: float) -> nw.Expr:
 
 
 def aggregate_purchases(lines: Lazy, orders: Lazy, as_of: int) -> Lazy:
-    """One row per customer × item bought: counts, decayed counts, first and last time."""
-    placed = lines.select("customer_id", "order", "item_id", "quantity").join(
+    """Aggregate purchases to one row per customer × item: counts, decayed counts, first and last time."""
+    purchases = lines.select("customer_id", "order", "item_id", "quantity").join(
         orders.select("customer_id", "order", "t", "back"), on=["customer_id", "order"], how="inner"
     )
-    weighed = placed.with_columns(
+    weights = purchases.with_columns(
         _time=to_fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)),
         _basket=to_fixed((nw.col("back").cast(nw.Float64) * np.log(BASKET_DECAY)).exp()),
     )
-    return weighed.group_by("customer_id", "item_id").agg(
+    return weights.group_by("customer_id", "item_id").agg(
         orders=nw.len(),
         units=exact_sum(nw.col("quantity")),
         bought_decayed=from_fixed(nw.col("_time").sum()),
@@ -58,26 +58,29 @@ def aggregate_purchases(lines: Lazy, orders: Lazy, as_of: int) -> Lazy:
 
 
 def aggregate_touches(events: Lazy, as_of: int) -> Lazy:
-    """One row per customer × item viewed, carted or bought: how often of each, decayed (`fixed`), and touches."""
-    browsed = events.filter(
+    """Aggregate views, carts and purchases to one row per customer × item.
+
+    Decayed counts of each (in the units of `to_fixed`), last view, and `touches`, the number of events.
+    """
+    interactions = events.filter(
         ~nw.col("customer_id").is_null(), ~nw.col("item_id").is_null(), nw.col("name").is_in([*TYPE_WEIGHT])
     ).with_columns(_weight=to_fixed(_decayed(as_of, nw.col("t"), HALF_LIFE_DAYS)))
     decayed = {
         kind: (nw.col("_weight") * (nw.col("name") == name).cast(nw.Int64)).sum() for kind, name in TOUCHES.items()
     }
-    return browsed.group_by("customer_id", "item_id").agg(
+    return interactions.group_by("customer_id", "item_id").agg(
         **decayed,
         viewed=nw.when(nw.col("name") == "view_item").then(nw.col("t")).max(),
         touches=nw.len(),
     )
 
 
-def build_history(touched: Lazy, pairs: Lazy, refunds: Lazy, as_of: int) -> Lazy:
-    """One row per customer × item bought, viewed or carted: `COLUMNS`."""
+def build_history(touches: Lazy, purchases: Lazy, refunds: Lazy, as_of: int) -> Lazy:
+    """Build one row per customer × item bought, viewed or carted: `COLUMNS`."""
     returned = refunds.group_by("customer_id", "item_id").agg(returned=exact_sum(nw.col("quantity")))
     keys = ["customer_id", "item_id"]
     table = (
-        touched.join(pairs, on=keys, how="left")
+        touches.join(purchases, on=keys, how="left")
         .join(returned, on=keys, how="left")
         .with_columns(
             *(nw.col(c).fill_null(0) for c in ("orders", "bought_decayed", "bought_by_basket")),
@@ -93,7 +96,7 @@ def build_history(touched: Lazy, pairs: Lazy, refunds: Lazy, as_of: int) -> Lazy
 
 
 def build_anonymous(events: Lazy, as_of: int) -> Lazy:
-    """One row per client × item of events without a customer: weight = sum of `TYPE_WEIGHT`, decayed."""
+    """Build one row per client × item of events without a customer: weight = sum of `TYPE_WEIGHT`, decayed."""
     weights = nw.lit(0.0)
     for name, weight in TYPE_WEIGHT.items():
         weights = nw.when(nw.col("name") == name).then(nw.lit(weight)).otherwise(weights)
@@ -122,17 +125,21 @@ class Histories:
 
     @classmethod
     def build(cls, rows: np.ndarray, items: np.ndarray, values: np.ndarray, customers: int) -> "Histories":
-        """From one entry per pair, sorted by row, then item."""
+        """Build from one entry per pair, sorted by row, then item."""
         indptr = np.zeros(customers + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=customers), out=indptr[1:])
         return cls(indptr, items.astype(np.int32), np.ascontiguousarray(values, dtype=np.float32))
 
     def column(self, name: str) -> np.ndarray:
+        """float32[pairs]: one column of `values`."""
         values: np.ndarray = self.values[:, COLUMN[name]]
         return values
 
     def gather(self, customers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs of some customers: (query int64[n], position int64[n]), query i being customers[i]."""
+        """Gather all pairs of some customers: (query int64[n], position int64[n]), query i being customers[i].
+
+        A customer of -1 is unknown and has none.
+        """
         known = customers >= 0
         row = np.where(known, customers, 0)
         sizes = self.indptr[row + known] - self.indptr[row]
@@ -140,7 +147,7 @@ class Histories:
 
 
 def ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """start[0], start[0] + 1, …, `sizes[0]` of them, and so on for each."""
+    """Concatenate ranges: start[0], start[0] + 1, …, `sizes[0]` of them, and so on for each."""
     out = (start - (sizes.cumsum() - sizes)).repeat(sizes)
     out += np.arange(len(out))
     return out

@@ -1,11 +1,11 @@
-"""Which customer an anonymous client belongs to, by evidence and never by guess.
+"""Identity resolution: which customer an anonymous client belongs to, by evidence only.
 
-Evidence that ties a client to a customer: an event that carries both ids (a login, or anything done while
-logged in), an e-mail address or payment token (salted hashes) seen with both, a merge that the shop asked for.
-As of an instant only evidence before it counts: from then on the client's anonymous past, too, is the
-customer's; before, it was nobody's. A client tied to several customers is a shared device: it joins nobody's
-profile. A token seen with several customers (a family's card) ties nobody. An `unlink` says that the two were never
-one: it takes away every tie between them at all times, so what was merged comes apart again.
+Evidence that links a client to a customer: an event with both ids (a login, or any event while logged in), an e-mail
+address or payment token (salted hashes) that occurs with both, a merge that the shop requested. As of an instant only
+evidence before it counts: from then on the client's earlier anonymous events are the customer's too; before, they
+were nobody's. A client linked to several customers is a shared device and joins nobody's profile. A token of several
+customers (a family's card) links nobody. An `unlink` states that the two never belonged together: it removes every
+link between them at all times, which undoes a merge.
 """
 
 import narwhals as nw
@@ -16,21 +16,21 @@ _PAIR = ("client_id", "customer_id")
 
 
 def build_profiles(events: Lazy, links: Lazy, as_of: int) -> Lazy:
-    """One row per client that belongs to exactly one customer as of `as_of`: client_id, customer_id.
+    """Build one row per client that belongs to exactly one customer as of `as_of`: client_id, customer_id.
 
     `events` has client_id, customer_id and t, all before `as_of`; `links` is in `LINK_SCHEMA`, with `t`.
     """
-    known = links.filter(nw.col("t") < as_of)
+    past_links = links.filter(nw.col("t") < as_of)
     pairs = nw.concat(
         [
-            _both(events),
-            _both(known.filter(nw.col("kind") == "merge")),
-            _by_token(known.filter(nw.col("kind").is_in(["email", "payment"]))),
+            _pairs(events),
+            _pairs(past_links.filter(nw.col("kind") == "merge")),
+            _by_token(past_links.filter(nw.col("kind").is_in(["email", "payment"]))),
         ]
     )
-    undone = distinct(links.filter(nw.col("kind") == "unlink"), *_PAIR)
+    unlinked = distinct(links.filter(nw.col("kind") == "unlink"), *_PAIR)
     return (
-        pairs.join(undone, on=list(_PAIR), how="anti")
+        pairs.join(unlinked, on=list(_PAIR), how="anti")
         .group_by("client_id")
         .agg(customer=nw.col("customer_id").min(), last=nw.col("customer_id").max())
         .filter(nw.col("customer") == nw.col("last"))
@@ -38,12 +38,12 @@ def build_profiles(events: Lazy, links: Lazy, as_of: int) -> Lazy:
     )
 
 
-def _both(rows: Lazy) -> Lazy:
+def _pairs(rows: Lazy) -> Lazy:
     return distinct(rows.filter(~nw.col("client_id").is_null(), ~nw.col("customer_id").is_null()), *_PAIR)
 
 
 def _by_token(links: Lazy) -> Lazy:
-    """Clients and customers seen with one token that only one customer has."""
+    """Pairs of a client and a customer with the same token, where only one customer has the token."""
     token = ["kind", "token"]
     owners = (
         links.filter(~nw.col("customer_id").is_null())
@@ -56,7 +56,7 @@ def _by_token(links: Lazy) -> Lazy:
 
 
 def resolve(events: Lazy, profiles: Lazy) -> Lazy:
-    """`events` with the customer filled in where the client has a profile; the client stays."""
+    """Fill in the customer of `events` where the client has a profile; the client stays."""
     owner = profiles.select("client_id", owner=nw.col("customer_id"))
     return (
         events.join(owner, on="client_id", how="left")

@@ -1,4 +1,4 @@
-"""What a shop knows of an item: popularity over windows, trend, age, price, how it is bought again.
+"""Items: popularity over windows, trend, age, price and repeat purchases of each item, as of one instant.
 
 A buyer is a customer, or a client that buys without an account.
 """
@@ -76,7 +76,7 @@ FIELDS = (
 
 
 def build_usual_prices(events: Lazy) -> Lazy:
-    """One row per item that ever carried a price: usual_price, and priced (µs), when it last did."""
+    """Build one row per item that ever had a price: usual_price, and priced (µs), the last time it had one."""
     daily = (
         _priced(events)
         .with_columns(_day=nw.col("t") // DAY)
@@ -91,18 +91,18 @@ def _priced(events: Lazy) -> Lazy:
 
 
 def _latest(events: Lazy, usual: Lazy) -> Lazy:
-    """`usual` with the price of the last instant that has one, of several the highest: no ordered aggregate needed."""
-    at = usual.select("item_id", t=nw.col("priced"))
-    latest = _priced(events).select("item_id", "t", "price").join(at, on=["item_id", "t"], how="inner")
+    """Add to `usual` the price of the last instant with one, of several the highest: needs no ordered aggregate."""
+    last_priced = usual.select("item_id", t=nw.col("priced"))
+    latest = _priced(events).select("item_id", "t", "price").join(last_priced, on=["item_id", "t"], how="inner")
     return usual.join(latest.group_by("item_id").agg(price=nw.col("price").max()), on="item_id", how="inner")
 
 
 def build_items(
     events: Lazy, lines: Lazy, orders: Lazy, pairs: Lazy, refunds: Lazy, usual: Lazy, catalog: Lazy, as_of: int
 ) -> Lazy:
-    """One row per item with any event before `as_of`: `COLUMNS`.
+    """Build one row per item with any event before `as_of`: `COLUMNS`.
 
-    `usual`: `usual_prices`; `catalog`: item_id, category.
+    `pairs` is `history.aggregate_purchases`, `usual` is `build_usual_prices`; `catalog` has item_id, category.
     """
     table = _activity(events, as_of)
     parts = (
@@ -125,8 +125,8 @@ def build_items(
         trend=(nw.col("buyers_7d") + 1) / (nw.col("buyers_28d") / 4 + 1),
         trend_90d=(nw.col("buyers_28d") + 1) / (nw.col("buyers_90d") * (28 / 90) + 1),
         view_trend=(nw.col("views_7d") + 1) / (nw.col("views_28d") / 4 + 1),
-        # Smoothed towards rates usual in online shops: one click in 20 shown, one cart in 20 views, one sale in
-        # 3 carts and in 50 views, one cart in 10 emptied again.
+        # Smoothed towards rates usual in online shops: one click in 20 impressions, one cart in 20 views, one sale in
+        # 3 carts and in 50 views, one removal in 10 carts.
         click_rate=_smoothed("clicks_28d", 1, "shown_28d", 20, "shown"),
         cart_rate=_smoothed("carts_28d", 1, "views_28d", 20, "views"),
         cart_buy_rate=_smoothed("sales_28d", 1, "carts_28d", 3, "carts"),
@@ -141,20 +141,21 @@ def build_items(
     return select(table, ["item_id"], COLUMNS)
 
 
-def build_items_without_events(catalog: pl.DataFrame, met: pl.DataFrame, as_of: int) -> pl.DataFrame:
-    """A given catalog's items that were on sale before `as_of` and that no event has met: rows as those of `met`.
+def build_items_without_events(catalog: pl.DataFrame, item_table: pl.DataFrame, as_of: int) -> pl.DataFrame:
+    """Build rows as those of `item_table` for catalog items on sale before `as_of` that no event is about.
 
-    Nothing was counted of them and shares are what smoothing starts from. What events alone say of an item is of the
-    future here, its price too, which is therefore not known; and so may be an item of which the catalog does not say
-    since when it is there.
+    Counts are zero and shares are what smoothing starts from. Only rows of a catalog with a `first_seen` count: rows
+    derived from events, prices too, are of the future here, and so may be an item without `first_seen`.
     """
-    nothing = {c.name: pl.lit(0.0) for c in COLUMNS if c.unit in ("customers", "events") or c.name == "active_days_28d"}
-    nothing |= {name: pl.lit(1.0) for name in ("trend", "trend_90d", "view_trend")}
-    nothing |= {"repeat_share": pl.lit(0.1), "refund_share": pl.lit(0.0)}
-    nothing["age_days"] = (pl.lit(as_of) - pl.col("first_seen").dt.timestamp("us")) / DAY
-    given = pl.col("updated_at").is_null() & (pl.col("first_seen") < moment(as_of))
-    rows = catalog.filter(given).join(met, on="item_id", how="anti")
-    values = (nothing.get(name, pl.lit(None)).cast(met.schema[name]).alias(name) for name in names(COLUMNS))
+    defaults = {
+        c.name: pl.lit(0.0) for c in COLUMNS if c.unit in ("customers", "events") or c.name == "active_days_28d"
+    }
+    defaults |= {name: pl.lit(1.0) for name in ("trend", "trend_90d", "view_trend")}
+    defaults |= {"repeat_share": pl.lit(0.1), "refund_share": pl.lit(0.0)}
+    defaults["age_days"] = (pl.lit(as_of) - pl.col("first_seen").dt.timestamp("us")) / DAY
+    from_catalog = pl.col("updated_at").is_null() & (pl.col("first_seen") < moment(as_of))
+    rows = catalog.filter(from_catalog).join(item_table, on="item_id", how="anti")
+    values = (defaults.get(name, pl.lit(None)).cast(item_table.schema[name]).alias(name) for name in names(COLUMNS))
     return rows.select("item_id", *values)
 
 
@@ -166,25 +167,25 @@ def _smoothed(part: str, plus: int, whole: str, of: int, ever: str) -> nw.Expr:
 def _activity(events: Lazy, as_of: int) -> Lazy:
     of_items = events.filter(~nw.col("item_id").is_null())
 
-    def counted(name: str, days: int | None = None) -> nw.Expr:
-        hit = nw.col("name") == name
-        return count_where(hit if days is None else hit & within(as_of, days))
+    def count(name: str, days: int | None = None) -> nw.Expr:
+        matches = nw.col("name") == name
+        return count_where(matches if days is None else matches & within(as_of, days))
 
     ever = of_items.group_by("item_id").agg(
-        views=counted("view_item"),
-        carts=counted("add_to_cart"),
-        shown=counted("view_item_list"),
-        removals=counted("remove_from_cart"),
+        views=count("view_item"),
+        carts=count("add_to_cart"),
+        shown=count("view_item_list"),
+        removals=count("remove_from_cart"),
         first=nw.col("t").min(),
         seen=nw.col("t").max(),
     )
     recent = of_items.filter(within(as_of, 28)).with_columns(_day=(as_of - 1 - nw.col("t")) // DAY)
     counts = recent.group_by("item_id").agg(
-        *(counted("view_item", d).alias(f"views_{d}d") for d in WINDOWS_DAYS),
-        *(counted("add_to_cart", d).alias(f"carts_{d}d") for d in WINDOWS_DAYS),
-        sales_28d=counted("purchase"),
-        clicks_28d=counted("select_item"),
-        shown_28d=counted("view_item_list"),
+        *(count("view_item", d).alias(f"views_{d}d") for d in WINDOWS_DAYS),
+        *(count("add_to_cart", d).alias(f"carts_{d}d") for d in WINDOWS_DAYS),
+        sales_28d=count("purchase"),
+        clicks_28d=count("select_item"),
+        shown_28d=count("view_item_list"),
         active_days_28d=nw.col("_day").n_unique(),
     )
     filled = [f"{kind}_{d}d" for kind in ("views", "carts") for d in WINDOWS_DAYS]
@@ -193,15 +194,15 @@ def _activity(events: Lazy, as_of: int) -> Lazy:
 
 
 def _ranked(prices: Lazy, catalog: Lazy) -> Lazy:
-    """Prices, and their place among the items of the category: a mid-rank by running counts, as ranks do not port."""
-    placed = prices.join(catalog.select("item_id", "category"), on="item_id", how="left")
-    shelf = placed.with_columns(category=nw.col("category").fill_null(""), _one=nw.lit(1).cast(nw.Int64))
-    counted = shelf.with_columns(
+    """Rank prices within the category: a mid-rank by running counts, as ranks are not the same on every engine."""
+    in_category = prices.join(catalog.select("item_id", "category"), on="item_id", how="left")
+    categories = in_category.with_columns(category=nw.col("category").fill_null(""), _one=nw.lit(1).cast(nw.Int64))
+    positions = categories.with_columns(
         _place=nw.col("_one").cum_sum().over("category", order_by=["price", "item_id"]),
         _of=nw.col("_one").sum().over("category"),
     )
     middle = nw.col("_place").min().over("category", "price") + nw.col("_place").max().over("category", "price") - 1
-    ranked = counted.with_columns(price_percentile=middle.cast(nw.Float64) / (2 * nw.col("_of")))
+    ranked = positions.with_columns(price_percentile=middle.cast(nw.Float64) / (2 * nw.col("_of")))
     fifth = (nw.col("price_percentile") * PRICE_TIERS).floor() + 1
     return ranked.select(
         "item_id",

@@ -1,4 +1,4 @@
-"""Customer lifetime: who will buy again, how often, for how much, as of one instant.
+"""Customer lifetime value: whether, how often and for how much each customer will buy again, as of one instant.
 
 BG/NBD (Fader, Hardie, Lee 2005, "Counting Your Customers the Easy Way") for when customers buy and stop
 buying, Gamma-Gamma (Fader, Hardie 2013, "The Gamma-Gamma Model of Monetary Value") for what an order is
@@ -30,17 +30,16 @@ COLUMNS = (
 
 
 def build_summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
-    """One row per customer with an order: customer_id, repeat_orders, first_to_last_weeks, age_weeks, repeat_value.
+    """Build one row per customer with an order: repeat_orders, first_to_last_weeks, age_weeks, repeat_value.
 
-    Time is counted in whole UTC days, as for CDNOW: the orders of a day are one, and `age_weeks` runs from
-    the day of the first order to the last day that was seen, that of the microsecond before `as_of`.
-    `repeat_value` is the mean value of the repeat orders, net of refunds; null without any. The first order
-    is left out of it: it is no draw of the repeat process, and who has no other has nothing to average.
-    Orders refunded whole do not count. Credit notes that name no order of ours are taken off what the repeat
-    orders came to, as far as that goes.
+    Time is counted in whole UTC days, as for CDNOW: the orders of a day are one, and `age_weeks` runs from the day of
+    the first order to the last observed day, that of the microsecond before `as_of`. `repeat_value` is the mean value
+    of the repeat orders, net of refunds; null without any. The first order is left out of it: it is no draw of the
+    repeat process. Orders refunded whole do not count. Credit notes that name no known order reduce the value of the
+    repeat orders, at most to zero.
     """
     returned = refunds.group_by("customer_id", "order").agg(returned=exact_sum(nw.col("value")))
-    bought_on = (
+    order_days = (
         orders.join(returned, on=["customer_id", "order"], how="left")
         .filter(nw.col("returned").is_null() | (nw.col("returned") < nw.col("value")))
         .with_columns(day=nw.col("t") // DAY, net=nw.col("value") - nw.col("returned").fill_null(0.0))
@@ -50,7 +49,7 @@ def build_summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
     )
     loose = returned.join(orders.select("customer_id", "order"), on=["customer_id", "order"], how="anti")
     table = (
-        bought_on.group_by("customer_id")
+        order_days.group_by("customer_id")
         .agg(
             days=nw.len(),
             first=nw.col("first").min(),
@@ -73,42 +72,44 @@ def build_summary(orders: Lazy, refunds: Lazy, as_of: int) -> Lazy:
 
 
 def _weeks(days: nw.Expr) -> nw.Expr:
-    """Polars divides by a number as it multiplies by its inverse, Spark does not: rounded, both give the same bits."""
+    """Weeks, rounded: Polars multiplies with the inverse, Spark divides; rounded, both give the same bits."""
     return from_fixed(to_fixed(days.cast(nw.Float64) / 7))
 
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Both models of a shop; None where it has too few repeat buyers for one."""
+    """Both models of a shop; a model is None where the shop has too few repeat buyers for it."""
 
     purchases: BgNbd | None
     value: GammaGamma | None
 
     @classmethod
     def fit(cls, table: pl.DataFrame) -> "Lifetime":
-        """From a `summary`; as that holds nothing from `as_of` on, neither does the model."""
+        """Fit to a `build_summary`; as that holds nothing from `as_of` on, neither does the model."""
         x, t_x, T, mean = _summary_arrays(table.drop_nulls("repeat_orders"))
         return cls(BgNbd.fit(x, t_x, T), GammaGamma.fit(x, mean))
 
     def score(self, table: pl.DataFrame) -> pl.DataFrame:
-        """customer_id and `COLUMNS` (float32) of a `summary`; null where a model is missing or a row is null."""
+        """Predict `COLUMNS` (float32) for a `build_summary`, by customer_id; null where model or row is missing."""
         x, t_x, T, mean = _summary_arrays(table)
         known = ~np.isnan(x)
-        found = {name: np.full(len(x), np.nan) for name in names(COLUMNS)}
+        predictions = {name: np.full(len(x), np.nan) for name in names(COLUMNS)}
         x, t_x, T, mean = x[known], t_x[known], T[known], mean[known]
         if self.purchases is not None:
-            found["alive"][known] = self.purchases.alive(x, t_x, T)
-            found["churn_risk_90d"][known] = self.purchases.no_purchase(90 / 7, x, t_x, T)
+            predictions["alive"][known] = self.purchases.alive(x, t_x, T)
+            predictions["churn_risk_90d"][known] = self.purchases.no_purchase(90 / 7, x, t_x, T)
             for days in (28, 365):
-                found[f"expected_orders_{days}d"][known] = self.purchases.expected_purchases(days / 7, x, t_x, T)
+                predictions[f"expected_orders_{days}d"][known] = self.purchases.expected_purchases(days / 7, x, t_x, T)
         if self.value is not None:
-            found["expected_order_value"][known] = self.value.expected_value(x, mean)
-        found["expected_value_365d"] = found["expected_orders_365d"] * found["expected_order_value"]
-        values = (pl.Series(name, column, pl.Float64).fill_nan(None).cast(pl.Float32) for name, column in found.items())
+            predictions["expected_order_value"][known] = self.value.expected_value(x, mean)
+        predictions["expected_value_365d"] = predictions["expected_orders_365d"] * predictions["expected_order_value"]
+        values = (
+            pl.Series(name, column, pl.Float64).fill_nan(None).cast(pl.Float32) for name, column in predictions.items()
+        )
         return table.select("customer_id").with_columns(*values)
 
     def parameters(self) -> dict[str, dict[str, float] | None]:
-        """For JSON."""
+        """The models' parameters, for JSON."""
         return {
             "purchases": None if self.purchases is None else asdict(self.purchases),
             "value": None if self.value is None else asdict(self.value),

@@ -36,10 +36,10 @@ class BgNbd:
 
     @classmethod
     def fit(cls, x: Any, t_x: Any, T: Any, weights: Any = None) -> "BgNbd | None":
-        """Maximum likelihood; a row of weight w counts as w rows, and the order of rows does not matter.
+        """Fit by maximum likelihood; a row of weight w counts as w rows, and the order of rows does not matter.
 
-        None where there is nothing to learn from: fewer than `FEWEST_REPEAT_BUYERS`, or no convergence.
-        Where the likelihood rises without end (nobody ever stops, say), a parameter ends at its bound.
+        Returns None with fewer than `FEWEST_REPEAT_BUYERS`, or without convergence. Where the likelihood rises without
+        end (if nobody ever stops, say), a parameter ends at its bound.
         Raises `InputError` for impossible rows.
         """
         x, t_x, T = _arrays(x, t_x, T)
@@ -50,12 +50,12 @@ class BgNbd:
                 f"row {n} of the lifetime summary is impossible: {x[n]:g} repeat orders, {t_x[n]:g} from first to "
                 f"last, age {T[n]:g}; expected 0 ≤ first to last ≤ age, and 0 without repeat orders"
             )
-        (x, t_x, T), w = _collapsed((x, t_x, T), weights)
+        (x, t_x, T), w = _collapse((x, t_x, T), weights)
         if w[x > 0].sum() < FEWEST_REPEAT_BUYERS or not T.max() > 0:
             return None
         scale = float(T.max())
         t_x, T = t_x / scale, T / scale
-        kinds, kind = np.unique(x, return_inverse=True)  # gamma functions are dear and depend on x alone
+        kinds, kind = np.unique(x, return_inverse=True)  # gamma functions are slow and depend on x alone
 
         def slopes(theta: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
             model = cls(*map(float, np.exp(theta)))
@@ -73,7 +73,7 @@ class BgNbd:
                 ),
             )
 
-        best = _maximum(slopes, w, [(-1.0, -2.0, 0.0, 1.0), (0.0, 0.0, -2.0, 1.0), (0.0, -3.0, 1.0, 0.0)])
+        best = _maximise(slopes, w, [(-1.0, -2.0, 0.0, 1.0), (0.0, 0.0, -2.0, 1.0), (0.0, -3.0, 1.0, 0.0)])
         return None if best is None else cls(best[0], best[1] * scale, best[2], best[3])
 
     def log_likelihood(self, x: Any, t_x: Any, T: Any) -> np.ndarray:
@@ -161,13 +161,13 @@ class GammaGamma:
 
     @classmethod
     def fit(cls, x: Any, mean: Any, weights: Any = None) -> "GammaGamma | None":
-        """Maximum likelihood on the rows with `x` > 0 repeat orders of a positive `mean` value; others are passed over.
+        """Fit by maximum likelihood to the rows with `x` > 0 repeat orders of a positive `mean` value.
 
-        None with fewer than `FEWEST_REPEAT_BUYERS` of them, or without convergence.
+        Returns None with fewer than `FEWEST_REPEAT_BUYERS` of them, or without convergence.
         """
         x, mean = _arrays(x, mean)
-        use = (x > 0) & (mean > 0) & np.isfinite(mean)
-        (x, mean), w = _collapsed((x[use], mean[use]), None if weights is None else np.asarray(weights)[use])
+        usable = (x > 0) & (mean > 0) & np.isfinite(mean)
+        (x, mean), w = _collapse((x[usable], mean[usable]), None if weights is None else np.asarray(weights)[usable])
         if w.sum() < FEWEST_REPEAT_BUYERS:
             return None
         scale = float(np.dot(w, mean) / w.sum())
@@ -185,13 +185,13 @@ class GammaGamma:
                 q - v * shape[kind] / (v + spent),
             )
 
-        best = _maximum(slopes, w, [(1.0, 1.0, 0.0), (0.0, 0.5, 1.0), (3.0, 2.0, 0.0)])
+        best = _maximise(slopes, w, [(1.0, 1.0, 0.0), (0.0, 0.5, 1.0), (3.0, 2.0, 0.0)])
         return None if best is None else cls(best[0], best[1], best[2] * scale)
 
     def expected_value(self, x: Any, mean: Any) -> np.ndarray:
         """float64[n]: the expected value of an order of a customer with `x` repeat orders of `mean` value.
 
-        Without repeat orders it is the population's mean (`mean` is not looked at). NaN where the values
+        Without repeat orders it is the population's mean (`mean` is ignored). NaN where the values
         are so unequal that there is no mean: p x + q ≤ 1.
         """
         x, mean = _arrays(x, mean)
@@ -205,7 +205,7 @@ def _arrays(*values: Any) -> tuple[np.ndarray, ...]:
 
 
 def _groups(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the distinct rows in rising order: where each first stands, and which one every row is."""
+    """Group equal rows: the first row of each distinct one, in rising order, and the group of every row."""
     _, first, key = np.unique(columns[0], return_index=True, return_inverse=True)
     for column in columns[1:]:
         distinct, code = np.unique(column, return_inverse=True)
@@ -213,8 +213,8 @@ def _groups(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, key
 
 
-def _collapsed(columns: tuple[np.ndarray, ...], weights: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Distinct rows in rising order, and the sum of their weights; of the same rows the same bits in any order."""
+def _collapse(columns: tuple[np.ndarray, ...], weights: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Distinct rows in rising order, and the sum of their weights; the same bits whatever the order of the rows."""
     first, row = _groups(*columns)
     if weights is None:
         return tuple(c[first] for c in columns), np.bincount(row, minlength=len(first)).astype(np.float64)
@@ -225,12 +225,12 @@ def _collapsed(columns: tuple[np.ndarray, ...], weights: Any) -> tuple[tuple[np.
     return tuple(c[first] for c in columns), np.bincount(row[order], w[order], minlength=len(first))
 
 
-def _maximum(
+def _maximise(
     slopes: Callable[[np.ndarray], tuple[np.ndarray, tuple[np.ndarray, ...]]],
     weights: np.ndarray,
     starts: list[tuple[float, ...]],
 ) -> list[float] | None:
-    """exp(theta) of the greatest weighted mean log-likelihood that a start leads to; None without convergence."""
+    """Maximise the weighted mean log-likelihood from several starts: exp(theta); None without convergence."""
     share = weights / weights.sum()
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:

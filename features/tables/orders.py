@@ -1,4 +1,4 @@
-"""Purchases as order lines and orders: what RFM, behaviour, items and histories are computed from."""
+"""Orders: purchases as order lines and orders, and refunds; RFM, behaviour, items and histories build on them."""
 
 import narwhals as nw
 
@@ -6,14 +6,14 @@ from features.tables.engine import Lazy, exact_sum
 
 
 def add_guests(events: Lazy) -> Lazy:
-    """Purchases and refunds; who buys without an account stands as a customer of the client's name."""
+    """Select purchases and refunds; a guest's get a customer id made of the client's."""
     money = events.filter(nw.col("name").is_in(["purchase", "refund"]))
     guest = nw.concat_str(nw.lit("client:"), nw.col("client_id"))
     return money.with_columns(customer_id=nw.coalesce("customer_id", guest))
 
 
 def build_lines(events: Lazy) -> Lazy:
-    """One row per customer × order × item: customer_id, order, item_id, t (first), quantity, value.
+    """Build one row per customer × order × item: customer_id, order, item_id, t (first), quantity, value.
 
     `value` is quantity × price.
     """
@@ -26,7 +26,7 @@ def build_lines(events: Lazy) -> Lazy:
 
 
 def build_orders(order_lines: Lazy) -> Lazy:
-    """One row per customer × order: t, value, quantity, items (distinct), back (0 = the latest order)."""
+    """Build one row per customer × order: t, value, quantity, items (distinct), back (0 = the latest order)."""
     per_order = order_lines.group_by("customer_id", "order").agg(
         t=nw.col("t").min(),
         value=exact_sum(nw.col("value")),
@@ -48,9 +48,9 @@ def build_orders(order_lines: Lazy) -> Lazy:
 
 
 def build_refunds(events: Lazy) -> Lazy:
-    """One row per customer × order × item refunded: t (first), quantity and value given back."""
-    given_back = events.filter(nw.col("name") == "refund", ~nw.col("customer_id").is_null())
-    return given_back.group_by("customer_id", "order", "item_id").agg(
+    """Build one row per customer × order × item refunded: t (first), quantity and value refunded."""
+    refunds = events.filter(nw.col("name") == "refund", ~nw.col("customer_id").is_null())
+    return refunds.group_by("customer_id", "order", "item_id").agg(
         t=nw.col("t").min(),
         quantity=exact_sum(nw.col("quantity")),
         value=exact_sum(nw.col("quantity") * nw.col("price")),

@@ -1,8 +1,8 @@
-"""Recency, frequency, monetary value: numbers, scores from 1 to 5, and the segment they name.
+"""RFM: recency, frequency and monetary value of customers, scores from 1 to 5, and the segment they imply.
 
-Money is net of refunds; an order that was refunded whole does not count. A score is the fifth of the
-mid-rank distribution a value falls in, kept as four cut points: equal customers score equally whatever
-the order of rows, and a new value can be scored later against the same cut points.
+Money is net of refunds; an order that was refunded whole does not count. A score is the fifth of the mid-rank
+distribution that a value falls in, stored as four cut points: equal customers score equally whatever the order of
+rows, and a new value can be scored later against the same cut points.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ SEGMENTS = (
 
 
 def name_segment(r: int, f: int) -> str:
-    """The segment of a recency and a frequency score; every pair 1–5 × 1–5 has exactly one."""
+    """Name the segment of a recency and a frequency score; every pair 1–5 × 1–5 has exactly one."""
     if r == 5 and f >= 4:
         return "champions"
     if r >= 3 and f >= 4:
@@ -73,10 +73,10 @@ SEGMENT_MAP = np.array([[name_segment(r, f) for f in range(1, 6)] for r in range
 
 
 def build_rfm(orders: Lazy, refunds: Lazy, as_of: int, window_days: int = WINDOW_DAYS) -> Lazy:
-    """One row per customer who ever ordered: `COLUMNS` as of `as_of`; without orders in the window frequency is 0.
+    """Build one row per customer who ever ordered: `COLUMNS`; without orders in the window frequency is 0.
 
     A refund that names an order counts with that order. One that does not (a credit note with a number of its own)
-    counts when it was given.
+    counts at its own time.
     """
     key = ["customer_id", "order"]
     returned = refunds.group_by(*key).agg(returned=exact_sum(nw.col("value")), t=nw.col("t").min())
@@ -109,15 +109,15 @@ def build_rfm(orders: Lazy, refunds: Lazy, as_of: int, window_days: int = WINDOW
 
 @dataclass(frozen=True)
 class CutPoints:
-    """Four rising bounds per score: the score of a value is one more than the bounds it reaches."""
+    """Four rising bounds per score: the score of a value is one more than the number of bounds it reaches."""
 
-    recency: list[float]  # of minus the recency, so that recent is high
+    recency: list[float]  # of the negated recency, so that recent is high
     frequency: list[float]
     monetary: list[float]
 
 
 def fit_cut_points(table: pl.DataFrame) -> CutPoints:
-    """The bounds that put each value of `table` in its fifth by mid-rank."""
+    """Fit the bounds that put each value of `table` (`build_rfm`) in its fifth by mid-rank."""
     return CutPoints(
         _bounds(-table["recency_days"].to_numpy()),
         _bounds(table["frequency"].to_numpy()),
@@ -134,7 +134,7 @@ def _bounds(values: np.ndarray) -> list[float]:
 
 
 def score(table: pl.DataFrame, cuts: CutPoints) -> pl.DataFrame:
-    """`table` with `SCORES` and `segment`; rows without orders (null recency) are prospects."""
+    """Add `SCORES` and `segment` to `table`; rows without orders (null recency) are prospects."""
     known = ~np.isnan(table["recency_days"].to_numpy())
     r = _score(-table["recency_days"].to_numpy(), cuts.recency, known)
     f = _score(table["frequency"].to_numpy(), cuts.frequency, known)

@@ -1,4 +1,4 @@
-"""Visits: the events of one customer in one session."""
+"""Sessions: start, length and event counts of each visit of a customer."""
 
 import narwhals as nw
 
@@ -7,13 +7,13 @@ from features.tables.engine import Lazy, count_where
 
 
 def build_sessions(events: Lazy) -> Lazy:
-    """One row per customer × session: start, end (µs), seconds, events, views, carts, sales, searches.
+    """Build one row per customer × session: start, end (µs), seconds, events, views, carts, sales, searches.
 
-    Events without a session_id are in none. A row of an event is an event here: a list shown counts its items once
-    each, so they are left out.
+    Events without a session_id are in none. Every row counts as an event here; an item list has a row per item, so
+    lists are left out.
     """
 
-    def named(name: str) -> nw.Expr:
+    def count(name: str) -> nw.Expr:
         return count_where(nw.col("name") == name)
 
     return (
@@ -25,10 +25,10 @@ def build_sessions(events: Lazy) -> Lazy:
             start=nw.col("t").min(),
             end=nw.col("t").max(),
             events=nw.len(),
-            views=named("view_item"),
-            carts=named("add_to_cart"),
-            sales=named("purchase"),
-            searches=named("search"),
+            views=count("view_item"),
+            carts=count("add_to_cart"),
+            sales=count("purchase"),
+            searches=count("search"),
         )
         .with_columns(seconds=(nw.col("end") - nw.col("start")).cast(nw.Float64) / SECOND)
     )

@@ -1,4 +1,4 @@
-"""The tables on Apache Spark, for logs that outgrow one machine. Needs the extra `spark` and Java 17 or later."""
+"""The Spark engine, for logs that outgrow one machine. Needs the extra `spark` and Java 17 or later."""
 
 import os
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class SparkEngine:
             "spark.sql.execution.arrow.pyspark.enabled": "true",
             "spark.log.level": "ERROR",
             "spark.ui.showConsoleProgress": "false",
-            # A thousand tiny tasks cost more than the work in them where there are few cores.
+            # On few cores a thousand tiny tasks cost more than the work in them.
             **({"spark.sql.shuffle.partitions": str(2 * THREADS)} if master.startswith("local") else {}),
         }
         builder = SparkSession.builder.master(master).appName("the-usual")
@@ -54,8 +54,8 @@ class SparkEngine:
                 "or in JAVA_HOME, and a master that can be reached"
             ) from error
 
-    def events(self, log: EventLog) -> Lazy:
-        files = [str(log.path.resolve() / "events" / part.file) for part in log.partitions]
+    def scan(self, log: EventLog) -> Lazy:
+        files = [str(log.path.resolve() / "events" / partition.file) for partition in log.partitions]
         return self._lazy(self.session.read.parquet(*files)) if files else self.frame(pl.DataFrame(schema=EVENT_SCHEMA))
 
     def frame(self, table: pl.DataFrame) -> Lazy:
@@ -67,13 +67,14 @@ class SparkEngine:
 
         return self._lazy(frame.to_native().withColumn(name, functions.unix_micros(column)))
 
-    def keep(self, frame: Lazy) -> Lazy:
+    def materialize(self, frame: Lazy) -> Lazy:
         return self._lazy(frame.to_native().localCheckpoint())
 
     def collect(self, frames: Sequence[Lazy]) -> list[pl.DataFrame]:
         return [pl.DataFrame(pl.from_arrow(f.to_native().toArrow())) for f in frames]
 
     def close(self) -> None:
+        """Stop the Spark session."""
         self.session.stop()
 
     @staticmethod

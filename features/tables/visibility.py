@@ -1,4 +1,4 @@
-"""What may be seen of a log as of an instant. Everything that is computed starts here."""
+"""Visibility: the events that may be used as of an instant. Every table is computed from these."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ COLUMNS = (
 
 
 def select_usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
-    """The events before `as_of` that carry consent and a known name: `COLUMNS`.
+    """Select the events before `as_of` that carry consent and a known name: `COLUMNS`.
 
     `t` is in microseconds. `order` is the order of a purchase or refund (without an order_id each event is its own),
-    null for all else.
+    null for other events.
     """
     money = nw.col("name").is_in(["purchase", "refund"])
     return (
@@ -32,11 +32,10 @@ def select_usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
 
 @dataclass(frozen=True)
 class VisibleEvents:
-    """What is left of a log for the tables of one instant.
+    """The events of a log that the tables of one instant are computed from.
 
     `events`: `COLUMNS`, anonymous events under the customer they belong to. `profiles`: client_id, customer_id of the
-    clients that belong to one. `bots`: client_id or
-    customer_id, events, first, last of who was taken for none.
+    clients that belong to exactly one customer. `bots`: client_id or customer_id, events, first, last of the bots.
     """
 
     events: Lazy
@@ -45,10 +44,10 @@ class VisibleEvents:
 
 
 def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> VisibleEvents:
-    """The usable events of people before `as_of`; `links` is in `LINK_SCHEMA`."""
-    allowed = engine.keep(select_usable(engine, events, as_of))
-    (found,) = engine.collect([bots.find_bots(allowed)])
-    people = bots.remove_bots(allowed, found) if len(found) else allowed
-    (found,) = engine.collect([bots.measure_activity(allowed, found)])
-    profiles = engine.keep(identity.build_profiles(people, engine.with_micros(links, "at", "t"), as_of))
-    return VisibleEvents(engine.keep(identity.resolve(people, profiles)), profiles, found)
+    """Select the usable events of people before `as_of`, resolved to customers; `links` is in `LINK_SCHEMA`."""
+    usable = engine.materialize(select_usable(engine, events, as_of))
+    (bot_ids,) = engine.collect([bots.find_bots(usable)])
+    human = bots.remove_bots(usable, bot_ids) if len(bot_ids) else usable
+    (bot_activity,) = engine.collect([bots.measure_activity(usable, bot_ids)])
+    profiles = engine.materialize(identity.build_profiles(human, engine.with_micros(links, "at", "t"), as_of))
+    return VisibleEvents(engine.materialize(identity.resolve(human, profiles)), profiles, bot_activity)

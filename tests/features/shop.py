@@ -1,4 +1,4 @@
-"""Small shops: events by hand, events by hypothesis, and what is made of them."""
+"""Small shops: events by hand or by hypothesis, and the tables and snapshots built from them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from features.common.clock import DAY, SECOND, micros, moment
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, LINK_SCHEMA, conform
 from features.ranking.snapshot import Snapshot
-from features.tables import build as tables
-from features.tables.build import Tables
+from features.tables.build import FILES, Tables, build_from_events
 
 AS_OF = micros(datetime(2024, 5, 1, tzinfo=UTC))
 
@@ -23,23 +22,23 @@ _CATEGORIES = ["Kitchen/Tea", "Kitchen/Tea", "Kitchen", None, "Garden", "Garden"
 _BRANDS = ["Alder", "Birch", "Alder", "Birch", None, "Alder", None]
 CATALOG = conform(pl.DataFrame({"item_id": ITEMS, "category": _CATEGORIES, "brand": _BRANDS}), CATALOG_SCHEMA)
 
-TABLES = (*tables.FILES, "interactions")  # those that are written, and what only fitting reads
+TABLES = (*FILES, "interactions")  # the written ones, and the one that only fitting reads
 
 Row = dict[str, Any]
 
 
-def row(name: str, days: float, who: str | None, item: str | None = None, *more: object, **columns: object) -> Row:
+def row(name: str, days: float, visitor: str | None, item: str | None = None, *more: object, **columns: object) -> Row:
     """An event `days` after `AS_OF`; `more` is quantity, price, order_id.
 
-    `who` is a customer (c1), a client (d1) or a customer on a client (c1+d1).
+    `visitor` is a customer (c1), a client (d1) or a customer on a client (c1+d1).
     """
-    customer, _, client = who.partition("+") if who and who.startswith("c") else (None, None, who)
+    customer, _, client = visitor.partition("+") if visitor and visitor.startswith("c") else (None, None, visitor)
     values = dict(zip(("quantity", "price", "order_id"), more, strict=False))
     if name in ("purchase", "refund"):
         values = {"quantity": 1.0, "price": 1.0} | values
-    who_columns = {"customer_id": customer, "client_id": client or None}
+    visitor_columns = {"customer_id": customer, "client_id": client or None}
     when = moment(AS_OF + round(days * DAY))
-    return {"name": name, "timestamp": when, "item_id": item} | who_columns | values | columns
+    return {"name": name, "timestamp": when, "item_id": item} | visitor_columns | values | columns
 
 
 def frame(rows: Sequence[Row]) -> pl.DataFrame:
@@ -58,7 +57,7 @@ def link(kind: str, days: float, client: str | None, customer: str | None, token
 def build(
     rows: Sequence[Row], as_of: int = AS_OF, links: Sequence[Row] = (), catalog: pl.DataFrame = CATALOG
 ) -> Tables:
-    return tables.build_from_events(frame(rows).lazy(), catalog, as_of, pl.DataFrame(links, schema=LINK_SCHEMA))
+    return build_from_events(frame(rows).lazy(), catalog, as_of, pl.DataFrame(links, schema=LINK_SCHEMA))
 
 
 def snapshot(rows: Sequence[Row], as_of: int = AS_OF, catalog: pl.DataFrame = CATALOG) -> Snapshot:
@@ -70,9 +69,9 @@ def one(table: pl.DataFrame, **keys: str) -> Row:
     return table.row(by_predicate=pl.all_horizontal(pl.col(k) == v for k, v in keys.items()), named=True)
 
 
-def differences(found: Row, expected: Row) -> Row:
-    """Key → (found, expected) where they are not equal to float32's precision; None equals None alone."""
-    pairs = {k: (found[k], v) for k, v in expected.items()}
+def differences(actual: Row, expected: Row) -> Row:
+    """Key → (actual, expected) where they are not equal to float32's precision; None equals None alone."""
+    pairs = {k: (actual[k], v) for k, v in expected.items()}
 
     def same(f: Any, e: Any) -> bool:
         return f is e or (f is not None and e is not None and f == pytest.approx(e, rel=1e-6))
@@ -94,7 +93,7 @@ def same_arrays(a: np.ndarray, b: np.ndarray) -> bool:
 def snapshot_arrays(s: Snapshot) -> dict[str, np.ndarray]:
     held = s.fitting_data
     descriptions = [repr(d) for d in held.descriptions] if held else []
-    material = (*held.anonymous, *held.recent, np.array(descriptions, str)) if held else ()
+    fitting = (*held.anonymous, *held.recent, np.array(descriptions, str)) if held else ()
     return {
         "customers": np.array(s.customers.values.to_pylist(), str),
         "segments": s.segments,
@@ -109,7 +108,7 @@ def snapshot_arrays(s: Snapshot) -> dict[str, np.ndarray]:
         "indptr": s.history.indptr,
         "pairs": s.history.items,
         "values": s.history.values,
-        **{f"material_{n}": a for n, a in enumerate(material)},
+        **{f"fitting_{n}": a for n, a in enumerate(fitting)},
     }
 
 
@@ -137,10 +136,10 @@ def events(first_day: int, last_day: int, *, newcomers: bool = False, least: int
     span = (last_day - first_day) * DAY
     offset = st.one_of(st.sampled_from([0, 1, SECOND]), st.integers(0, span - 1)).map(lambda t: t / DAY)
     drawn = st.builds(
-        lambda name, after, who, item, units, cents, order, session, source: row(
+        lambda name, after, visitor, item, units, cents, order, session, source: row(
             name,
             first_day + after,
-            who,
+            visitor,
             item,
             float(units) if name != "login" else None,
             cents / 100,

@@ -9,9 +9,9 @@ from tests.features.shop import Row, build, events, examples, one, row
 VIEW, CART = TYPE_WEIGHT["view_item"], TYPE_WEIGHT["add_to_cart"]
 
 
-def shares(rows: list[Row], who: str, facet: str) -> dict[str, float]:
+def shares(rows: list[Row], customer_id: str, facet: str) -> dict[str, float]:
     table = build(rows).affinities
-    return {v: s for c, f, v, s in table.iter_rows() if (c, f) == (who, facet)}
+    return {v: s for c, f, v, s in table.iter_rows() if (c, f) == (customer_id, facet)}
 
 
 def test_every_level_of_the_path_has_its_shares():
@@ -32,12 +32,12 @@ def test_every_level_of_the_path_has_its_shares():
     assert shares(rows, "c1", "brand") == pytest.approx(
         {"Alder": 2 * VIEW / (3 * VIEW + CART), "Birch": (VIEW + CART) / (3 * VIEW + CART)}
     )
-    found = one(build(rows).customers, customer_id="c1")
-    assert (found["categories"], found["brands"], found["explore_share"]) == (2, 2, 1)
-    assert found["category_concentration"] == pytest.approx((VIEW / whole) ** 2 + ((2 * VIEW + CART) / whole) ** 2)
+    customer = one(build(rows).customers, customer_id="c1")
+    assert (customer["categories"], customer["brands"], customer["explore_share"]) == (2, 2, 1)
+    assert customer["category_concentration"] == pytest.approx((VIEW / whole) ** 2 + ((2 * VIEW + CART) / whole) ** 2)
 
 
-def test_leanings_fade():
+def test_affinity_halves_over_time():
     rows = [row("view_item", -1 - HALF_LIFE_DAYS, "c1", "i0"), row("view_item", -1, "c1", "i4")]
     assert shares(rows, "c1", "category_1") == pytest.approx({"Kitchen": 1 / 3, "Garden": 2 / 3})
 
@@ -52,14 +52,14 @@ def test_prices_and_discounts():
     ]
     assert shares(rows, "c1", "discount") == {"deep": 0.5, "none": 0.5}
     assert shares(rows, "c1", "price_tier") == {"5": 1}
-    found = one(build(rows).customers, customer_id="c1")
-    assert found["price_percentile"] == pytest.approx(5 / 6)
-    assert found["explore_share"] == pytest.approx(1 / 3)
+    customer = one(build(rows).customers, customer_id="c1")
+    assert customer["price_percentile"] == pytest.approx(5 / 6)
+    assert customer["explore_share"] == pytest.approx(1 / 3)
 
 
-def test_who_touched_nothing_leans_to_nothing():
-    found = one(build([row("login", -1, "c1"), row("view_item", -1, "c2", "i0")]).customers, customer_id="c1")
-    assert [found[c.name] for c in affinity.COLUMNS] == [None] * len(affinity.COLUMNS)
+def test_a_customer_without_interactions_has_no_affinity():
+    customer = one(build([row("login", -1, "c1"), row("view_item", -1, "c2", "i0")]).customers, customer_id="c1")
+    assert [customer[c.name] for c in affinity.COLUMNS] == [None] * len(affinity.COLUMNS)
 
 
 @examples(9)

@@ -29,8 +29,8 @@ ROWS = [
 FAR = row("login", -300, "c1")
 
 
-def customer(rows: list[Row], who: str) -> Row:
-    return one(build(rows).customers, customer_id=who)
+def customer(rows: list[Row], customer_id: str) -> Row:
+    return one(build(rows).customers, customer_id=customer_id)
 
 
 def test_a_customer_by_hand():
@@ -77,21 +77,21 @@ def test_a_customer_by_hand():
         "gap_ratio": 2 / 44,
         "refund_share": 4 / 19,
     }
-    found = customer(ROWS, "c1")
-    assert differences(found, expected) == {}
+    features = customer(ROWS, "c1")
+    assert differences(features, expected) == {}
 
 
 @pytest.mark.parametrize("window", behaviour.WINDOWS_DAYS)
 @pytest.mark.parametrize("kind", behaviour.KINDS)
 def test_windows_include_their_first_instant(kind: str, window: int):
     name, _ = behaviour.KINDS[kind]
-    for days, counted in ((-window, 1), (-window - TICK, 0)):
-        found = customer([row(name, days, "c1", "i1"), FAR], "c1")
-        assert found[f"{kind}_{window}d"] == counted
-        assert found[f"last_{kind}_days"] == pytest.approx(-days)
+    for days, count in ((-window, 1), (-window - TICK, 0)):
+        features = customer([row(name, days, "c1", "i1"), FAR], "c1")
+        assert features[f"{kind}_{window}d"] == count
+        assert features[f"last_{kind}_days"] == pytest.approx(-days)
 
 
-def test_visits_by_hand():
+def test_sessions_by_hand():
     visit = [
         row("view_item", -5, "c1", "i1", session_id="s1"),
         row("search", -5 + 30 / 86_400, "c1", session_id="s1"),
@@ -101,7 +101,7 @@ def test_visits_by_hand():
         row("add_to_cart", -3, "c1", "i1", session_id="s3"),
         row("purchase", -3 + 60 / 86_400, "c1", "i1", session_id="s3"),
     ]
-    found = customer(visit, "c1")
+    features = customer(visit, "c1")
     expected = {
         "sessions": 3,
         "session_seconds": (90 + 0 + 60) / 3,
@@ -111,57 +111,57 @@ def test_visits_by_hand():
         "cart_abandonment": 1 / 2,
         "searches_per_session": 1 / 3,
     }
-    assert differences(found, expected) == {}
+    assert differences(features, expected) == {}
 
 
-def test_habits_are_by_hour_and_weekday():
+def test_shares_by_hour_and_weekday():
     # 2024-05-01 is a Wednesday.
     hours = [row("view_item", -1 + hour / 24, "c1", "i1") for hour in (0, 5.99, 6, 23.99)]
-    found = customer([*hours, row("view_item", -3.5, "c1", "i1")], "c1")
-    shares = [found[f"{part}_share"] for part in behaviour.DAY_PARTS]
+    features = customer([*hours, row("view_item", -3.5, "c1", "i1")], "c1")
+    shares = [features[f"{part}_share"] for part in behaviour.DAY_PARTS]
     assert shares == pytest.approx([2 / 5, 1 / 5, 1 / 5, 1 / 5])
-    assert [found[f"{day}_share"] for day in behaviour.WEEKDAYS] == pytest.approx([0, 0.8, 0, 0, 0, 0.2, 0])
+    assert [features[f"{day}_share"] for day in behaviour.WEEKDAYS] == pytest.approx([0, 0.8, 0, 0, 0, 0.2, 0])
 
 
 def test_a_discount_is_against_the_items_usual_price():
-    looks = [row("view_item", -k, "d1", "i1", price=10.0) for k in (20, 15, 10)]
+    views = [row("view_item", -k, "d1", "i1", price=10.0) for k in (20, 15, 10)]
     sales = [
         row("purchase", -9, "c1", "i1", 3.0, 8.0, "o1"),  # 20% off
         row("purchase", -8, "c1", "i1", 1.0, 10.0, "o2"),
         row("purchase", -7, "c2", "i1", 1.0, 12.0, "o3"),  # dearer is no discount
     ]
-    found = customer([*looks, *sales], "c1")
-    assert (found["discount_share"], found["discount_depth"]) == pytest.approx((3 / 4, 0.15))
-    assert customer([*looks, *sales], "c2")["discount_depth"] == 0
+    features = customer([*views, *sales], "c1")
+    assert (features["discount_share"], features["discount_depth"]) == pytest.approx((3 / 4, 0.15))
+    assert customer([*views, *sales], "c2")["discount_depth"] == 0
 
 
 def test_one_order_has_no_gap():
-    found = customer(ROWS, "c2")
-    assert (found["order_gap_days"], found["gap_ratio"]) == (None, None)
-    assert (found["sessions"], found["basket_quantity"], found["price_paid"]) == (0, 4, 2.5)
-    assert (found["repeat_share"], found["refund_share"]) == (0, 0)
+    features = customer(ROWS, "c2")
+    assert (features["order_gap_days"], features["gap_ratio"]) == (None, None)
+    assert (features["sessions"], features["basket_quantity"], features["price_paid"]) == (0, 4, 2.5)
+    assert (features["repeat_share"], features["refund_share"]) == (0, 0)
 
 
 def test_two_orders_of_one_instant_are_not_overdue():
-    found = customer([row("purchase", -3, "c1", "i1", 1.0, 1.0, o) for o in ("o1", "o2")], "c1")
-    assert (found["frequency"], found["order_gap_days"], found["gap_ratio"]) == (2, 0, None)
-    assert (found["distinct_items"], found["repeat_share"]) == (1, 0.5)
+    features = customer([row("purchase", -3, "c1", "i1", 1.0, 1.0, o) for o in ("o1", "o2")], "c1")
+    assert (features["frequency"], features["order_gap_days"], features["gap_ratio"]) == (2, 0, None)
+    assert (features["distinct_items"], features["repeat_share"]) == (1, 0.5)
 
 
 def test_without_orders_counts_are_zero_and_means_are_unknown():
-    found = customer(ROWS, "c3")
-    assert {found[f"{what}_{d}d"] for what in ("views", "carts", "orders") for d in (7, 30, 90)} == {0}
-    assert found["distinct_items"] == 0
+    features = customer(ROWS, "c3")
+    assert {features[f"{kind}_{d}d"] for kind in ("views", "carts", "orders") for d in (7, 30, 90)} == {0}
+    assert features["distinct_items"] == 0
     means = ("basket_items", "basket_quantity", "price_paid", "repeat_share", "order_gap_days", "refund_share")
-    assert [found[m] for m in means] == [None] * len(means)
-    assert found["active_days_ago"] == found["known_days"] == pytest.approx(3, rel=1e-6)
+    assert [features[m] for m in means] == [None] * len(means)
+    assert features["active_days_ago"] == features["known_days"] == pytest.approx(3, rel=1e-6)
 
 
 def test_rows_of_one_event_are_one_order():
     rows = [row("purchase", -3, "c1", item, 1.0, 2.0, event_id="e9") for item in ("i1", "i2")]
     rows.append(row("purchase", -3, "c1", "i1", 1.0, 2.0, event_id="e8"))
-    found = customer(rows, "c1")
-    assert (found["frequency"], found["basket_items"]) == (2, 1.5)
+    features = customer(rows, "c1")
+    assert (features["frequency"], features["basket_items"]) == (2, 1.5)
 
 
 def test_an_order_number_two_customers_share_is_two_orders():

@@ -10,9 +10,9 @@ HUMAN = [row("view_item", -3, "c1", "i0"), row("purchase", -2, "c1+d1", "i0", 1.
 H = HOUR / DAY  # days
 
 
-def pages(n: int, who: str, start: float, every: float, name: str = "view_item") -> list[Row]:
+def pages(n: int, visitor: str, start: float, every: float, name: str = "view_item") -> list[Row]:
     """`n` events from `start`, `every` seconds."""
-    return [row(name, start + k * every * SECOND / DAY, who, "i1") for k in range(n)]
+    return [row(name, start + k * every * SECOND / DAY, visitor, "i1") for k in range(n)]
 
 
 def without_trace(rows: list[Row]) -> bool:
@@ -31,9 +31,9 @@ def test_a_visitor_too_fast_for_a_person_leaves_no_trace(name: str):
 def test_bots_are_counted():
     fast = pages(PER_HOUR + 1, "d9", -1, 5)
     before = [row("purchase", -20, "c7+d9", "i2", 1.0, 1.0, "o7")]
-    found = build([*HUMAN, *before, *fast]).bots
-    assert found.select("client_id", "customer_id", "events").rows() == [("d9", None, PER_HOUR + 2)]
-    assert found["first"].item() == AS_OF - 20 * DAY
+    bots = build([*HUMAN, *before, *fast]).bots
+    assert bots.select("client_id", "customer_id", "events").rows() == [("d9", None, PER_HOUR + 2)]
+    assert bots["first"].item() == AS_OF - 20 * DAY
 
 
 def test_a_visitor_who_never_sleeps_leaves_no_trace():
@@ -41,26 +41,26 @@ def test_a_visitor_who_never_sleeps_leaves_no_trace():
     assert without_trace([*HUMAN, *steady])
 
 
-def test_all_that_a_bot_ever_did_goes():
+def test_all_events_of_a_bot_are_left_out():
     fast = pages(PER_HOUR + 1, "d9", -1, 5)
     before = [row("view_item", -30, "d9", "i2"), row("purchase", -20, "c7+d9", "i2", 1.0, 1.0, "o7")]
     assert without_trace([*HUMAN, *before, *fast])
 
 
-def test_found_out_later_is_still_a_visitor_before():
+def test_before_it_is_a_bot_a_visitor_counts():
     fast = pages(PER_HOUR + 1, "d9", -1, 5)
     last = fast[-1]["timestamp"]
     just_then = AS_OF - DAY + PER_HOUR * 5 * SECOND
     assert last.timestamp() * 1e6 == just_then
-    seen = build([*HUMAN, *fast], just_then)
-    assert same_tables(seen, build([*HUMAN, *fast[:-1]], just_then))
-    assert seen.anonymous.height == 1
+    before = build([*HUMAN, *fast], just_then)
+    assert same_tables(before, build([*HUMAN, *fast[:-1]], just_then))
+    assert before.anonymous.height == 1
 
 
 def test_large_orders_and_long_lists_make_no_bot():
     order = [row("purchase", -1, "c3", f"p{k}", 1.0, 1.0, "big") for k in range(PER_DAY + 1)]
-    shown = [row("view_item_list", -1, "c3", f"p{k}") for k in range(PER_DAY + 1)]
-    customers = build([*HUMAN, *order, *shown]).customers
+    lists = [row("view_item_list", -1, "c3", f"p{k}") for k in range(PER_DAY + 1)]
+    customers = build([*HUMAN, *order, *lists]).customers
     assert customers["customer_id"].to_list() == ["c1", "c3"]
 
 
@@ -70,9 +70,9 @@ def test_a_customer_with_the_id_of_a_bot_is_not_one():
     assert "7" in build([*HUMAN, *fast, person]).customers["customer_id"]
     alone = [r | {"client_id": None, "customer_id": "7"} for r in fast]
     other = row("view_item", -2, "d7", "i0") | {"client_id": "7"}
-    made = build([*HUMAN, *alone, other])
-    assert "7" not in made.customers["customer_id"]
-    assert made.anonymous["client_id"].to_list() == ["7"]
+    tables = build([*HUMAN, *alone, other])
+    assert "7" not in tables.customers["customer_id"]
+    assert tables.anonymous["client_id"].to_list() == ["7"]
 
 
 def test_two_visitors_on_one_day_are_two():

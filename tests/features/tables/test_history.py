@@ -51,8 +51,8 @@ def test_a_pair_by_hand():
         "carts_decayed": 1 / 8,
     }
     assert list(expected) == [c.name for c in history.COLUMNS]
-    found = pair("c1", "i1")
-    assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-6)
+    values = pair("c1", "i1")
+    assert {k: values[k] for k in expected} == pytest.approx(expected, rel=1e-6)
 
 
 def test_baskets_are_counted_from_the_latest():
@@ -66,23 +66,23 @@ def test_two_orders_of_one_instant_are_counted_by_their_number():
         assert [pair("c1", i, ordered)["baskets_back"] for i in ("i1", "i2")] == [0, 1]
 
 
-def test_what_was_only_looked_at():
-    found = pair("c2", "i4")
-    assert (found["orders"], found["quantity"], found["bought_decayed"], found["bought_by_basket"]) == (0, 0, 0, 0)
+def test_an_item_that_was_only_viewed():
+    values = pair("c2", "i4")
+    assert (values["orders"], values["quantity"], values["bought_decayed"], values["bought_by_basket"]) == (0, 0, 0, 0)
     never = ("bought_first_days", "bought_last_days", "baskets_back")
-    assert [found[k] for k in never] == [None] * 3
-    assert found["views_decayed"] == pytest.approx(1)
+    assert [values[k] for k in never] == [None] * 3
+    assert values["views_decayed"] == pytest.approx(1)
 
 
-def test_only_what_was_bought_carted_or_viewed_is_a_pair():
+def test_only_purchases_carts_and_views_make_a_pair():
     pairs = build(ROWS).history.select("customer_id", "item_id").rows()
     assert pairs == [("c1", "i1"), ("c1", "i2"), ("c1", "i3"), ("c2", "i4")]
 
 
-def test_what_strangers_touched():
-    strangers = build(ROWS).anonymous
-    assert strangers.select("client_id", "item_id").rows() == [("d1", "i1"), ("d2", "i2")]
-    assert strangers["weight"].to_list() == pytest.approx([(0.1 + 0.4 + 1.0) / 2, 0.1 / 2], rel=1e-6)
+def test_interactions_of_clients_without_a_customer():
+    anonymous = build(ROWS).anonymous
+    assert anonymous.select("client_id", "item_id").rows() == [("d1", "i1"), ("d2", "i2")]
+    assert anonymous["weight"].to_list() == pytest.approx([(0.1 + 0.4 + 1.0) / 2, 0.1 / 2], rel=1e-6)
 
 
 def matrix(customers: int, pairs: set[tuple[int, int]]) -> Histories:
@@ -96,47 +96,50 @@ def lookups(draw: st.DrawFn) -> tuple[int, set[tuple[int, int]], list[int], list
     customers, items = draw(st.integers(0, 6)), 9
     cells = st.tuples(st.integers(0, max(0, customers - 1)), st.integers(0, items - 1))
     pairs = draw(st.sets(cells, max_size=30)) if customers else set()
-    asked = draw(st.lists(st.tuples(st.integers(-1, customers - 1), st.integers(0, items - 1)), max_size=20))
-    return customers, pairs, [c for c, _ in asked], [i for _, i in asked]
+    queries = draw(st.lists(st.tuples(st.integers(-1, customers - 1), st.integers(0, items - 1)), max_size=20))
+    return customers, pairs, [c for c, _ in queries], [i for _, i in queries]
 
 
 @examples(150)
 @given(lookups())
-def test_pairs_are_found_as_in_a_dict(shop: tuple[int, set[tuple[int, int]], list[int], list[int]]):
-    customers, pairs, who, what = shop
-    held = matrix(customers, pairs)
+def test_pairs_are_looked_up_as_in_a_dict(shop: tuple[int, set[tuple[int, int]], list[int], list[int]]):
+    customers, pairs, rows, items = shop
+    histories = matrix(customers, pairs)
     place = {p: n for n, p in enumerate(sorted(pairs))}
-    visitors = Visitors.of_customers(np.array(who, np.int64))
-    found = visitors.find(held, np.arange(len(who)), np.array(what, np.int64))
-    assert found.tolist() == [place.get(p, -1) for p in zip(who, what, strict=True)]
+    visitors = Visitors.of_customers(np.array(rows, np.int64))
+    positions = visitors.find(histories, np.arange(len(rows)), np.array(items, np.int64))
+    assert positions.tolist() == [place.get(p, -1) for p in zip(rows, items, strict=True)]
 
-    query, position = held.gather(visitors.customers)
-    expected = [(q, n) for q, c in enumerate(who) for n, p in enumerate(sorted(pairs)) if p[0] == c]
+    query, position = histories.gather(visitors.customers)
+    expected = [(q, n) for q, c in enumerate(rows) for n, p in enumerate(sorted(pairs)) if p[0] == c]
     assert list(zip(query.tolist(), position.tolist(), strict=True)) == expected
 
 
 def test_visitors_keep_the_pairs_of_one_history_only():
     visitors = Visitors.of_customers(np.array([1, -1, 0]))
-    for held in (matrix(2, {(0, 3), (1, 1)}), matrix(2, {(0, 2), (0, 4)})):
+    for histories in (matrix(2, {(0, 3), (1, 1)}), matrix(2, {(0, 2), (0, 4)})):
         for _ in range(2):
-            kept, found = visitors.pairs(held), held.gather(visitors.customers)
-            assert all(np.array_equal(a, b) for a, b in zip(kept, found, strict=True))
+            stored, gathered = visitors.pairs(histories), histories.gather(visitors.customers)
+            assert all(np.array_equal(a, b) for a, b in zip(stored, gathered, strict=True))
 
 
-def test_a_column_is_known_by_its_name():
-    held = matrix(2, {(0, 3), (1, 1)})
-    assert held.column("quantity").tolist() == [1, 11]
-    assert held.values.dtype == np.float32
+def test_a_column_by_its_name():
+    histories = matrix(2, {(0, 3), (1, 1)})
+    assert histories.column("quantity").tolist() == [1, 11]
+    assert histories.values.dtype == np.float32
 
 
-def test_without_pairs_there_is_nothing_to_find():
-    held = matrix(0, set())
-    assert Visitors.of_customers(np.array([-1, -1])).find(held, np.arange(2), np.array([0, 5])).tolist() == [-1, -1]
-    assert all(len(part) == 0 for part in held.gather(np.array([-1])))
+def test_a_history_without_pairs():
+    histories = matrix(0, set())
+    assert Visitors.of_customers(np.array([-1, -1])).find(histories, np.arange(2), np.array([0, 5])).tolist() == [
+        -1,
+        -1,
+    ]
+    assert all(len(part) == 0 for part in histories.gather(np.array([-1])))
     assert build([row("login", -1, "c1"), row("view_item", -1, "d1", "i1")]).history.is_empty()
 
 
 def test_a_customers_items_rise_within_the_row():
-    held = build(ROWS).history
-    assert held.equals(held.sort("customer_id", "item_id"))
-    assert held.select(pl.struct("customer_id", "item_id").is_unique().all()).item()
+    table = build(ROWS).history
+    assert table.equals(table.sort("customer_id", "item_id"))
+    assert table.select(pl.struct("customer_id", "item_id").is_unique().all()).item()

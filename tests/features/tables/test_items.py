@@ -32,8 +32,8 @@ BROWSING = [
 ]
 
 
-def item(rows: list[Row], which: str) -> Row:
-    return one(build(rows).items, item_id=which)
+def item(rows: list[Row], item_id: str) -> Row:
+    return one(build(rows).items, item_id=item_id)
 
 
 def test_an_item_by_hand():
@@ -75,56 +75,56 @@ def test_an_item_by_hand():
         "basket_items": 8 / 7,
         "refund_share": 2 / 20,
     }
-    found = item(SALES + BROWSING, "i1")
-    assert differences(found, expected) == {}
+    values = item(SALES + BROWSING, "i1")
+    assert differences(values, expected) == {}
 
 
-@pytest.mark.parametrize(("days", "counted"), [(-364 - TICK, 0), (-364, 1), (-336 - TICK, 1), (-336, 0)])
-def test_last_years_four_weeks_are_half_open(days: float, counted: int):
-    assert item([row("purchase", days, "c1", "i1")], "i1")["buyers_last_year"] == counted
+@pytest.mark.parametrize(("days", "count"), [(-364 - TICK, 0), (-364, 1), (-336 - TICK, 1), (-336, 0)])
+def test_last_years_four_weeks_are_half_open(days: float, count: int):
+    assert item([row("purchase", days, "c1", "i1")], "i1")["buyers_last_year"] == count
 
 
 @pytest.mark.parametrize("window", [1, 3, 7, 28, 90])
 def test_windows_include_their_first_instant(window: int):
-    for days, counted in ((-window, 1), (-window - TICK, 0)):
-        assert item([row("purchase", days, "c1", "i1")], "i1")[f"buyers_{window}d"] == counted
+    for days, count in ((-window, 1), (-window - TICK, 0)):
+        assert item([row("purchase", days, "c1", "i1")], "i1")[f"buyers_{window}d"] == count
 
 
-def test_prices_are_placed_within_their_category():
-    # i4, i5 and i6 are of Garden, where two cost the same; i3 has no category and is among its like.
+def test_prices_are_ranked_within_their_category():
+    # i4, i5 and i6 are of Garden, where two cost the same; i3 is the only one without a category.
     prices = {"i4": 1.0, "i5": 5.0, "i6": 5.0, "i3": 9.0}
     table = build([row("view_item", -2, "d1", i, price=p) for i, p in prices.items()]).items
-    placed = {i: one(table, item_id=i) for i in prices}
-    assert [placed[i]["price_percentile"] for i in prices] == pytest.approx([1 / 6, 4 / 6, 4 / 6, 1 / 2])
-    assert [placed[i]["price_tier"] for i in prices] == [1, 4, 4, 3]
+    ranked = {i: one(table, item_id=i) for i in prices}
+    assert [ranked[i]["price_percentile"] for i in prices] == pytest.approx([1 / 6, 4 / 6, 4 / 6, 1 / 2])
+    assert [ranked[i]["price_tier"] for i in prices] == [1, 4, 4, 3]
 
 
 def test_the_usual_price_is_not_that_of_a_sale():
     rows = [row("view_item", -k, "d1", "i1", price=10.0) for k in (3, 4, 5, 6)]
     rows += [row("view_item", -2 + n / 100, "d1", "i1", price=7.0) for n in range(9)]
-    found = item(rows, "i1")
-    assert (found["price"], found["usual_price"]) == (7, 10)
-    assert found["discount"] == pytest.approx(0.3)
+    values = item(rows, "i1")
+    assert (values["price"], values["usual_price"]) == (7, 10)
+    assert values["discount"] == pytest.approx(0.3)
 
 
-def test_lists_are_shown_and_clicked():
+def test_the_click_rate_of_lists():
     rows = [row("view_item_list", -k, "d1", "i1") for k in (1, 2, 28, 28 + TICK)] + [row("select_item", -1, "d1", "i1")]
     assert item(rows, "i1")["click_rate"] == pytest.approx(2 / 23)
 
 
-def test_who_buys_without_an_account_is_a_buyer():
+def test_a_guest_is_a_buyer():
     sales = [row("purchase", -k, "d1", "i1", 1.0, 4.0, f"g{k}") for k in (2, 9)]
-    made = build([*sales, row("purchase", -1, "c1", "i1", 1.0, 4.0, "o1")])
-    found = one(made.items, item_id="i1")
-    assert (found["buyers"], found["buyers_7d"], found["price_mean"], found["repeat_gap_days"]) == (2, 2, 4, 7)
-    assert made.customers["customer_id"].to_list() == ["c1"]
-    assert made.history["customer_id"].to_list() == ["c1"]
+    tables = build([*sales, row("purchase", -1, "c1", "i1", 1.0, 4.0, "o1")])
+    values = one(tables.items, item_id="i1")
+    assert (values["buyers"], values["buyers_7d"], values["price_mean"], values["repeat_gap_days"]) == (2, 2, 4, 7)
+    assert tables.customers["customer_id"].to_list() == ["c1"]
+    assert tables.history["customer_id"].to_list() == ["c1"]
 
 
 def test_buyers_are_counted_once():
     rows = [row("purchase", -k, who, "i1", 1.0, 1.0, f"{who}{k}") for k in (1, 2, 5) for who in ("c1", "c2")]
-    found = item(rows, "i1")
-    assert (found["buyers"], found["buyers_1d"], found["buyers_7d"]) == (2, 2, 2)
+    values = item(rows, "i1")
+    assert (values["buyers"], values["buyers_1d"], values["buyers_7d"]) == (2, 2, 2)
 
 
 def test_the_gap_of_two_repeat_buyers_is_between_theirs():
@@ -148,22 +148,22 @@ def test_the_price_is_that_of_the_last_instant_that_has_one(last: list[Row], pri
         assert item(ordered, "i1")["price"] == price
 
 
-def test_an_item_that_was_only_looked_at():
-    found = item(SALES + BROWSING + [row("view_item", -2, "d1", "i5")], "i5")
-    assert (found["buyers"], found["buyers_28d"], found["buyers_last_year"]) == (0, 0, 0)
+def test_an_item_that_was_only_viewed():
+    values = item(SALES + BROWSING + [row("view_item", -2, "d1", "i5")], "i5")
+    assert (values["buyers"], values["buyers_28d"], values["buyers_last_year"]) == (0, 0, 0)
     unknown = ("sold_last_days", "price", "price_mean", "repeat_gap_days", "quantity_per_order", "basket_items")
-    assert [found[k] for k in unknown] == [None] * len(unknown)
-    assert found["refund_share"] == 0
-    assert found["buy_rate"] == pytest.approx(1 / 51)
+    assert [values[k] for k in unknown] == [None] * len(unknown)
+    assert values["refund_share"] == 0
+    assert values["buy_rate"] == pytest.approx(1 / 51)
 
 
 def test_rates_need_a_view():
-    found = item(SALES, "i2")
-    assert (found["cart_rate"], found["buy_rate"]) == (None, None)
-    assert found["basket_items"] == 2
+    values = item(SALES, "i2")
+    assert (values["cart_rate"], values["buy_rate"]) == (None, None)
+    assert values["basket_items"] == 2
 
 
-def test_what_the_catalog_says_goes_along():
+def test_columns_of_the_catalog_are_added():
     table = build([row("view_item", -2, "d1", i) for i in ("i0", "i3", "unlisted")]).items
     assert table.select("item_id", "category", "brand").rows() == [
         ("i0", "Kitchen/Tea", "Alder"),
@@ -172,19 +172,19 @@ def test_what_the_catalog_says_goes_along():
     ]
 
 
-def test_what_is_on_sale_and_was_never_touched_is_an_item_too():
-    """Its counts are those of an item that was met long ago by one event that counts nothing."""
-    long, told = moment(AS_OF - 4 * DAY), moment(AS_OF + DAY)
+def test_an_item_on_sale_without_events_is_in_the_table():
+    """Its counts are those of an item with a single event, long ago, that no column counts."""
+    long, event_time = moment(AS_OF - 4 * DAY), moment(AS_OF + DAY)
     listed = {
-        "item_id": ["early", "now", "tick", "undated", "by events", "met"],
+        "item_id": ["early", "now", "tick", "undated", "by events", "listed"],
         "first_seen": [long, moment(AS_OF), moment(AS_OF - 1), None, long, long],
-        "updated_at": [None, None, None, None, told, None],
-        "price": [2.5] * 6,  # events may have said so later
+        "updated_at": [None, None, None, None, event_time, None],
+        "price": [2.5] * 6,  # may come from later events
     }
     catalog = conform(pl.DataFrame(listed).with_columns(category=pl.lit("Tea")), CATALOG_SCHEMA)
-    found = build([row("login", -9, "c1"), row("view_item_list", -300, "d1", "met")], catalog=catalog).items
-    assert found["item_id"].to_list() == ["early", "met", "tick"]
-    early, met = one(found, item_id="early"), one(found, item_id="met")
+    table = build([row("login", -9, "c1"), row("view_item_list", -300, "d1", "listed")], catalog=catalog).items
+    assert table["item_id"].to_list() == ["early", "listed", "tick"]
+    early, with_event = one(table, item_id="early"), one(table, item_id="listed")
     assert (early["age_days"], early["price"], early["category"]) == (4.0, None, "Tea")
     own = ("age_days", "seen_last_days", "click_rate")  # of the one that was shown in a list
-    assert not differences(early, {k: met[k] for k in names(COLUMNS) if k not in own})
+    assert not differences(early, {k: with_event[k] for k in names(COLUMNS) if k not in own})

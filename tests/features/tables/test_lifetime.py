@@ -33,17 +33,17 @@ CALIBRATED = micros(datetime(1997, 10, 1, tzinfo=UTC))
 _ROW = {"customer_id": pl.String, "order": pl.String, "t": pl.Int64, "value": pl.Float64}
 
 
-def order(who: str, days: float, name: str, value: float) -> dict:
-    """An order of `features.tables.orders.orders`, `days` after `AS_OF`, or a line of it that was refunded."""
-    return {"customer_id": who, "order": name, "t": AS_OF + round(days * DAY), "value": value}
+def order(customer_id: str, days: float, name: str, value: float) -> dict:
+    """An order of `features.tables.orders.build_orders`, `days` after `AS_OF`, or a line of it that was refunded."""
+    return {"customer_id": customer_id, "order": name, "t": AS_OF + round(days * DAY), "value": value}
 
 
-def summarised(placed: list[dict], returned: list[dict], as_of: int = AS_OF) -> pl.DataFrame:
-    made, back = (nw.from_native(pl.LazyFrame(rows, schema=_ROW)) for rows in (placed, returned))
-    return build_summary(made, back, as_of).to_native().collect().sort("customer_id")
+def summarise(orders: list[dict], refunds: list[dict], as_of: int = AS_OF) -> pl.DataFrame:
+    order_frame, refund_frame = (nw.from_native(pl.LazyFrame(rows, schema=_ROW)) for rows in (orders, refunds))
+    return build_summary(order_frame, refund_frame, as_of).to_native().collect().sort("customer_id")
 
 
-def simulated(model: BgNbd, ages: np.ndarray, ahead: float = 0.0, seed: int = 3) -> tuple[np.ndarray, ...]:
+def simulate(model: BgNbd, ages: np.ndarray, ahead: float = 0.0, seed: int = 3) -> tuple[np.ndarray, ...]:
     """Customers one by one in time: x, t_x, T in weeks, and how many orders come in the `ahead` weeks after."""
     rng = np.random.default_rng(seed)
     n = len(ages)
@@ -106,7 +106,7 @@ def test_purchases_held_out_of_cdnow(cdnow: pl.DataFrame, cdnow_summary: pl.Data
     expected = model.expected_purchases(39, x, t_x, T)
     after = cdnow.filter(pl.col("t") >= CALIBRATED).unique(["customer_id", "t"]).group_by("customer_id").len()
     actual = cdnow_summary.join(after, on="customer_id", how="left")["len"].fill_null(0).to_numpy()
-    assert expected.sum() == pytest.approx(actual.sum(), rel=0.15)  # the paper's figures: below what came
+    assert expected.sum() == pytest.approx(actual.sum(), rel=0.15)  # as in the paper, below the actual number
     for few, many in ((0, 0), (1, 1), (2, 3), (4, 6), (7, 99)):
         rows = (x >= few) & (x <= many)
         assert expected[rows].sum() == pytest.approx(actual[rows].sum(), rel=0.3), (few, many)
@@ -115,8 +115,8 @@ def test_purchases_held_out_of_cdnow(cdnow: pl.DataFrame, cdnow_summary: pl.Data
 
 
 @pytest.mark.parametrize(("x", "t_x", "T"), [(0, 0.0, 20.0), (2, 30.43, 38.86), (7, 5.0, 30.0), (5, 0.5, 1.0)])
-def test_formulas_are_the_integrals_they_stand_for(x: int, t_x: float, T: float):
-    """Over all rates λ and stopping probabilities p, with nothing but the story of the model."""
+def test_formulas_equal_the_integrals_they_solve(x: int, t_x: float, T: float):
+    """Integrals over all rates λ and stopping probabilities p, from the assumptions of the model alone."""
     model, ahead = BgNbd(0.6, 3.0, 1.0, 2.0), 12.0  # a = 1: the paper's formula divides zero by zero
     # Even steps in ln λ and in the log-odds of p, where all that is integrated dies away on both sides.
     u, v = np.linspace(-40, 5, 1501)[:, None], np.linspace(-40, 40, 1601)
@@ -134,10 +134,10 @@ def test_formulas_are_the_integrals_they_stand_for(x: int, t_x: float, T: float)
     assert 1 - model.no_purchase(ahead, x, t_x, T) == pytest.approx(ordering, rel=1e-5)
 
 
-def test_simulated_customers_are_understood():
+def test_a_fit_recovers_simulated_customers():
     true = BgNbd(r=0.8, alpha=6.0, a=0.7, b=3.0)
     ages = np.random.default_rng(1).uniform(20, 100, 40_000)
-    x, t_x, T, later = simulated(true, ages, ahead=26)
+    x, t_x, T, later = simulate(true, ages, ahead=26)
     model = BgNbd.fit(x, t_x, T)
     assert model is not None
     assert astuple(model) == pytest.approx(astuple(true), rel=0.12)
@@ -148,7 +148,7 @@ def test_simulated_customers_are_understood():
         error = later[rows].std() / np.sqrt(rows.sum())
         assert expected[rows].mean() == pytest.approx(later[rows].mean(), abs=4 * error)
         assert quiet[rows].mean() == pytest.approx((later[rows] == 0).mean(), abs=2 / np.sqrt(rows.sum()))
-    fresh, _, _, _ = simulated(true, np.full(40_000, 30.0), seed=4)
+    fresh, _, _, _ = simulate(true, np.full(40_000, 30.0), seed=4)
     assert true.expected_new(30) == pytest.approx(fresh.mean(), abs=4 * fresh.std() / 200)
 
 
@@ -176,12 +176,12 @@ MODELS = st.builds(BgNbd, PARAMETER, PARAMETER, PARAMETER, PARAMETER)
 def test_extreme_customers_get_sane_numbers(model: BgNbd, x: int, T: float, share: float):
     t_x = T * share if x else 0.0
     ahead = np.array([0, 1e-6, 0.1, 4, 52, 5000, 1e9])
-    found = np.array([model.expected_purchases(h, x, t_x, T) for h in ahead])
+    scores = np.array([model.expected_purchases(h, x, t_x, T) for h in ahead])
     most = (model.r + x) * ahead / (model.alpha + T)
-    assert np.isfinite(found).all()
-    assert (found >= 0).all()
-    assert (found <= most * (1 + 1e-9)).all()
-    assert (np.diff(found) >= -1e-6 * found[1:]).all()
+    assert np.isfinite(scores).all()
+    assert (scores >= 0).all()
+    assert (scores <= most * (1 + 1e-9)).all()
+    assert (np.diff(scores) >= -1e-6 * scores[1:]).all()
     alive = float(model.alive(x, t_x, T))
     quiet = np.array([model.no_purchase(h, x, t_x, T) for h in ahead])
     assert 0 <= alive <= 1
@@ -189,7 +189,7 @@ def test_extreme_customers_get_sane_numbers(model: BgNbd, x: int, T: float, shar
     assert (np.diff(quiet) <= 0).all()
     assert quiet[-1] >= 1 - alive - 1e-12
     # An order is expected at least as often as there is one.
-    assert (found >= (1 - quiet) * (1 - 1e-3) - 1e-12).all()
+    assert (scores >= (1 - quiet) * (1 - 1e-3) - 1e-12).all()
     assert np.isfinite(model.log_likelihood(x, t_x, T))
 
 
@@ -200,11 +200,11 @@ def test_expected_purchases_of_the_living(a: float, x: int, ahead: float):
     model, T = BgNbd(0.5, 1.0, a, 1.5), 2.0
     z, rate, stopping = ahead / (1 + T), 0.5 + x, beta(a, 1.5 + x)
 
-    def of(u: float) -> float:
+    def integrand(u: float) -> float:
         p = np.exp(u)
         return float(-np.expm1(-rate * np.log1p(p * z)) * stopping.pdf(p))  # / p, and dp = p du
 
-    whole = sum(quad(of, u, u + 4, epsrel=1e-11, limit=200)[0] for u in range(-80, 0, 4))
+    whole = sum(quad(integrand, u, u + 4, epsrel=1e-11, limit=200)[0] for u in range(-80, 0, 4))
     assert model.expected_purchases(ahead, x, T if x else 0, T) / model.alive(x, T if x else 0, T) == pytest.approx(
         whole, rel=1e-4
     )
@@ -226,7 +226,7 @@ def populations(draw: st.DrawFn) -> tuple[np.ndarray, ...]:
 
 @examples(8)
 @given(populations(), st.sampled_from([1 / 7, 24.0]), st.randoms(use_true_random=False))
-def test_the_fit_does_not_depend_on_how_customers_are_written_down(rows: tuple, unit: float, random) -> None:
+def test_the_fit_does_not_depend_on_order_repetition_and_time_unit(rows: tuple, unit: float, random) -> None:
     x, t_x, T, times = rows
     model = BgNbd.fit(x, t_x, T, times)
     order = random.sample(range(len(x)), len(x))
@@ -235,7 +235,7 @@ def test_the_fit_does_not_depend_on_how_customers_are_written_down(rows: tuple, 
     scaled = BgNbd.fit(x, t_x * unit, T * unit, times)
     assert (model is None) == (scaled is None)
     if model is not None and scaled is not None:
-        # Where the likelihood is flat its parameters are loose; what they say is not.
+        # Where the likelihood is flat its parameters are loose; its predictions are not.
         assert scaled.expected_purchases(30 * unit, x, t_x * unit, T * unit) == pytest.approx(
             model.expected_purchases(30, x, t_x, T), rel=1e-3
         )
@@ -249,7 +249,7 @@ def test_the_fit_does_not_depend_on_how_customers_are_written_down(rows: tuple, 
 
 
 def test_time_units_scale_the_rate_alone():
-    x, t_x, T, _ = simulated(PUBLISHED, np.random.default_rng(2).uniform(10, 80, 4000))
+    x, t_x, T, _ = simulate(PUBLISHED, np.random.default_rng(2).uniform(10, 80, 4000))
     weeks, days = BgNbd.fit(x, t_x, T), BgNbd.fit(x, 7 * t_x, 7 * T)
     assert weeks is not None
     assert days is not None
@@ -296,7 +296,7 @@ def values(model: GammaGamma, n: int, seed: int = 5) -> tuple[np.ndarray, np.nda
     return x, rng.gamma(model.p * x) / x / rng.gamma(model.q, 1 / model.v, n)
 
 
-def test_simulated_values_are_understood_in_any_currency():
+def test_a_fit_recovers_simulated_values_in_any_currency():
     x, mean = values(PUBLISHED_VALUES, 30_000)
     model, cents = GammaGamma.fit(x, mean), GammaGamma.fit(x, 100 * mean)
     assert model is not None
@@ -304,11 +304,11 @@ def test_simulated_values_are_understood_in_any_currency():
     assert astuple(model) == pytest.approx(astuple(PUBLISHED_VALUES), rel=0.06)
     assert astuple(replace(cents, v=cents.v / 100)) == pytest.approx(astuple(model), rel=1e-5)
     assert model.expected_value(0, np.nan) == pytest.approx(6.25 * 15.44 / 2.74, rel=0.02)
-    # One order says little, many say almost all.
+    # One order hardly moves the estimate, many determine it.
     assert model.expected_value(1, 500.0) < 400 < 450 < model.expected_value(50, 500.0) < 500
 
 
-def test_values_are_fitted_on_repeat_buyers_who_paid():
+def test_values_are_fitted_to_repeat_buyers_who_paid():
     x, mean = values(PUBLISHED_VALUES, 500)
     model = GammaGamma.fit(x, mean)
     order = np.random.default_rng(0).permutation(500)
@@ -327,16 +327,16 @@ def test_there_is_no_expected_value_without_a_mean():
     assert wild.expected_value(3, 5.0) == pytest.approx(0.4 * (10 + 15) / 0.7)
 
 
-PLACED = [
-    # Three days with orders, one of them with two; a part of the last came back.
+ORDERS = [
+    # Three days with orders, one of them with two; a part of the last was refunded.
     order("c1", -50.5, "o1", 100.0),
     order("c1", -20.6, "o2", 10.0),
     order("c1", -20.4, "o3", 4.0),
     order("c1", -1 / DAY, "o4", 16.0),
-    # Of two orders the first came back whole, in two parcels; the second stands alone, whatever the credit note.
+    # Of two orders the first was refunded whole, in two parts; the credit note does not touch the second.
     order("c2", -40, "o5", 8.0),
     order("c2", -7, "o6", 4.0),
-    # Nothing stands.
+    # All refunded.
     order("c3", -9, "o7", 4.0),
     # Bought today, and again on the same day.
     order("c5", -0.5, "o8", 4.0),
@@ -345,7 +345,7 @@ PLACED = [
     order("c6", -30, "o1", 3.0),
     order("c6", -10, "o10", 0.0),
 ]
-RETURNED = [
+REFUNDS = [
     order("c1", -0.9, "o4", 2.0),
     order("c2", -35, "o5", 4.0),
     order("c2", -34, "o5", 4.0),
@@ -355,23 +355,23 @@ RETURNED = [
 ]
 
 
-def test_the_summary_counts_days_with_orders_that_stand():
-    table = summarised(PLACED, RETURNED)
+def test_the_summary_counts_days_with_orders_not_refunded():
+    table = summarise(ORDERS, REFUNDS)
     assert table.rows() == [
         ("c1", 2, pytest.approx(50 / 7), pytest.approx(50 / 7), (14.0 + 14.0) / 2),
         ("c2", 0, 0.0, pytest.approx(6 / 7), None),
         ("c5", 0, 0.0, 0.0, None),
         ("c6", 1, pytest.approx(20 / 7), pytest.approx(29 / 7), 0.0),
     ]
-    assert summarised(PLACED[::-1], RETURNED[::-1]).equals(table)
-    later = summarised(PLACED, RETURNED, AS_OF + DAY)
+    assert summarise(ORDERS[::-1], REFUNDS[::-1]).equals(table)
+    later = summarise(ORDERS, REFUNDS, AS_OF + DAY)
     assert later["age_weeks"].to_list() == pytest.approx([51 / 7, 1, 1 / 7, 30 / 7])
 
 
 @pytest.fixture(scope="module")
 def shop() -> pl.DataFrame:
     """Simulated customers as a summary."""
-    x, t_x, T, _ = simulated(PUBLISHED, np.random.default_rng(2).integers(1, 60, 3000).astype(float))
+    x, t_x, T, _ = simulate(PUBLISHED, np.random.default_rng(2).integers(1, 60, 3000).astype(float))
     _, mean = values(PUBLISHED_VALUES, 3000)
     return pl.DataFrame(
         {
@@ -390,27 +390,29 @@ def model(shop: pl.DataFrame) -> Lifetime:
 
 
 def test_scores_are_what_the_columns_declare(model: Lifetime, shop: pl.DataFrame):
-    scored = model.score(shop)
-    assert scored.columns == ["customer_id", *names(COLUMNS)]
-    assert set(scored.dtypes[1:]) == {pl.Float32}
-    assert scored.null_count().row(0) == (0,) * len(scored.columns)
-    found = {name: scored[name].to_numpy() for name in names(COLUMNS)}
-    assert all((found[name] >= 0).all() and (found[name] <= 1).all() for name in ("alive", "churn_risk_90d"))
-    assert (found["expected_orders_365d"] >= found["expected_orders_28d"]).all()
-    assert found["expected_value_365d"] == pytest.approx(
-        found["expected_orders_365d"] * found["expected_order_value"], rel=1e-5
+    predictions = model.score(shop)
+    assert predictions.columns == ["customer_id", *names(COLUMNS)]
+    assert set(predictions.dtypes[1:]) == {pl.Float32}
+    assert predictions.null_count().row(0) == (0,) * len(predictions.columns)
+    scores = {name: predictions[name].to_numpy() for name in names(COLUMNS)}
+    assert all((scores[name] >= 0).all() and (scores[name] <= 1).all() for name in ("alive", "churn_risk_90d"))
+    assert (scores["expected_orders_365d"] >= scores["expected_orders_28d"]).all()
+    assert scores["expected_value_365d"] == pytest.approx(
+        scores["expected_orders_365d"] * scores["expected_order_value"], rel=1e-5
     )
     known, regular = shop.row(int(shop["repeat_orders"].arg_max() or 0)), int(shop["repeat_orders"].arg_max() or 0)
     assert model.purchases is not None
-    assert found["expected_orders_28d"][regular] == pytest.approx(model.purchases.expected_purchases(4, *known[1:4]))
-    assert found["churn_risk_90d"][regular] == pytest.approx(model.purchases.no_purchase(90 / 7, *known[1:4]), abs=1e-6)
+    assert scores["expected_orders_28d"][regular] == pytest.approx(model.purchases.expected_purchases(4, *known[1:4]))
+    assert scores["churn_risk_90d"][regular] == pytest.approx(
+        model.purchases.no_purchase(90 / 7, *known[1:4]), abs=1e-6
+    )
 
 
-def test_a_customer_is_scored_the_same_in_any_company(model: Lifetime, shop: pl.DataFrame):
-    scored = model.score(shop)
+def test_a_score_does_not_depend_on_other_customers(model: Lifetime, shop: pl.DataFrame):
+    predictions = model.score(shop)
     for part in (shop[:1], shop[7:40], shop[::-1], shop[5:6]):
         alone = model.score(part)
-        together = part.select("customer_id").join(scored, on="customer_id", how="left", maintain_order="left")
+        together = part.select("customer_id").join(predictions, on="customer_id", how="left", maintain_order="left")
         for name in names(COLUMNS):
             assert same_arrays(alone[name].to_numpy(), together[name].to_numpy()), name
 
@@ -425,7 +427,7 @@ def test_the_fit_of_a_shop_ignores_the_order_of_rows_and_unknown_customers(model
 
 
 def test_too_small_a_shop_is_scored_with_nulls():
-    table = summarised(PLACED, RETURNED)
+    table = summarise(ORDERS, REFUNDS)
     model = Lifetime.fit(table)
     assert model == Lifetime(None, None)
     assert model.score(table).drop("customer_id").null_count().row(0) == (4,) * len(COLUMNS)
@@ -434,6 +436,6 @@ def test_too_small_a_shop_is_scored_with_nulls():
 
 
 def test_parameters_are_plain_numbers(model: Lifetime):
-    told = json.loads(json.dumps(model.parameters()))
-    assert BgNbd(**told["purchases"]) == model.purchases
-    assert GammaGamma(**told["value"]) == model.value
+    parameters = json.loads(json.dumps(model.parameters()))
+    assert BgNbd(**parameters["purchases"]) == model.purchases
+    assert GammaGamma(**parameters["value"]) == model.value

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from features.tables import rfm
 from tests.features.shop import build, examples, one, row
 
-# As commonly given, r before f; later patterns do not take over what an earlier one has.
+# The usual segment map, r before f.
 PATTERNS = {
     "champions": "5[45]",
     "loyal": "[34][45]",
@@ -24,12 +24,12 @@ PATTERNS = {
 }
 
 REFUNDS = [
-    # Two orders; a part of the first came back.
+    # Two orders; a part of the first was refunded.
     row("purchase", -30, "c1", "i1", 2.0, 10.0, "o1"),
     row("purchase", -30, "c1", "i2", 1.0, 5.0, "o1"),
     row("purchase", -10, "c1", "i1", 1.0, 10.0, "o2"),
     row("refund", -5, "c1", "i2", 1.0, 5.0, "o1"),
-    # One order, which came back whole in two parcels.
+    # One order, refunded whole in two parts.
     row("purchase", -20, "c2", "i1", 2.0, 4.0, "o3"),
     row("refund", -15, "c2", "i1", 1.0, 4.0, "o3"),
     row("refund", -14, "c2", "i1", 1.0, 4.0, "o3"),
@@ -53,21 +53,21 @@ REFUNDS = [
     ],
 )
 def test_money_is_net_of_refunds(customer, recency, frequency, monetary, average, tenure):
-    found = one(build(REFUNDS).customers, customer_id=customer)
-    assert [found[c.name] for c in rfm.COLUMNS] == [recency, frequency, monetary, average, tenure]
+    values = one(build(REFUNDS).customers, customer_id=customer)
+    assert [values[c.name] for c in rfm.COLUMNS] == [recency, frequency, monetary, average, tenure]
 
 
 def test_money_and_orders_count_over_the_window():
     rows = [
         row("purchase", -rfm.WINDOW_DAYS - 1, "c1", "i1", 1.0, 100.0, "old"),
         row("purchase", -rfm.WINDOW_DAYS, "c1", "i1", 1.0, 10.0, "o1"),
-        row("refund", -3, "c1", "i1", 1.0, 40.0, "old"),  # goes with the order it names
+        row("refund", -3, "c1", "i1", 1.0, 40.0, "old"),  # counts with the order it names
         row("refund", -rfm.WINDOW_DAYS - 1, "c1", "i1", 1.0, 5.0, "credit note"),
         row("purchase", -rfm.WINDOW_DAYS - 9, "c2", "i1", 1.0, 7.0, "o2"),
     ]
     table = build(rows).customers
-    found = one(table, customer_id="c1")
-    assert (found["frequency"], found["monetary"], found["tenure_days"]) == (1, 10, rfm.WINDOW_DAYS + 1)
+    values = one(table, customer_id="c1")
+    assert (values["frequency"], values["monetary"], values["tenure_days"]) == (1, 10, rfm.WINDOW_DAYS + 1)
     lapsed = one(table, customer_id="c2")
     assert (lapsed["recency_days"], lapsed["frequency"], lapsed["monetary"]) == (rfm.WINDOW_DAYS + 9, 0, 0)
     assert lapsed["segment"] != rfm.PROSPECT
@@ -77,8 +77,8 @@ def test_without_orders_a_customer_is_a_prospect():
     customers = build(REFUNDS).customers
     assert customers.filter(pl.col("segment") == rfm.PROSPECT)["customer_id"].to_list() == ["c4", "c5"]
     for customer in ("c4", "c5"):
-        found = one(customers, customer_id=customer)
-        assert [found[c.name] for c in rfm.SCORES] == [0, 0, 0]
+        values = one(customers, customer_id=customer)
+        assert [values[c.name] for c in rfm.SCORES] == [0, 0, 0]
 
 
 def test_a_shop_without_orders_has_prospects_only():
@@ -92,9 +92,9 @@ def test_equal_customers_score_equally_whatever_the_order_of_rows():
         rows += [row("purchase", -k, f"c{n:02}", "i1", 1.0, float(n)) for k in range(1, n - 9)]
     for shuffled in (rows, rows[::-1], rows[7:] + rows[:7]):
         customers = build(shuffled).customers
-        alike = customers.head(12).select("r_score", "f_score", "m_score", "segment")
-        assert alike.n_unique() == 1
-        assert alike.row(0) == (2, 2, 2, "hibernating")
+        equal = customers.head(12).select("r_score", "f_score", "m_score", "segment")
+        assert equal.n_unique() == 1
+        assert equal.row(0) == (2, 2, 2, "hibernating")
         assert customers["f_score"].to_list()[12:] == [4, 4, 4, 4, 5, 5, 5, 5]
 
 
@@ -102,8 +102,8 @@ def test_every_pair_of_scores_has_exactly_one_segment():
     assert set(PATTERNS) == set(rfm.SEGMENTS)
     for r in range(1, 6):
         for f in range(1, 6):
-            fitting = [s for s, p in PATTERNS.items() if re.fullmatch(p, f"{r}{f}")]
-            assert [rfm.SEGMENT_MAP[r - 1, f - 1]] == fitting
+            matches = [s for s, p in PATTERNS.items() if re.fullmatch(p, f"{r}{f}")]
+            assert [rfm.SEGMENT_MAP[r - 1, f - 1]] == matches
     assert rfm.SEGMENT_MAP.shape == (5, 5)
 
 
@@ -118,28 +118,28 @@ VALUES = st.lists(st.integers(0, 12).map(float), min_size=1, max_size=30)
 @examples(60)
 @given(VALUES)
 def test_a_score_is_the_fifth_of_the_mid_rank(values: list[float]):
-    scored = table(values, values, values)
-    scored = rfm.score(scored, rfm.fit_cut_points(scored))
+    scores = table(values, values, values)
+    scores = rfm.score(scores, rfm.fit_cut_points(scores))
     for n, value in enumerate(values):
         share = (sum(v < value for v in values) + sum(v == value for v in values) / 2) / len(values)
-        assert scored["f_score"][n] == scored["m_score"][n] == 1 + sum(share > q for q in (0.2, 0.4, 0.6, 0.8))
+        assert scores["f_score"][n] == scores["m_score"][n] == 1 + sum(share > q for q in (0.2, 0.4, 0.6, 0.8))
         share = (sum(v > value for v in values) + sum(v == value for v in values) / 2) / len(values)
-        assert scored["r_score"][n] == 1 + sum(share > q for q in (0.2, 0.4, 0.6, 0.8))
+        assert scores["r_score"][n] == 1 + sum(share > q for q in (0.2, 0.4, 0.6, 0.8))
 
 
 @examples(40)
 @given(VALUES, VALUES)
 def test_later_values_are_scored_against_the_same_cut_points(values: list[float], later: list[float]):
     cuts = rfm.fit_cut_points(table(values, values, values))
-    scored = rfm.score(table(later, later, later), cuts)
+    scores = rfm.score(table(later, later, later), cuts)
     order = np.argsort(later, kind="stable")
-    assert (np.diff(scored["f_score"].to_numpy()[order]) >= 0).all()
-    assert (np.diff(scored["m_score"].to_numpy()[order]) >= 0).all()
-    assert (np.diff(scored["r_score"].to_numpy()[order]) <= 0).all()
-    assert scored["f_score"].is_between(1, 5).all()
-    known = rfm.score(table(values, values, values), cuts)
-    as_before = dict(zip(values, known["f_score"], strict=True))
-    assert all(as_before.get(v, s) == s for v, s in zip(later, scored["f_score"], strict=True))
+    assert (np.diff(scores["f_score"].to_numpy()[order]) >= 0).all()
+    assert (np.diff(scores["m_score"].to_numpy()[order]) >= 0).all()
+    assert (np.diff(scores["r_score"].to_numpy()[order]) <= 0).all()
+    assert scores["f_score"].is_between(1, 5).all()
+    original = rfm.score(table(values, values, values), cuts)
+    by_value = dict(zip(values, original["f_score"], strict=True))
+    assert all(by_value.get(v, s) == s for v, s in zip(later, scores["f_score"], strict=True))
 
 
 def test_one_more_order_never_lowers_frequency_or_money():

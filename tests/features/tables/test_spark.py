@@ -54,8 +54,8 @@ def both(log: EventLog) -> tuple[Tables, Tables]:
 
 @needs_spark
 @pytest.mark.parametrize("name", TABLES)
-def test_polars_and_spark_make_the_same_table(both: tuple[Tables, Tables], name: str):
-    ours, theirs = (getattr(made, name) for made in both)
+def test_polars_and_spark_build_the_same_table(both: tuple[Tables, Tables], name: str):
+    ours, theirs = (getattr(tables, name) for tables in both)
     assert theirs.schema == ours.schema
     assert theirs.height == ours.height > 0
     for column, dtype in ours.schema.items():
@@ -69,26 +69,26 @@ def test_polars_and_spark_make_the_same_table(both: tuple[Tables, Tables], name:
 
 
 @needs_spark
-def test_what_is_fitted_is_the_same(both: tuple[Tables, Tables]):
+def test_fitted_models_are_the_same(both: tuple[Tables, Tables]):
     assert both[0].cut_points == both[1].cut_points
     assert both[0].lifetime == both[1].lifetime
 
 
-def test_the_log_has_what_makes_engines_differ(log: EventLog):
-    """Else the comparison says little."""
+def test_the_log_has_values_on_which_engines_differ(log: EventLog):
+    """Otherwise the comparison proves little."""
     events = log.scan().collect()
     assert events["name"].n_unique() == 12
     for column in ("customer_id", "session_id", "item_id", "order_id", "price"):
         assert events[column].null_count() > 0, column
     assert (~events["consent"].fill_null(True)).any()
     assert log.links().height > 0
-    made = build.build_tables(log, as_of(log))
-    assert made.bots.height > 0
+    tables = build.build_tables(log, as_of(log))
+    assert tables.bots.height > 0
     shared = events.drop_nulls(["client_id", "customer_id"]).group_by("client_id").agg(pl.col("customer_id").n_unique())
     assert (shared["customer_id"] > 1).any()
 
 
-def test_an_engine_nobody_knows_is_named():
+def test_an_unknown_engine_is_named_in_the_error():
     with pytest.raises(InputError, match="unknown engine 'dask'; there are polars, spark"):
         open_engine("dask")
 
@@ -102,5 +102,5 @@ def test_without_pyspark_the_message_says_what_to_install(monkeypatch: pytest.Mo
 def test_importing_the_features_does_not_import_pyspark():
     code = "import sys; from features.tables import build, engines; engines.open_engine('polars'); "
     code += "print('pyspark' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.strip() == "False", done.stderr
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.strip() == "False", result.stderr

@@ -1,7 +1,7 @@
 from tests.features.shop import build, one, row
 
 
-def test_what_brought_a_customer_and_what_they_last_came_with():
+def test_the_first_source_and_the_latest_values():
     rows = [
         row("view_item", -9, "d1", "i0", source="paid_search", device="mobile"),
         row("login", -8, "c1+d1", source=None, device="mobile", country="AT"),
@@ -11,19 +11,19 @@ def test_what_brought_a_customer_and_what_they_last_came_with():
         row("view_item", -6, "c2", "i0"),
     ]
     table = build(rows).customers
-    found = one(table, customer_id="c1")
-    assert [found[k] for k in ("first_source", "source", "device", "country")] == [
+    values = one(table, customer_id="c1")
+    assert [values[k] for k in ("first_source", "source", "device", "country")] == [
         "paid_search",  # of the visit before the login
         "email",
         "desktop",
         "DE",
     ]
-    found = one(table, customer_id="c2")
-    assert [found[k] for k in ("first_source", "source", "device", "country")] == [None] * 4
+    values = one(table, customer_id="c2")
+    assert [values[k] for k in ("first_source", "source", "device", "country")] == [None] * 4
 
 
-def test_of_one_instant_the_least_counts_whatever_the_order():
+def test_of_several_values_at_one_instant_the_least_counts():
     rows = [row("view_item", -9, "c1", "i0", source=s) for s in ("social", "email", "organic")]
     for ordered in (rows, rows[::-1]):
-        found = one(build(ordered).customers, customer_id="c1")
-        assert (found["first_source"], found["source"]) == ("email", "email")
+        values = one(build(ordered).customers, customer_id="c1")
+        assert (values["first_source"], values["source"]) == ("email", "email")

@@ -10,6 +10,9 @@ from features.common.clock import DAY, moment
 from features.event_log import log
 from features.event_log.log import EventLog
 from models.bundle import RecommenderName
+from models.candidates.als import Als
+from models.candidates.covisit import Covisit
+from models.candidates.item_knn import ItemKnn
 from models.two_stage import chunks, propose
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
@@ -45,10 +48,10 @@ def test_only_what_a_trial_changes_is_built_anew(event_log: EventLog):
     other = cache.get(recipe_space.apply_settings(base, {"generators.als.alpha": 20.0}), steps.append)
     for before, after in zip(first.folds, other.folds, strict=True):
         assert after.snapshot is before.snapshot
-        assert after.generators.item_knn is before.generators.item_knn
-        assert not np.array_equal(after.generators.als.items, before.generators.als.items)
+        assert after.generators[ItemKnn] is before.generators[ItemKnn]
+        assert not np.array_equal(after.generators[Als].items, before.generators[Als].items)
     fewer = cache.get(recipe_space.apply_settings(base, {"one_to_one.budgets.popular": 3}), steps.append)
-    assert fewer.folds[0].generators.covisit is first.folds[0].generators.covisit
+    assert fewer.folds[0].generators[Covisit] is first.folds[0].generators[Covisit]
     assert sum(map(len, fewer.matrices)) < sum(map(len, first.matrices))
     # Built from two others in turn, it equals the one built at once.
     again = cache.get(base, steps.append)

@@ -150,7 +150,7 @@ def test_mlflow_has_a_nested_run_per_trial(tuned: Tuned, store: MlflowConfig):
         assert set(flatten(task.recipe.model_dump())) == set(run.data.params)
         assert run.data.metrics[study_result.metric] == pytest.approx(trial.value)
         assert run.data.metrics["seconds"] > 0
-    assert runs["3"].data.tags["changed"] == "generators.als"
+    assert runs["3"].data.tags["changed"] == "generators.neighbours"
     parent = client.get_run(logged.run_id)
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["best_one_to_one_ndcg_at_10"] == pytest.approx(study_result.best)
@@ -236,10 +236,10 @@ def test_one_trial_in_three_changes_one_generator_the_others_the_ranker(
     all_trials = trials(study_result)
     blocks = [t.user_attrs["changed"] for t in all_trials]
     assert blocks[0] == "the recipe itself"
-    assert blocks[3::3] == ["generators.als", "generators.item_knn", "generators.neighbours"]
+    assert blocks[3::3] == ["generators.neighbours", "generators.als", "generators.item_knn"]
     assert {b for n, b in enumerate(blocks) if n % 3} == {"one_to_one.ranker"}
-    als = [tuple(v for k, v in t.params.items() if k.startswith("generators.als")) for t in all_trials]
-    assert als[0] == als[1] == als[2] != als[3]
+    neighbours = [t.params["generators.neighbours.neighbours"] for t in all_trials]
+    assert neighbours[0] == neighbours[1] == neighbours[2] != neighbours[3]
 
 
 def test_a_better_recipe_is_written_with_a_caveat(whole: tuple[TuningTask, StudyResult, LoggedStudy]):

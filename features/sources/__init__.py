@@ -13,8 +13,17 @@ from pathlib import Path
 
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
-from features.sources import event_store, events_file, ga4, online_retail, postgres, rees46, retailrocket, segment
-from features.sources.simulator import shop
+from features.sources import (
+    event_store,
+    events_file,
+    ga4,
+    online_retail,
+    postgres,
+    rees46,
+    retailrocket,
+    segment,
+    simulated,
+)
 from features.sources.simulator.config import SimulatorConfig as SimulatorConfig
 from features.sources.source import SOURCES as SOURCES
 from features.sources.source import OptionName, Source, SourceOptions
@@ -30,7 +39,7 @@ REGISTRY: dict[str, Source] = {
         rees46.SOURCE,
         retailrocket.SOURCE,
         online_retail.SOURCE,
-        shop.SOURCE,
+        simulated.SOURCE,
         event_store.SOURCE,
     )
 }

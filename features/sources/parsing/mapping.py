@@ -54,7 +54,7 @@ class Mapping(BaseModel):
     @classmethod
     def load(cls, path: Path) -> "Mapping":
         """Read a mapping. Raises `InputError` that names the file and the key at fault."""
-        mapping = yaml_config.read(path, cls, "the mapping")
+        mapping = yaml_config.load_yaml(path, cls, "the mapping")
         if doubled := sorted(mapping.columns.keys() & mapping.constants.keys()):
             raise InputError(f"the mapping {path} names {', '.join(doubled)} as column and as constant; keep one")
         stored = {theirs: ours for ours, theirs in mapping.columns.items()}

@@ -4,5 +4,5 @@ Open `shop.py` first: it draws everything in order and yields the log. `config.p
 `items`, `calendar`, `people`, `choice`, `visits` and `habits` are what happens in the shop, `events` and `frames`
 what its log records of it. `truth.py` computes from the same tables what a perfect recommender would know.
 
-Imports `features.common`, `features.event_log` and, for `shop.SOURCE`, `features.sources.source`.
+May import `features.common` and `features.event_log`; `simulated.py` in the room above is its source.
 """

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.common.errors import InputError
-from features.common.yaml_config import faults
+from features.common.yaml_config import describe_errors
 
 
 class SimulatorConfig(BaseModel):
@@ -175,4 +175,4 @@ def build_config(shop: str, changes: Mapping[str, Any]) -> SimulatorConfig:
     try:
         return SimulatorConfig(**changes) if shop == "general" else getattr(SimulatorConfig, shop)(**changes)
     except ValidationError as error:
-        raise InputError(f"the simulator's settings: {faults(error)}") from error
+        raise InputError(f"the simulator's settings: {describe_errors(error)}") from error

@@ -1,4 +1,4 @@
-"""Source `simulated`: a shop whose people have tastes, habits and a price in mind, and the log of their visits.
+"""The simulated shop: people with tastes, habits and a price in mind, and the log of their visits.
 
 For the demo, tests and benchmarks. The same config gives the same log, byte for byte.
 
@@ -26,7 +26,6 @@ from features.sources.simulator.habits import Habits, draw_reorders
 from features.sources.simulator.items import Items, draw_items
 from features.sources.simulator.people import Devices, People, draw_devices, draw_favourites, draw_people
 from features.sources.simulator.visits import Rates, Visits, draw_visits, merge_visits
-from features.sources.source import Source
 
 SLICE_ROWS = 2_000_000
 
@@ -90,12 +89,3 @@ def read(config: SimulatorConfig, slice_rows: int = SLICE_ROWS) -> Iterator[Pars
             yield ParsedBatch(rows_read=events.height, events=events, catalog=catalog, links=links)
         else:
             yield ParsedBatch(rows_read=events.height, events=events)
-
-
-SOURCE = Source(
-    "simulated",
-    "a simulated shop, of any size and kind",
-    lambda _, options: read(options.config or SimulatorConfig()),
-    {"config": "settings of the simulated shop."},
-    reads_files=False,
-)

@@ -54,18 +54,10 @@ def reasons(parsed: ParsedBatch) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("extension", ["csv", "parquet", "jsonl"])
-def test_every_format_says_the_same(tmp_path: Path, extension: str):
+def test_every_format_reads_the_same(tmp_path: Path, extension: str):
     rows = [
         GOOD | {"position": "3", "consent": "true", "device": "mobile"},
-        GOOD
-        | {
-            "event_id": "e2",
-            "name": "search",
-            "item_id": None,
-            "quantity": None,
-            "price": None,
-            "query": "tea",
-        },
+        GOOD | {"event_id": "e2", "name": "search", "item_id": None, "quantity": None, "price": None, "query": "tea"},
     ]
     rows = [dict.fromkeys(rows[0] | rows[1]) | r for r in rows]
     bought, searched = read(write(tmp_path / f"e.{extension}", *rows)).events.rows(named=True)
@@ -75,7 +67,7 @@ def test_every_format_says_the_same(tmp_path: Path, extension: str):
     assert (searched["query"], searched["item_id"], searched["consent"]) == ("tea", None, None)
 
 
-def test_typed_columns_are_taken_as_they_are(tmp_path: Path):
+def test_typed_columns_keep_their_values(tmp_path: Path):
     row = GOOD | {"timestamp": NOON, "customer_id": 13085.0, "item_id": 42, "quantity": 2, "consent": False}
     event = read(write(tmp_path / "e.parquet", row)).events.row(0, named=True)
     assert (event["timestamp"], event["customer_id"], event["item_id"]) == (NOON, "13085", "42")
@@ -128,7 +120,7 @@ def test_json_lines_of_mixed_types(tmp_path: Path):
     assert parsed.events["event_id", "price"].rows() == [("e1", 3.5), ("7", 4.0)]
 
 
-def test_json_keys_that_come_late_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_keys_of_later_lines_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(json_lines, "HEAD", 64)
     early = {"name": "view_item", "timestamp": NOON.isoformat(), "client_id": "d", "item_id": "i"}
     rows = [early, early, early | {"query": "tea", "shelf": "top"}]
@@ -146,7 +138,7 @@ def test_unknown_event_names_are_kept(tmp_path: Path):
     assert parsed.events["name"].to_list() == ["wheel_spun"]
 
 
-def test_a_missing_column_says_what_was_found_and_what_to_do(tmp_path: Path):
+def test_a_missing_column_is_an_error_with_a_hint(tmp_path: Path):
     with pytest.raises(InputError) as error:
         read(write(tmp_path / "e.csv", {"time": "2024-05-01", "item_id": "i1", "name": "view_item"}))
     message = str(error.value)
@@ -201,7 +193,7 @@ def test_a_wrong_mapping_names_the_key(mapped, yaml: str, fault: str):
         mapped(yaml, GOOD)
 
 
-def test_a_mapping_that_is_not_there(tmp_path: Path):
+def test_a_mapping_that_does_not_exist(tmp_path: Path):
     with pytest.raises(InputError, match=r"nowhere\.yml cannot be read"):
         read(write(tmp_path / "e.csv", GOOD), tmp_path / "nowhere.yml")
 
@@ -220,7 +212,7 @@ def test_ids_derived_from_content_are_the_same_in_every_format(tmp_path: Path):
     assert (report.kept, report.duplicates) == ({"purchase": 2}, 4)
 
 
-def test_derived_ids_tell_columns_apart(tmp_path: Path):
+def test_derived_ids_depend_on_the_column(tmp_path: Path):
     row = {
         "name": "search",
         "timestamp": "2024-05-01",
@@ -240,11 +232,11 @@ def test_catalog_derived_from_events(tmp_path: Path):
     parsed = read(write(tmp_path / "e.csv", *rows))
     catalog = ingest([parsed], tmp_path / "log").log.catalog()
     assert catalog.select("item_id", "price", "first_seen", "available").rows() == [("i1", 9.0, NOON, True)]
-    said = parsed.catalog.select("updated_at", "price", "available").rows()
-    assert said == [(NOON + timedelta(days=1), 9.0, None), (NOON + timedelta(days=2), None, True)]
+    rows = parsed.catalog.select("updated_at", "price", "available").rows()
+    assert rows == [(NOON + timedelta(days=1), 9.0, None), (NOON + timedelta(days=2), None, True)]
 
 
-def test_the_shops_catalog_goes_over_what_events_say(tmp_path: Path, mapped):
+def test_the_shops_catalog_outranks_events(tmp_path: Path, mapped):
     products = [
         {"item_id": "i1", "title": "Vase", "price": "8", "first_seen": "2020-01-01", "available": ""},
         {"item_id": "i9", "title": "Clock", "price": "", "first_seen": "", "available": "false"},
@@ -320,7 +312,7 @@ def test_the_log_does_not_depend_on_the_size_of_batches(tmp_path: Path, extensio
     assert logs[0].equals(logs[1])
 
 
-def test_a_row_with_cells_too_many_is_kept_apart(tmp_path: Path):
+def test_a_row_with_excess_cells_is_rejected(tmp_path: Path):
     file = tmp_path / "e.csv"
     file.write_text("name,timestamp,client_id,item_id\nview_item,2024-05-01,c,i,oops\nview_item,2024-05-01,c,i\n")
     parsed = read(file)
@@ -357,7 +349,7 @@ def test_addresses_and_cards_become_links(mapped):
 
 
 @pytest.mark.usefixtures("salt")
-def test_who_refused_is_not_linked(mapped):
+def test_refused_consent_prevents_links(mapped):
     consents = [{"consent": c, "client_id": f"d-{c}"} for c in ("false", "true", "")]
     parsed = mapped(HASHED_ONLY, *with_secrets(*consents))
     assert parsed.events["client_id"].to_list() == ["d-false", "d-true", "d-"]
@@ -366,7 +358,7 @@ def test_who_refused_is_not_linked(mapped):
 
 @pytest.mark.usefixtures("salt")
 @pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
-def test_no_address_or_card_is_stored_or_said(tmp_path: Path, caplog, capfd, extension: str):
+def test_no_address_or_card_is_stored_or_logged(tmp_path: Path, caplog, capfd, extension: str):
     (tmp_path / "shop.yml").write_text(HASHED_ONLY)
     rows = with_secrets({}, {"price": "x"}, {"query": f"order of {MAIL}"}, {"customer_id": MAIL}, {"item_id": ""})
     rows = [dict.fromkeys(["query"]) | r for r in rows]
@@ -401,6 +393,6 @@ def test_without_a_salt_nothing_is_read(mapped, monkeypatch: pytest.MonkeyPatch,
         ("email: absent", r"lacks columns the mapping names: absent \(for the email token\)"),
     ],
 )
-def test_a_mapping_that_would_keep_addresses_is_refused(mapped, yaml: str, fault: str):
+def test_a_mapping_that_would_store_addresses_is_refused(mapped, yaml: str, fault: str):
     with pytest.raises(InputError, match=fault):
         mapped(yaml, *with_secrets({}))

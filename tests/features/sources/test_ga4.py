@@ -82,7 +82,7 @@ def test_catalog(tmp_path: Path):
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_batches_say_the_same(rows: int):
+def test_batches_of_any_size_read_the_same(rows: int):
     assert read(SAMPLE, rows).events.equals(read(SAMPLE).events)
     assert read(SAMPLE, rows).rejected.equals(read(SAMPLE).rejected)
 
@@ -120,7 +120,7 @@ ITEM = BOUGHT["items"][0]
         (BOUGHT | {"items": [ITEM | {"quantity": "0"}]}, "bad_quantity"),
     ],
 )
-def test_a_bad_line_is_kept_apart(parse, line: dict | str, reason: str):
+def test_a_bad_line_is_rejected(parse, line: dict | str, reason: str):
     parsed = parse(BOUGHT, line, LINES[2])
     assert set(parsed.rejected.select("row", "reason").rows()) == {(1, reason)}
     assert parsed.events["name"].to_list() == ["purchase", "purchase", "view_item"]

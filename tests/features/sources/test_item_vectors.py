@@ -69,12 +69,12 @@ def test_vectors_of_json_lines_and_csv(tmp_path: Path):
 def test_a_log_without_vectors_has_no_such_column(tmp_path: Path):
     log = ingest_with(tmp_path, write_jsonl(tmp_path / "items.jsonl", {"i1": None, "i2": None}))
     assert pl.read_parquet_schema(log.path / "catalog.parquet") == CATALOG_SCHEMA
-    written = (log.path / "catalog.parquet").read_bytes()
+    content = (log.path / "catalog.parquet").read_bytes()
     (tmp_path / "items.jsonl").write_text('{"item_id": "i1"}\n{"item_id": "i2"}\n')
     (tmp_path / "other").mkdir()
     (tmp_path / "items.jsonl").rename(tmp_path / "other" / "items.jsonl")
     plain = ingest_with(tmp_path / "other", "items.jsonl")
-    assert (plain.path / "catalog.parquet").read_bytes() == written
+    assert (plain.path / "catalog.parquet").read_bytes() == content
     assert plain.info == log.info
 
 
@@ -86,7 +86,7 @@ def test_vectors_do_not_change_the_fingerprint(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("vector", "written"),
+    ("vector", "text"),
     [
         ([], r"\[\]"),
         ([1.0, None], r"\[1, ?null\]"),
@@ -98,9 +98,9 @@ def test_vectors_do_not_change_the_fingerprint(tmp_path: Path):
         (True, "true"),
     ],
 )
-def test_what_is_no_vector_is_refused_with_its_row(tmp_path: Path, vector: object, written: str):
+def test_other_values_are_refused_with_their_row(tmp_path: Path, vector: object, text: str):
     file = write_jsonl(tmp_path / "items.jsonl", {"i1": [1.0, 2.0], "i2": vector})
-    with pytest.raises(InputError, match=rf"row 1 \(from 0\) has embedding .*({written}).*, which is no list of fin"):
+    with pytest.raises(InputError, match=rf"row 1 \(from 0\) has embedding .*({text}).*, which is no list of fin"):
         ingest_with(tmp_path, file)
 
 

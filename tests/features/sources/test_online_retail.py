@@ -93,7 +93,7 @@ def test_a_cancellation_is_a_refund_of_a_positive_quantity(parse):
         ({"price": 0.0}, "zero_price"),
     ],
 )
-def test_what_is_rejected_and_why(parse, change: dict, reason: str):
+def test_reasons_of_rejected_lines(parse, change: dict, reason: str):
     parsed = parse(LINE, line(**change))
     assert parsed.rejected.select("source", "row", "reason").rows() == [("r.parquet", 1, reason)]
     assert json.loads(parsed.rejected["raw"][0])["Description"] == "T-LIGHT HOLDER"
@@ -157,7 +157,7 @@ def test_an_unparsable_date_is_one_rejected_row(tmp_path: Path):
     assert "day first" in parsed.notes[0]
 
 
-def test_a_missing_column_says_what_was_found_and_what_to_do(tmp_path: Path):
+def test_a_missing_column_is_an_error_with_a_hint(tmp_path: Path):
     file = tmp_path / "r.csv"
     file.write_text("Invoice,StockCode,Quantity,InvoiceDate,Country\n1,85123A,1,2010-12-01,UK\n")
     with pytest.raises(InputError, match=r"missing columns price, customerid; found Invoice, StockCode.*mapping"):

@@ -66,7 +66,7 @@ def test_a_table(mapping: Path):
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_batches_say_the_same(mapping: Path, rows: int):
+def test_batches_of_any_size_read_the_same(mapping: Path, rows: int):
     parts = list(postgres.read(TABLE, mapping=mapping, rows=rows))
     assert [p.rows_read for p in parts] == [min(rows, 40 - n) for n in range(0, 40, rows)]
     (one,) = postgres.read(TABLE, mapping=mapping)
@@ -112,7 +112,7 @@ def test_an_empty_result(tmp_path: Path, mapping: Path):
         ("SELECT 1/0 AS at, 'x' AS what, 1 AS customer, 2 AS sku", "division by zero"),
     ],
 )
-def test_a_query_that_does_not_work(tmp_path: Path, mapping: Path, server: str, sql: str, fault: str):
+def test_a_failing_query(tmp_path: Path, mapping: Path, server: str, sql: str, fault: str):
     (tmp_path / "q.sql").write_text(sql)
     with pytest.raises(InputError, match=fault):
         list(postgres.read(query_file=tmp_path / "q.sql", mapping=mapping))
@@ -141,7 +141,7 @@ def test_a_message_does_not_quote_cells(tmp_path: Path, mapping: Path, server: s
     assert "jane" not in str(error.value)
 
 
-def test_what_is_not_there(mapping: Path):
+def test_missing_tables_and_columns(mapping: Path):
     with pytest.raises(
         InputError, match=r"shop\.nowhere: the database says: UndefinedTable \(SQLSTATE 42P01\): relation$"
     ):
@@ -160,7 +160,7 @@ def test_either_a_table_or_a_query(arguments: dict):
 
 
 @pytest.mark.parametrize("table", ["a.b.c", ".a", "a.", ""])
-def test_a_name_that_is_none(table: str):
+def test_an_invalid_table_name(table: str):
     with pytest.raises(InputError, match=r"SCHEMA\.TABLE"):
         list(postgres.read(table))
 
@@ -174,7 +174,7 @@ def test_a_name_that_is_none(table: str):
         ("", "USUAL_SOURCE_DSN is not set"),
     ],
 )
-def test_a_connection_that_fails_does_not_say_how_it_was_tried(
+def test_a_failing_connection_does_not_show_its_string(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dsn: str, fault: str
 ):
     monkeypatch.setenv("USUAL_SOURCE_DSN", dsn)

@@ -43,7 +43,7 @@ def test_the_published_csv():
     }  # fmt: skip
 
 
-def test_what_is_bought_in_one_second_of_a_session_is_one_order(tmp_path: Path):
+def test_purchases_in_one_second_of_a_session_are_one_order(tmp_path: Path):
     bought = read(SAMPLE).events.filter(name="purchase")
     assert bought["order_id"].n_unique() == bought["event_id"].n_unique() == 1
     others = read(SAMPLE).events.filter(pl.col("name") != "purchase")
@@ -54,12 +54,12 @@ def test_what_is_bought_in_one_second_of_a_session_is_one_order(tmp_path: Path):
     assert ingest(rees46.read([SAMPLE]), tmp_path / "log").kept == {}
 
 
-def test_catalog_is_what_was_said_last(tmp_path: Path):
+def test_catalog_has_the_latest_values(tmp_path: Path):
     catalog = ingest(rees46.read([SAMPLE]), tmp_path / "log").log.catalog()
-    found = {row[0]: row[1:] for row in catalog.select("item_id", "category", "brand", "price").iter_rows()}
-    assert found["44600062"] == ("2103807459595387724", "shiseido", 35.79)
-    assert found["1004856"] == ("electronics/smartphone", "samsung", 129.0)
-    assert found["4804056"] == ("electronics/audio/headphone", None, 161.98)
+    values = {row[0]: row[1:] for row in catalog.select("item_id", "category", "brand", "price").iter_rows()}
+    assert values["44600062"] == ("2103807459595387724", "shiseido", 35.79)
+    assert values["1004856"] == ("electronics/smartphone", "samsung", 129.0)
+    assert values["4804056"] == ("electronics/audio/headphone", None, 161.98)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_catalog_is_what_was_said_last(tmp_path: Path):
         ({"event_type": "purchase", "price": ""}, "missing_quantity_or_price"),
     ],
 )
-def test_a_bad_row_is_kept_apart(tmp_path: Path, cells: dict[str, str], reason: str):
+def test_a_bad_row_is_rejected(tmp_path: Path, cells: dict[str, str], reason: str):
     parsed = read(changed(tmp_path, **cells))
     assert parsed.rejected.select("source", "row", "reason").rows() == [("r.csv", 1, reason)]
     assert json.loads(parsed.rejected["raw"][0])["user_session"].startswith("c6bd7419")
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_batches_and_formats_say_the_same(tmp_path: Path, rows: int):
+def test_batches_and_formats_read_the_same(tmp_path: Path, rows: int):
     whole = read(SAMPLE)
     packed, table = tmp_path / "r.csv.gz", tmp_path / "r.parquet"
     packed.write_bytes(gzip.compress(SAMPLE.read_bytes()))
@@ -92,7 +92,7 @@ def test_batches_and_formats_say_the_same(tmp_path: Path, rows: int):
         assert pl.concat([p.events for p in rees46.read([path], rows=rows)]).equals(whole.events)
 
 
-def test_a_header_alone_is_no_rows(tmp_path: Path):
+def test_a_header_alone_has_no_rows(tmp_path: Path):
     (tmp_path / "r.csv").write_text(SAMPLE.read_text().splitlines(keepends=True)[0])
     assert read(tmp_path / "r.csv").rows_read == 0
     with pytest.raises(InputError, match="none of the 0 rows read is a usable event"):

@@ -71,7 +71,7 @@ def test_events(tmp_path: Path):
     assert events["event_id"].n_unique() == 4
 
 
-def test_the_price_is_the_one_in_force_and_never_a_later_one(tmp_path: Path):
+def test_the_price_is_the_latest_and_never_a_later_one(tmp_path: Path):
     # 355908 changes its price in the hour it is bought; 318965 has one from hour 1 on.
     assert whole(write(tmp_path)).events["price"].to_list() == [15360.0, 15360.0, 12000.0, 1200.0, 1200.0]
     late = PROPERTIES.replace("{1},318965,790", "{3},318965,790")
@@ -126,7 +126,7 @@ def test_events_alone(tmp_path: Path):
         ("tree", ",1016", "missing_category"),
     ],
 )
-def test_a_bad_row_is_kept_apart(tmp_path: Path, table: str, line: str, reason: str):
+def test_a_bad_row_is_rejected(tmp_path: Path, table: str, line: str, reason: str):
     texts = {"events": EVENTS, "properties": PROPERTIES, "tree": TREE}
     parsed = whole(write(tmp_path, **(texts | {table: texts[table] + line + "\n"})))
     assert parsed.rejected.select("row", "reason").rows() == [(texts[table].count("\n") - 1, reason)]

@@ -68,7 +68,7 @@ def test_a_purchase_in_full():
     }  # fmt: skip
 
 
-def test_consent_is_refused_where_any_of_it_is():
+def test_consent_is_refused_if_any_category_is():
     assert read(SAMPLE).events.filter(name="select_item")["consent"].to_list() == [False]
 
 
@@ -92,7 +92,7 @@ def test_consent_of_segment_and_rudderstack(parse, context: dict, consent: bool 
     assert parse(LINES["ajs-0"] | {"context": context}).events["consent"].to_list() == [consent]
 
 
-def test_who_refused_is_not_linked(parse, monkeypatch: pytest.MonkeyPatch):
+def test_refused_consent_prevents_links(parse, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("USUAL_IDENTITY_SALT")  # of whom nothing is hashed no salt is needed
     refusals = [
         {"consent": {"categoryPreferences": {"Advertising": False}}},
@@ -139,7 +139,7 @@ def test_no_address_is_stored(parse, tmp_path: Path):
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_batches_say_the_same(rows: int):
+def test_batches_of_any_size_read_the_same(rows: int):
     assert read(SAMPLE, rows).events.equals(read(SAMPLE).events)
     assert read(SAMPLE, rows).rejected.equals(read(SAMPLE).rejected)
 
@@ -168,7 +168,7 @@ def test_a_call_delivered_twice_is_one_event(parse, tmp_path: Path):
         (with_properties(products=[{"product_id": "x"}]), "missing_quantity_or_price"),
     ],
 )
-def test_a_bad_line_is_kept_apart(parse, line: dict | str, reason: str):
+def test_a_bad_line_is_rejected(parse, line: dict | str, reason: str):
     parsed = parse(ORDER, line, LINES["ajs-3"])
     assert set(parsed.rejected.select("row", "reason").rows()) == {(1, reason)}
     assert parsed.events["name"].to_list() == ["purchase", "purchase", "add_to_cart"]

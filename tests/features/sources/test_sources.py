@@ -75,6 +75,6 @@ def test_options_know_their_sources():
 
 def test_the_command_line_shows_the_options_of_the_sources():
     hints = get_type_hints(ingest, include_extras=True)
-    shown = {name: hints[name].__metadata__[0].help for name in ("mapping", "table", "query_file")}
-    assert shown == {name: option_help(name) for name in shown}
+    help_texts = {name: hints[name].__metadata__[0].help for name in ("mapping", "table", "query_file")}
+    assert help_texts == {name: option_help(name) for name in help_texts}
     assert tuple(choice.value for choice in hints["source"]) == SOURCES

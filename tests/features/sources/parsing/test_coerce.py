@@ -65,7 +65,7 @@ def test_content_ids_are_the_same_everywhere():
     assert one_by_one.equals(event_ids.hash_rows(ROWS, COLUMNS))
 
 
-def test_content_ids_tell_what_differs():
+def test_content_ids_differ_where_rows_do():
     ids = event_ids.hash_rows(ROWS, COLUMNS)
     assert ids[0] == ids[4]
     assert ids.n_unique() == 5
@@ -75,7 +75,7 @@ def test_content_ids_tell_what_differs():
     assert set(ids.str.len_bytes()) == {32}
 
 
-def test_content_ids_of_many_near_rows_do_not_meet():
+def test_content_ids_of_many_similar_rows_do_not_collide():
     n = pl.int_range(200_000, eager=True)
     rows = pl.DataFrame({"a": n.cast(pl.String), "b": n // 7, "c": (n % 7).cast(pl.Float64)})
     assert event_ids.hash_rows(rows, ["a"]).n_unique() == rows.height

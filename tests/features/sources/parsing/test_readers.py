@@ -23,7 +23,7 @@ def test_csv_cells_stay_as_written(tmp_path: Path):
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_csv_separator_is_found(tmp_path: Path, separator: str):
+def test_csv_separator_is_detected(tmp_path: Path, separator: str):
     file = tmp_path / "a.csv"
     file.write_text(f"a{separator}b\n1{separator}2\n")
     assert cells_of(readers.read_table(file)) == [{"a": "1", "b": "2"}]
@@ -64,7 +64,7 @@ def test_line_breaks_in_quotes_and_blank_cells(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.csv"])
-def test_packed_files_are_unpacked_on_the_way(tmp_path: Path, name: str):
+def test_compressed_files_are_decompressed(tmp_path: Path, name: str):
     file = tmp_path / name
     file.write_bytes(gzip.compress(b"a,b\n1,2\n"))
     assert cells_of(readers.read_table(file)) == [{"a": "1", "b": "2"}]
@@ -83,7 +83,7 @@ def test_batches_hold_the_file_in_order(tmp_path: Path, name: str, rows: int, wr
     assert pl.concat([b for _, b in batches])["n"].cast(pl.Int64).to_list() == list(range(40))
 
 
-def test_json_lines_say_the_same_in_any_company(tmp_path: Path):
+def test_json_lines_read_the_same_beside_any_others(tmp_path: Path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"a": 1, "b": "x"}\n\n{"a": 2.0}\n{"a": "3", "b": {"c": [1]}}\n{"a": 4e1, "a": 5}\n')
     table = readers.read_table(file)
@@ -106,7 +106,7 @@ SHAPE = {
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from("abx"), JSON, max_size=3), min_size=1, max_size=6))
-def test_a_line_reads_alike_alone_and_beside_lines_of_other_shapes(objects: list[dict]):
+def test_a_line_reads_the_same_alone_and_beside_others(objects: list[dict]):
     lines = [json.dumps(o) for o in objects]
     alone = pl.concat([json_lines.parse([line], SHAPE) for line in lines])
     assert json_lines.parse(lines, SHAPE).equals(alone)
@@ -115,7 +115,7 @@ def test_a_line_reads_alike_alone_and_beside_lines_of_other_shapes(objects: list
     assert beside_a_broken_one[readers.UNPARSED].to_list() == [None] * len(lines) + ["{"]
 
 
-def test_a_json_array_says_what_to_do(tmp_path: Path):
+def test_a_json_array_is_an_error_with_a_hint(tmp_path: Path):
     (tmp_path / "a.json").write_text('[{"a": 1}]')
     with pytest.raises(InputError, match="one object per line"):
         list(readers.read_lines(tmp_path / "a.json"))

@@ -19,7 +19,7 @@ NOON = datetime(2023, 11, 14, 12, 30, tzinfo=UTC)
         "1699965000", "1699965000000", "1699965000000000", "1699965000.0",
     ],
 )  # fmt: skip
-def test_every_shape_of_one_instant(written: str):
+def test_every_format_of_one_instant(written: str):
     # Each shape among others, as a column may mix them.
     assert timestamps.parse(pl.Series(["nonsense", written, None])).to_list() == [None, NOON, None]
 
@@ -38,7 +38,7 @@ def test_every_shape_of_one_instant(written: str):
         "2023-11-14T25:00:00+01:00",
     ],
 )
-def test_what_is_no_time_is_null(bad: str):
+def test_other_values_are_null(bad: str):
     assert timestamps.parse(pl.Series([bad, "2023-11-14T12:30:00Z"])).to_list() == [None, NOON]
     assert timestamps.parse(pl.Series([bad])).to_list() == [None]
 
@@ -77,7 +77,7 @@ def test_iso_with_offset_round_trips(when: datetime, minutes: int):
     assert timestamps.parse(pl.Series([there.isoformat()])).to_list() == [there.astimezone(UTC)]
 
 
-def test_slashed_dates_are_read_the_way_most_of_the_column_parses():
+def test_slashed_dates_are_read_in_the_order_that_most_of_the_column_fits():
     british, order = timestamps.parse_slashed(pl.Series(["01/12/2010 08:26", "13/12/2010 09:00", "oops"]))
     assert order == "day first"
     assert british.to_list() == [
@@ -95,6 +95,6 @@ def test_slashed_dates_are_read_the_way_most_of_the_column_parses():
 )
 def test_where_both_orders_parse_the_shorter_span_decides(written: str, order: str):
     days = [datetime(2010, 12, day) for day in range(1, 10)]
-    parsed, found = timestamps.parse_slashed(pl.Series([written.format(d) for d in days]))
-    assert found == order
+    parsed, assumed = timestamps.parse_slashed(pl.Series([written.format(d) for d in days]))
+    assert assumed == order
     assert parsed.to_list() == [d.replace(tzinfo=UTC) for d in days]

@@ -20,8 +20,8 @@ ADDRESSES = [
 def screen(**changes: str | None) -> list[str]:
     """The reasons for which a good row and the same with `changes` are rejected."""
     events = conform(pl.DataFrame([GOOD, GOOD | changes]), EVENT_SCHEMA).with_row_index(ROW)
-    kept, rejected = validate_rows(events, "a", lambda rows: pl.Series([str(changes)] * len(rows)))
-    assert kept.height + rejected.height == 2
+    valid, rejected = validate_rows(events, "a", lambda rows: pl.Series([str(changes)] * len(rows)))
+    assert valid.height + rejected.height == 2
     assert "example.com" not in "".join(rejected["raw"]).lower()
     return rejected["reason"].to_list()
 
@@ -34,16 +34,16 @@ def test_an_address_anywhere_in_an_id_is_refused(column: str, address: str):
 
 @pytest.mark.parametrize("address", [ADDRESSES[0], ADDRESSES[3]])
 @pytest.mark.parametrize("column", ["event_id", "session_id", "order_id", "list_id", "source"])
-def test_no_other_column_keeps_one(column: str, address: str):
+def test_no_other_column_stores_one(column: str, address: str):
     assert screen(**{column: address}) == ["email_as_id"]
 
 
 @pytest.mark.parametrize("text", ["auth0|5f7c8ec7", "@jane", "7@home", "50%40", "a@b", None])
 @pytest.mark.parametrize("column", ["client_id", "order_id", "source"])
-def test_what_is_no_address_stays(column: str, text: str | None):
+def test_other_texts_stay(column: str, text: str | None):
     assert screen(**{column: text}) == []
 
 
-def test_a_search_for_an_address_is_blotted_out():
+def test_an_address_in_a_search_is_redacted():
     queries = pl.DataFrame({"query": ["tea", "to jane@example.com", "to jane%40example.com", "50%40"]})
     assert redact_queries(queries)["query"].to_list() == ["tea", "to [redacted]", "to [redacted]", "50%40"]

@@ -9,7 +9,7 @@ import pytest
 from features.event_log.ingest import ParsedBatch
 from features.sources.simulator.frames import log_start
 from features.sources.simulator.shop import Shop, SimulatorConfig, read
-from features.sources.simulator.shop import simulate as happen
+from features.sources.simulator.shop import simulate as simulate_shop
 
 CONFIG = SimulatorConfig(customers=500, items=240, days=90, seed=8, sessions_per_customer=25)
 
@@ -22,7 +22,7 @@ def simulate(**changes: object) -> ParsedBatch:
 
 @cache
 def shop(**changes: object) -> Shop:
-    return happen(CONFIG.model_copy(update=changes))
+    return simulate_shop(CONFIG.model_copy(update=changes))
 
 
 def events(*names: str, **changes: object) -> pl.DataFrame:
@@ -56,9 +56,9 @@ def test_an_event_and_its_switch(setting: str, names: tuple[str, ...]):
     assert events(*names, **{setting: 0}).is_empty()
 
 
-def test_a_click_is_on_what_the_list_showed():
-    shown = events("view_item_list")
-    lists = shown.group_by("event_id").agg(
+def test_a_click_is_on_an_impression_of_the_list():
+    impressions = events("view_item_list")
+    lists = impressions.group_by("event_id").agg(
         pl.len(), pl.col("position").sort(), pl.col("item_id").n_unique().alias("items"), pl.col("list_id").n_unique()
     )
     assert lists["list_id"].max() == 1
@@ -66,8 +66,8 @@ def test_a_click_is_on_what_the_list_showed():
     assert all(p == list(range(1, len(p) + 1)) for p in lists["position"].to_list())
     clicks = events("select_item")
     key = ["session_id", "list_id", "item_id", "position"]
-    found = clicks.join(shown, on=key, suffix="_list").filter(pl.col("timestamp") > pl.col("timestamp_list"))
-    assert found["event_id"].n_unique() == clicks.height == lists.height
+    matches = clicks.join(impressions, on=key, suffix="_list").filter(pl.col("timestamp") > pl.col("timestamp_list"))
+    assert matches["event_id"].n_unique() == clicks.height == lists.height
     assert {"search", "category/home/kitchen"} <= set(clicks["list_id"])
 
 
@@ -80,14 +80,14 @@ def test_searches_name_what_is_looked_at_next():
     assert searches.select(pl.col("item_id", "price").is_null().all()).row(0) == (True, True)
     steps = events("search", "view_item").drop_nulls("session_id").sort("session_id", "timestamp")
     following = pl.col("item_id").shift(-1).over("session_id")
-    asked = steps.with_columns(following=following).filter(pl.col("name") == "search")
-    asked = asked.join(simulate().catalog, left_on="following", right_on="item_id")
+    queries = steps.with_columns(following=following).filter(pl.col("name") == "search")
+    queries = queries.join(simulate().catalog, left_on="following", right_on="item_id")
     words = (pl.col("title").str.to_lowercase() + " " + pl.col("category")).str.contains(pl.col("query"), literal=True)
-    assert asked.height == searches.height
-    assert asked.select(words.all()).item()
+    assert queries.height == searches.height
+    assert queries.select(words.all()).item()
 
 
-def test_logins_come_with_both_ids_and_start_the_known_part_of_a_visit():
+def test_logins_have_both_ids_and_precede_customer_ids():
     table = events().drop_nulls("session_id")
     login = pl.col("timestamp").filter(pl.col("name") == "login").min().over("session_id")
     known = pl.col("customer_id").is_not_null()
@@ -112,7 +112,7 @@ def test_devices_are_shared_and_people_have_several():
 
 
 @pytest.mark.parametrize(("setting", "column", "rest"), [("mobile", "device", "mobile"), ("foreign", "country", "AT")])
-def test_where_people_are_and_with_what(setting: str, column: str, rest: str):
+def test_countries_and_devices(setting: str, column: str, rest: str):
     assert rest in events()[column].cast(pl.String).to_list()
     assert rest not in events(**{setting: 0})[column].cast(pl.String).to_list()
 
@@ -123,14 +123,14 @@ def rates(**changes: object) -> list[int]:
     return views.group_by("client_id").agg(pl.col("len").max())["len"].sort(descending=True).to_list()
 
 
-def test_bots_view_what_nobody_can():
+def test_bots_view_more_than_people_can():
     assert rates(bots=0.02)[0] > 300 > 120 > rates(bots=0)[0]
     share = 1 - events(bots=0).height / events(bots=0.02).height
     assert share == pytest.approx(0.02, abs=0.003)
     assert 1 <= sum(n > 300 for n in rates(bots=0.02)) <= 5
 
 
-def test_prices_are_net_of_what_a_promotion_takes_off():
+def test_prices_are_net_of_promotions():
     def discounts(**changes: object) -> pl.Series:
         paid = events("view_item", "purchase", **changes).join(
             simulate(**changes).catalog, on="item_id", suffix="_full"
@@ -145,7 +145,7 @@ def test_prices_are_net_of_what_a_promotion_takes_off():
     assert set((discounts().filter(discounts() > 0.05) * 20).round().unique()) >= {2, 3, 4, 6, 8}
 
 
-def test_what_is_out_of_stock_is_hardly_seen_and_never_bought():
+def test_items_out_of_stock_are_rarely_viewed_and_never_bought():
     out = shop(stock_outs=0.1).calendar.out
     assert out.mean() == pytest.approx(0.1, abs=0.02)
     rows = per_day(stock_outs=0.1, bots=0, recorded_lists=0)
@@ -207,7 +207,7 @@ def test_sources_differ_in_size_and_in_orders():
     assert max(size.values()) < 1.1 * min(size.values())
 
 
-def test_the_careful_look_at_cheaper_things():
+def test_thrifty_people_look_at_cheaper_items():
     def dearness(**changes: object) -> float:
         s = shop(**changes)
         return float(s.items.dearness[s.visits.item].mean())

@@ -109,7 +109,7 @@ def test_the_funnel_is_that_of_a_shop(visits: pl.DataFrame):
     assert (visits["views"] >= 8).mean() == pytest.approx(0.1, abs=0.03)
 
 
-def test_what_is_bought_was_looked_at_and_put_in_the_cart_before(shop: ParsedBatch):
+def test_purchases_follow_views_and_carts(shop: ParsedBatch):
     key = ["session_id", "item_id"]
     first = shop.events.drop_nulls("session_id").group_by("name", *key).agg(pl.col("timestamp").min())
     views, carts, buys = (
@@ -154,8 +154,8 @@ def test_links_are_of_people_who_used_the_client(shop: ParsedBatch):
     assert 0.15 * CONFIG.customers < pairs.height < 0.35 * CONFIG.customers
     # A client in a visit it logged in to is one of the customer's, first or second.
     logins = shop.events.select("client_id", "customer_id").drop_nulls().unique()
-    seen = pairs.join(logins.select("client_id").unique(), on="client_id", how="semi")
-    assert pairs.join(logins, on=["client_id", "customer_id"], how="semi").height > 0.7 * seen.height
+    linked = pairs.join(logins.select("client_id").unique(), on="client_id", how="semi")
+    assert pairs.join(logins, on=["client_id", "customer_id"], how="semi").height > 0.7 * linked.height
     assert simulate(newsletter=0.0).links.is_empty()
 
 
@@ -220,13 +220,13 @@ def test_any_size_of_shop_is_a_clean_log(**config):
     assert parsed.catalog.height == config["items"]
 
 
-def test_a_setting_that_is_none():
+def test_an_invalid_setting():
     with pytest.raises(ValidationError, match="customer"):
         SimulatorConfig(customer=3)
 
 
 def test_vectors_change_nothing_else(shop: ParsedBatch):
-    """By default there are none; asked for, they are one more column of the same shop."""
+    """By default there are none; switched on, they are one more column of the same shop."""
     assert "embedding" not in shop.catalog.columns
     with_vectors = simulate(vectors=12)
     assert with_vectors.catalog.drop("embedding").equals(shop.catalog)

@@ -16,7 +16,7 @@ DAY = 86_400_000_000
 CONFIG = SimulatorConfig(customers=500, visitors_per_customer=0, items=240, days=120, seed=2, conversion=0.12)
 
 
-def happened(config: SimulatorConfig, event: TruthEvent) -> pl.DataFrame:
+def load_rows(config: SimulatorConfig, event: TruthEvent) -> pl.DataFrame:
     """Customers' views or purchases: customer_id, item (number), t. Those of the night belong to the day before."""
     (parsed,) = read(config)
     rows = parsed.events.filter(pl.col("name") == event, pl.col("customer_id").is_not_null())
@@ -26,8 +26,8 @@ def happened(config: SimulatorConfig, event: TruthEvent) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the truth says of some rows, before they happened: `p` (rows, items), `item` the one that came."""
+class Outcomes:
+    """Rows of a log beside the truth before them: `p` (rows, items) probabilities, `item` the actual one."""
 
     rows: pl.DataFrame
     p: np.ndarray
@@ -50,38 +50,38 @@ class Seen:
         return float(np.mean((observed[often] - expected[often]) ** 2 / variance))
 
 
-def see(config: SimulatorConfig, event: TruthEvent, most: int = 2500) -> Seen:
+def compare(config: SimulatorConfig, event: TruthEvent, most: int = 2500) -> Outcomes:
     truth = Truth.from_shop(simulate(config))
-    rows = happened(config, event)
+    rows = load_rows(config, event)
     rows = rows.sample(min(most, rows.height), seed=1)
-    return Seen(rows, truth.probabilities(rows["customer_id"].to_list(), rows["t"].to_numpy(), event))
+    return Outcomes(rows, truth.probabilities(rows["customer_id"].to_list(), rows["t"].to_numpy(), event))
 
 
 @pytest.fixture(scope="module")
-def bought() -> Seen:
-    return see(CONFIG, "purchase")
+def bought() -> Outcomes:
+    return compare(CONFIG, "purchase")
 
 
 @pytest.fixture(scope="module")
-def viewed() -> Seen:
-    return see(CONFIG, "view_item")
+def viewed() -> Outcomes:
+    return compare(CONFIG, "view_item")
 
 
 @pytest.mark.parametrize("event", ["purchase", "view_item"])
-def test_over_all_customers_what_happens_is_what_was_said(event: str, request: pytest.FixtureRequest):
-    seen: Seen = request.getfixturevalue({"purchase": "bought", "view_item": "viewed"}[event])
-    assert len(seen.rows) > 1500
-    assert seen.p.sum(axis=1) == pytest.approx(1.0)
-    assert seen.p.min() >= 0
-    surprise = seen.surprise()
+def test_probabilities_are_calibrated_over_all_customers(event: str, request: pytest.FixtureRequest):
+    outcomes: Outcomes = request.getfixturevalue({"purchase": "bought", "view_item": "viewed"}[event])
+    assert len(outcomes.rows) > 1500
+    assert outcomes.p.sum(axis=1) == pytest.approx(1.0)
+    assert outcomes.p.min() >= 0
+    surprise = outcomes.surprise()
     # Rows of one visit are about one thing, so their mean varies more than that of as many alone.
     assert abs(surprise.mean()) < 4 * 1.5 * surprise.std() / np.sqrt(len(surprise))
-    assert 0.5 < seen.chi_square() < 1.6
-    # As often as it is said, at every level.
-    hit = np.arange(seen.p.shape[1]) == seen.item[:, None]
+    assert 0.5 < outcomes.chi_square() < 1.6
+    # As often as predicted, at every level.
+    hit = np.arange(outcomes.p.shape[1]) == outcomes.item[:, None]
     for low, high in [(0.001, 0.01), (0.01, 0.05), (0.05, 0.2), (0.2, 1.0)]:
-        said = (seen.p >= low) & (seen.p < high)
-        assert hit[said].mean() == pytest.approx(seen.p[said].mean(), rel=0.15), (low, high)
+        cells = (outcomes.p >= low) & (outcomes.p < high)
+        assert hit[cells].mean() == pytest.approx(outcomes.p[cells].mean(), rel=0.15), (low, high)
 
 
 @pytest.mark.parametrize("event", ["purchase", "view_item"])
@@ -93,15 +93,15 @@ def test_one_customer_over_thousands_of_draws(event: TruthEvent, seed: int):
         late_login=0.0, wander=1.0, repeat_views=0.0, views_per_session=1.0, conversion=0.3, stock_outs=0.1, bots=0.0,
         departments=("grocery", "home", "clothing"), shared_devices=0.0, basket=1.0,
     )  # fmt: skip
-    seen = see(one, event, most=8000)
-    assert len(seen.rows) > 3000
-    assert seen.chi_square() < 2.0
-    assert abs(seen.surprise().mean()) < 4 * seen.surprise().std() / np.sqrt(len(seen.rows))
+    outcomes = compare(one, event, most=8000)
+    assert len(outcomes.rows) > 3000
+    assert outcomes.chi_square() < 2.0
+    assert abs(outcomes.surprise().mean()) < 4 * outcomes.surprise().std() / np.sqrt(len(outcomes.rows))
 
 
-def test_a_wrong_truth_is_told_from_a_right_one(bought: Seen):
-    others = Seen(bought.rows, np.roll(bought.p, 7, axis=0))
-    flat = Seen(bought.rows, np.full_like(bought.p, 1 / bought.p.shape[1]))
+def test_a_wrong_truth_is_detected(bought: Outcomes):
+    others = Outcomes(bought.rows, np.roll(bought.p, 7, axis=0))
+    flat = Outcomes(bought.rows, np.full_like(bought.p, 1 / bought.p.shape[1]))
     assert others.surprise().mean() > 1
     assert flat.chi_square() > 3
 
@@ -115,7 +115,7 @@ def hits(scores: np.ndarray, item: np.ndarray) -> float:
 
 def test_no_count_ranks_better_than_the_truth():
     at = log_start(CONFIG) + 90 * DAY
-    rows = {event: happened(CONFIG, event) for event in ("view_item", "purchase")}
+    rows = {event: load_rows(CONFIG, event) for event in ("view_item", "purchase")}
     customers = [f"c{i:06d}" for i in range(CONFIG.customers)]
     truth = Truth.from_shop(simulate(CONFIG)).bought_within(customers, at, at + 30 * DAY)
     after = rows["purchase"].filter(pl.col("t") >= at)
@@ -133,11 +133,11 @@ def test_no_count_ranks_better_than_the_truth():
     assert best > own + 0.02 > anyone + 0.1
 
 
-def test_what_is_bought_in_a_window_is_what_was_said():
+def test_probabilities_of_a_window_are_calibrated():
     at, shop = log_start(CONFIG) + 60 * DAY, simulate(CONFIG)
     # The truth does not foresee who comes for the first time, or leaves.
     there = np.flatnonzero((shop.people.since[: CONFIG.customers] < 60) & (shop.people.until[: CONFIG.customers] > 88))
-    said = Truth.from_shop(shop).bought_within([f"c{i:06d}" for i in there], at, at + 28 * DAY)
+    predicted = Truth.from_shop(shop).bought_within([f"c{i:06d}" for i in there], at, at + 28 * DAY)
     # All that was bought, logged in or not.
     bought = (shop.visits.units > 0) & (shop.visits.day >= 60)[shop.visits.visit]
     bought &= (shop.visits.day < 88)[shop.visits.visit]
@@ -145,13 +145,13 @@ def test_what_is_bought_in_a_window_is_what_was_said():
     real[shop.visits.person[shop.visits.visit[bought]], shop.visits.item[bought]] = True
     real = real[there]
     assert real.sum() > 300
-    assert said.sum() == pytest.approx(real.sum(), rel=0.12)
+    assert predicted.sum() == pytest.approx(real.sum(), rel=0.12)
     for low, high in [(0.001, 0.01), (0.01, 0.05), (0.05, 0.3), (0.3, 1.0)]:
-        cells = (said >= low) & (said < high)
-        assert real[cells].mean() == pytest.approx(said[cells].mean(), rel=0.25), (low, high)
+        cells = (predicted >= low) & (predicted < high)
+        assert real[cells].mean() == pytest.approx(predicted[cells].mean(), rel=0.25), (low, high)
 
 
-def test_what_cannot_be_bought_has_no_chance():
+def test_unavailable_items_have_no_probability():
     config = CONFIG.model_copy(update={"stock_outs": 0.2, "launched": 0.5})
     shop = simulate(config)
     day = 40
@@ -161,11 +161,11 @@ def test_what_cannot_be_bought_has_no_chance():
     assert coming.any()
     assert (p[:, gone | coming] == 0).all()
     assert (p[:, ~(gone | coming)] > 0).all()
-    seen = Truth.from_shop(shop).probabilities(["c000003"], log_start(config) + day * DAY + DAY // 2, "view_item")
-    assert (seen[:, gone & ~coming] > 0).all()
+    views = Truth.from_shop(shop).probabilities(["c000003"], log_start(config) + day * DAY + DAY // 2, "view_item")
+    assert (views[:, gone & ~coming] > 0).all()
 
 
-def test_instants_of_a_day_are_alike_and_days_differ():
+def test_probabilities_are_constant_within_a_day():
     truth = Truth.from_shop(simulate(CONFIG))
     at = log_start(CONFIG) + 50 * DAY + np.array([4, 20, 26, 28]) * 3_600_000_000
     p = truth.probabilities(["c000001"] * 4, at)
@@ -190,7 +190,7 @@ def read_catalog(config: SimulatorConfig) -> list[str]:
     return next(iter(read(config))).catalog["item_id"].to_list()
 
 
-def test_what_cannot_be_asked(tmp_path: Path):
+def test_invalid_arguments(tmp_path: Path):
     truth = Truth.from_shop(simulate(SimulatorConfig(customers=5, items=10, days=10)))
     start = log_start(truth.config)
     for customer in ("c000005", "d000001", "", "cx"):

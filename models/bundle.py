@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from features.common.clock import iso, parse
 from features.common.errors import InputError
-from features.common.yaml_config import faults
+from features.common.yaml_config import describe_errors
 from features.ranking.feature_matrix import schema_hash
 from features.ranking.id_index import IdIndex
 from features.ranking.snapshot import Snapshot
@@ -85,13 +85,13 @@ class Bundle:
     metrics: dict[str, float] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in _LIBRARIES})
     propensity: PropensityModel = field(default_factory=PropensityModel)
-    mapped: CustomerPredictions | None = field(default=None, repr=False)
+    saved_predictions: CustomerPredictions | None = field(default=None, repr=False)
     """Predictions that were saved with the bundle."""
 
     @cached_property
     def predictions(self) -> CustomerPredictions:
         """What each customer is expected to do next; computed once, where they were not saved."""
-        return self.mapped or CustomerPredictions.predict(self.propensity, self.snapshot)
+        return self.saved_predictions or CustomerPredictions.predict(self.propensity, self.snapshot)
 
     def profile(self, customer_id: str) -> dict[str, Any] | None:
         """JSON values of a customer's segment and predictions, None for an unknown customer."""
@@ -183,14 +183,16 @@ class Bundle:
             metrics=manifest.metrics,
             libraries=manifest.libraries,
             propensity=PropensityModel.load(path / "predictions"),
-            mapped=CustomerPredictions(arrays["predictions/values"], arrays["predictions/next_categories"]),
+            saved_predictions=CustomerPredictions(arrays["predictions/values"], arrays["predictions/next_categories"]),
         )
 
-    def refreshed(self, snapshot: Snapshot) -> "Bundle":
-        """The same models over a newer snapshot, with its customers' predictions."""
+    def refit_to(self, snapshot: Snapshot) -> "Bundle":
+        """The same models over a newer snapshot, with its customers' predictions: a refresh without retraining."""
         generators = self.generators.refit_to(self.snapshot, snapshot)
         recommenders = {name: replace(r, generators=generators) for name, r in self.recommenders.items()}
-        return replace(self, snapshot=snapshot, generators=generators, recommenders=recommenders, mapped=None)
+        return replace(
+            self, snapshot=snapshot, generators=generators, recommenders=recommenders, saved_predictions=None
+        )
 
     def info(self) -> dict[str, Any]:
         """The content of `GET /v1/model`."""
@@ -224,7 +226,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"the bundle {path} is damaged: manifest.json: {faults(error)}") from error
+        raise InputError(f"the bundle {path} is damaged: manifest.json: {describe_errors(error)}") from error
     features = schema_hash(manifest.generators)
     if manifest.features != features:
         raise InputError(

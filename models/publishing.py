@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from features.common.errors import InputError
 from features.common.locks import exclusive_lock
 from features.common.paths import home
-from features.common.yaml_config import faults
+from features.common.yaml_config import describe_errors
 from models.bundle import read_manifest
 
 POINTER = "current.json"
@@ -47,7 +47,9 @@ def publishing_dir() -> Path:
     return Path(os.environ.get(CHAMPION_VARIABLE) or home() / "champion").expanduser().absolute()
 
 
-def publish(bundle: Path, version: str | None, where: Path, instead_of: PublishedBundle | None = None) -> PublishedBundle:
+def publish(
+    bundle: Path, version: str | None, where: Path, instead_of: PublishedBundle | None = None
+) -> PublishedBundle:
     """Make the bundle in directory `bundle` what servers that follow `where` serve.
 
     Raises `InputError`, also where something else than `instead_of`, if given, is published by now.
@@ -88,7 +90,7 @@ def read_current(where: Path) -> PublishedBundle | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise InputError(f"{where / POINTER} does not fit: {faults(error)}; `usual promote` writes it") from error
+        raise InputError(f"{where / POINTER} does not fit: {describe_errors(error)}; `usual promote` writes it") from error
     except ValueError as error:
         raise InputError(f"{where / POINTER} is not JSON; `usual promote` writes it") from error
     return PublishedBundle(where / pointer.bundle, pointer.version)

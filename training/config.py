@@ -1,4 +1,4 @@
-"""mlflow.yml: where runs are kept, and the promotion gate."""
+"""Settings of MLflow and of the promotion gate, as mlflow.yml gives them."""
 
 import os
 
@@ -9,22 +9,22 @@ from features.common.paths import home, project_file
 
 
 class GuardRailsConfig(BaseModel):
-    """What must not get worse while the gate's metric gets better. Empty: not checked."""
+    """Limits on what may get worse while the gate's metric gets better. Null: not checked."""
 
     model_config = ConfigDict(extra="forbid")
 
     segment_drop: NonNegativeFloat | None = 0.03
     """How much the metric may fall within one RFM segment."""
     segment_queries: PositiveInt = 50
-    """Smaller segments are not judged."""
+    """Segments with fewer queries are not checked."""
     new_items_drop: NonNegativeFloat | None = 0.01
     """How much the metric may fall on items new to the customer."""
     other_recommender_drop: NonNegativeFloat | None = 0.01
-    """How much NDCG@10 of the recommender that the gate's metric is not about may fall."""
+    """How much NDCG@10 may fall of the recommenders that the gate's metric is not of."""
     coverage_drop_share: float | None = Field(0.3, ge=0, le=1)
-    """By which share of the champion's the items recommended to anyone may become fewer."""
+    """How far the number of items recommended to anyone may fall, as a share of the champion's."""
     latency_ratio: PositiveFloat | None = 1.5
-    """How many times as long as the champion the challenger may take to rank a batch."""
+    """Longest time of the challenger to rank a batch, as a multiple of the champion's."""
     latency_batch: PositiveInt = 64
     """Requests in that batch."""
 
@@ -35,13 +35,13 @@ class GateConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     metric: str
-    """Hold-out metric that decides."""
+    """Name of the hold-out metric that decides."""
     margin: float
-    """How much worse than the champion's the challenger's mean may be; below zero: how much better it must be."""
+    """How far the challenger's mean may be below the champion's; negative: how far above it must be."""
     worst_case: NonNegativeFloat = 0.02
-    """How much worse it may be at the lower end of the difference's 95% interval."""
+    """How far below it may be at the lower end of the difference's 95% interval."""
     min_queries: PositiveInt = 30
-    """On fewer queries nothing is decided, and no guard rail judged."""
+    """With fewer queries nothing is decided, and no guard rail is checked."""
     holdout_days: PositiveInt = 28
     """Most days of newer events that both models are compared on."""
     rails: GuardRailsConfig = GuardRailsConfig()
@@ -54,9 +54,9 @@ class MlflowConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tracking_uri: str | None = None
-    """Where runs are kept; a SQLite database in USUAL_HOME if empty."""
+    """URI of the tracking store; a SQLite database in USUAL_HOME if empty."""
     artifact_location: str | None = None
-    """Where models and plots are kept; USUAL_HOME/artifacts if empty."""
+    """Location of models and plots; USUAL_HOME/artifacts if empty."""
     experiment: str
     """Name of the MLflow experiment."""
     registered_model: str
@@ -66,9 +66,9 @@ class MlflowConfig(BaseModel):
 
     @property
     def uri(self) -> str:
-        """Where to track. Always set: MLflow's own default depends on what lies in the working directory."""
-        chosen = os.environ.get("MLFLOW_TRACKING_URI") or self.tracking_uri
-        return chosen or f"sqlite:///{home() / 'mlflow.db'}"
+        """URI of the tracking store. Never empty: MLflow's own default depends on files in the working directory."""
+        configured = os.environ.get("MLFLOW_TRACKING_URI") or self.tracking_uri
+        return configured or f"sqlite:///{home() / 'mlflow.db'}"
 
     @property
     def artifacts(self) -> str | None:
@@ -80,4 +80,4 @@ class MlflowConfig(BaseModel):
 
 def load() -> MlflowConfig:
     """Read mlflow.yml of the working directory, else the one that ships with the code. Raises `InputError`."""
-    return yaml_config.read(project_file("mlflow.yml"), MlflowConfig, "the MLflow settings")
+    return yaml_config.load_yaml(project_file("mlflow.yml"), MlflowConfig, "the MLflow settings")

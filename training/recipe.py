@@ -1,4 +1,4 @@
-"""What `usual train --recipe` reads: every setting of a training run."""
+"""Recipes: every setting of a training run, as `usual train --recipe FILE` reads them."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ DEFAULT_RECIPE = Path(__file__).with_name("recipe.yml")
 
 
 class Recipe(BaseModel):
-    """A training run. The defaults live in recipe.yml; the values there were measured."""
+    """The settings of a training run. The defaults are in recipe.yml, chosen by measurement."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,40 +28,40 @@ class Recipe(BaseModel):
     visit_days: PositiveInt
     """Visits this long after a boundary are training queries of the predictive recommender."""
     negatives_per_query: PositiveInt
-    """Most candidates without a positive label kept for one query."""
+    """Most candidates with label 0 that are sampled for one query."""
     queries_per_boundary: PositiveInt
-    """Most queries of one boundary that a ranker learns from; what is held out is measured on all."""
+    """Most queries of one boundary that a ranker learns from; the hold-out is measured on all."""
     visits_per_boundary: PositiveInt
-    """Most visits taken as queries after one boundary."""
+    """Most visits after one boundary that queries are sampled from."""
     seed: NonNegativeInt
-    """Where sampling starts."""
+    """Seed of all sampling."""
     generators: GeneratorsConfig
     """Settings of the candidate generators."""
     one_to_one: TwoStageConfig
     """The recommender for customers with history who come back."""
     one_to_one_visit: TwoStageConfig
-    """The one for customers with history inside a visit that has said something already."""
+    """The recommender for customers with history inside a visit that has events already."""
     predictive: TwoStageConfig
     """The recommender for everyone else."""
 
     def recommender(self, name: RecommenderName) -> TwoStageConfig:
-        """The settings of one recommender."""
+        """Return the settings of one recommender."""
         config: TwoStageConfig = getattr(self, name)
         return config
 
     def for_generators(self, names: Collection[GeneratorName]) -> "Recipe":
-        """The recipe without the budgets of generators other than `names`, which are those that are active."""
+        """Return the recipe without the budgets of inactive generators; `names` are those that are active."""
         return self.model_copy(update={name: self.recommender(name).for_generators(names) for name in RECOMMENDERS})
 
 
 def load(path: Path | None = None) -> Recipe:
-    """The recipe at `path`, or the default one. Raises `InputError` naming the wrong keys."""
-    return yaml_config.read(path or DEFAULT_RECIPE, Recipe, "the recipe")
+    """Load the recipe at `path`, or the default one. Raises `InputError` naming the wrong keys."""
+    return yaml_config.load_yaml(path or DEFAULT_RECIPE, Recipe, "the recipe")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every leaf of a nested mapping under its flat name, as in MLflow: `one_to_one.ranker.leaves` and so on."""
-    found: dict[str, Any] = {}
+    """Flatten a nested mapping to names as in MLflow: `one_to_one.ranker.leaves` and so on."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,1 +1,6 @@
-"""What every room stands on: time, errors, paths, threads, progress, and small pages."""
+"""Common: small helpers that every other room builds on and that know nothing of shops.
+
+`clock` (microseconds, UTC), `errors` (`InputError`), `paths`, `locks`, `threads`, `subprocesses`, `memory`, `progress`,
+`yaml_config`, and `html` and `svg` for reports. `InputError` comes first: it is how any code tells a person what is
+wrong with their input. Imports no other room.
+"""

@@ -1,4 +1,4 @@
-"""Time as the pipeline counts it: int64 microseconds since the epoch, UTC, half-open windows."""
+"""Time: int64 microseconds since the epoch, in UTC, and windows that are half-open."""
 
 import time
 from datetime import UTC, datetime
@@ -16,24 +16,24 @@ def now() -> int:
 
 
 def micros(moment: datetime) -> int:
-    """Microseconds since the epoch, exact; a datetime without a zone is taken as UTC."""
+    """Convert to microseconds since the epoch, exactly; a datetime without a zone is taken as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     delta = aware - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds
 
 
 def moment(t: int) -> datetime:
-    """The UTC datetime of `t` microseconds."""
+    """Convert `t` microseconds to a datetime in UTC."""
     return datetime.fromtimestamp(t // SECOND, UTC).replace(microsecond=t % SECOND)
 
 
 def iso(t: int) -> str:
-    """`t` as ISO 8601 with a Z: what manifests, tags and answers carry."""
+    """Format `t` as ISO 8601 with a Z, as in manifests, tags and responses."""
     return moment(t).isoformat().replace("+00:00", "Z")
 
 
 def parse(text: str, what: str = "the time") -> int:
-    """Microseconds of an ISO 8601 date or time; without a zone it is UTC. Raises `InputError`."""
+    """Parse an ISO 8601 date or time, UTC without a zone, to microseconds. Raises `InputError`, which names `what`."""
     try:
         return micros(datetime.fromisoformat(text.strip()))
     except ValueError:

@@ -1,7 +1,7 @@
-"""HTML pages that need nothing else: one look, for day and night, from a phone to a wide screen.
+"""HTML pages in one file: one style, light and dark, from a phone to a wide screen.
 
-Everything that comes from the shop's data is escaped, and a page's policy lets nothing load or run, whatever a name
-in the data looks like.
+All of the shop's data is escaped, and a page's content security policy lets nothing load or run, whatever a name in
+the data looks like.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,8 +44,8 @@ footer { margin: 1.2rem 0; color: var(--soft); font-size: .85rem; }
 """
 
 
-def document(title: str, body: str) -> str:
-    """A whole page; `body` is HTML, the title is not."""
+def render_page(title: str, body: str) -> str:
+    """Render a whole page; `body` is HTML, `title` is text."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -55,19 +55,19 @@ def document(title: str, body: str) -> str:
 """
 
 
-def tiles(numbers: Iterable[tuple[str, str, str]]) -> str:
-    """Large numbers side by side: (what it is, id of the element, the number)."""
-    shown = (f'<div><dt>{escape(name)}</dt><dd id="{key}">{escape(n)}</dd></div>' for name, key, n in numbers)
-    return f"<dl>{''.join(shown)}</dl>"
+def render_tiles(numbers: Iterable[tuple[str, str, str]]) -> str:
+    """Render large numbers side by side: (label, id of the element, number)."""
+    tiles = (f'<div><dt>{escape(name)}</dt><dd id="{key}">{escape(n)}</dd></div>' for name, key, n in numbers)
+    return f"<dl>{''.join(tiles)}</dl>"
 
 
-def table_of(
-    key: str, header: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], words: Sequence[int] = ()
+def render_table(
+    key: str, header: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], wrap: Sequence[int] = ()
 ) -> str:
-    """A table in a box that scrolls on a narrow screen; the cells of the columns `words` may wrap."""
+    """Render a table in a box that scrolls on a narrow screen; the cells of the columns `wrap` may wrap."""
 
     def cell(tag: str, n: int, value: str, scope: str = "") -> str:
-        wraps = ' class="words"' if n in words else ""
+        wraps = ' class="words"' if n in wrap else ""
         return f"<{tag}{scope}{wraps}>{escape(value)}</{tag}>"
 
     top = "".join(cell("th", n, name, ' scope="col"') for n, name in enumerate(header))
@@ -80,6 +80,6 @@ def table_of(
     return f'<div class="wide" tabindex="0">{table}</div>'  # a box that the keyboard can scroll, too
 
 
-def details(inner: str, summary: str = "Numbers") -> str:
-    """Hidden until asked for."""
+def render_details(inner: str, summary: str = "Numbers") -> str:
+    """Render HTML that is hidden until the reader opens it."""
     return f"<details><summary>{summary}</summary>{inner}</details>"

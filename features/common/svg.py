@@ -1,6 +1,6 @@
-"""Plots to put into an HTML page (see page.py), in the page's own colours.
+"""SVG plots for HTML pages (see html.py), in the page's own colours.
 
-matplotlib is imported when a plot is made, so what serves does not need it.
+matplotlib is imported when a plot is drawn, so that a server does not need it.
 """
 
 import io
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-# Drawn in the first, shown in the second: the page's style sheet says what they are by day and by night.
+# Plots are drawn in the keys and shown in the values: the page's style sheet defines these for light and dark.
 _COLOURS = {"#010203": "currentColor", "#4477aa": "var(--one)", "#cc6644": "var(--two)", "#a0a0a1": "var(--line)"}
 INK, ONE, TWO, LINE = _COLOURS
 SETTINGS: Any = {
@@ -31,8 +31,8 @@ SETTINGS: Any = {
 }
 
 
-def element(draw: Callable[[Any], None], told: str, height: float) -> str:
-    """An SVG element that says what it shows to who cannot see it; `height` in inches, the width is five."""
+def render_svg(draw: Callable[[Any], None], description: str, height: float) -> str:
+    """Draw an SVG element; `description` is for screen readers, `height` in inches, the width is five."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -46,9 +46,9 @@ def element(draw: Callable[[Any], None], told: str, height: float) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<g id=\"[^\"]*\"", "<g", svg)  # several plots in one page would repeat them
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
-    for drawn, shown in _COLOURS.items():
-        svg = svg.replace(drawn, shown)
+    for colour, style in _COLOURS.items():
+        svg = svg.replace(colour, style)
     size = re.search(r"viewBox=\"[^\"]*\"", svg)
-    opening = f'<svg {size.group() if size else ""} role="img" aria-label="{escape(told)}"'
+    opening = f'<svg {size.group() if size else ""} role="img" aria-label="{escape(description)}"'
     opening += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-    return re.sub(r"^<svg[^>]*>", lambda _: f"{opening}<title>{escape(told)}</title>", svg, count=1)
+    return re.sub(r"^<svg[^>]*>", lambda _: f"{opening}<title>{escape(description)}</title>", svg, count=1)

@@ -1,4 +1,4 @@
-"""The one place where thread counts are set.
+"""Thread counts, all set here when the package `features` is imported.
 
 `USUAL_THREADS` (default: the processors this process may use) is what LightGBM, implicit and Polars
 get. BLAS always gets one: implicit parallelises over customers itself and is up to ten times slower
@@ -28,7 +28,7 @@ THREADS = _configured()
 
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_name] = "1"
-# Idle OpenMP threads sleep instead of spinning: free on an idle machine, and where another process wants
-# the processors, training is three to four times faster than with threads that wait by burning them.
+# Idle OpenMP threads sleep instead of spinning: it costs nothing on an idle machine, and beside another busy process
+# training is three to four times faster than with spinning threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("POLARS_MAX_THREADS", str(THREADS))

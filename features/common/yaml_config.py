@@ -1,4 +1,4 @@
-"""Settings that people write by hand: YAML checked against a pydantic model, mistakes named by their key."""
+"""YAML configuration files, validated against a pydantic model; errors name the key."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -11,8 +11,8 @@ from features.common.errors import InputError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read(path: Path, model: type[Model], what: str) -> Model:
-    """The `model` in the file at `path`. Raises `InputError` that says which file, which key, and why."""
+def load_yaml(path: Path, model: type[Model], what: str) -> Model:
+    """Load the file at `path` as `model`; `what` names it in errors. Raises `InputError` with file, key and reason."""
     try:
         return model.model_validate(yaml.safe_load(path.read_text()))
     except (OSError, UnicodeDecodeError) as error:
@@ -20,9 +20,9 @@ def read(path: Path, model: type[Model], what: str) -> Model:
     except yaml.YAMLError as error:
         raise InputError(f"{what} {path} is not valid YAML: {error}") from error
     except ValidationError as error:
-        raise InputError(f"{what} {path} does not fit: {faults(error)}") from error
+        raise InputError(f"{what} {path} does not fit: {describe_errors(error)}") from error
 
 
-def faults(error: ValidationError) -> str:
-    """Every fault as `key.in.the.file: what is wrong with it`."""
+def describe_errors(error: ValidationError) -> str:
+    """Describe every error of a validation as `key.in.the.file: what is wrong with it`."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())

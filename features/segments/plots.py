@@ -1,6 +1,6 @@
-"""The plots of the segments page: SVG to put into HTML, in the page's own colours.
+"""Plots of the segments page: SVG to put into HTML, in the page's own colours.
 
-matplotlib is imported when a plot is made, so what serves does not need it.
+matplotlib is imported when a plot is drawn, so the server does not need it.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from features.common.svg import ONE, TWO, element
+from features.common.svg import ONE, TWO, render_svg
 
 
 def paired_bars(labels: Sequence[str], one: Sequence[float], two: Sequence[float], words: tuple[str, str]) -> str:
-    """Two horizontal bars a label, shares of 0–1 shown in percent; the first label on top."""
+    """Plot two horizontal bars per label, shares of 0–1 as percent; the first label on top."""
 
     def draw(axes: Any) -> None:
         y = np.arange(len(labels))[::-1]
@@ -24,12 +24,12 @@ def paired_bars(labels: Sequence[str], one: Sequence[float], two: Sequence[float
         axes.set_xlabel("%")
         axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
 
-    told = ", ".join(f"{n} {a:.1%} and {b:.1%}" for n, a, b in zip(labels, one, two, strict=True))
-    return element(draw, f"{words[0]} and {words[1]}, by group: {told}", height=0.9 + 0.36 * len(labels))
+    summary = ", ".join(f"{n} {a:.1%} and {b:.1%}" for n, a, b in zip(labels, one, two, strict=True))
+    return render_svg(draw, f"{words[0]} and {words[1]}, by group: {summary}", height=0.9 + 0.36 * len(labels))
 
 
 def heat(counts: np.ndarray) -> str:
-    """int[5 × 5] customers by recency score (rows 1–5, shown from 5 down) and frequency score (columns 1–5)."""
+    """Plot `counts`, int[5 × 5]: customers by recency score (rows 1–5, 5 on top) and frequency score (columns 1–5)."""
 
     def draw(axes: Any) -> None:
         from matplotlib.patches import Rectangle
@@ -45,12 +45,12 @@ def heat(counts: np.ndarray) -> str:
         axes.spines[:].set_visible(False)
 
     most = np.unravel_index(int(np.argmax(counts)), counts.shape)
-    told = f"the fullest cell is recency {most[0] + 1}, frequency {most[1] + 1} with {counts.max():,} customers"
-    return element(draw, f"Buyers by recency and frequency score: {told}", height=3.6)
+    summary = f"the fullest cell is recency {most[0] + 1}, frequency {most[1] + 1} with {counts.max():,} customers"
+    return render_svg(draw, f"Buyers by recency and frequency score: {summary}", height=3.6)
 
 
 def value_histogram(values: np.ndarray) -> str:
-    """Customers by a positive value, on a logarithmic axis; values under 1 are counted at 1."""
+    """Plot customers by a positive value, on a logarithmic axis; values under 1 are counted at 1."""
 
     def draw(axes: Any) -> None:
         top = max(10.0, float(values.max()))
@@ -63,12 +63,12 @@ def value_histogram(values: np.ndarray) -> str:
         axes.set_xlabel("expected value of the next 365 days (logarithmic)")
         axes.set_ylabel("customers")
 
-    told = f"median {np.median(values):,.2f}, highest {values.max():,.2f}"
-    return element(draw, f"Buyers by expected value of the next 365 days: {told}", height=2.9)
+    summary = f"median {np.median(values):,.2f}, highest {values.max():,.2f}"
+    return render_svg(draw, f"Buyers by expected value of the next 365 days: {summary}", height=2.9)
 
 
 def tenths(one: Sequence[int], two: Sequence[int], words: tuple[str, str]) -> str:
-    """Two counts per tenth of 0–1."""
+    """Plot two counts per tenth of 0–1."""
 
     def draw(axes: Any) -> None:
         x = np.arange(10)
@@ -81,5 +81,7 @@ def tenths(one: Sequence[int], two: Sequence[int], words: tuple[str, str]) -> st
         axes.set_ylabel("customers")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1)
 
-    told = "; ".join(f"{w}: {', '.join(f'{n:,}' for n in counts)}" for w, counts in zip(words, (one, two), strict=True))
-    return element(draw, f"Buyers per tenth of probability, from 0–10% to 90–100%. {told}", height=3.1)
+    summary = "; ".join(
+        f"{w}: {', '.join(f'{n:,}' for n in counts)}" for w, counts in zip(words, (one, two), strict=True)
+    )
+    return render_svg(draw, f"Buyers per tenth of probability, from 0–10% to 90–100%. {summary}", height=3.1)

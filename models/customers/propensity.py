@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from features.common.errors import InputError
 from features.common.threads import THREADS
-from features.common.yaml_config import faults
+from features.common.yaml_config import describe_errors
 from features.ranking.snapshot import CUSTOMER_COLUMNS, Snapshot
 from features.tables import lifetime
 from features.tables.columns import Column, names
@@ -31,7 +31,7 @@ INPUTS = (*CUSTOMER_COLUMNS, *lifetime.COLUMNS)
 CHUNK = 100_000  # customers predicted at once: memory does not grow with their number
 
 
-class _Line(BaseModel):
+class _CalibrationLine(BaseModel):
     """Calibrated log-odds = slope × log-odds + intercept."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,17 +40,17 @@ class _Line(BaseModel):
     intercept: FiniteFloat
 
 
-class _Manifest(BaseModel):
+class _PropensityManifest(BaseModel):
     """propensity.json."""
 
     model_config = ConfigDict(extra="forbid")
 
     inputs: list[str]
-    horizons: dict[int, _Line]
+    horizons: dict[int, _CalibrationLine]
 
 
 @dataclass(frozen=True)
-class Classifier:
+class PropensityClassifier:
     """One horizon: a booster that gives log-odds, and the line that calibrates them."""
 
     booster: "lightgbm.Booster"
@@ -66,17 +66,17 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Propensity:
+class PropensityModel:
     """The classifiers by horizon in days; a log that was too short has left some out."""
 
-    classifiers: Mapping[int, Classifier] = field(default_factory=dict)
+    classifiers: Mapping[int, PropensityClassifier] = field(default_factory=dict)
 
     def predict(self, snapshot: Snapshot) -> np.ndarray:
         """float32[customers × len(COLUMNS)], NaN for a horizon without classifier."""
         out = np.full((len(snapshot.customers), len(COLUMNS)), np.nan, np.float32)
         for start in range(0, len(out), CHUNK) if self.classifiers else ():
             rows = slice(start, start + CHUNK)
-            known = inputs(snapshot, rows)
+            known = input_matrix(snapshot, rows)
             for at, days in enumerate(HORIZONS_DAYS):
                 if days in self.classifiers:
                     out[rows, at] = self.classifiers[days].predict(known)
@@ -87,19 +87,19 @@ class Propensity:
         path.mkdir(parents=True, exist_ok=True)
         for days, classifier in self.classifiers.items():
             (path / f"propensity_{days}d.txt").write_text(classifier.booster.model_to_string())
-        lines = {d: _Line(slope=c.slope, intercept=c.intercept) for d, c in self.classifiers.items()}
-        manifest = _Manifest(inputs=names(INPUTS), horizons=lines)
+        lines = {d: _CalibrationLine(slope=c.slope, intercept=c.intercept) for d, c in self.classifiers.items()}
+        manifest = _PropensityManifest(inputs=names(INPUTS), horizons=lines)
         (path / "propensity.json").write_text(manifest.model_dump_json(indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> "Propensity":
+    def load(cls, path: Path) -> "PropensityModel":
         """What `save` wrote to directory `path`. Raises `InputError` where it does not fit this code."""
         import lightgbm
 
         try:
-            manifest = _Manifest.model_validate_json((path / "propensity.json").read_bytes())
+            manifest = _PropensityManifest.model_validate_json((path / "propensity.json").read_bytes())
         except ValidationError as error:
-            raise InputError(f"{path / 'propensity.json'} is damaged: {faults(error)}; get the bundle again") from error
+            raise InputError(f"{path / 'propensity.json'} is damaged: {describe_errors(error)}; get the bundle again") from error
         if manifest.inputs != names(INPUTS):
             apart = ", ".join(sorted(set(manifest.inputs) ^ set(names(INPUTS)))) or "their order"
             raise InputError(
@@ -108,7 +108,7 @@ class Propensity:
             )
         return cls(
             {
-                days: Classifier(
+                days: PropensityClassifier(
                     lightgbm.Booster(model_str=(path / f"propensity_{days}d.txt").read_text()),
                     line.slope,
                     line.intercept,
@@ -118,6 +118,6 @@ class Propensity:
         )
 
 
-def inputs(snapshot: Snapshot, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+def input_matrix(snapshot: Snapshot, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
     """float32[customers × len(INPUTS)] of some customers (default: all): what classifiers learn from and read."""
     return np.hstack([snapshot.customer_features[rows], snapshot.lifetime[rows]])

@@ -61,4 +61,4 @@ class Placements(RootModel[dict[Annotated[str, Field(pattern=PATTERN, max_length
 
 def read(path: Path | None = None) -> dict[str, Placement]:
     """The placements in the file at `path`, or the default ones. Raises `InputError` naming the wrong keys."""
-    return yaml_config.read(path or DEFAULT, Placements, "the placements").root
+    return yaml_config.load_yaml(path or DEFAULT, Placements, "the placements").root

@@ -10,7 +10,7 @@ import polars as pl
 import yaml
 
 from features.common.clock import iso
-from features.common.html import details, document, table_of, tiles
+from features.common.html import render_details, render_page, render_table, render_tiles
 from features.event_log.log import EventLog
 from models.bundle import RecommenderName
 from training.dataset.candidate_budgets import CandidateBudgets
@@ -51,7 +51,7 @@ def render_report(
         "among the first ten. Recall@20: the share of them among the first twenty. Intervals are 95% bootstrap "
         "intervals over queries; if that of a difference includes zero, the difference may be due to chance.</footer>"
     )
-    return document(f"Training run until {iso(result.until)[:10]}", body)
+    return render_page(f"Training run until {iso(result.until)[:10]}", body)
 
 
 def _headline(result: TrainingResult) -> str:
@@ -68,7 +68,7 @@ def _headline(result: TrainingResult) -> str:
                 )
             )
     numbers.append(("events trained on", "events", f"{result.events:,}"))
-    return tiles(numbers)
+    return render_tiles(numbers)
 
 
 def _recommender(name: RecommenderName, evaluation: Evaluation, plots: Mapping[str, Plot]) -> str:
@@ -113,7 +113,7 @@ def _methods(name: RecommenderName, evaluation: Evaluation) -> str:
         values = [s.get(f"baseline_{baseline}_{c}") for c in _COLUMNS]
         numbers = ["–" if value is None else f"{value:.4f}" for value in values]
         rows.append((display_name(baseline), [*numbers, f"{lead:+.4f} ({low:+.4f} to {high:+.4f})"]))
-    return table_of(f"{name}_methods", ("method", *_COLUMNS.values(), "difference (95% interval)"), rows)
+    return render_table(f"{name}_methods", ("method", *_COLUMNS.values(), "difference (95% interval)"), rows)
 
 
 def _segments(name: RecommenderName, evaluation: Evaluation) -> str:
@@ -132,7 +132,7 @@ def _segments(name: RecommenderName, evaluation: Evaluation) -> str:
         for g in groups.iter_rows(named=True)
     ]
     header = ("segment", "queries", "NDCG@10 (95% interval)", "difference", "best baseline")
-    return table_of(f"{name}_segments", header, rows)
+    return render_table(f"{name}_segments", header, rows)
 
 
 def render_revenue_tradeoff(table: pl.DataFrame, chosen: float, name: RecommenderName) -> str:
@@ -156,7 +156,7 @@ def render_revenue_tradeoff(table: pl.DataFrame, chosen: float, name: Recommende
         "relevant items among the first ten, one unit each, as a mean over lists, in the shop's currency. These lists "
         "were not shown to anybody: relevant is what customers bought anyway.</p>"
         f'<div class="beside"><figure>{plot.svg()}</figure>'
-        f"{table_of(f'{name}_value', header, rows)}</div></section>"
+        f"{render_table(f'{name}_value', header, rows)}</div></section>"
     )
 
 
@@ -190,7 +190,7 @@ def _budgets(name: RecommenderName, budgets: CandidateBudgets) -> str:
         f"<p>{after:.0f} of {before:.0f} candidates per query are kept: a generator's list ends where candidates that "
         "no other generator proposes are hardly ever relevant, measured before the hold-out.</p>"
         '<div class="beside">'
-        f"<figure>{plot.svg()}</figure>{details(table_of(f'{name}_budgets', header, rows), 'By rank in the list')}"
+        f"<figure>{plot.svg()}</figure>{render_details(render_table(f'{name}_budgets', header, rows), 'By rank in the list')}"
         "</div></section>"
     )
 
@@ -225,7 +225,7 @@ def _sample_lists(samples: Sequence[Sample]) -> str:
     return (
         "<section><h2>Sample recommendations</h2><p>By the shipped model, before business rules and availability are "
         "applied. More of them are in sample_recommendations.json.</p>"
-        f"{table_of('examples', header, rows, words=(1, 2))}</section>"
+        f"{render_table('examples', header, rows, wrap=(1, 2))}</section>"
     )
 
 
@@ -243,16 +243,16 @@ def _provenance(result: TrainingResult, event_log: EventLog, seconds: Sequence[t
         *((f"training rows, {display_name(name)}", [f"{n:,}"]) for name, n in result.rows.items()),
         *((f"trees, {display_name(n)}", [f"{t.ranker.trees:,}"]) for n, t in result.bundle.recommenders.items()),
     ]
-    sources = table_of("provenance", ("", ""), rows, words=(1,))
+    sources = render_table("provenance", ("", ""), rows, wrap=(1,))
     timing = ""
     if seconds:
         steps = [(text, [f"{s:.1f}"]) for text, s in seconds]
         steps.append(("total", [f"{sum(s for _, s in seconds):.1f}"]))
-        timing = f"<section><h2>Time per step</h2>{table_of('seconds', ('step', 'seconds'), steps)}</section>"
+        timing = f"<section><h2>Time per step</h2>{render_table('seconds', ('step', 'seconds'), steps)}</section>"
     return f'<div class="two"><section><h2>Data and models</h2>{sources}</section>{timing}</div>'
 
 
 def _recipe(result: TrainingResult) -> str:
     text = yaml.safe_dump(result.recipe.model_dump(mode="json"), sort_keys=False)
     inner = f"<pre>{escape(text)}</pre>"
-    return f"<section><h2>Recipe</h2>{details(inner, 'All settings')}</section>"
+    return f"<section><h2>Recipe</h2>{render_details(inner, 'All settings')}</section>"

@@ -12,7 +12,7 @@ import polars as pl
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from features.common.svg import INK, ONE, SETTINGS, TWO, element
+from features.common.svg import INK, ONE, SETTINGS, TWO, render_svg
 from models.bundle import RecommenderName
 from models.candidates.registry import GENERATORS, GeneratorName
 from training.evaluation.bootstrap import mean_interval, paired_difference
@@ -49,7 +49,7 @@ class Plot:
 
     def svg(self) -> str:
         """Return the plot without its title as an SVG element, for a page with its own headings."""
-        return element(self.draw, f"{self.title}. {self.alt_text}", self.height)
+        return render_svg(self.draw, f"{self.title}. {self.alt_text}", self.height)
 
 
 def plot_run(

@@ -13,7 +13,10 @@ from training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained bundle, its metrics on the hold-out, and the settings and data behind it."""
+    """A trained bundle, its metrics on the hold-out, and the settings and data behind it.
+
+    `holdout`: its start and end, `boundaries`: latest first, `until`: the end of training; all in microseconds.
+    """
 
     bundle: Bundle
     evaluations: dict[RecommenderName, Evaluation]
@@ -26,11 +29,11 @@ class TrainingResult:
     curves: dict[RecommenderName, tuple[float, ...]] = field(default_factory=dict)
     """NDCG@10 on the hold-out after each tree of the measured rankers."""
     customers: CustomerEvaluation = field(default_factory=CustomerEvaluation)
-    """What customers were expected to do next, and did."""
+    """Metrics of the customer predictions."""
     trade_offs: dict[RecommenderName, pl.DataFrame] = field(default_factory=dict)
-    """Quality against revenue, of recommenders that let prices count (`training.evaluation.revenue_tradeoff`)."""
+    """Quality against revenue, of recommenders in which prices count (`training.evaluation.revenue_tradeoff`)."""
     budgets: dict[RecommenderName, CandidateBudgets] = field(default_factory=dict)
-    """The generators' budgets, and what they were decided by."""
+    """The fitted candidate budgets, and the counts they follow from."""
 
 
 @dataclass(frozen=True)

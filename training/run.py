@@ -1,4 +1,4 @@
-"""One training run, as `usual train` and `usual demo` make it: its progress shown, logged and registered."""
+"""One training run as `usual train` and `usual demo` do it: train with progress, log to MLflow, register."""
 
 from features.common.progress import show_steps
 from features.event_log.log import EventLog

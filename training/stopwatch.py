@@ -1,4 +1,4 @@
-"""How long the steps of a run take, told beside it."""
+"""A stopwatch for the steps of a run, which a report shows."""
 
 import time
 
@@ -6,17 +6,17 @@ from features.common.progress import Progress, silent
 
 
 class Stopwatch:
-    """A `Progress` that passes on what it hears, and keeps when."""
+    """A `Progress` that records when each step begins, and passes it on to another."""
 
     def __init__(self, step: Progress = silent) -> None:
         self._step = step
-        self._began: list[tuple[str, float]] = []
+        self._starts: list[tuple[str, float]] = []
 
     def __call__(self, text: str, done: int, total: int | None) -> None:
-        self._began.append((text, time.monotonic()))
+        self._starts.append((text, time.monotonic()))
         self._step(text, done, total)
 
     def seconds(self) -> list[tuple[str, float]]:
-        """What each step was, and how long it took; the last one until now."""
-        ends = [*(at for _, at in self._began[1:]), time.monotonic()]
-        return [(text, end - at) for (text, at), end in zip(self._began, ends, strict=True)]
+        """Return the text and the seconds of each step; the last one ends now."""
+        ends = [*(at for _, at in self._starts[1:]), time.monotonic()]
+        return [(text, end - at) for (text, at), end in zip(self._starts, ends, strict=True)]

@@ -22,7 +22,7 @@ from features.common.memory import keep_freed_memory
 from features.common.progress import Progress, silent
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
-from features.tables import build
+from features.tables.build import build_tables
 from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.ranker import Ranker
@@ -98,7 +98,7 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: P
         )
 
     report(f"refit as of {iso(end)[:10]}")
-    tables = build.build_tables(event_log, end)
+    tables = build_tables(event_log, end)
     snapshot = Snapshot.from_tables(tables)
     generators = Generators.fit(snapshot, recipe.generators, training_set.holdout.generators.active)
     report("what customers do next")
@@ -182,7 +182,7 @@ def fit_recommender(name: RecommenderName, training_set: TrainingSet) -> FittedR
         rankers = revenue_tradeoff.fit_rankers(before, examples[0], config.ranker, first)
         trade_off = revenue_tradeoff.measure_tradeoff(two_stage, rankers, holdout.snapshot, queries)
     ranker = Ranker.fit(Examples.concat(examples), config.ranker.model_copy(update={"rounds": first.trees}))
-    return FittedRecommender(ranker, first.history, evaluation, trade_off)
+    return FittedRecommender(ranker, first.validation_curve, evaluation, trade_off)
 
 
 def _fit_all_budgets(folds: Sequence[Fold], recipe: Recipe) -> dict[RecommenderName, CandidateBudgets]:

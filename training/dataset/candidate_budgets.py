@@ -126,15 +126,14 @@ def choose_budgets(depths: CandidateDepths, config: TwoStageConfig) -> Candidate
     candidates that several contribute go with all of them.
     """
     budgets = dict(config.budgets)
-    active = [name for name in budgets if name in depths.generators]
 
     def cut_beside(name: GeneratorName, others: Sequence[GeneratorName]) -> None:
         end = cut_depth(*_count_by_depth(depths, budgets, name, others), config.cut)
         budgets[name] = min(budgets[name], max(end, MINIMUM.get(name, 1)))
 
-    by_precision = sorted(active, key=lambda name: _precision(depths, budgets, name))
+    by_precision = sorted(budgets, key=lambda name: _precision(depths, budgets, name))
     for name in by_precision:
-        cut_beside(name, [other for other in active if other != name])
+        cut_beside(name, [other for other in budgets if other != name])
     for n in reversed(range(len(by_precision))):
         cut_beside(by_precision[n], by_precision[n + 1 :])
     before, after = (depths.contributors(b).any(axis=1).sum() for b in (config.budgets, budgets))
@@ -186,8 +185,6 @@ def _table(
     contributors = depths.contributors(recipe_budgets)
     rows = []
     for name, limit in recipe_budgets.items():
-        if name not in depths.generators:
-            continue
         column = depths.generators.index(name)
         own = contributors[:, column]
         bands = np.digitize(depths.depth[own, column], BANDS) - 1

@@ -13,7 +13,7 @@ from features.common.clock import DAY, iso
 from features.common.errors import InputError
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
-from features.tables import build
+from features.tables.build import build_from_events
 from models.bundle import RecommenderName
 from models.candidates.generators import Generators
 from training.dataset.queries import Queries, build_queries
@@ -93,7 +93,7 @@ def build_fold(
 
     `active`: the keys of the generators to fit, by default those that apply (`Generators.fit`).
     """
-    tables = build.build_from_events(events, catalog, at, links)
+    tables = build_from_events(events, catalog, at, links)
     snapshot = Snapshot.from_tables(tables)
     return Fold(
         at=at,

@@ -129,6 +129,7 @@ class TrialDataCache:
 
     def _build(self, recipe: Recipe, config: TwoStageConfig, report: Callable[[str], None]) -> TrialData:
         folds = self._folds(recipe, report)
+        recipe = recipe.for_generators(folds[0].generators.names)
         budgeted = fit_budgets(folds[1:], self._name, recipe).apply_to(config)
         holdout, *before = [sample_examples(fold, self._name, budgeted, recipe) for fold in folds]
         examples = Examples.concat(before)

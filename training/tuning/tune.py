@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from features.common.clock import DAY, micros, next_midnight
 from features.common.errors import InputError
+from features.common.memory import keep_freed_memory
 from features.common.progress import Progress, silent
 from features.event_log.log import EventLog
 from models.bundle import RECOMMENDERS
@@ -68,6 +69,7 @@ def tune(task: TuningTask, config: MlflowConfig, step: Progress = silent) -> tup
 
     Raises `InputError` where the log is too short, or the study of that name has another identity.
     """
+    keep_freed_memory()
     if task.metric not in METRICS:
         raise InputError(f"--metric {task.metric} is not one to tune for; choose one of {', '.join(METRICS)}")
     name, metric = METRICS[task.metric]

@@ -1,4 +1,4 @@
-"""Ids to positions and back, over memory that several processes can map."""
+"""Id index: ids to positions and back, over memory that several processes can map."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -14,8 +14,8 @@ def _hash(text: bytes) -> int:
 
 
 @dataclass(frozen=True)
-class Ids:
-    """`values` holds the id at each position; `hashes` is sorted, `order` says whose hash each one is.
+class IdIndex:
+    """Ids by position: `values` holds them; `hashes` uint64 is sorted, `order` int32 is the position each belongs to.
 
     A Python dict of a million ids takes a process about 100 MB; these arrays are mapped once for all.
     """
@@ -25,7 +25,8 @@ class Ids:
     order: np.ndarray
 
     @classmethod
-    def of(cls, ids: Iterable[str]) -> "Ids":
+    def from_ids(cls, ids: Iterable[str]) -> "IdIndex":
+        """Index `ids`, distinct, in their order."""
         values = pa.array(ids, pa.string())
         hashes = np.fromiter((_hash(i.encode()) for i in values.to_pylist()), np.uint64, len(values))
         order = np.argsort(hashes, kind="stable")
@@ -35,30 +36,30 @@ class Ids:
         return len(self.values)
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
-        """int64[len(ids)]: the position of each id, -1 where it is not known."""
+        """Return the position of each id, int64[len(ids)]; -1 for an unknown one."""
         if not len(self) or not len(ids):
             return np.full(len(ids), -1)
         if len(distinct := list(dict.fromkeys(ids))) < len(ids):  # the columns of a log repeat their ids
-            place = dict(zip(distinct, self.find(distinct).tolist(), strict=True))
-            return np.fromiter(map(place.__getitem__, ids), np.int64, len(ids))
+            position_of = dict(zip(distinct, self.find(distinct).tolist(), strict=True))
+            return np.fromiter(map(position_of.__getitem__, ids), np.int64, len(ids))
         if len(ids) == 1:
-            return np.array([self._place(ids[0].encode("utf-8", "surrogatepass"))])
+            return np.array([self._find_one(ids[0].encode("utf-8", "surrogatepass"))])
         texts = [i.encode("utf-8", "surrogatepass") for i in ids]
-        wanted = np.fromiter(map(_hash, texts), np.uint64, len(ids))
-        slot = np.minimum(self.hashes.searchsorted(wanted), len(self) - 1)
-        position = self.order[slot]
-        held = zip(position.tolist(), self._texts(position), texts, strict=True)
-        found = np.fromiter((p if text == asked else -1 for p, text, asked in held), np.int64, len(ids))
+        hashes = np.fromiter(map(_hash, texts), np.uint64, len(ids))
+        slot = np.minimum(self.hashes.searchsorted(hashes), len(self) - 1)
+        candidates = self.order[slot]
+        rows = zip(candidates.tolist(), self._texts(candidates), texts, strict=True)
+        positions = np.fromiter((p if text == other else -1 for p, other, text in rows), np.int64, len(ids))
         # Two ids may share a hash: the right one is then further on.
-        for n in np.flatnonzero((found < 0) & (self.hashes[slot] == wanted)).tolist():
-            found[n] = self._place(texts[n])
-        return found
+        for n in np.flatnonzero((positions < 0) & (self.hashes[slot] == hashes)).tolist():
+            positions[n] = self._find_one(texts[n])
+        return positions
 
-    def _place(self, text: bytes) -> int:
-        """Of one id: each step that `find` takes with many takes longer than all of this."""
-        wanted = np.uint64(_hash(text))
-        slot = int(self.hashes.searchsorted(wanted))
-        while slot < len(self) and self.hashes[slot] == wanted:
+    def _find_one(self, text: bytes) -> int:
+        """Find one id: a single step of `find` over arrays takes longer than all of this."""
+        key = np.uint64(_hash(text))
+        slot = int(self.hashes.searchsorted(key))
+        while slot < len(self) and self.hashes[slot] == key:
             position = int(self.order[slot])
             if self._texts(self.order[slot : slot + 1])[0] == text:
                 return position
@@ -67,26 +68,26 @@ class Ids:
 
     @cached_property
     def by_position(self) -> np.ndarray:
-        """uint64: the hash of each id, in the order of `values`."""
+        """uint64[ids]: the hash of each id, by position."""
         hashes = np.empty(len(self), np.uint64)
         hashes[self.order] = self.hashes
         return hashes
 
     def at(self, positions: np.ndarray) -> list[str]:
-        """The ids at some positions."""
+        """Return the ids at `positions`."""
         return [str(text, "utf-8") for text in self._texts(positions)]
 
     def _texts(self, positions: np.ndarray) -> list[memoryview]:
-        # Not pyarrow's take: for the ten ids of an answer it takes twenty times as long where its code is not in the
-        # processor's cache.
+        # pyarrow's take needs twenty times as long for the ten ids of an answer when its code is not in the processor's
+        # cache.
         offsets, data = self._memory
         bounds = zip(offsets[positions].tolist(), offsets[positions + 1].tolist(), strict=True)
         return [data[start:end] for start, end in bounds]
 
     @cached_property
     def _memory(self) -> tuple[np.ndarray, memoryview]:
-        """Where each id begins, one more for the end, and the ids, one after another in UTF-8."""
+        """Offsets int32[ids + 1] into the bytes, and the bytes: the ids, one after another in UTF-8."""
         _, offsets, data = self.values.buffers()
         first = self.values.offset
-        begins = np.zeros(1, np.int32) if offsets is None else np.frombuffer(offsets, np.int32)
-        return begins[first : first + len(self) + 1], memoryview(b"" if data is None else data).cast("B")
+        starts = np.zeros(1, np.int32) if offsets is None else np.frombuffer(offsets, np.int32)
+        return starts[first : first + len(self) + 1], memoryview(b"" if data is None else data).cast("B")

@@ -1,18 +1,20 @@
-"""What the events of the current visit say about a candidate. Training and serving call this one function."""
+"""Session features: the columns about the events of the current visit, the same in training and in serving."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from features.ranking.pair_index import find_keys
 from features.ranking.snapshot import ITEM, Snapshot
 from features.ranking.visitors import KIND, MOST_RECENT, Visitors
 from features.tables.columns import Column
 
 DECAY = 0.8  # of an event's weight per later event of the visit
 
-# Order, not time: with times of events as features the hold-out of a simulated shop fell, as trees recognised the
-# visits they were trained on; and what a page sends along (`context`) has none. Above all the pause before the
-# request would mislead: in training it ends at the visitor's next event, on a page it has hardly begun.
+# Order, not time: with times of events as features the metrics on a simulated shop's hold-out fell, as trees
+# recognised the visits they were trained on; and events that a page sends along (`context`) have no time. Above all
+# the pause before the request would mislead: in training it ends at the visitor's next event, on a page it has hardly
+# begun.
 _ITEM_COLUMNS = (
     Column("visit_item_events", "events", "events of the visit with the candidate itself"),
     Column("visit_item_back", "events", "events since the candidate was touched; null if it was not"),
@@ -57,8 +59,8 @@ COLUMNS = (
 _DECAY = (DECAY ** np.arange(MOST_RECENT)).astype(np.float32)
 
 
-def realtime(snapshot: Snapshot, visitors: Visitors, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """float32[len(query) × len(COLUMNS)] for candidates `item` of visitors `query`.
+def compute_session_features(snapshot: Snapshot, visitors: Visitors, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Compute the features of n candidates, `item[i]` for visitor `query[i]`: float32[n × len(COLUMNS)].
 
     Events are summed once per visitor and item, category or brand, and every candidate looks its sums up: the
     work grows with events plus candidates, not with their product.
@@ -68,15 +70,15 @@ def realtime(snapshot: Snapshot, visitors: Visitors, query: np.ndarray, item: np
     out[:, 0] = counts[query]
     if not len(visitors.query):
         return out
-    last = np.cumsum(counts) - 1  # each visitor's last event; of one without events it is not used
-    viewed = np.full(len(visitors), -1)
+    last = np.cumsum(counts) - 1  # each visitor's last event; not used where there are none
+    last_view = np.full(len(visitors), -1)
     views = np.flatnonzero((visitors.kind == KIND["view_item"]) & (visitors.item >= 0))
-    viewed[visitors.query[views]] = views  # numpy keeps the last of equal indices
+    last_view[visitors.query[views]] = views  # numpy keeps the last of equal indices
     blocks = (
-        _of_item(snapshot, visitors, query, item),
-        _of_kin(snapshot, visitors, query, item, viewed),
-        _of_price(snapshot, visitors, query, item, viewed),
-        _of_visit(snapshot, visitors, last)[query],
+        _item_block(snapshot, visitors, query, item),
+        _kin_block(snapshot, visitors, query, item, last_view),
+        _price_block(snapshot, visitors, query, item, last_view),
+        _visit_block(snapshot, visitors, last)[query],
     )
     at = 1
     for block in blocks:
@@ -87,10 +89,10 @@ def realtime(snapshot: Snapshot, visitors: Visitors, query: np.ndarray, item: np
 
 
 @dataclass(frozen=True)
-class _Groups:
-    """Events by visitor and a code: `order` lists them group after group, each from `starts` on, oldest first.
+class _EventGroups:
+    """Events grouped by visitor and a code: `order` lists them group after group, each from `starts` on, oldest first.
 
-    `keys` is rising: visitor × `size` + code. Events with code -1 are in no group.
+    `keys` int64[groups] is rising: visitor × `size` + code. Events with code -1 are in no group.
     """
 
     size: int
@@ -99,7 +101,7 @@ class _Groups:
     starts: np.ndarray
 
     @classmethod
-    def of(cls, query: np.ndarray, code: np.ndarray, size: int) -> "_Groups":
+    def build(cls, query: np.ndarray, code: np.ndarray, size: int) -> "_EventGroups":
         rows = np.flatnonzero(code >= 0)
         key = query[rows] * size + code[rows]
         sort = np.argsort(key, kind="stable")
@@ -109,12 +111,12 @@ class _Groups:
 
     @property
     def newest(self) -> np.ndarray:
-        """Each group's last event."""
+        """int64[groups]: each group's last event."""
         newest: np.ndarray = self.order[np.append(self.starts, len(self.order))[1:] - 1]
         return newest
 
     def reduce(self, operation: np.ufunc, values: np.ndarray) -> np.ndarray:
-        """One value per group from one per event, always in the order of the visitor's own events."""
+        """Reduce one value per event to one per group, always in the order of the visitor's own events."""
         if not len(self.starts):
             return np.zeros(0, values.dtype)
         reduced: np.ndarray = operation.reduceat(values[self.order], self.starts)
@@ -124,21 +126,20 @@ class _Groups:
         return self.reduce(np.add, values.astype(np.float32))
 
     def find(self, query: np.ndarray, code: np.ndarray) -> np.ndarray:
-        """The group of each visitor and code; -1 where there is none."""
+        """Find the group of each visitor and code; -1 where there is none."""
         if not len(self.keys):
             return np.full(len(query), -1)
-        key = query * self.size + code
-        at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
-        return np.where((self.keys[at] == key) & (code >= 0), at, -1)
+        slot, hit = find_keys(self.keys, query * self.size + code)
+        return np.where(hit & (code >= 0), slot, -1)
 
 
-def _of_item(snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-    groups = _Groups.of(v.query, v.item, len(snapshot.items))
+def _item_block(snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+    groups = _EventGroups.build(v.query, v.item, len(snapshot.items))
     add, removal = v.kind == KIND["add_to_cart"], v.kind == KIND["remove_from_cart"]
     order = np.arange(1, len(v.query) + 1)
-    # What was said last holds. Counting would go wrong with items that were in the cart before the visit.
-    added = groups.reduce(np.maximum, np.where(add, order, 0))
-    gone = groups.reduce(np.maximum, np.where(removal | (v.kind == KIND["purchase"]), order, 0))
+    # The latest event decides. Counting would go wrong with items that were in the cart before the visit.
+    last_add = groups.reduce(np.maximum, np.where(add, order, 0))
+    last_removal = groups.reduce(np.maximum, np.where(removal | (v.kind == KIND["purchase"]), order, 0))
     table = np.zeros((len(groups.keys) + 1, len(_ITEM_COLUMNS)), np.float32)
     table[-1, 1] = np.nan
     columns = (
@@ -148,55 +149,59 @@ def _of_item(snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarra
         groups.sum(v.kind == KIND["view_item"]),
         groups.sum(add),
         groups.sum(removal),
-        added > gone,
+        last_add > last_removal,
     )
     for n, column in enumerate(columns):
         table[:-1, n] = column
-    found: np.ndarray = table[groups.find(query, item)]  # the last row is for -1
-    return found
+    rows: np.ndarray = table[groups.find(query, item)]  # the last row is for -1
+    return rows
 
 
-def _of_kin(snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray, viewed: np.ndarray) -> np.ndarray:
+def _kin_block(
+    snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray, last_view: np.ndarray
+) -> np.ndarray:
     """Share, decayed share and last view of the candidate's category, department and brand."""
     touched = v.item >= 0
     weight = v.weight * _DECAY[v.back]
-    visits = _Groups.of(v.query, np.where(touched, 0, -1), 1)
-    n, whole = np.full((2, len(v)), np.nan, np.float32)
-    n[visits.keys], whole[visits.keys] = visits.sum(touched), visits.sum(weight)
-    seen = np.where(viewed >= 0, v.item[viewed], -1)
+    visits = _EventGroups.build(v.query, np.where(touched, 0, -1), 1)
+    n, total = np.full((2, len(v)), np.nan, np.float32)
+    n[visits.keys], total[visits.keys] = visits.sum(touched), visits.sum(weight)
+    last_item = np.where(last_view >= 0, v.item[last_view], -1)
     out = np.empty((len(query), len(_KIN_COLUMNS)), np.float32)
     for k, codes in enumerate((snapshot.categories, snapshot.departments, snapshot.brands)):
-        groups = _Groups.of(v.query, np.where(touched, codes[v.item], -1), len(snapshot.items))
+        groups = _EventGroups.build(v.query, np.where(touched, codes[v.item], -1), len(snapshot.items))
         table = np.zeros((len(groups.keys) + 1, 2), np.float32)
         table[:-1, 0] = groups.sum(touched)
         table[:-1, 1] = groups.sum(weight)
         code = codes[item]
-        at = groups.find(query, code)
-        alike = np.where(seen >= 0, codes[seen], np.int32(-2))[query]
+        group = groups.find(query, code)
+        last_code = np.where(last_item >= 0, codes[last_item], np.int32(-2))[query]
         with np.errstate(divide="ignore", invalid="ignore"):
-            out[:, 3 * k] = table[at, 0] / n[query]
-            out[:, 3 * k + 1] = table[at, 1] / whole[query]
-        out[:, 3 * k + 2] = np.where(alike == -2, np.float32(np.nan), (alike == code) & (code >= 0))
+            out[:, 3 * k] = table[group, 0] / n[query]
+            out[:, 3 * k + 1] = table[group, 1] / total[query]
+        out[:, 3 * k + 2] = np.where(last_code == -2, np.float32(np.nan), (last_code == code) & (code >= 0))
     return out
 
 
-def _of_price(snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray, viewed: np.ndarray) -> np.ndarray:
+def _price_block(
+    snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray, last_view: np.ndarray
+) -> np.ndarray:
     price = snapshot.item_features[:, ITEM["price"]]
-    # As seen or paid; where the event does not say, what the item costs.
-    seen = np.where(np.isnan(v.price) & (v.item >= 0), price[v.item], v.price)
-    visits = _Groups.of(v.query, np.where(np.isnan(seen), -1, 0), 1)
+    # As shown or paid; where the event does not say, the item's current price.
+    event_price = np.where(np.isnan(v.price) & (v.item >= 0), price[v.item], v.price)
+    visits = _EventGroups.build(v.query, np.where(np.isnan(event_price), -1, 0), 1)
     base = np.full((len(v), len(_PRICE_COLUMNS)), np.nan, np.float32)
-    base[visits.keys, 0] = visits.sum(seen) / visits.sum(np.ones(len(seen)))
-    base[visits.keys, 1] = visits.reduce(np.minimum, seen)
-    base[visits.keys, 2] = visits.reduce(np.maximum, seen)
-    base[:, 3] = np.where(viewed >= 0, seen[viewed], np.nan)
+    base[visits.keys, 0] = visits.sum(event_price) / visits.sum(np.ones(len(event_price)))
+    base[visits.keys, 1] = visits.reduce(np.minimum, event_price)
+    base[visits.keys, 2] = visits.reduce(np.maximum, event_price)
+    base[:, 3] = np.where(last_view >= 0, event_price[last_view], np.nan)
     base[base <= 0] = np.nan
     ratio: np.ndarray = price[item][:, None] / base[query]
     return ratio
 
 
-def _of_visit(snapshot: Snapshot, v: Visitors, last: np.ndarray) -> np.ndarray:
-    """float32[len(v) × len(_VISIT_COLUMNS)]: one row per visitor."""
+def _visit_block(snapshot: Snapshot, v: Visitors, last: np.ndarray) -> np.ndarray:
+    """Compute the columns about the whole visit: float32[len(v) × len(_VISIT_COLUMNS)]."""
     n, items = len(v), len(snapshot.items)
     touched = v.item >= 0
     columns = (

@@ -1,4 +1,4 @@
-"""A batch of visitors, as the recommenders see them."""
+"""Visitors: a batch of visitors with the events of their current visits, as recommenders see them."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -8,12 +8,13 @@ import numpy as np
 
 from features.common.clock import SECOND
 from features.event_log.schema import EventName
+from features.ranking.pair_index import find_keys, look_up
 from features.tables.history import Histories
 
-MOST_RECENT = 50  # events of a visit that are looked at
+MOST_RECENT = 50  # events of a visit that count
 
-# What a visit is made of, and how much each says that its item is wanted. A list that was shown, a refund and
-# a login say nothing of what the visit is about.
+# The events that make up a visit, and how strongly each signals interest in its item. An item list, a refund and a
+# login say nothing about the subject of the visit.
 VISIT_EVENTS: dict[EventName, float] = {
     "search": 0.0,
     "view_cart": 0.0,
@@ -29,10 +30,10 @@ KIND: dict[EventName, int] = {name: code for code, name in enumerate(VISIT_EVENT
 _WEIGHTS = np.array(list(VISIT_EVENTS.values()), np.float32)
 
 
-# The fields after `customers` where there is no event.
-_NOTHING = tuple(np.zeros(0, t) for t in (np.int64, np.int64, np.uint8, np.float32, np.float32, np.int64, np.float32))
+# The fields after `customers` of visitors without events.
+_NO_EVENTS = tuple(np.zeros(0, t) for t in (np.int64, np.int64, np.uint8, np.float32, np.float32, np.int64, np.float32))
 _Index = slice | np.ndarray
-_Made = TypeVar("_Made")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Visitors:
     entry per event, at most `MOST_RECENT` a visitor, sorted by query, oldest first:
     `query` int64: whose (0…n-1); `item` int64: which item, -1 for none (a search) or one that the snapshot
     does not know; `kind` uint8: code of the event's name in `KIND`; `age` float32: seconds before the request;
-    `price` float32: of a unit, as seen or paid, NaN (as `age`) where it is not known; `back` int64: how many of
-    the visitor's events came after it; `weight` float32: how much it says that the item is wanted.
+    `price` float32: of a unit, as shown or paid, NaN (as `age`) where it is not known; `back` int64: how many of
+    the visitor's events came after it; `weight` float32: how strongly it signals interest in the item.
     """
 
     customers: np.ndarray
@@ -55,15 +56,15 @@ class Visitors:
     price: np.ndarray
     back: np.ndarray
     weight: np.ndarray
-    _made: dict[Hashable, tuple[object, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _cache: dict[Hashable, tuple[object, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of_customers(cls, customers: np.ndarray) -> "Visitors":
-        """Visitors of whose current visit nothing is known."""
-        return cls(customers.astype(np.int64), *_NOTHING)
+        """Visitors without events of a current visit."""
+        return cls(customers.astype(np.int64), *_NO_EVENTS)
 
     @classmethod
-    def of(
+    def from_events(
         cls,
         customers: np.ndarray,
         query: np.ndarray,
@@ -72,13 +73,15 @@ class Visitors:
         age: np.ndarray | None = None,
         price: np.ndarray | None = None,
     ) -> "Visitors":
-        """From events sorted by query, oldest first; of each visitor's the last `MOST_RECENT` are kept."""
+        """Visitors with events, sorted by query, oldest first; the last `MOST_RECENT` of each visitor are kept."""
         unknown = np.full(len(query), np.nan, np.float32)
         ends = np.cumsum(np.bincount(query, minlength=len(customers)))
         back = ends[query] - 1 - np.arange(len(query)) if len(query) else query
         keep = back < MOST_RECENT
         query, kind = query[keep], kind[keep].astype(np.uint8)
-        item = np.where(kind == KIND["search"], -1, item[keep])  # what a search found was not chosen by the visitor
+        item = np.where(
+            kind == KIND["search"], -1, item[keep]
+        )  # the items of a search result were not chosen by the visitor
         return cls(
             customers.astype(np.int64),
             query,
@@ -93,65 +96,63 @@ class Visitors:
     def __len__(self) -> int:
         return len(self.customers)
 
-    def once(self, what: Hashable, of: object, make: Callable[[], _Made]) -> _Made:
-        """`make()`, remembered under the name `what` until it is asked for another `of`: generators share what they
-        begin with."""
-        found = self._made.get(what)
-        if found is None or found[0] is not of:
-            found = self._made[what] = of, make()
-        made: _Made = found[1]
-        return made
+    def once(self, name: Hashable, source: object, compute: Callable[[], _T]) -> _T:
+        """Return `compute()`, cached under `name` until `source` is another: generators share intermediate results."""
+        entry = self._cache.get(name)
+        if entry is None or entry[0] is not source:
+            entry = self._cache[name] = source, compute()
+        value: _T = entry[1]
+        return value
 
     def pairs(self, history: Histories) -> tuple[np.ndarray, np.ndarray]:
-        """`history.gather` of the customers."""
+        """Return `history.gather` of the customers: (query, position in the history)."""
         return self.once("pairs", history, lambda: history.gather(self.customers))
 
     def find(self, history: Histories, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """int64[len(query)]: which pair of the history each visitor and item are, -1 where they are none."""
-        whose, position = self.pairs(history)
+        """Return the position in the history of each visitor's pair with `item`, int64[len(query)]; -1 for none."""
+        customer_query, position = self.pairs(history)
         if not len(position):
             return np.full(len(query), -1)
-        keys = self.once("keys", history, lambda: (whose << 32) + history.items[position])
-        wanted = (query << 32) + item
-        at = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
-        return np.where(keys[at] == wanted, position[at], -1)
+        keys = self.once("keys", history, lambda: (customer_query << 32) + history.items[position])
+        return look_up(keys, position, (query << 32) + item, -1)
 
     def slice(self, start: int, stop: int) -> "Visitors":
+        """Return those from `start` up to `stop`."""
         if start == 0 and stop >= len(self):
             return self
         a, b = np.searchsorted(self.query, [start, stop])
         return self._part(np.s_[start:stop], np.s_[a:b], self.query[a:b] - start)
 
     def only(self, rows: np.ndarray) -> "Visitors":
-        """Those at `rows` (rising)."""
+        """Return those at `rows` (rising)."""
         if len(rows) == len(self):
             return self
         place = np.full(len(self), -1)
         place[rows] = np.arange(len(rows))
-        mine = np.flatnonzero(place[self.query] >= 0)
-        return self._part(rows, mine, place[self.query[mine]])
+        events = np.flatnonzero(place[self.query] >= 0)
+        return self._part(rows, events, place[self.query[events]])
 
     @property
     def active(self) -> np.ndarray:
-        """bool[n]: whether the visit has said anything yet."""
+        """bool[n]: whether the visit has any event yet."""
         return np.bincount(self.query, minlength=len(self)) > 0
 
     def _part(self, rows: _Index, events: _Index, query: np.ndarray) -> "Visitors":
-        kept = (self.item, self.kind, self.age, self.price, self.back, self.weight)
-        return Visitors(self.customers[rows], query, *(array[events] for array in kept))
+        fields = (self.item, self.kind, self.age, self.price, self.back, self.weight)
+        return Visitors(self.customers[rows], query, *(field[events] for field in fields))
 
 
 def age_seconds(now: int | np.ndarray, t: np.ndarray) -> np.ndarray:
-    """float32: seconds from `t` to `now`, both in microseconds. Training and serving round alike by this."""
+    """Return the seconds from `t` to `now`, both in microseconds, as float32: training and serving round alike."""
     return ((now - t) / SECOND).astype(np.float32)
 
 
 def _weights(query: np.ndarray, item: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """float32: the weight of each event's kind, save that a removal takes back the carts before it.
+    """Return the weight of each event, float32: that of its kind, save that a removal takes back the carts before it.
 
-    What was put in the cart and taken out again was looked at and is not wanted: these carts count as views.
-    A removal has weight 0 and not less: people often swap an item for one that is like it, and less than
-    nothing would push away just the items that are like it.
+    An item that was put in the cart and removed again was looked at and is of no more interest: these carts count as
+    views. A removal has weight 0 and not less: people often swap an item for a similar one, and a negative weight
+    would push similar items away.
     """
     weight = _WEIGHTS[kind]
     rows = np.flatnonzero(kind == KIND["remove_from_cart"])
@@ -159,7 +160,7 @@ def _weights(query: np.ndarray, item: np.ndarray, kind: np.ndarray) -> np.ndarra
         key = query * (item.max() + 2) + item + 1
         removed, newest = np.unique(key[rows][::-1], return_index=True)
         last = rows[::-1][newest]
-        at = np.minimum(np.searchsorted(removed, key), len(removed) - 1)
-        taken_back = (removed[at] == key) & (np.arange(len(key)) < last[at]) & (kind == KIND["add_to_cart"])
-        weight[taken_back] = VISIT_EVENTS["view_item"]
+        slot, hit = find_keys(removed, key)
+        revoked = hit & (np.arange(len(key)) < last[slot]) & (kind == KIND["add_to_cart"])
+        weight[revoked] = VISIT_EVENTS["view_item"]
     return weight

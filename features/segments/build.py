@@ -1,4 +1,4 @@
-"""Who a shop's customers are, one row each, as of one instant: for campaigns, exports and reports."""
+"""Segment table: one row per customer as of one instant, for campaigns, exports and reports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *CYCLE, *lifetime.COLUMNS)
 
 @dataclass(frozen=True)
 class Segments:
-    """`table`: customer_id, `FIELDS`, `COLUMNS`, then what was asked for (predictions, lookalikes), sorted by id."""
+    """`table`: customer_id, `FIELDS`, `COLUMNS`, then predictions and lookalikes where requested, sorted by id."""
 
     as_of: int
     table: pl.DataFrame
@@ -62,8 +62,8 @@ class Segments:
     lookalikes: Lookalikes | None
 
     def write(self, out: Path) -> None:
-        """Parquet or CSV, by the name's suffix."""
-        check_out(out)
+        """Write the table as Parquet or CSV, by the name's suffix."""
+        validate_out(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".csv":
             self.table.write_csv(out)
@@ -71,8 +71,8 @@ class Segments:
             self.table.write_parquet(out)
 
 
-def check_out(out: Path) -> None:
-    """Raises `InputError` unless `write` knows the suffix: before the work, not after it."""
+def validate_out(out: Path) -> None:
+    """Raise `InputError` unless `Segments.write` knows the suffix: before the work, not after it."""
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"--out is {out}; its name must end in .parquet or .csv")
 
@@ -85,31 +85,32 @@ def build(
     predictions: pl.DataFrame | None = None,
     clustering: Clustering | None = None,
 ) -> Segments:
-    """Segment the customers of `tables`; `predictions`: customer_id and what to add to each row.
+    """Segment the customers of `tables`.
 
-    With a `clustering` customers join its clusters, else k are found, or as many as fit best.
+    `predictions`: customer_id and columns to add. With a `clustering` customers are assigned to its clusters, else k
+    clusters are fitted, or as many as fit best. With `seeds` the `n_lookalikes` most similar customers are ranked.
     """
     customers = tables.customers
-    clustering = clustering or clusters.fit(customers, tables.affinities, k)
-    found = None if seeds is None else lookalike.find(customers, tables.affinities, seeds, n_lookalikes)
-    table = with_lifecycle(customers)
+    clustering = clustering or clusters.fit_clusters(customers, tables.affinities, k)
+    lookalikes = None if seeds is None else lookalike.rank_lookalikes(customers, tables.affinities, seeds, n_lookalikes)
+    table = add_lifecycle(customers)
     table = table.with_columns(
         pl.col("m_score").replace_strict(dict(enumerate(VALUE_TIERS)), return_dtype=pl.String).alias("value_tier"),
         visitor=pl.when((pl.col("sessions") > 1) | (pl.col("known_days") - pl.col("active_days_ago") >= 1))
         .then(pl.lit("returning"))
         .otherwise(pl.lit("new")),
     )
-    more = [clustering.assign(customers, tables.affinities)]
-    more += [part for part in (predictions, None if found is None else found.scores) if part is not None]
-    asked = [c for part in more[1:] for c in part.columns if c != "customer_id"]
-    for part in more:
+    parts = [clustering.assign(customers, tables.affinities)]
+    parts += [part for part in (predictions, None if lookalikes is None else lookalikes.scores) if part is not None]
+    extra = [c for part in parts[1:] for c in part.columns if c != "customer_id"]
+    for part in parts:
         table = table.join(part, on="customer_id", how="left")
-    wanted = ["customer_id", *(f.name for f in FIELDS), *names(COLUMNS), *asked]
-    return Segments(tables.as_of, table.select(wanted).sort("customer_id"), clustering, found)
+    columns = ["customer_id", *(f.name for f in FIELDS), *names(COLUMNS), *extra]
+    return Segments(tables.as_of, table.select(columns).sort("customer_id"), clustering, lookalikes)
 
 
-def with_lifecycle(customers: pl.DataFrame) -> pl.DataFrame:
-    """`customers` with `CYCLE` and lifecycle, from recency_days, tenure_days, order_gap_days and last_gap_days."""
+def add_lifecycle(customers: pl.DataFrame) -> pl.DataFrame:
+    """Add `CYCLE` and lifecycle to `customers`, from recency_days, tenure_days, order_gap_days and last_gap_days."""
     known = customers.select(
         pl.col("recency_days", "tenure_days", "order_gap_days", "last_gap_days").cast(pl.Float64).fill_null(np.nan)
     )
@@ -139,14 +140,16 @@ def with_lifecycle(customers: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def shares(table: pl.DataFrame, by: str, order: Sequence[str] = ()) -> pl.DataFrame:
-    """One row per value of `by`: customers, share, buyers, revenue, mean_value, revenue_share, churn_risk.
+def share_table(table: pl.DataFrame, by: str, order: Sequence[str] = ()) -> pl.DataFrame:
+    """Count the customers by a column: one row per value of `by`.
+
+    Columns: `by`, customers, share, buyers, revenue, mean_value, revenue_share, churn_risk.
 
     `revenue` is the sum of monetary, `mean_value` its mean over buyers, `churn_risk` the mean of churn_risk_90d.
     In the given order, else largest first; null last.
     """
     money = pl.col("monetary").cast(pl.Float64)
-    made = table.group_by(by).agg(
+    groups = table.group_by(by).agg(
         customers=pl.len().cast(pl.Int64),
         buyers=pl.col("recency_days").count().cast(pl.Int64),
         revenue=money.sum(),
@@ -154,9 +157,9 @@ def shares(table: pl.DataFrame, by: str, order: Sequence[str] = ()) -> pl.DataFr
         churn_risk=pl.col("churn_risk_90d").cast(pl.Float64).mean(),
     )
     place = {value: n for n, value in enumerate(order)}
-    revenue = made["revenue"].sum()
+    revenue = groups["revenue"].sum()
     return (
-        made.with_columns(
+        groups.with_columns(
             share=pl.col("customers") / max(1, table.height),
             revenue_share=pl.col("revenue") / revenue if revenue > 0 else pl.lit(None, pl.Float64),
             _place=pl.col(by).replace_strict(place, default=len(place), return_dtype=pl.Int64) if place else pl.lit(0),
@@ -166,41 +169,41 @@ def shares(table: pl.DataFrame, by: str, order: Sequence[str] = ()) -> pl.DataFr
     )
 
 
-def summary(made: Segments) -> dict[str, Any]:
-    """For JSON: totals, and the tables by segment, lifecycle, value tier and cluster."""
-    table = made.table
+def summarize(segments: Segments) -> dict[str, Any]:
+    """Return JSON values: totals, and the shares by segment, lifecycle, value tier and cluster."""
+    table = segments.table
     return {
-        "as_of": iso(made.as_of),
+        "as_of": iso(segments.as_of),
         "customers": table.height,
         "buyers": table["recency_days"].count(),
         "revenue": float(table["monetary"].cast(pl.Float64).sum()),
-        "segments": shares(table, "segment", (*rfm.SEGMENTS, rfm.PROSPECT)).to_dicts(),
-        "lifecycle": shares(table, "lifecycle", LIFECYCLES).to_dicts(),
-        "value_tiers": shares(table, "value_tier", VALUE_TIERS).to_dicts(),
-        "clusters": shares(table, "cluster_name").to_dicts(),
-        "silhouettes": {str(k): s for k, s in made.clustering.silhouettes.items()},
-        "lookalikes": None if made.lookalikes is None else made.lookalikes.as_dict(),
+        "segments": share_table(table, "segment", (*rfm.SEGMENTS, rfm.PROSPECT)).to_dicts(),
+        "lifecycle": share_table(table, "lifecycle", LIFECYCLES).to_dicts(),
+        "value_tiers": share_table(table, "value_tier", VALUE_TIERS).to_dicts(),
+        "clusters": share_table(table, "cluster_name").to_dicts(),
+        "silhouettes": {str(k): s for k, s in segments.clustering.silhouettes.items()},
+        "lookalikes": None if segments.lookalikes is None else segments.lookalikes.as_dict(),
     }
 
 
-def text(made: Segments) -> str:
-    """The RFM segments as a table of plain text, and a line for clusters and lookalikes."""
-    rows = shares(made.table, "segment", (*rfm.SEGMENTS, rfm.PROSPECT))
+def format_text(segments: Segments) -> str:
+    """Format the RFM segments as a table of plain text, with a line per cluster and one for lookalikes."""
+    rows = share_table(segments.table, "segment", (*rfm.SEGMENTS, rfm.PROSPECT))
     lines = [f"{'segment':<20}{'customers':>10}{'share':>8}{'mean value':>13}{'of revenue':>12}{'churn risk':>12}"]
     for r in rows.iter_rows(named=True):
         value = "–" if r["mean_value"] is None else f"{r['mean_value']:,.2f}"
         lines.append(
             f"{r['segment']:<20}{r['customers']:>10,}{r['share']:>8.1%}{value:>13}"
-            f"{percent(r['revenue_share']):>12}{percent(r['churn_risk']):>12}"
+            f"{format_percent(r['revenue_share']):>12}{format_percent(r['churn_risk']):>12}"
         )
-    lines.append(f"\n{made.table.height:,} customers as of {iso(made.as_of)}")
-    for n, cluster in enumerate(made.clustering.clusters, 1):
+    lines.append(f"\n{segments.table.height:,} customers as of {iso(segments.as_of)}")
+    for n, cluster in enumerate(segments.clustering.clusters, 1):
         lines.append(f"cluster {n}: {cluster.name} ({cluster.customers:,})")
-    if made.lookalikes is not None:
-        lines.append(made.lookalikes.text())
+    if segments.lookalikes is not None:
+        lines.append(segments.lookalikes.text())
     return "\n".join(lines)
 
 
-def percent(share: float | None) -> str:
-    """`–` where there is none."""
+def format_percent(share: float | None) -> str:
+    """Format a share of 0–1 as percent, `–` for None."""
     return "–" if share is None else f"{share:.1%}"

@@ -132,7 +132,7 @@ class SparseScores:
         return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), visitors, size)
 
     @classmethod
-    def summed(
+    def from_entries(
         cls, query: np.ndarray, item: np.ndarray, weight: np.ndarray, visitors: int, size: int
     ) -> "SparseScores":
         """Add up the weights of each (query, item), in double precision and in their order.
@@ -165,14 +165,14 @@ class SparseScores:
 def product(query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr, visitors: int, size: int) -> Scores:
     """Sum weight × `matrix[row]` over each visitor's rows (`query` rising), in double precision, in their order."""
     if not len(row):
-        return SparseScores.summed(query, row, weight, visitors, size)
+        return SparseScores.from_entries(query, row, weight, visitors, size)
     indptr, indices, data = matrix
     start = indptr[row]
     sizes = indptr[row + 1] - start
     ends = np.cumsum(sizes)
     if visitors * size > _CELLS * ends[-1]:
         at = ranges(start, sizes)
-        return SparseScores.summed(
+        return SparseScores.from_entries(
             np.repeat(query, sizes), indices[at], np.repeat(weight, sizes) * data[at], visitors, size
         )
     out = np.empty((visitors, size), np.float32)

@@ -23,12 +23,12 @@ def features_(
     """Write every table as of one instant: customers, items, histories, affinities, who is who, bots left out."""
     from features.common import clock
     from features.event_log.log import EventLog
-    from features.tables import build
+    from features.tables.build import FILES, build_tables
     from features.tables.engines import open_engine
 
-    made = build.build_tables(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
+    made = build_tables(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
     made.write(out)
-    sizes = {name: getattr(made, name).height for name in build.FILES}
+    sizes = {name: getattr(made, name).height for name in FILES}
     lines = "\n".join(f"{n:>12,}  {name}.parquet" for name, n in sizes.items())
     print_answer({**sizes, "as_of": clock.iso(made.as_of), "out": out}, as_json, f"{lines}\nwritten to {out}")
 
@@ -68,7 +68,7 @@ def segments(
     from features.segments import build as segmenting
     from features.segments import report as segments_page
     from features.segments.clusters import Clustering
-    from features.tables import build
+    from features.tables.build import build_tables
 
     segmenting.validate_out(out)
     if page:
@@ -77,7 +77,7 @@ def segments(
         raise InputError("--lookalikes needs --seeds: a file of the customers that others are to be like")
     seed_ids = read_customer_ids(seeds, "the list of seeds") if seeds else None
     event_log, when = EventLog.open(log), clock.parse(as_of, "--as-of")
-    now = build.build_tables(event_log, when)
+    now = build_tables(event_log, when)
     likely = None
     if model:
         from training import config

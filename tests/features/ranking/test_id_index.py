@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.ranking import id_index
-from features.ranking.id_index import Ids
+from features.ranking.id_index import IdIndex
 from tests.features.shop import examples
 
 TEXTS = st.text(max_size=8)
@@ -27,7 +27,7 @@ def test_every_id_is_found_where_it_stands_and_no_other_is(monkeypatch: pytest.M
     @examples(60)
     @given(st.lists(TEXTS, unique=True, max_size=12), st.lists(TEXTS, max_size=8))
     def check(known: list[str], strangers: list[str]):
-        held = Ids.of(known)
+        held = IdIndex.from_ids(known)
         asked = [*known, *strangers, *known[:1], *strangers[:1]]
         expected = [known.index(i) if i in known else -1 for i in asked]
         assert held.find(asked).tolist() == expected
@@ -39,24 +39,24 @@ def test_every_id_is_found_where_it_stands_and_no_other_is(monkeypatch: pytest.M
 
 
 def test_what_is_mapped_finds_as_what_was_built():
-    held = Ids.of(["b", "a", "ü", "a/b"])
-    again = Ids(held.values, held.hashes.copy(), held.order.copy())
+    held = IdIndex.from_ids(["b", "a", "ü", "a/b"])
+    again = IdIndex(held.values, held.hashes.copy(), held.order.copy())
     assert again.find(["ü", "a", "A", ""]).tolist() == [2, 1, -1, -1]
 
 
 def test_a_slice_of_what_is_mapped_begins_at_its_own_first_id():
     whole = pa.array(["x", "b", "äh", "c", "y"])
-    held = Ids.of(["b", "äh", "c"])
-    assert Ids(whole[1:4], held.hashes, held.order).find(["c", "äh", "x", "\ud800"]).tolist() == [2, 1, -1, -1]
-    assert Ids(whole[1:4], held.hashes, held.order).at(np.array([0, 2])) == ["b", "c"]
+    held = IdIndex.from_ids(["b", "äh", "c"])
+    assert IdIndex(whole[1:4], held.hashes, held.order).find(["c", "äh", "x", "\ud800"]).tolist() == [2, 1, -1, -1]
+    assert IdIndex(whole[1:4], held.hashes, held.order).at(np.array([0, 2])) == ["b", "c"]
 
 
 def test_nothing_asked_and_nothing_known():
-    assert Ids.of([]).find(["a", ""]).tolist() == [-1, -1]
-    assert Ids.of(["a"]).find([]).tolist() == []
-    assert Ids.of(["a"]).at(np.zeros(0, np.int64)) == []
+    assert IdIndex.from_ids([]).find(["a", ""]).tolist() == [-1, -1]
+    assert IdIndex.from_ids(["a"]).find([]).tolist() == []
+    assert IdIndex.from_ids(["a"]).at(np.zeros(0, np.int64)) == []
 
 
 def test_order_is_kept():
-    assert Ids.of(["b", "a"]).at(np.array([0, 1, 0])) == ["b", "a", "b"]
-    assert len(Ids.of(["b", "a"])) == 2
+    assert IdIndex.from_ids(["b", "a"]).at(np.array([0, 1, 0])) == ["b", "a", "b"]
+    assert len(IdIndex.from_ids(["b", "a"])) == 2

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.event_log.schema import EventName
-from features.ranking.id_index import Ids
-from features.ranking.session_features import COLUMNS, realtime
-from features.ranking.snapshot import ABOUT, CUSTOMER_COLUMNS, ITEM, Snapshot, about
+from features.ranking.id_index import IdIndex
+from features.ranking.session_features import COLUMNS, compute_session_features
+from features.ranking.snapshot import CATALOG_COLUMNS, CUSTOMER_COLUMNS, ITEM, Snapshot, catalog_table
 from features.ranking.visitors import KIND, MOST_RECENT, VISIT_EVENTS, Visitors
 from features.tables.columns import names
 from features.tables.history import COLUMNS as HISTORY_COLUMNS
@@ -41,17 +41,17 @@ def shop(categories: list[int], departments: list[int], brands: list[int], price
     none = np.zeros(0, np.int64)
     return Snapshot(
         as_of=0,
-        customers=Ids.of([]),
+        customers=IdIndex.from_ids([]),
         segments=np.zeros(0, np.uint8),
         customer_features=np.zeros((0, len(CUSTOMER_COLUMNS)), np.float32),
         lifetime=np.zeros((0, len(LIFETIME_COLUMNS)), np.float32),
-        items=Ids.of([f"i{n}" for n in range(ITEMS)]),
+        items=IdIndex.from_ids([f"i{n}" for n in range(ITEMS)]),
         categories=np.array(categories, np.int32),
         category_names=pa.array([f"shelf {n}" for n in range(max(categories, default=-1) + 1)], pa.string()),
         departments=np.array(departments, np.int32),
         brands=np.array(brands, np.int32),
         item_features=features,
-        about=about(pl.DataFrame(schema=ABOUT)),
+        catalog=catalog_table(pl.DataFrame(schema=CATALOG_COLUMNS)),
         history=Histories.build(none, none, np.zeros((0, len(HISTORY_COLUMNS)), np.float32), 0),
         cut_points=CutPoints([], [], []),
     )
@@ -63,7 +63,7 @@ def ages(visit: list[Event]) -> list[float]:
 
 def batch(visits: list[list[Event]]) -> Visitors:
     events = [(q, e, age) for q, visit in enumerate(visits) for e, age in zip(visit, ages(visit), strict=True)]
-    return Visitors.of(
+    return Visitors.from_events(
         np.full(len(visits), -1),
         np.array([q for q, _, _ in events], np.int64),
         np.array([e.item for _, e, _ in events], np.int64),
@@ -76,7 +76,7 @@ def batch(visits: list[list[Event]]) -> Visitors:
 def every_item(s: Snapshot, visitors: Visitors) -> np.ndarray:
     """The features of each item for each visitor."""
     query = np.repeat(np.arange(len(visitors)), ITEMS)
-    return realtime(s, visitors, query, np.tile(np.arange(ITEMS), len(visitors)))
+    return compute_session_features(s, visitors, query, np.tile(np.arange(ITEMS), len(visitors)))
 
 
 def slowly(s: Snapshot, visit: list[Event], item: int) -> dict[str, float]:
@@ -165,7 +165,7 @@ def test_alone_as_in_company_and_in_any_order(s: Snapshot, visits: list[list[Eve
         assert same_arrays(every_item(s, visitors.slice(q, q + 1)), found[q])
     query = np.repeat(np.arange(len(visits))[::-1], ITEMS)
     assert same_arrays(
-        realtime(s, visitors, query, np.tile(order, len(visits))), found[::-1, order].reshape(-1, len(PLACE))
+        compute_session_features(s, visitors, query, np.tile(order, len(visits))), found[::-1, order].reshape(-1, len(PLACE))
     )
 
 
@@ -186,7 +186,7 @@ SHOP = shop([0, 0, 1, 1, -1, -1], [0, 0, 0, 1, -1, -1], [0, 1, 0, 1, 0, 1], [2.0
 
 
 def of(visit: list[Event], item: int) -> dict[str, float]:
-    (line,) = realtime(SHOP, batch([visit]), np.array([0]), np.array([item]))
+    (line,) = compute_session_features(SHOP, batch([visit]), np.array([0]), np.array([item]))
     return dict(zip(PLACE, line.tolist(), strict=True))
 
 
@@ -257,7 +257,7 @@ def test_a_visit_of_searches_alone():
 
 def test_no_candidates():
     none = np.zeros(0, np.int64)
-    assert realtime(SHOP, batch([[Event("view_item", 0)], []]), none, none).shape == (0, len(COLUMNS))
+    assert compute_session_features(SHOP, batch([[Event("view_item", 0)], []]), none, none).shape == (0, len(COLUMNS))
 
 
 def test_a_part_of_a_batch_of_visitors():

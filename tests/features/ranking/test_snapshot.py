@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from features.common.clock import DAY, iso
 from features.common.errors import InputError
 from features.ranking.snapshot import CUSTOMER_COLUMNS, ITEM_COLUMNS, SEGMENT_NAMES, Snapshot
-from features.tables import build as tables
+from features.tables.build import build_from_events
 from features.tables.columns import names
 from tests.features.shop import (
     AS_OF,
@@ -38,8 +38,8 @@ def shuffled(rows: list[Row], seed: int) -> pl.DataFrame:
 @given(events(-120, 0), st.integers(0, 99))
 def test_the_order_of_rows_changes_nothing(rows: list[Row], seed: int):
     rows = [FIRST, *rows]
-    once = tables.build_from_events(frame(rows).lazy(), CATALOG, AS_OF)
-    again = tables.build_from_events(shuffled(rows, seed).lazy(), CATALOG, AS_OF)
+    once = build_from_events(frame(rows).lazy(), CATALOG, AS_OF)
+    again = build_from_events(shuffled(rows, seed).lazy(), CATALOG, AS_OF)
     assert same_tables(once, again)
     assert same_snapshots(Snapshot.from_tables(once), Snapshot.from_tables(again))
 
@@ -49,7 +49,7 @@ def test_the_order_of_rows_changes_nothing(rows: list[Row], seed: int):
 def test_what_happens_at_or_after_the_instant_leaves_no_trace(rows: list[Row], later: list[Row], seed: int):
     rows = [FIRST, *rows]
     doubled = [*rows, *later, *later]
-    assert same_tables(build(rows), tables.build_from_events(shuffled(doubled, seed).lazy(), CATALOG, AS_OF))
+    assert same_tables(build(rows), build_from_events(shuffled(doubled, seed).lazy(), CATALOG, AS_OF))
 
 
 @examples(9)

@@ -10,8 +10,8 @@ from features.event_log.schema import CATALOG_SCHEMA, conform
 from features.segments import build as segments
 from features.segments import report
 from features.segments.build import LIFECYCLES, VALUE_TIERS, Segments
-from features.tables import build as tables
 from features.tables import lifetime, rfm
+from features.tables.build import build_from_events
 from tests.features.shop import AS_OF, build, frame, one, row
 
 EVIL = "<script>alert('&\"$x_1$')</script>"
@@ -196,7 +196,7 @@ def test_names_from_the_data_are_escaped_and_nobody_is_named() -> None:
     catalog = [("i1", f"Kitchen/{EVIL}", "Alder"), ("i2", "Garden", EVIL), ("i4", EVIL, EVIL)]
     rows = [row("view_item", -n, f"cust-{n:02}-{item}", item) for n in range(1, 15) for item, *_ in catalog]
     table = pl.DataFrame(catalog, ["item_id", "category", "brand"], orient="row")
-    made_ = tables.build_from_events(frame([*ROWS, *rows]).lazy(), conform(table, CATALOG_SCHEMA), AS_OF)
+    made_ = build_from_events(frame([*ROWS, *rows]).lazy(), conform(table, CATALOG_SCHEMA), AS_OF)
     found = segments.build(made_)
     assert any("alert" in c.name for c in found.clustering.clusters)
     page = report.render_html(found)

@@ -53,7 +53,7 @@ def groups_of(made: Clustering, shop: Shop) -> dict[str, set[int]]:
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_planted_groups_are_found_and_counted(k: int) -> None:
     shop = planted(k)
-    made = clusters.fit(*shop)
+    made = clusters.fit_clusters(*shop)
     assert len(made.clusters) == k
     assert max(made.silhouettes, key=made.silhouettes.__getitem__) == k
     found = groups_of(made, shop)
@@ -62,7 +62,7 @@ def test_planted_groups_are_found_and_counted(k: int) -> None:
 
 
 def test_a_cluster_is_named_by_what_sets_it_apart() -> None:
-    made = clusters.fit(*planted(3))
+    made = clusters.fit_clusters(*planted(3))
     assert {frozenset(c.name.split(" · ")) for c in made.clusters} == {
         frozenset({"coffee", "Alder", "dear (tier 5)"}),
         frozenset({"tools", "Birch", "cheap (tier 1)"}),
@@ -76,9 +76,9 @@ def test_a_cluster_is_named_by_what_sets_it_apart() -> None:
 
 def test_the_order_of_rows_does_not_matter() -> None:
     customers, affinities = planted(3)
-    one = clusters.fit(customers, affinities)
+    one = clusters.fit_clusters(customers, affinities)
     mixed = customers.sample(fraction=1, shuffle=True, seed=1), affinities.sample(fraction=1, shuffle=True, seed=2)
-    other = clusters.fit(*mixed)
+    other = clusters.fit_clusters(*mixed)
     assert one.as_dict() == other.as_dict()
     found = other.assign(*mixed)
     assert found["customer_id"].to_list() == mixed[0]["customer_id"].to_list()
@@ -87,7 +87,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 
 def test_who_touched_nothing_is_in_no_cluster() -> None:
     shop = planted(2)
-    found = clusters.fit(*shop).assign(*shop)
+    found = clusters.fit_clusters(*shop).assign(*shop)
     assert found.filter(pl.col("cluster").is_null())["customer_id"].to_list() == ["c-"]
     assert found.filter(pl.col("cluster_name").is_null())["customer_id"].to_list() == ["c-"]
     assert dict(found.schema) == {"customer_id": pl.String, "cluster": pl.Int32, "cluster_name": pl.String}
@@ -97,7 +97,7 @@ def test_who_is_silent_in_a_facet_is_placed_by_the_others() -> None:
     customers, affinities = planted(2)
     quiet = (pl.col("facet") != "price_tier") & pl.col("customer_id").str.contains("[13579]$")
     silent = affinities.filter(~quiet)
-    assert groups_of(clusters.fit(customers, silent, k=2), (customers, silent)) == {"c0": {1}, "c1": {2}}
+    assert groups_of(clusters.fit_clusters(customers, silent, k=2), (customers, silent)) == {"c0": {1}, "c1": {2}}
 
 
 def test_without_categories_and_brands_habits_tell_customers_apart() -> None:
@@ -108,22 +108,22 @@ def test_without_categories_and_brands_habits_tell_customers_apart() -> None:
     ids = [f"c{'w' if b else 'r'}{n:03}" for n, b in enumerate(bulk)]
     customers = people(ids, basket_items=items, basket_quantity=units)
     affinities = pl.DataFrame([(i, "discount", "none", 1.0) for i in ids], AFFINITIES, orient="row")
-    made = clusters.fit(customers, affinities, k=2)
+    made = clusters.fit_clusters(customers, affinities, k=2)
     assert groups_of(made, (customers, affinities)) == {"cr": {1}, "cw": {2}}
     assert set(made.clusters[1].name.split(" · ")) == {"many of each item", "small baskets"}
     with_brands = pl.concat([affinities, affinities.with_columns(facet=pl.lit("brand"), value=pl.lit("Alder"))])
-    assert not clusters.fit(customers, with_brands).leanings.grids
+    assert not clusters.fit_clusters(customers, with_brands).preferences.grids
 
 
 def test_names_are_unique() -> None:
-    made = clusters.fit(*planted(2), k=7)
+    made = clusters.fit_clusters(*planted(2), k=7)
     assert len(made.clusters) == 7
     assert len({c.name for c in made.clusters}) == 7
 
 
 def test_a_fitted_clustering_travels_as_json_and_places_newcomers() -> None:
-    made = clusters.fit(*planted(3))
-    again = Clustering.of(json.loads(json.dumps(made.as_dict())))
+    made = clusters.fit_clusters(*planted(3))
+    again = Clustering.from_dict(json.loads(json.dumps(made.as_dict())))
     newcomers = planted(3, each=9, seed=8)
     assert again.assign(*newcomers).equals(made.assign(*newcomers))
     assert [len(c) for c in groups_of(again, newcomers).values()] == [1, 1, 1]
@@ -132,12 +132,12 @@ def test_a_fitted_clustering_travels_as_json_and_places_newcomers() -> None:
 @pytest.mark.parametrize("change", [{"centres": [[1.0, 2.0]]}, {"clusters": []}, {"leanings": {}}, {"silhouettes": 3}])
 def test_a_damaged_clustering_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="damaged"):
-        Clustering.of(clusters.fit(*planted(2)).as_dict() | change)
+        Clustering.from_dict(clusters.fit_clusters(*planted(2)).as_dict() | change)
 
 
 def test_a_shop_that_nobody_has_looked_at_has_no_clusters(tmp_path: Path) -> None:
     shop = people(["c1", "c2"]), pl.DataFrame(schema=AFFINITIES)
-    made = clusters.fit(*shop)
+    made = clusters.fit_clusters(*shop)
     assert made.clusters == ()
     assert made.assign(*shop)["cluster"].to_list() == [None, None]
     made.write(tmp_path / "clusters.json")
@@ -151,17 +151,17 @@ def test_few_or_equal_customers_are_one_cluster() -> None:
     customers = people([f"c{n:02}" for n in range(50)])
     equal = pl.DataFrame([(c, "brand", "Alder", 1.0) for c in customers["customer_id"]], AFFINITIES, orient="row")
     for shop in ((customers, equal), planted(2, each=4)):
-        made = clusters.fit(*shop)
+        made = clusters.fit_clusters(*shop)
         assert [c.name for c in made.clusters] == [clusters.EVERYBODY]
 
 
 def test_large_shops_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = planted(3)
-    whole = clusters.fit(*shop)
+    whole = clusters.fit_clusters(*shop)
     for module in (clusters, preferences):
         monkeypatch.setattr(module, "CHUNK", 7)
     monkeypatch.setattr(clusters, "MOST_ROWS", 60)
-    parts = clusters.fit(*shop)
+    parts = clusters.fit_clusters(*shop)
     assert parts.assign(*shop).drop("cluster_name").equals(whole.assign(*shop).drop("cluster_name"))
     assert [c.customers for c in parts.clusters] == [c.customers for c in whole.clusters]
     for one, other in zip(parts.clusters, whole.clusters, strict=True):

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -30,7 +28,7 @@ SEEDS = [f"c{n:03}" for n in range(0, ALIKE, 2)]
 
 
 def test_those_like_the_seeds_come_first() -> None:
-    found = lookalike.find(*SHOP, SEEDS, 20)
+    found = lookalike.rank_lookalikes(*SHOP, SEEDS, 20)
     best = found.scores.filter(pl.col("lookalike_rank").is_not_null())["customer_id"]
     assert sum(c < f"c{ALIKE:03}" for c in best) >= 12  # of the 30 that are left among 270
     assert 0.8 < found.auc < 1
@@ -38,12 +36,12 @@ def test_those_like_the_seeds_come_first() -> None:
 
 def test_seeds_drawn_by_chance_cannot_be_told_from_the_rest() -> None:
     by_chance = np.random.default_rng(6).permutation(SIZE)[:60]
-    found = lookalike.find(*SHOP, [f"c{n:03}" for n in by_chance], 10)
+    found = lookalike.rank_lookalikes(*SHOP, [f"c{n:03}" for n in by_chance], 10)
     assert 0.3 < found.auc < 0.7
 
 
 def test_scores_and_ranks() -> None:
-    found = lookalike.find(*SHOP, SEEDS, 20).scores
+    found = lookalike.rank_lookalikes(*SHOP, SEEDS, 20).scores
     seeds = found.filter("seed")
     assert seeds["customer_id"].to_list() == SEEDS
     assert seeds["lookalike_score"].is_null().all()
@@ -51,50 +49,29 @@ def test_scores_and_ranks() -> None:
     others = found.filter(~pl.col("seed")).sort("lookalike_score", descending=True)
     assert others["lookalike_score"].is_between(0, 1).all()
     assert others["lookalike_rank"].to_list() == [*range(1, 21)] + [None] * (others.height - 20)
-    everybody = lookalike.find(*SHOP, SEEDS, 10**6).scores
+    everybody = lookalike.rank_lookalikes(*SHOP, SEEDS, 10**6).scores
     assert everybody["lookalike_rank"].count() == SIZE - len(SEEDS)
 
 
 def test_the_order_of_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = lookalike.find(*SHOP, SEEDS, 20)
+    one = lookalike.rank_lookalikes(*SHOP, SEEDS, 20)
     customers, affinities = (t.sample(fraction=1, shuffle=True, seed=4) for t in SHOP)
-    other = lookalike.find(customers, affinities, SEEDS[::-1], 20)
+    other = lookalike.rank_lookalikes(customers, affinities, SEEDS[::-1], 20)
     assert one.scores.equals(other.scores)
     assert one.auc == other.auc
     monkeypatch.setattr(lookalike, "CHUNK", 7)
-    parts = lookalike.find(*SHOP, SEEDS, 20).scores
+    parts = lookalike.rank_lookalikes(*SHOP, SEEDS, 20).scores
     assert parts["lookalike_score"].to_numpy() == pytest.approx(one.scores["lookalike_score"].to_numpy(), nan_ok=True)
 
 
 def test_unknown_and_repeated_seeds_are_counted() -> None:
-    found = lookalike.find(*SHOP, [*SEEDS, *SEEDS, "nobody", "no one"], 20)
+    found = lookalike.rank_lookalikes(*SHOP, [*SEEDS, *SEEDS, "nobody", "no one"], 20)
     assert (found.seeds, found.unknown) == (len(SEEDS), 2)
     assert "2 unknown" in found.text()
 
 
 def test_too_few_seeds_or_others_are_refused() -> None:
     with pytest.raises(InputError, match=r"9 of the 10 seeds .* at least 10"):
-        lookalike.find(*SHOP, [*SEEDS[:9], "nobody"], 20)
+        lookalike.rank_lookalikes(*SHOP, [*SEEDS[:9], "nobody"], 20)
     with pytest.raises(InputError, match="all but 3 of the 300"):
-        lookalike.find(*SHOP, SHOP[0]["customer_id"].to_list()[3:], 20)
-
-
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [
-        ("seeds.csv", lambda path: path.write_text("why,customer_id\nvip,007\nvip,c2\nvip,007\n")),
-        ("seeds.txt", lambda path: path.write_text("c2\n\n  007 \n")),
-        ("seeds.parquet", lambda path: pl.DataFrame({"customer_id": ["c2", "007", None]}).write_parquet(path)),
-    ],
-)
-def test_seeds_are_read(tmp_path: Path, name: str, write: Callable[[Path], object]) -> None:
-    write(tmp_path / name)
-    assert lookalike.read_seeds(tmp_path / name) == ["007", "c2"]
-
-
-def test_seeds_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"seeds\.csv cannot be read"):
-        lookalike.read_seeds(tmp_path / "seeds.csv")
-    (tmp_path / "seeds.csv").write_text("customer\nc1\n")
-    with pytest.raises(InputError, match="no column customer_id; they have customer"):
-        lookalike.read_seeds(tmp_path / "seeds.csv")
+        lookalike.rank_lookalikes(*SHOP, SHOP[0]["customer_id"].to_list()[3:], 20)

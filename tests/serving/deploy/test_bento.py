@@ -112,19 +112,18 @@ def test_installed_code_without_a_checkout_is_staged(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def foreign_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with packages of the shop's own that have the names of ours."""
+def foreign_packages(tmp_path: Path) -> Path:
+    """A directory with packages of the shop's own that have the names of ours."""
     for name in PACKAGES:
         package = tmp_path / "shop" / name
         package.mkdir(parents=True)
         (package / "__init__.py").write_text("raise RuntimeError('the wrong package')")
-    monkeypatch.chdir(tmp_path / "shop")
     return tmp_path / "shop"
 
 
-def test_packages_of_the_working_directory_are_not_imported(foreign_models: Path, tmp_path: Path) -> None:
+def test_packages_of_the_working_directory_are_not_imported(foreign_packages: Path, tmp_path: Path) -> None:
     command, env = module_command("serving.deploy.refresh", str(tmp_path / "log"), str(tmp_path / "published"))
-    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=foreign_packages, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr.startswith("usual: nothing is published in")
 
@@ -215,7 +214,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, simulated_snapshot: Snapsh
 
 @pytest.mark.e2e
 def test_bento_is_served_with_its_own_code_and_model(
-    trained: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    trained: Path, own_home: Path, foreign_packages: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As others deploy it: `bentoml serve TAG`, from any working directory, with nothing but BENTOML_HOME set."""
     checkout = tmp_path / "checkout"
@@ -229,6 +228,7 @@ def test_bento_is_served_with_its_own_code_and_model(
     with pytest.raises(InputError, match="is damaged"):
         build_bento(trained, version_label="16")
     ids.write_bytes(content)
+    monkeypatch.chdir(foreign_packages)
     first = build_bento(trained, version_label="17")
     assert build_bento(trained, version_label="17").model_tag == first.model_tag
     latest = build_bento(trained, version_label="18")
@@ -236,6 +236,7 @@ def test_bento_is_served_with_its_own_code_and_model(
     assert not (first.path / "src" / "tests").exists()
     assert not list(own_home.rglob("*.pkl"))
     shutil.rmtree(checkout)
+    monkeypatch.chdir(tmp_path)
 
     port = find_free_port()
     env = {k: v for k, v in os.environ.items() if not k.startswith("USUAL_")}
@@ -250,6 +251,7 @@ def test_bento_is_served_with_its_own_code_and_model(
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/livez")
 
+    monkeypatch.chdir(foreign_packages)
     with run_server() as url:
         assert httpx.get(f"{url}/v1/model").json()["version"] == "18"
     assert latest.tag.startswith("the-usual:18-")
@@ -257,13 +259,12 @@ def test_bento_is_served_with_its_own_code_and_model(
 
 @pytest.mark.e2e
 def test_server_runs_our_code_from_a_directory_with_packages_of_the_same_names(
-    trained: Path, foreign_models: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, foreign_packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a Bento and from one, both built and started in that directory."""
+    monkeypatch.chdir(foreign_packages)
     monkeypatch.delenv("USUAL_HOME")
     with run_server(trained) as url:
         assert httpx.get(f"{url}/v1/model").json()["version"] is None
-    build_bento(trained, version_label="17")
-    with run_server() as url:
-        assert httpx.get(f"{url}/v1/model").json()["version"] == "17"
-    assert {p.name for p in foreign_models.iterdir()} == {*PACKAGES, ".usual"}
+        ranking = httpx.post(f"{url}/v1/recommendations", json={"requests": [{"session_id": "s"}]})
+        assert len(ranking.json()["results"][0]["items"]) == 12
+    assert (foreign_packages / ".usual" / "events.sqlite").is_file()

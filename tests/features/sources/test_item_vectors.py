@@ -17,7 +17,7 @@ from features.event_log.schema import CATALOG_SCHEMA
 from features.ranking.snapshot import Snapshot
 from features.sources import events_file
 from features.sources.parsing import coerce
-from features.tables import build
+from features.tables.build import build_tables
 
 VECTORS = {"i1": [0.5, -1.25], "i2": [0.0, 3.0], "i3": None}
 MAPPING = "catalog: {}\n"
@@ -140,7 +140,7 @@ def test_a_later_catalog_replaces_vectors_and_leaves_the_others(tmp_path: Path):
 def test_the_snapshot_has_a_row_per_item(tmp_path: Path):
     log = ingest_with(tmp_path, write_jsonl(tmp_path / "items.jsonl", VECTORS), "unlisted")
     as_of = int(datetime(2024, 5, 2, tzinfo=UTC).timestamp() * 1e6)
-    snapshot = Snapshot.from_tables(build.build_tables(log, as_of))
+    snapshot = Snapshot.from_tables(build_tables(log, as_of))
     assert snapshot.embeddings is not None
     assert (snapshot.embeddings.dtype, snapshot.embeddings.shape) == (np.float32, (len(snapshot.items), 2))
     expected = [VECTORS.get(i) or [np.nan] * 2 for i in snapshot.items.values.to_pylist()]

@@ -12,7 +12,7 @@ from features.common.clock import DAY, micros
 from features.event_log.ingest import ParsedBatch
 from features.ranking.snapshot import Snapshot
 from features.sources.simulator.shop import SimulatorConfig, read
-from features.tables import build
+from features.tables.build import build_from_events
 from models.bundle import Bundle
 from tests.models import fitted
 
@@ -33,7 +33,7 @@ def simulated() -> ParsedBatch:
 @pytest.fixture(scope="session")
 def simulated_snapshot(simulated: ParsedBatch) -> Snapshot:
     """What that shop knew ten days before its log ends."""
-    return Snapshot.from_tables(build.build_from_events(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - 10 * DAY))
+    return Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, SHOP_ENDS - 10 * DAY))
 
 
 @pytest.fixture(scope="session")

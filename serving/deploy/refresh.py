@@ -12,7 +12,7 @@ from features.common.errors import InputError
 from features.common.locks import exclusive_lock
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
-from features.tables import build
+from features.tables.build import build_tables
 from models import publishing
 from models.bundle import Bundle
 from models.publishing import PublishedBundle
@@ -36,7 +36,7 @@ def refresh(log: Path, where: Path, as_of: int | None = None) -> PublishedBundle
                 f"the model was trained on events up to {iso(bundle.snapshot.as_of)}; a snapshot as of {iso(at)} "
                 "would be older than that"
             )
-        refreshed_bundle = bundle.refreshed(Snapshot.from_tables(build.build_tables(EventLog.open(log), at)))
+        refreshed_bundle = bundle.refit_to(Snapshot.from_tables(build_tables(EventLog.open(log), at)))
         with tempfile.TemporaryDirectory(prefix=".refresh-", dir=where) as scratch:
             path = refreshed_bundle.save(Path(scratch) / "bundle")
             return publishing.publish(path, base.version, where, instead_of=base)

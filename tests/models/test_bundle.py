@@ -85,7 +85,7 @@ def test_predictions_come_with_it(bundle: Bundle, simulated: ParsedBatch, saved:
     later = Snapshot.from_tables(
         build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of + 9 * DAY)
     )
-    refreshed = loaded.refreshed(later)
+    refreshed = loaded.refit_to(later)
     expected = CustomerPredictions.predict(bundle.propensity, later)
     for name, array in vars(expected).items():
         assert same_arrays(getattr(refreshed.predictions, name), array)
@@ -94,7 +94,7 @@ def test_predictions_come_with_it(bundle: Bundle, simulated: ParsedBatch, saved:
     told = again.profile(customer)
     assert told == refreshed.profile(customer) != bundle.profile(customer)
     assert json.loads(json.dumps(told)) == told
-    assert again.refreshed(again.snapshot).profile(customer) == told
+    assert again.refit_to(again.snapshot).profile(customer) == told
     assert again.profile("nobody") is None
 
 
@@ -182,8 +182,8 @@ def test_a_directory_in_use_is_not_written_over(bundle: Bundle, tmp_path: Path):
 def test_refreshed_onto_the_same_instant_ranks_the_same(bundle: Bundle, simulated: ParsedBatch, saved: Path):
     again = Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of))
     expected = answers(bundle)
-    assert answers(bundle.refreshed(again)) == expected
-    assert answers(Bundle.load(saved).refreshed(again)) == expected
+    assert answers(bundle.refit_to(again)) == expected
+    assert answers(Bundle.load(saved).refit_to(again)) == expected
 
 
 def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(
@@ -192,7 +192,7 @@ def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(
     old = bundle.snapshot
     later = Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, old.as_of + 9 * DAY))
     assert len(later.customers) > len(old.customers)
-    refreshed = bundle.refreshed(later)
+    refreshed = bundle.refit_to(later)
     made = answers(refreshed)
     assert made != answers(bundle)
     assert answers(Bundle.load(refreshed.save(tmp_path / "later"))) == made

@@ -6,7 +6,7 @@ import polars as pl
 from features.common.clock import DAY
 from features.event_log.schema import EVENT_SCHEMA, conform
 from features.ranking.snapshot import Snapshot
-from features.tables import build
+from features.tables.build import build_from_events
 from tests.features.shop import AS_OF, CATALOG, ITEMS
 from training.customers.fit import CustomerInputs, label_customers, load_orders
 from training.customers.propensity import CustomerFold
@@ -42,7 +42,7 @@ def log(seed: int = 11) -> pl.DataFrame:
 
 def snapshot_at(events: pl.DataFrame, at: int) -> tuple[Snapshot, pl.DataFrame]:
     """The snapshot, and the customers of its clients."""
-    tables = build.build_from_events(events.lazy(), CATALOG, at)
+    tables = build_from_events(events.lazy(), CATALOG, at)
     return Snapshot.from_tables(tables), tables.profiles
 
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from features.common.clock import DAY, moment
 from features.ranking.feature_matrix import assemble
 from features.ranking.visitors import KIND, Visitors
-from features.tables import build as tables
-from features.tables.build import Tables
+from features.tables.build import Tables, build_from_events
 from models.bundle import Bundle
 from models.candidates.registry import GENERATORS
 from models.ranker import Ranker
@@ -79,7 +78,7 @@ def build_state(rows: list[Row], ranker: Ranker) -> State:
     visitors = Visitors.from_events(customers, np.array([last, last]), np.array([0, len(s.items) - 1]), kind)
     candidates = propose(fold.generators, s, visitors, BUDGETS)
     matrix = assemble(s, visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
-    return State(tables.build_from_events(log, CATALOG, AS_OF), fold, candidates, matrix, ranker.predict(matrix))
+    return State(build_from_events(log, CATALOG, AS_OF), fold, candidates, matrix, ranker.predict(matrix))
 
 
 @st.composite

@@ -6,10 +6,11 @@ import polars as pl
 
 from features.common.clock import iso
 from features.common.errors import InputError
+from features.common.memory import keep_freed_memory
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
 from features.sources.simulator.truth import Truth
-from features.tables import build
+from features.tables.build import Tables, build_tables
 from models.bundle import Bundle, RecommenderName
 from models.customers.predictions import CustomerPredictions
 from training.dataset import queries
@@ -24,10 +25,10 @@ def refresh_bundle(bundle: Bundle, event_log: EventLog, as_of: int) -> Bundle:
 
     Raises `InputError` if `as_of` is before the end of the bundle's training data.
     """
-    return bundle.refreshed(Snapshot.from_tables(_build_tables(bundle, event_log, as_of)))
+    return bundle.refit_to(Snapshot.from_tables(_build_tables(bundle, event_log, as_of)))
 
 
-def predict_customers(bundle: Bundle, tables: build.Tables) -> pl.DataFrame:
+def predict_customers(bundle: Bundle, tables: Tables) -> pl.DataFrame:
     """Return the bundle's predictions for the customers of `tables`, as `Predictions.table`.
 
     Raises `InputError` if the tables are as of a time before the end of the bundle's training data.
@@ -46,9 +47,9 @@ def _check_not_before_training(bundle: Bundle, as_of: int) -> None:
         )
 
 
-def _build_tables(bundle: Bundle, event_log: EventLog, as_of: int) -> build.Tables:
+def _build_tables(bundle: Bundle, event_log: EventLog, as_of: int) -> Tables:
     _check_not_before_training(bundle, as_of)
-    return build.build_tables(event_log, as_of)
+    return build_tables(event_log, as_of)
 
 
 def backtest(
@@ -62,7 +63,7 @@ def backtest(
     if end <= start:
         raise InputError(f"the window from {iso(start)} to {iso(end)} is empty; --to must be after --from")
     tables = _build_tables(bundle, event_log, start)
-    bundle_at_start = bundle.refreshed(Snapshot.from_tables(tables))
+    bundle_at_start = bundle.refit_to(Snapshot.from_tables(tables))
     queries_by_recommender = queries.build_queries(event_log.scan(), bundle_at_start.snapshot, end, recipe)
     evaluations = evaluate_bundle(bundle_at_start, queries_by_recommender, end, tables.customers, truth)
     if not evaluations:
@@ -81,6 +82,7 @@ def evaluate_bundle(
 
     Recommenders without a query are left out. `customers`: as in `evaluate`; `truth`: as in `backtest`.
     """
+    keep_freed_memory()
     snapshot = bundle.snapshot
     return {
         name: evaluate(

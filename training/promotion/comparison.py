@@ -17,9 +17,10 @@ from mlflow.entities.model_registry import ModelVersion
 
 from features.common.clock import DAY, iso, micros, parse
 from features.common.errors import InputError
+from features.common.memory import keep_freed_memory
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
-from features.tables import build
+from features.tables.build import build_tables
 from models.bundle import RECOMMENDERS, Bundle, RecommenderName
 from models.recommender import BundleRecommender
 from training import recipe
@@ -80,8 +81,8 @@ def compare(
 def _compare_on_newer_events(
     event_log: EventLog, champion_bundle: Bundle, challenger_bundle: Bundle, start: int, end: int
 ) -> Comparison:
-    snapshot = Snapshot.from_tables(build.build_tables(event_log, start))
-    bundles = champion_bundle.refreshed(snapshot), challenger_bundle.refreshed(snapshot)
+    snapshot = Snapshot.from_tables(build_tables(event_log, start))
+    bundles = champion_bundle.refit_to(snapshot), challenger_bundle.refit_to(snapshot)
     holdout_queries = queries.build_queries(event_log.scan(), snapshot, end, recipe.load())
     champion, challenger = (evaluate_bundle(bundle, holdout_queries, end) for bundle in bundles)
     measure_latency = partial(_measure_latency, *bundles, _customer_ids(champion))
@@ -98,7 +99,7 @@ def _compare_on_challenger_holdout(
     end: int,
     reason: str,
 ) -> Comparison:
-    refreshed = champion_bundle.refreshed(Snapshot.from_tables(build.build_tables(event_log, start)))
+    refreshed = champion_bundle.refit_to(Snapshot.from_tables(build_tables(event_log, start)))
     holdout_queries = queries.build_queries(
         event_log.scan(), refreshed.snapshot, end, _sampling_recipe(client, version)
     )
@@ -109,7 +110,7 @@ def _compare_on_challenger_holdout(
     )
     measure_latency = partial(
         _measure_latency,
-        champion_bundle.refreshed(challenger_bundle.snapshot),
+        champion_bundle.refit_to(challenger_bundle.snapshot),
         challenger_bundle,
         _customer_ids(champion),
     )
@@ -168,6 +169,7 @@ def _sampling_recipe(client: MlflowClient, version: ModelVersion) -> Recipe:
 
 
 def _measure_latency(champion_bundle: Bundle, challenger_bundle: Bundle, customers: list[str], batch: int) -> Latency:
+    keep_freed_memory()  # as the server does
     return gate.measure_latency(
         BundleRecommender(champion_bundle), BundleRecommender(challenger_bundle), customers, batch
     )

@@ -14,7 +14,7 @@ from features.event_log.identity_links import merge_client
 from features.event_log.ingest import IngestReport, ParsedBatch, ingest
 from features.event_log.log import EventLog
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
-from features.tables import build
+from features.tables.build import build_from_events
 from usual.cli import app
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -104,7 +104,7 @@ def test_the_tables_are_those_of_a_log_without_the_customer(shop: EventLog, tmp_
     event_log, without = EventLog.open(shop.path), without_ann(tmp_path / "without")
     assert event_log.fingerprint == without.fingerprint
     as_of = micros(NOON + timedelta(days=6))
-    one, other = (build.build_from_events(e.scan(), shop.catalog(), as_of) for e in (event_log, without))
+    one, other = (build_from_events(e.scan(), shop.catalog(), as_of) for e in (event_log, without))
     for name in ("customers", "items", "history", "anonymous"):
         assert getattr(one, name).equals(getattr(other, name)), name
 

@@ -14,8 +14,7 @@ from features.common.errors import InputError
 from features.event_log.ingest import ingest
 from features.event_log.log import EventLog
 from features.sources import SimulatorConfig, read
-from features.tables import build
-from features.tables.build import Tables
+from features.tables.build import Tables, build_tables
 from features.tables.engines import open_engine
 from tests.features.shop import TABLES
 
@@ -47,7 +46,7 @@ def both(log: EventLog) -> tuple[Tables, Tables]:
         patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")  # this run is over before more compiling pays
         engine = open_engine("local[2]")
     try:
-        return build.build_tables(log, as_of(log)), build.build_tables(log, as_of(log), engine)
+        return build_tables(log, as_of(log)), build_tables(log, as_of(log), engine)
     finally:
         engine.close()  # type: ignore[attr-defined]
 
@@ -82,7 +81,7 @@ def test_the_log_has_values_on_which_engines_differ(log: EventLog):
         assert events[column].null_count() > 0, column
     assert (~events["consent"].fill_null(True)).any()
     assert log.links().height > 0
-    tables = build.build_tables(log, as_of(log))
+    tables = build_tables(log, as_of(log))
     assert tables.bots.height > 0
     shared = events.drop_nulls(["client_id", "customer_id"]).group_by("client_id").agg(pl.col("customer_id").n_unique())
     assert (shared["customer_id"] > 1).any()

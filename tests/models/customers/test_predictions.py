@@ -7,7 +7,7 @@ import pytest
 
 from features.event_log.ingest import ParsedBatch
 from features.ranking.snapshot import Snapshot
-from features.tables import build
+from features.tables.build import build_from_events
 from models.bundle import Bundle
 from models.customers import propensity
 from models.customers.predictions import (
@@ -84,7 +84,7 @@ def test_a_shop_without_categories_or_customers_has_no_next_one():
 
 
 def test_churn_risk_and_value_are_those_of_the_customer_table(bundle: Bundle, simulated: ParsedBatch):
-    customers = build.build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of).customers
+    customers = build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of).customers
     assert customers["customer_id"].to_list() == bundle.snapshot.customers.values.to_pylist()
     for name in ("churn_risk_90d", "expected_value_365d"):
         assert customers[name].count() > 100

@@ -16,7 +16,7 @@ from features.common.errors import InputError
 from features.event_log.log import EventLog
 from features.event_log.schema import EVENT_SCHEMA, conform
 from features.ranking.snapshot import Snapshot
-from features.tables import build
+from features.tables.build import build_tables
 from models.customers.predictions import rank_next_categories
 from models.customers.propensity import INPUTS
 from tests.features.shop import AS_OF, same_arrays
@@ -249,9 +249,9 @@ def test_a_shipped_bundle_predicts(result: TrainingResult):
 
 def test_segments_use_a_models_predictions_as_of_any_later_time(result: TrainingResult, event_log: EventLog):
     bundle = result.bundle
-    same = predict_customers(bundle, build.build_tables(event_log, bundle.snapshot.as_of))
+    same = predict_customers(bundle, build_tables(event_log, bundle.snapshot.as_of))
     assert same.equals(bundle.predictions.table(bundle.snapshot))
-    later = predict_customers(bundle, build.build_tables(event_log, bundle.snapshot.as_of + 30 * DAY))
+    later = predict_customers(bundle, build_tables(event_log, bundle.snapshot.as_of + 30 * DAY))
     assert later["propensity_7d"].mean() < same["propensity_7d"].mean()  # nobody has come for a month
     with pytest.raises(InputError, match="would know its future"):
-        predict_customers(bundle, build.build_tables(event_log, bundle.snapshot.as_of - DAY))
+        predict_customers(bundle, build_tables(event_log, bundle.snapshot.as_of - DAY))

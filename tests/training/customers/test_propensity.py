@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from features.ranking.snapshot import Snapshot
-from features.tables import build
+from features.tables.build import build_from_events
 from models.customers.propensity import COLUMNS, HORIZONS_DAYS, PropensityModel
 from tests.features.shop import AS_OF, CATALOG, same_arrays
 from tests.training.regulars import BOUNDARIES, fold_at, log
@@ -32,7 +32,7 @@ def fitted(folds: list[CustomerFold]) -> FittedPropensity:
 
 @pytest.fixture(scope="module")
 def now(events: pl.DataFrame) -> Snapshot:
-    return Snapshot.from_tables(build.build_from_events(events.lazy(), CATALOG, AS_OF))
+    return Snapshot.from_tables(build_from_events(events.lazy(), CATALOG, AS_OF))
 
 
 @pytest.mark.parametrize("days", HORIZONS_DAYS)

@@ -13,7 +13,7 @@ from features.event_log.log import EventLog
 from features.ranking.visitors import KIND, Visitors
 from features.sources.simulator.shop import simulate
 from features.sources.simulator.truth import Truth
-from features.tables import build
+from features.tables.build import build_tables
 from models.bundle import Bundle, RecommenderName
 from tests.conftest import SHOP, SHOP_ENDS
 from tests.training.recipes import small
@@ -37,7 +37,7 @@ def test_a_backtest_is_an_evaluation_on_the_snapshot_of_its_start(bundle: Bundle
     expected = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, expected_queries)
     assert evaluations["one_to_one"].summary == expected.summary
     assert expected.details["source"].null_count() == len(expected_queries)
-    traffic = build.build_tables(event_log, start).customers.sort("customer_id").select("source", "device", "country")
+    traffic = build_tables(event_log, start).customers.sort("customer_id").select("source", "device", "country")
     known = bundle.snapshot.customers.values.to_pylist()
     assert known == sorted(known)
     assert (

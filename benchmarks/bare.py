@@ -1,4 +1,4 @@
-"""An ASGI application that reads the body and sends a constant: nothing on this machine is faster."""
+"""Minimal ASGI application that reads the body and sends a constant: the upper bound for `benchmarks/serve.py`."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The server with a recommender that does no work: what is left is the cost of the way to it and back."""
+"""The real server with a recommender that does no work, which leaves the cost of HTTP; for `benchmarks/serve.py`."""
 
 import sys
 from dataclasses import replace
@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from features.ranking.snapshot import Snapshot
-from models.interface import Fallback, Ranking, Request
+from models.interface import Fallback, Ranking, RankingRequest
 from serving.api.app import create_app
 from serving.settings import Settings
 from tests.serving.small_shop import small_shop
@@ -16,13 +16,13 @@ from tests.serving.small_shop import small_shop
 _ITEMS = [f"i{n}" for n in range(600)]
 
 
-class Constant:
-    """Ranks the same products for everyone."""
+class ConstantRecommender:
+    """Recommends the same items to everyone."""
 
-    def recommend(self, requests: list[Request]) -> list[Ranking]:
+    def recommend(self, requests: list[RankingRequest]) -> list[Ranking]:
         return [_ranking(r.limit) for r in requests]
 
-    def without_ranker(self, request: Request, why: Fallback) -> Ranking:
+    def recommend_without_ranker(self, request: RankingRequest, why: Fallback) -> Ranking:
         return replace(_ranking(request.limit), fallback=why)
 
     @property
@@ -37,19 +37,19 @@ class Constant:
 def _ranking(limit: int) -> Ranking:
     none: list[tuple[str, ...]] = [()] * limit
     return Ranking(
-        _ITEMS[:limit], [0.0] * limit, none, "popular", None, "PROSPECT", ordered=limit, positions=np.arange(limit)
+        _ITEMS[:limit], [0.0] * limit, none, "popular", None, "PROSPECT", n_ranked=limit, positions=np.arange(limit)
     )
 
 
-def load(_: Path) -> Constant:
-    return Constant()
+def load(_: Path) -> ConstantRecommender:
+    return ConstantRecommender()
 
 
-# The service loads its recommender from here.
+# The service imports its recommender from this module.
 _module = ModuleType("models.recommender")
 _module.load = load  # type: ignore[attr-defined]
 sys.modules["models.recommender"] = _module
 
 from serving.service import Usual as Usual  # noqa: E402
 
-app = create_app(Constant(), Settings())
+app = create_app(ConstantRecommender(), Settings())

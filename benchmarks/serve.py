@@ -1,10 +1,17 @@
-"""Requests per second and latency over HTTP: `python benchmarks/serve.py [BUNDLE] [--seconds 3]`.
+"""Requests per second and latency over HTTP.
 
-Without a bundle: what the way to a recommender and back costs, with one that does no work, against bare uvicorn; 16
-connections, closed loop. With one (such as benchmarks/big.py makes): how many requests of twelve products for known
-customers that come at random times are answered with a p99 of 50 ms, the latency at half of that, one connection
-against ranking in process, the same bundle behind `mlflow models serve` and BentoML's own batching, and what memory
-two workers hold. One server process unless said; the load generator runs on the same processors.
+    python benchmarks/serve.py [BUNDLE] [--seconds 3]
+
+Without a bundle: the overhead of the server with a recommender that does no work, compared with bare uvicorn, on 16
+connections in a closed loop. With a bundle (for example from benchmarks/big.py), in addition:
+
+- the highest rate of random arrivals (twelve items for known customers) with a p99 of at most 50 ms, and the latency at
+  half that rate
+- one connection compared with ranking in process
+- the same bundle behind `mlflow models serve`, and behind BentoML's own batching
+- the memory of two workers
+
+The server has one process unless stated otherwise; the load generator runs on the same processors.
 """
 
 import argparse
@@ -20,8 +27,9 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # type: ignore[import-untyped]  # noqa: E402
 import shop  # noqa: E402
-from load import Load, Target, arriving, closed, most_within  # noqa: E402
+from load import Load, Target, closed_loop, highest_rate, open_loop  # noqa: E402
 
+from features.common.memory import keep_freed_memory  # noqa: E402
 from models.bundle import Bundle  # noqa: E402
 from models.interface import RankingRequest  # noqa: E402
 from models.recommender import BundleRecommender  # noqa: E402
@@ -30,7 +38,7 @@ from serving.settings import open_environment  # noqa: E402
 
 CONNECTIONS = 16
 P99_MS = 50.0
-ASKED = "/v1/recommendations"
+PATH = "/v1/recommendations"
 
 
 @contextmanager
@@ -66,14 +74,14 @@ def _mlflow(bundle: Path, scratch: Path) -> Iterator[str]:
     )
     port = find_free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it looks for uvicorn there
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # where it looks for uvicorn
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     with run_process([*command, "--port", str(port)], env, port, 300, ready="/ping") as url:
         yield url
 
 
-def constants(seconds: float) -> None:
-    """Our stack without ranking, against bare uvicorn."""
+def measure_overhead(seconds: float) -> None:
+    """Measure the server without ranking, and bare uvicorn."""
     servers = {
         "constant on bare uvicorn": _uvicorn("benchmarks.bare:app"),
         "our API, constant recommender, plain uvicorn": _uvicorn("benchmarks.constant:app"),
@@ -82,20 +90,21 @@ def constants(seconds: float) -> None:
     rows, bare = [], 0.0
     for name, server in servers.items():
         with server as url:
-            target = Target(_port(url), ASKED, tuple(f"c{n}" for n in range(1000)))
-            many, one = closed(target, CONNECTIONS, seconds), closed(target, 1, seconds)
-        bare = bare or many.rate
-        rows.append([name, f"{many.rate:,.0f}", *_ms(many), f"{many.rate / bare:.2f}", *_ms(one)])
+            target = Target(_port(url), PATH, tuple(f"c{n}" for n in range(1000)))
+            full_load, single = closed_loop(target, CONNECTIONS, seconds), closed_loop(target, 1, seconds)
+        bare = bare or full_load.rate
+        rows.append([name, f"{full_load.rate:,.0f}", *_ms(full_load), f"{full_load.rate / bare:.2f}", *_ms(single)])
     head = ("server", f"req/s, {CONNECTIONS} conn.", "p50 ms", "p99 ms", "of bare", "p50 ms, 1 conn.", "p99 ms")
-    shop.table(head, rows)
+    shop.print_table(head, rows)
 
 
-def whole(bundle: Path, seconds: float, scratch: Path) -> None:
-    """The service with a bundle, and others with the same one."""
+def measure_bundle(bundle: Path, seconds: float, scratch: Path) -> None:
+    """Measure the service with a bundle, and other servers with the same bundle."""
+    keep_freed_memory()
     loaded = Bundle.load(bundle)
     s = loaded.snapshot
-    some = range(0, len(s.customers), max(1, len(s.customers) // 5000))
-    customers = tuple(s.customers.values[n].as_py() for n in some)
+    sample = range(0, len(s.customers), max(1, len(s.customers) // 5000))
+    customers = tuple(s.customers.values[n].as_py() for n in sample)
     print(f"\n{len(s.items):,} items, {len(s.customers):,} customers; one request of 12 products each\n")
     recommender, number = BundleRecommender(loaded), iter(range(10**9))
 
@@ -104,39 +113,40 @@ def whole(bundle: Path, seconds: float, scratch: Path) -> None:
 
     rows: list[list[str]] = []
     with run_server(bundle) as url:
-        target = Target(_port(url), ASKED, customers)
-        # Before and after: a machine that others share changes its pace.
+        target = Target(_port(url), PATH, customers)
+        # Before and after, because a shared machine changes its speed.
         before = shop.median_ms(rank, 200)
-        alone = closed(target, 1, seconds)
+        one_connection = closed_loop(target, 1, seconds)
         in_process = (before + shop.median_ms(rank, 200)) / 2
-        best = most_within(target, P99_MS, 40, seconds)
-        half = arriving(target, best.rate / 2, 2 * seconds)
-        bulk = closed(Target(_port(url), f"{ASKED}/bulk", customers), CONNECTIONS, seconds)
-        ours = closed(target, CONNECTIONS, seconds)
+        best = highest_rate(target, P99_MS, 40, seconds)
+        half = open_loop(target, best.rate / 2, 2 * seconds)
+        bulk = closed_loop(Target(_port(url), f"{PATH}/bulk", customers), CONNECTIONS, seconds)
+        ours = closed_loop(target, CONNECTIONS, seconds)
     rows.append([f"ours, arrivals, p99 ≤ {P99_MS:.0f} ms", f"{best.rate:,.0f}", *_ms(best)])
     rows.append(["ours, half of that", f"{half.rate:,.0f}", *_ms(half)])
-    rows.append(["ours, 1 connection", f"{alone.rate:,.0f}", *_ms(alone)])
+    rows.append(["ours, 1 connection", f"{one_connection.rate:,.0f}", *_ms(one_connection)])
     rows.append([f"ours, {CONNECTIONS} connections", f"{ours.rate:,.0f}", *_ms(ours)])
     rows.append([f"BentoML's batchable API, {CONNECTIONS} connections", f"{bulk.rate:,.0f}", *_ms(bulk)])
     with _mlflow(bundle, scratch) as url:
         target = Target(_port(url), "/invocations", customers, "mlflow")
-        theirs = closed(target, CONNECTIONS, seconds)
-        theirs_alone = closed(target, 1, seconds)
-    rows.append([f"mlflow models serve, {CONNECTIONS} connections", f"{theirs.rate:,.0f}", *_ms(theirs)])
-    rows.append(["mlflow models serve, 1 connection", f"{theirs_alone.rate:,.0f}", *_ms(theirs_alone)])
-    shop.table(("server", "req/s", "p50 ms", "p99 ms"), rows)
-    print(
-        f"\nIn process one visitor is ranked in {in_process:.2f} ms; over HTTP it takes {alone.p50_ms / in_process:.2f}"
+        mlflow_load = closed_loop(target, CONNECTIONS, seconds)
+        mlflow_one_connection = closed_loop(target, 1, seconds)
+    rows.append([f"mlflow models serve, {CONNECTIONS} connections", f"{mlflow_load.rate:,.0f}", *_ms(mlflow_load)])
+    rows.append(
+        ["mlflow models serve, 1 connection", f"{mlflow_one_connection.rate:,.0f}", *_ms(mlflow_one_connection)]
     )
-    print(f"times that. Against `mlflow models serve`: {ours.rate / theirs.rate:.1f} times as many requests.")
+    shop.print_table(("server", "req/s", "p50 ms", "p99 ms"), rows)
+    ratio = one_connection.p50_ms / in_process
+    print(f"\nRanking one visitor takes {in_process:.2f} ms in process, and {ratio:.2f} times that over HTTP.")
+    print(f"Compared with `mlflow models serve`: {ours.rate / mlflow_load.rate:.1f} times as many requests.")
     with run_server(bundle, workers=2) as url:
-        target = Target(_port(url), ASKED, customers)
-        closed(target, CONNECTIONS, seconds)
+        target = Target(_port(url), PATH, customers)
+        closed_loop(target, CONNECTIONS, seconds)
         print(f"Two workers hold {_proportional_gb():.2f} GB together (proportional set size).")
 
 
 def _proportional_gb() -> float:
-    """Of all descendants of this process; shared pages are divided among those that map them."""
+    """Return the proportional set size of all descendants: shared pages are divided among their processes."""
     total = 0
     for process in psutil.Process().children(recursive=True):
         try:
@@ -162,9 +172,9 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["USUAL_HOME"] = scratch  # BentoML keeps its files there
-        constants(args.seconds)
+        measure_overhead(args.seconds)
         if args.bundle:
-            whole(args.bundle.resolve(), args.seconds, Path(scratch))
+            measure_bundle(args.bundle.resolve(), args.seconds, Path(scratch))
     print(f"\n{len(os.sched_getaffinity(0))} processors, shared by server and load generator.")
     if not args.bundle:
         print("Give a bundle directory to measure the real service too.")

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: a log, a bundle, a clock, a table."""
+"""Shared parts of the benchmarks: event log, bundle, timing, memory and output tables."""
 
 import argparse
 import resource
@@ -22,55 +22,56 @@ from training.train import train  # noqa: E402
 ONLINE_RETAIL = ROOT.parent / "shared" / "data" / "online_retail_II.parquet"
 
 
-def arguments(doc: str | None) -> argparse.ArgumentParser:
+def build_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Build the parser of a benchmark that runs on an event log; `doc` is its module docstring."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--log", type=Path, help="event log; default: Online Retail II if found, else simulated")
     return parser
 
 
-def event_log(path: Path | None, scratch: Path) -> tuple[EventLog, str]:
-    """The log at `path`, or one made in `scratch`, and what to call it."""
+def open_log(path: Path | None, scratch: Path) -> tuple[EventLog, str]:
+    """Open the log at `path`, or ingest one into `scratch`. Returns the log and its name."""
     if path is not None:
         return EventLog.open(path), str(path)
     if ONLINE_RETAIL.exists():
         return ingest(read("online-retail", [ONLINE_RETAIL]), scratch / "log").log, "Online Retail II"
-    return simulated(scratch), "a simulated shop"
+    return simulate_log(scratch), "a simulated shop"
 
 
-def simulated(scratch: Path) -> EventLog:
-    """A log made in `scratch`."""
+def simulate_log(scratch: Path) -> EventLog:
+    """Simulate a shop of 8,000 customers into `scratch`."""
     return ingest(read("simulated", config=SimulatorConfig(customers=8000)), scratch / "log").log
 
 
-def bundle(log: EventLog) -> Bundle:
-    """A bundle of the default recipe, with fewer boundaries: as many trees and candidates, sooner."""
+def train_bundle(log: EventLog) -> Bundle:
+    """Train a bundle with the default recipe, but on fewer boundaries to save time."""
     return train(log, recipe.load().model_copy(update={"boundaries": 3})).bundle
 
 
 def median_ms(call: Callable[[], Any], repeat: int = 15) -> float:
-    """Median milliseconds of a call, after one that is not counted."""
+    """Return the median milliseconds of a call, after a warm-up call."""
     return medians_ms({"": call}, repeat)[""]
 
 
 def medians_ms(calls: Mapping[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
-    """Median milliseconds of each of some calls, which take turns, after a round that is not counted."""
+    """Return the median milliseconds of each call; the calls alternate, after a warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeat + 1):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)
-    return {name: 1e3 * statistics.median(took[1:]) for name, took in times.items()}
+    return {name: 1e3 * statistics.median(seconds[1:]) for name, seconds in times.items()}
 
 
 def peak_gb() -> float:
-    """Most memory this process has held."""
+    """Return the peak memory of this process in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A Markdown table; numbers come formatted."""
-    widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
-    for row in (head, ["-" * w for w in widths], *rows):
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a Markdown table of formatted cells."""
+    widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
+    for row in (header, ["-" * w for w in widths], *rows):
         cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
         print(f"| {' | '.join(cells)} |")

@@ -1,8 +1,9 @@
-"""The default recipe on simulated shops of several kinds: against the best simple method, each generator, the oracle.
+"""Ranking quality of the default recipe on simulated shops of several kinds.
 
-python benchmarks/shops.py [--shops general grocery fashion longtail] [--customers 3000]
+    python benchmarks/shops.py [--shops general grocery fashion longtail] [--customers 3000]
 
-The model is trained on all but the last 28 days, which it is measured on.
+Compares NDCG@10 of each recommender with the best baseline, the best single generator and the oracle. The model is
+trained on all but the last 28 days, which it is measured on.
 """
 
 import argparse
@@ -41,57 +42,63 @@ def main() -> None:
     rows = []
     for kind in args.shops:
         with tempfile.TemporaryDirectory() as scratch:
-            rows += compared(kind, args.customers, Path(scratch))
-    shop.table(
-        ["shop", "recommender", "queries", "NDCG@10", "best simple method", "ahead by", "95% interval",
-         "best generator alone", "of the oracle's"],
+            rows += compare_shop(kind, args.customers, Path(scratch))
+    shop.print_table(
+        ["shop", "recommender", "queries", "NDCG@10", "best baseline", "difference", "95% interval",
+         "best single generator", "of the oracle"],
         rows,
     )  # fmt: skip
 
 
-def compared(kind: str, customers: int, scratch: Path) -> list[list[str]]:
-    """A row per recommender, and one of the visits from their third event on."""
+def compare_shop(kind: str, customers: int, scratch: Path) -> list[list[str]]:
+    """Train and measure on one shop: a row per recommender, and one for visits from their third event on."""
     config = build_config(kind, {"customers": customers, "seed": 11})
     log = ingest(read("simulated", config=config), scratch / "log").log
     write_truth(config, scratch / "truth")
     settings = recipe.load()
     start, end = micros(log.last) + 1 - settings.horizon_days * DAY, micros(log.last) + 1
     bundle = refresh_bundle(train(log, settings, start).bundle, log, start)
-    asked = queries.build_queries(log.scan(), bundle.snapshot, end, settings)
-    evaluations = evaluate_bundle(bundle, asked, end, truth=Truth.load(scratch / "truth"))
+    queries_by_recommender = queries.build_queries(log.scan(), bundle.snapshot, end, settings)
+    evaluations = evaluate_bundle(bundle, queries_by_recommender, end, truth=Truth.load(scratch / "truth"))
     rows = []
     for name, evaluation in evaluations.items():
         table = evaluation.queries
-        alone = {g: alone_at_10(g, bundle.generators, bundle.snapshot, asked[name]) for g in bundle.generators.names}
-        rows.append(row(kind, name, evaluation, alone, np.ones(table.height, bool)))
+        alone_ndcg = {
+            g: generator_ndcg_at_10(g, bundle.generators, bundle.snapshot, queries_by_recommender[name])
+            for g in bundle.generators.names
+        }
+        rows.append(format_row(kind, name, evaluation, alone_ndcg, np.ones(table.height, bool)))
         if name == "predictive":
-            late = (table["visit_events"] == "3_plus").to_numpy()
-            rows.append(row(kind, "… from the third event", evaluation, alone, late))
+            long_visits = (table["visit_events"] == "3_plus").to_numpy()
+            rows.append(format_row(kind, "… from the third event", evaluation, alone_ndcg, long_visits))
     print(f"{kind}: {log.info['rows']:,} events", flush=True)
     return rows
 
 
-def row(
-    kind: str, name: str, evaluation: Evaluation, alone: dict[GeneratorName, np.ndarray], part: np.ndarray
+def format_row(
+    kind: str, name: str, evaluation: Evaluation, alone_ndcg: dict[GeneratorName, np.ndarray], part: np.ndarray
 ) -> list[str]:
     table = evaluation.queries.filter(part)
-    best, ahead, low, high = over_best_baseline(table)
-    theirs = nan_mean(table[baseline_columns(table, "ndcg_at_10")[best]])
-    generator = max(alone, key=lambda g: float(alone[g][part].mean()))
+    best, lead, low, high = over_best_baseline(table)
+    baseline_ndcg = nan_mean(table[baseline_columns(table, "ndcg_at_10")[best]])
+    generator = max(alone_ndcg, key=lambda g: float(alone_ndcg[g][part].mean()))
     return [
-        kind, name, f"{table.height:,}", f"{nan_mean(table['ndcg_at_10']):.4f}", f"{best} {theirs:.4f}", f"{ahead:+.4f}",
-        f"{low:+.4f} to {high:+.4f}", f"{generator} {alone[generator][part].mean():.4f}", f"{oracle_share(table):.0%}",
+        kind, name, f"{table.height:,}", f"{nan_mean(table['ndcg_at_10']):.4f}", f"{best} {baseline_ndcg:.4f}",
+        f"{lead:+.4f}", f"{low:+.4f} to {high:+.4f}", f"{generator} {alone_ndcg[generator][part].mean():.4f}",
+        f"{oracle_share(table):.0%}",
     ]  # fmt: skip
 
 
-def alone_at_10(name: GeneratorName, generators: Generators, snapshot: Snapshot, asked: Queries) -> np.ndarray:
-    """float64[queries]: NDCG@10 of one generator's own list."""
-    said = generators.scores(name, snapshot, asked.visitors)
-    query, item = said.top(10)
-    order = np.lexsort((item, -said.at(query, item), query))
+def generator_ndcg_at_10(
+    name: GeneratorName, generators: Generators, snapshot: Snapshot, queries: Queries
+) -> np.ndarray:
+    """Return float64[queries]: NDCG@10 of the list of one generator alone."""
+    scores = generators.scores(name, snapshot, queries.visitors)
+    query, item = scores.top(10)
+    order = np.lexsort((item, -scores.at(query, item), query))
     query, item = query[order], item[order]
-    hits = top_lists(query, asked.labels(query, item, len(snapshot.items)) > 0, len(asked), False)
-    return ndcg_at_10(hits, np.bincount(asked.query, minlength=len(asked)))
+    hits = top_lists(query, queries.labels(query, item, len(snapshot.items)) > 0, len(queries), False)
+    return ndcg_at_10(hits, np.bincount(queries.query, minlength=len(queries)))
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ def test_the_trainers_paths_and_pickles_stay_at_home(model: Path, run: Run):
             text = file.read_text().replace(own_address, "")
             assert [str(p) for p in private if str(p) in text] == [], file.name
     assert (model / "MLmodel").is_file()
-    assert (model / "code" / "features" / "events.py").is_file()
+    assert (model / "code" / "features" / "event_log" / "schema.py").is_file()
 
 
 def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: TrainingResult, tmp_path: Path):

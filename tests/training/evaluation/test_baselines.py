@@ -26,7 +26,7 @@ SALES = [
 ]
 
 
-def asked(s: Snapshot, *customers: str) -> Visitors:
+def customers(s: Snapshot, *customers: str) -> Visitors:
     return Visitors.of_customers(s.customers.find(list(customers)))
 
 
@@ -36,30 +36,30 @@ def visit(s: Snapshot, *touches: tuple[EventName, str]) -> Visitors:
     return Visitors.from_events(np.array([-1]), np.zeros(len(touches), np.int64), items, kinds)
 
 
-def listed(name: Baseline, s: Snapshot, visitors: Visitors, depth: int = 5) -> tuple[list[str], list[str]]:
+def rank_ids(name: Baseline, s: Snapshot, visitors: Visitors, depth: int = 5) -> tuple[list[str], list[str]]:
     generators = Generators.fit(s, fitted.CONFIG)
     both = baselines.rank(name, generators, s, visitors, depth)
     everything, new = ([s.items.at(np.array([i]))[0] if i >= 0 else "" for i in lists[0]] for lists in both)
     return everything, new
 
 
-def test_own_purchases_come_by_orders_then_the_latest_and_best_sellers_fill_the_list():
+def test_own_purchases_are_ordered_by_orders_then_recency_and_filled_up_with_best_sellers():
     s = snapshot(SALES)
-    everything, new = listed("own_purchases", s, asked(s, "c1"))
+    everything, new = rank_ids("own_purchases", s, customers(s, "c1"))
     assert everything == ["i1", "i3", "i2", "i5", "i4"]
     assert new == ["i5", "i4", "", "", ""]  # there are no other items
 
 
-def test_popular_leads_with_the_best_sellers_and_new_ones_are_those_not_bought():
+def test_popular_ranks_best_sellers_and_leaves_out_purchases_from_new_items():
     s = snapshot(SALES)
-    everything, new = listed("popular", s, asked(s, "c4"))
+    everything, new = rank_ids("popular", s, customers(s, "c4"))
     assert everything[:2] == ["i5", "i4"]
     assert new[0] == "i4"
     assert set(new[:4]) == {"i1", "i2", "i3", "i4"}
 
 
 @pytest.mark.parametrize("looks", [10, 13])
-def test_tifu_knn_weighs_own_and_neighbours_seven_to_three(looks: int):
+def test_tifu_knn_weights_own_vector_and_neighbours_seven_to_three(looks: int):
     # c1's only neighbour is c2, so the neighbours' mean is c2's vector. c1 has looked at i3, as often as said.
     day = 60.0
     rows = [
@@ -74,10 +74,10 @@ def test_tifu_knn_weighs_own_and_neighbours_seven_to_three(looks: int):
     own_i3, theirs_i2 = 0.1 * looks * decay, 1 + decay
     expected = ["i3", "i2"] if 0.7 * own_i3 > 0.3 * theirs_i2 else ["i2", "i3"]
     assert (looks == 10) == (expected == ["i2", "i3"])
-    assert [i for i in listed("tifu_knn", s, asked(s, "c1"))[0] if i in ("i2", "i3")] == expected
+    assert [i for i in rank_ids("tifu_knn", s, customers(s, "c1"))[0] if i in ("i2", "i3")] == expected
 
 
-def test_what_the_visit_touched_comes_latest_first():
+def test_visit_items_are_ordered_latest_first():
     s = snapshot(SALES)
     touches: list[tuple[EventName, str]] = [
         ("view_item", "i3"),
@@ -85,20 +85,20 @@ def test_what_the_visit_touched_comes_latest_first():
         ("view_item", "i3"),
         ("search", "i1"),
     ]
-    everything, new = listed("visit_items", s, visit(s, *touches))
+    everything, new = rank_ids("visit_items", s, visit(s, *touches))
     assert everything[:2] == ["i3", "i2"]
     assert not {"i3", "i2"} & set(new)  # what is in the visit already is no discovery
     assert set(everything) == {"i1", "i2", "i3", "i4", "i5"}
 
 
-def test_visits_and_customers_have_their_own_baselines():
+def test_customers_and_visits_have_different_baselines():
     s = snapshot(SALES)
-    assert baselines.select_baselines(asked(s, "c1", "c2")) == CUSTOMER_BASELINES
+    assert baselines.select_baselines(customers(s, "c1", "c2")) == CUSTOMER_BASELINES
     assert baselines.select_baselines(visit(s, ("view_item", "i1"))) == VISIT_BASELINES
 
 
 @pytest.mark.parametrize("name", CUSTOMER_BASELINES)
-def test_lists_are_full_without_repeats_and_the_new_ones_hold_nothing_bought(name: Baseline, bundle: Bundle):
+def test_lists_are_full_without_repeats_and_new_lists_hold_no_purchases(name: Baseline, bundle: Bundle):
     s = bundle.snapshot
     visitors = Visitors.of_customers(np.arange(0, len(s.customers), 7))
     everything, new = baselines.rank(name, bundle.generators, s, visitors, 20)
@@ -112,12 +112,12 @@ def test_lists_are_full_without_repeats_and_the_new_ones_hold_nothing_bought(nam
 
 
 @pytest.mark.parametrize("name", ["als", "item_knn"])
-def test_a_generator_alone_is_its_own_list_and_then_best_sellers(name: Baseline, bundle: Bundle):
+def test_a_generator_baseline_is_its_list_filled_up_with_best_sellers(name: Baseline, bundle: Bundle):
     s, visitors = bundle.snapshot, Visitors.of_customers(np.arange(40))
-    found, _ = baselines.rank(name, bundle.generators, s, visitors, 20)
+    top, _ = baselines.rank(name, bundle.generators, s, visitors, 20)
     alone = fitted.best(bundle.generators, name, s, visitors, len(s.items))  # type: ignore[arg-type]
     popular = fitted.best(bundle.generators, "popular", s, visitors, len(s.items))
-    for items, own, best in zip(found, alone, popular, strict=True):
+    for items, own, best in zip(top, alone, popular, strict=True):
         head = [i for i in own.tolist() if i >= 0]
         assert items.tolist() == [*head, *(i for i in best.tolist() if i not in head)][:20]
 
@@ -132,9 +132,9 @@ def test_a_generator_alone_is_its_own_list_and_then_best_sellers(name: Baseline,
         )
     )
 )
-def test_the_best_by_score_then_by_the_order_given(case: tuple[list[list[float]], list[int], int]):
+def test_scores_are_ranked_with_ties_in_the_given_order(case: tuple[list[list[float]], list[int], int]):
     score, order, depth = case
-    found = baselines.rank_scores(np.array(score, np.float32), np.array(order), depth)
-    for values, items in zip(score, found.tolist(), strict=True):
+    top = baselines.rank_scores(np.array(score, np.float32), np.array(order), depth)
+    for values, items in zip(score, top.tolist(), strict=True):
         good = sorted((i for i in order if values[i] >= 0), key=lambda i: (-values[i], order.index(i)))
         assert items == (good + [-1] * depth)[:depth]

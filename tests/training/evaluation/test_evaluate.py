@@ -12,7 +12,6 @@ import pytest
 from features.event_log.ingest import ParsedBatch
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from models.bundle import Bundle, RecommenderName
-
 from tests.conftest import SHOP_ENDS
 from tests.models import fitted
 from training.dataset import queries
@@ -26,7 +25,7 @@ SCORE = Path(__file__).resolve().parents[4] / "shared" / "eval" / "score.py"
 
 
 @pytest.fixture(scope="module")
-def asked(simulated: ParsedBatch, bundle: Bundle) -> Queries:
+def purchase_queries(simulated: ParsedBatch, bundle: Bundle) -> Queries:
     future = queries.read_window(simulated.events.lazy(), bundle.snapshot.as_of, SHOP_ENDS)
     return queries.customer_queries(future, bundle.snapshot)
 
@@ -37,18 +36,18 @@ def visits(simulated: ParsedBatch, bundle: Bundle) -> Queries:
     return queries.visit_queries(future, bundle.snapshot, 80, 7)["predictive"]
 
 
-def lists_of(bundle: Bundle, asked: Queries, name: RecommenderName = "one_to_one") -> dict[int, list[int]]:
+def lists_of(bundle: Bundle, purchase_queries: Queries, name: RecommenderName = "one_to_one") -> dict[int, list[int]]:
     """Query → its candidates, best first."""
-    out: dict[int, list[int]] = {q: [] for q in range(len(asked))}
-    for start, _, found, _ in bundle.recommenders[name].rank(bundle.snapshot, asked.visitors):
-        for q, item in zip(found.query, found.item, strict=True):
+    out: dict[int, list[int]] = {q: [] for q in range(len(purchase_queries))}
+    for start, _, candidates, _ in bundle.recommenders[name].rank(bundle.snapshot, purchase_queries.visitors):
+        for q, item in zip(candidates.query, candidates.item, strict=True):
             out[start + int(q)].append(int(item))
     return out
 
 
-def wanted_of(asked: Queries) -> dict[int, set[int]]:
+def relevant_of(purchase_queries: Queries) -> dict[int, set[int]]:
     out: dict[int, set[int]] = defaultdict(set)
-    for q, item in zip(asked.query, asked.item, strict=True):
+    for q, item in zip(purchase_queries.query, purchase_queries.item, strict=True):
         out[int(q)].add(int(item))
     return out
 
@@ -59,7 +58,7 @@ def bought_of(s: Snapshot, customer: int) -> set[int]:
 
 
 @pytest.mark.skipif(not SCORE.is_file(), reason="the scorer that stands outside the project is not here")
-def test_the_projects_numbers_are_the_independent_scorers(bundle: Bundle, asked: Queries):
+def test_metrics_equal_those_of_an_independent_scorer(bundle: Bundle, purchase_queries: Queries):
     spec = importlib.util.spec_from_file_location("score", SCORE)
     assert spec is not None
     assert spec.loader is not None
@@ -67,11 +66,11 @@ def test_the_projects_numbers_are_the_independent_scorers(bundle: Bundle, asked:
     spec.loader.exec_module(score)
 
     s = bundle.snapshot
-    customers = asked.visitors.customers.tolist()
-    recs = {customers[q]: items for q, items in lists_of(bundle, asked).items()}
+    customers = purchase_queries.visitors.customers.tolist()
+    recs = {customers[q]: items for q, items in lists_of(bundle, purchase_queries).items()}
     train = {c: bought_of(s, c) for c in customers} | {"every item is on sale": set(range(len(s.items)))}
-    test = {customers[q]: items for q, items in wanted_of(asked).items()}
-    ours = evaluate(bundle.recommenders["one_to_one"], s, asked).summary
+    test = {customers[q]: items for q, items in relevant_of(purchase_queries).items()}
+    ours = evaluate(bundle.recommenders["one_to_one"], s, purchase_queries).summary
     for prefix, new_only in (("", False), ("new_", True)):
         theirs = score.measure(recs, train, test, new_only)
         assert theirs.pop("customers") > 20
@@ -79,35 +78,38 @@ def test_the_projects_numbers_are_the_independent_scorers(bundle: Bundle, asked:
         assert 0 < theirs["ndcg_at_10"] < 1
 
 
-def test_candidate_recall_is_the_share_of_what_was_wanted(bundle: Bundle, asked: Queries):
+def test_candidate_recall_is_the_share_of_relevant_items(bundle: Bundle, purchase_queries: Queries):
     two_stage, s = bundle.recommenders["one_to_one"], bundle.snapshot
-    found = evaluate(two_stage, s, asked).summary
-    wanted = {(q, i) for q, items in wanted_of(asked).items() for i in items}
+    summary = evaluate(two_stage, s, purchase_queries).summary
+    relevant = {(q, i) for q, items in relevant_of(purchase_queries).items() for i in items}
     proposed = defaultdict(set)
-    for start, _, c, _ in two_stage.rank(s, asked.visitors):
+    for start, _, c, _ in two_stage.rank(s, purchase_queries.visitors):
         for q, item, mask in zip(c.query, c.item, c.proposed, strict=True):
             for bit, name in enumerate(two_stage.generators.names):
                 if mask >> bit & 1:
                     proposed[name].add((start + int(q), int(item)))
     for name in two_stage.generators.names:
-        assert found[f"candidate_recall_{name}"] == pytest.approx(len(wanted & proposed[name]) / len(wanted))
+        assert summary[f"candidate_recall_{name}"] == pytest.approx(len(relevant & proposed[name]) / len(relevant))
     union = set().union(*proposed.values())
-    assert found["candidate_recall_union"] == pytest.approx(len(wanted & union) / len(wanted))
-    assert found["candidate_recall_item_knn_visit"] == 0 < found["candidate_recall_union"]
+    assert summary["candidate_recall_union"] == pytest.approx(len(relevant & union) / len(relevant))
+    assert summary["candidate_recall_item_knn_visit"] == 0 < summary["candidate_recall_union"]
 
 
-def test_the_summary_is_the_mean_over_queries_and_segments(bundle: Bundle, asked: Queries):
-    evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked)
+def test_the_summary_is_the_mean_over_queries_and_segments(bundle: Bundle, purchase_queries: Queries):
+    evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, purchase_queries)
     table, summary = evaluation.per_query, evaluation.summary
-    assert summary["queries"] == table.height == len(asked)
-    assert table["customer_id"].to_list() == bundle.snapshot.customers.at(asked.visitors.customers)
-    assert table["segment"].to_list() == [SEGMENT_NAMES[s] for s in bundle.snapshot.segments[asked.visitors.customers]]
-    assert table["relevant"].to_list() == np.bincount(asked.query).tolist()
+    assert summary["queries"] == table.height == len(purchase_queries)
+    assert table["customer_id"].to_list() == bundle.snapshot.customers.at(purchase_queries.visitors.customers)
+    assert table["segment"].to_list() == [
+        SEGMENT_NAMES[s] for s in bundle.snapshot.segments[purchase_queries.visitors.customers]
+    ]
+    assert table["relevant"].to_list() == np.bincount(purchase_queries.query).tolist()
     for name in ("ndcg_at_10", "recall_at_20", "map_at_12", "hit_rate_at_10", "mrr"):
         assert summary[name] == pytest.approx(table[name].mean())
         assert summary[f"new_{name}"] == pytest.approx(table[f"new_{name}"].drop_nans().mean())
     new = [
-        items - bought_of(bundle.snapshot, int(asked.visitors.customers[q])) for q, items in wanted_of(asked).items()
+        items - bought_of(bundle.snapshot, int(purchase_queries.visitors.customers[q]))
+        for q, items in relevant_of(purchase_queries).items()
     ]
     assert table["new_mrr"].is_nan().to_list() == [not items for items in new]
     assert 0 < sum(map(bool, new)) < len(new)
@@ -119,7 +121,7 @@ def test_the_summary_is_the_mean_over_queries_and_segments(bundle: Bundle, asked
     assert flatten_metrics({"one_to_one": evaluation})["one_to_one_mrr"] == summary["mrr"]
 
 
-def test_visitors_nobody_knows_are_measured_too(bundle: Bundle, visits: Queries):
+def test_anonymous_visits_are_evaluated(bundle: Bundle, visits: Queries):
     evaluation = evaluate(bundle.recommenders["predictive"], bundle.snapshot, visits)
     assert evaluation.per_query["customer_id"].null_count() == len(visits) == 80
     assert set(evaluation.per_query["segment"]) == {"prospect"}
@@ -130,60 +132,67 @@ def test_visitors_nobody_knows_are_measured_too(bundle: Bundle, visits: Queries)
     assert summary["novelty"] > 0
 
 
-def only(asked: Queries, keep: np.ndarray) -> Queries:
+def only(purchase_queries: Queries, keep: np.ndarray) -> Queries:
     """The queries that keep a relevant pair, with those pairs."""
-    left, query = np.unique(asked.query[keep], return_inverse=True)
-    customers = replace(asked.visitors, customers=asked.visitors.customers[left])
-    return Queries(customers, query, asked.item[keep], asked.grade[keep])
+    left, query = np.unique(purchase_queries.query[keep], return_inverse=True)
+    customers = replace(purchase_queries.visitors, customers=purchase_queries.visitors.customers[left])
+    return Queries(customers, query, purchase_queries.item[keep], purchase_queries.grade[keep])
 
 
-def test_an_item_no_generator_proposes_counts_as_missed(bundle: Bundle, asked: Queries):
-    lists = lists_of(bundle, asked)
-    missed = np.array([i not in lists[q] for q, i in zip(asked.query, asked.item, strict=True)])
+def test_an_item_no_generator_proposes_counts_as_missed(bundle: Bundle, purchase_queries: Queries):
+    lists = lists_of(bundle, purchase_queries)
+    missed = np.array([i not in lists[q] for q, i in zip(purchase_queries.query, purchase_queries.item, strict=True)])
     assert missed.any()
-    found = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, only(asked, missed)).summary
-    assert (found["ndcg_at_10"], found["recall_at_20"], found["candidate_recall_union"]) == (0, 0, 0)
+    summary = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, only(purchase_queries, missed)).summary
+    assert (summary["ndcg_at_10"], summary["recall_at_20"], summary["candidate_recall_union"]) == (0, 0, 0)
 
 
-def test_a_hold_out_in_which_nobody_bought_anything_new(bundle: Bundle, asked: Queries):
-    customers = asked.visitors.customers
-    own = [i in bought_of(bundle.snapshot, int(customers[q])) for q, i in zip(asked.query, asked.item, strict=True)]
-    found = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, only(asked, np.array(own))).summary
-    assert found["new_ndcg_at_10"] == 0
-    assert found["ndcg_at_10"] > 0
-    assert not any(np.isnan(v) for v in found.values())
+def test_a_hold_out_without_new_items_gives_zero_for_new_metrics(bundle: Bundle, purchase_queries: Queries):
+    customers = purchase_queries.visitors.customers
+    own = [
+        i in bought_of(bundle.snapshot, int(customers[q]))
+        for q, i in zip(purchase_queries.query, purchase_queries.item, strict=True)
+    ]
+    summary = evaluate(
+        bundle.recommenders["one_to_one"], bundle.snapshot, only(purchase_queries, np.array(own))
+    ).summary
+    assert summary["new_ndcg_at_10"] == 0
+    assert summary["ndcg_at_10"] > 0
+    assert not any(np.isnan(v) for v in summary.values())
 
 
-def ndcg(items: list[int], wanted: set[int]) -> float:
-    gain = sum(1 / math.log2(rank + 1) for rank, item in enumerate(items[:10], 1) if item in wanted)
-    return gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(10, len(wanted)) + 1))
+def ndcg(items: list[int], relevant: set[int]) -> float:
+    gain = sum(1 / math.log2(rank + 1) for rank, item in enumerate(items[:10], 1) if item in relevant)
+    return gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(10, len(relevant)) + 1))
 
 
-def test_baselines_answer_the_same_queries(bundle: Bundle, asked: Queries):
+def test_baselines_are_evaluated_on_the_same_queries(bundle: Bundle, purchase_queries: Queries):
     """As the definitions say, one query at a time: `als` and `popular` by the generators' own lists."""
-    s, evaluation = bundle.snapshot, evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked)
-    whole = {g: fitted.best(bundle.generators, g, s, asked.visitors, len(s.items)) for g in ("popular", "als")}
+    s, evaluation = bundle.snapshot, evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, purchase_queries)
+    whole = {
+        g: fitted.best(bundle.generators, g, s, purchase_queries.visitors, len(s.items)) for g in ("popular", "als")
+    }
     best = {g: lists.tolist() for g, lists in whole.items()}
-    wanted = wanted_of(asked)
+    relevant = relevant_of(purchase_queries)
     for name in ("popular", "als"):
-        found, found_new, recalled = [], [], []
-        for q, customer in enumerate(asked.visitors.customers.tolist()):
+        ndcgs, ndcgs_new, recalls = [], [], []
+        for q, customer in enumerate(purchase_queries.visitors.customers.tolist()):
             own = bought_of(s, customer)
             items = [i for i in best[name][q] if i >= 0]
             items += [i for i in best["popular"][q] if i not in items]
-            found.append(ndcg(items, wanted[q]))
-            recalled.append(len(set(items[:20]) & wanted[q]) / len(wanted[q]))
-            if new := wanted[q] - own:
-                found_new.append(ndcg([i for i in items if i not in own], new))
+            ndcgs.append(ndcg(items, relevant[q]))
+            recalls.append(len(set(items[:20]) & relevant[q]) / len(relevant[q]))
+            if new := relevant[q] - own:
+                ndcgs_new.append(ndcg([i for i in items if i not in own], new))
         prefix = f"baseline_{name}_"
-        assert evaluation.details[f"{prefix}ndcg_at_10"].to_list() == pytest.approx(found)
-        assert evaluation.summary[f"{prefix}ndcg_at_10"] == pytest.approx(np.mean(found))
-        assert evaluation.summary[f"{prefix}recall_at_20"] == pytest.approx(np.mean(recalled))
-        assert evaluation.summary[f"{prefix}new_ndcg_at_10"] == pytest.approx(np.mean(found_new))
+        assert evaluation.details[f"{prefix}ndcg_at_10"].to_list() == pytest.approx(ndcgs)
+        assert evaluation.summary[f"{prefix}ndcg_at_10"] == pytest.approx(np.mean(ndcgs))
+        assert evaluation.summary[f"{prefix}recall_at_20"] == pytest.approx(np.mean(recalls))
+        assert evaluation.summary[f"{prefix}new_ndcg_at_10"] == pytest.approx(np.mean(ndcgs_new))
 
 
-def test_the_lead_is_over_the_best_of_the_baselines(bundle: Bundle, asked: Queries):
-    evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked)
+def test_the_difference_is_to_the_best_baseline(bundle: Bundle, purchase_queries: Queries):
+    evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, purchase_queries)
     summary, table = evaluation.summary, evaluation.queries
     best = max(CUSTOMER_BASELINES, key=lambda name: summary[f"baseline_{name}_ndcg_at_10"])
     each = (table["ndcg_at_10"] - table[f"baseline_{best}_ndcg_at_10"]).to_numpy()
@@ -196,15 +205,15 @@ def test_the_lead_is_over_the_best_of_the_baselines(bundle: Bundle, asked: Queri
     )  # a page that compares runs shows every metric: no more than that
 
 
-def test_customers_are_broken_down_by_their_traffic(bundle: Bundle, asked: Queries):
-    ids = bundle.snapshot.customers.at(asked.visitors.customers)
+def test_customers_are_broken_down_by_their_traffic(bundle: Bundle, purchase_queries: Queries):
+    ids = bundle.snapshot.customers.at(purchase_queries.visitors.customers)
     source = ["email" if n % 3 else None for n in range(len(ids))]
     customers = pl.DataFrame({"customer_id": ids, "source": source, "device": "mobile", "country": "DE"}).reverse()
-    evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, asked, customers)
+    evaluation = evaluate(bundle.recommenders["one_to_one"], bundle.snapshot, purchase_queries, customers)
     groups = evaluation.groups
     by_source = groups.filter(pl.col("facet") == "source")
     assert by_source["group"].to_list() == ["email", "unknown"]  # the larger first
-    mailed = np.array([said == "email" for said in source])
+    mailed = np.array([value == "email" for value in source])
     ours = evaluation.per_query["ndcg_at_10"].to_numpy()
     theirs = evaluation.details["baseline_als_ndcg_at_10"].to_numpy()
     for group, mine in (("email", mailed), ("unknown", ~mailed)):
@@ -217,10 +226,10 @@ def test_customers_are_broken_down_by_their_traffic(bundle: Bundle, asked: Queri
         assert best == max(row[f"baseline_{name}_ndcg_at_10"] for name in CUSTOMER_BASELINES)
         assert row["over_best_baseline"] == pytest.approx(row["ndcg_at_10"] - best)
     assert set(groups["facet"]) == {"segment", "source"}  # all have one device and one country
-    assert groups.filter(pl.col("facet") == "segment")["queries"].sum() == len(asked)
+    assert groups.filter(pl.col("facet") == "segment")["queries"].sum() == len(purchase_queries)
 
 
-def test_visits_are_broken_down_by_the_events_that_were_known(bundle: Bundle, visits: Queries):
+def test_visits_are_broken_down_by_their_number_of_events(bundle: Bundle, visits: Queries):
     evaluation = evaluate(bundle.recommenders["predictive"], bundle.snapshot, visits)
     assert visits.context is not None
     events = visits.context["visit_events"].to_numpy()
@@ -240,15 +249,15 @@ def test_visits_are_broken_down_by_the_events_that_were_known(bundle: Bundle, vi
     assert groups.group_by("facet").agg(pl.col("queries").sum())["queries"].to_list() == [80] * 4
 
 
-def test_what_a_visit_has_touched_is_no_discovery(bundle: Bundle, visits: Queries):
+def test_unseen_metrics_leave_out_items_that_the_visit_touched(bundle: Bundle, visits: Queries):
     s, evaluation = bundle.snapshot, evaluate(bundle.recommenders["predictive"], bundle.snapshot, visits)
     touched: dict[int, set[int]] = defaultdict(set)
     for q, item in zip(visits.visitors.query, visits.visitors.item, strict=True):
         touched[int(q)].add(int(item))
-    wanted = wanted_of(visits)
-    left = [wanted[q] - touched[q] for q in range(len(visits))]
-    found = evaluation.details["unseen_ndcg_at_10"]
-    assert found.is_nan().to_list() == [not items for items in left]
+    relevant = relevant_of(visits)
+    left = [relevant[q] - touched[q] for q in range(len(visits))]
+    unseen_ndcg = evaluation.details["unseen_ndcg_at_10"]
+    assert unseen_ndcg.is_nan().to_list() == [not items for items in left]
     popular = fitted.best(bundle.generators, "popular", s, visits.visitors, len(s.items)).tolist()
     ours = lists_of(bundle, visits, "predictive")
     for name, lists in (("baseline_popular_unseen_ndcg_at_10", popular), ("unseen_ndcg_at_10", ours)):
@@ -259,16 +268,16 @@ def test_what_a_visit_has_touched_is_no_discovery(bundle: Bundle, visits: Querie
     )
 
 
-def test_lists_that_lean_to_what_sells_are_told(bundle: Bundle, asked: Queries):
+def test_popularity_and_price_bias_compare_lists_with_relevant_items(bundle: Bundle, purchase_queries: Queries):
     """And to what is dear: list by list, the mean of the ten less the mean of what was bought."""
     s = bundle.snapshot
-    summary = evaluate(bundle.recommenders["one_to_one"], s, asked).summary
+    summary = evaluate(bundle.recommenders["one_to_one"], s, purchase_queries).summary
     buyers = np.nan_to_num(s.item("buyers"))
     share = np.array([((buyers < b).sum() + (buyers == b).sum() / 2) / len(buyers) for b in buyers])
     log_price = np.log(s.item("price").astype(float))
-    wanted = wanted_of(asked)
-    lists = lists_of(bundle, asked)
+    relevant = relevant_of(purchase_queries)
+    lists = lists_of(bundle, purchase_queries)
     for name, value in (("popularity_bias", share), ("price_bias", log_price)):
-        each = [value[lists[q][:10]].mean() - value[list(wanted[q])].mean() for q in range(len(asked))]
+        each = [value[lists[q][:10]].mean() - value[list(relevant[q])].mean() for q in range(len(purchase_queries))]
         assert summary[name] == pytest.approx(np.mean(each))
     assert 0 < summary["diversity"] <= 1

@@ -14,7 +14,7 @@ Case = tuple[list[bool], int]
 
 
 def slowly(hits: list[bool], relevant: int) -> dict[str, float]:
-    """The definitions, read aloud."""
+    """The textbook definitions, one query at a time."""
     gain = sum(1 / math.log2(rank + 1) for rank, hit in enumerate(hits[:10], 1) if hit)
     ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(10, relevant) + 1))
     precisions = [sum(hits[:rank]) / rank for rank, hit in enumerate(hits[:12], 1) if hit]
@@ -36,7 +36,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @examples(100)
 @given(st.lists(cases(), min_size=1, max_size=5))
-def test_as_the_definitions_say(queries: list[Case]):
+def test_metrics_follow_their_definitions(queries: list[Case]):
     hits, relevant = np.array([h for h, _ in queries]), np.array([n for _, n in queries])
     expected = [slowly(h, n) for h, n in queries]
     assert set(expected[0]) == set(PER_QUERY)
@@ -70,7 +70,7 @@ def at(*ranks: int) -> np.ndarray:
         ("mrr", (), 2, 0),
     ],
 )
-def test_by_hand(name: str, ranks: tuple[int, ...], relevant: int, value: float):
+def test_metrics_on_hand_computed_examples(name: str, ranks: tuple[int, ...], relevant: int, value: float):
     assert PER_QUERY[name](at(*ranks), np.array([relevant])).tolist() == pytest.approx([value])
 
 
@@ -83,62 +83,62 @@ def lists(*rows: list[int]) -> np.ndarray:
     return np.array([[*r, *[-1] * (10 - len(r))] for r in rows])
 
 
-def test_one_item_for_everyone_is_as_unequal_as_can_be():
-    found = metrics.beyond_accuracy(lists([2], [2], [2]), np.array([1, 1, 9, 1]))
-    assert found["coverage"] == 1 / 4
-    assert found["gini"] == pytest.approx(3 / 4)  # (n - 1) / n, the largest there is with n items
-    assert found["novelty"] == pytest.approx(-math.log2(10 / 16))
+def test_one_item_for_everyone_has_the_largest_gini():
+    values = metrics.beyond_accuracy(lists([2], [2], [2]), np.array([1, 1, 9, 1]))
+    assert values["coverage"] == 1 / 4
+    assert values["gini"] == pytest.approx(3 / 4)  # (n - 1) / n, the largest there is with n items
+    assert values["novelty"] == pytest.approx(-math.log2(10 / 16))
 
 
-def test_every_item_as_often_is_as_equal_as_can_be():
-    found = metrics.beyond_accuracy(lists([0, 1], [2, 3]), np.array([0, 0, 0, 12]))
-    assert found["coverage"] == 1
-    assert found["gini"] == pytest.approx(0)
-    assert found["novelty"] == pytest.approx((3 * 4 - math.log2(13 / 16)) / 4)
+def test_equally_frequent_items_have_gini_zero():
+    values = metrics.beyond_accuracy(lists([0, 1], [2, 3]), np.array([0, 0, 0, 12]))
+    assert values["coverage"] == 1
+    assert values["gini"] == pytest.approx(0)
+    assert values["novelty"] == pytest.approx((3 * 4 - math.log2(13 / 16)) / 4)
 
 
-def test_no_list_no_diversity():
+def test_empty_lists_have_no_coverage_gini_or_novelty():
     assert metrics.beyond_accuracy(lists([]), np.array([3, 1])) == {"coverage": 0, "gini": 0, "novelty": 0}
 
 
 @examples(20)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
-def test_the_interval_holds_the_mean(values: list[float]):
+def test_the_interval_contains_the_mean_and_is_reproducible(values: list[float]):
     low, high = bootstrap.mean_interval(np.array(values), samples=200)
     assert min(values) - 1e-9 <= low <= np.mean(values) + 1e-9
     assert np.mean(values) - 1e-9 <= high <= max(values) + 1e-9
     assert (low, high) == bootstrap.mean_interval(np.array(values), samples=200)
 
 
-def test_the_interval_is_as_wide_as_theory_says_and_narrows_with_more_values():
+def test_the_interval_has_the_theoretical_width():
     few, many = (np.tile([0.0, 1.0], n) for n in (50, 800))
     widths = [high - low for low, high in (bootstrap.mean_interval(few), bootstrap.mean_interval(many))]
     assert widths == pytest.approx([2 * 1.96 * 0.5 / 10, 2 * 1.96 * 0.5 / 40], rel=0.1)
 
 
-def test_a_list_is_diverse_as_its_pairs_are_unlike():
-    alike = sparse.csr_matrix(([0.6, 0.2, 0.3], ([0, 1, 2], [1, 0, 3])), shape=(5, 5))
-    # Of the pairs of 0, 1 and 2 one is alike, by 0.6, the larger of both directions; 2 and 3 are, by 0.3; 4 is alone.
-    assert metrics.diversity(lists([0, 1, 2]), alike) == pytest.approx(1 - 0.6 / 3)
-    assert metrics.diversity(lists([0, 1, 2], [3, 2]), alike) == pytest.approx(1 - (0.6 / 3 + 0.3) / 2)
-    assert metrics.diversity(lists([0, 1, 2], [4]), alike) == pytest.approx(1 - 0.6 / 3)
-    assert metrics.diversity(lists([4]), alike) == 0
+def test_diversity_is_one_minus_the_mean_similarity_of_pairs():
+    similarity = sparse.csr_matrix(([0.6, 0.2, 0.3], ([0, 1, 2], [1, 0, 3])), shape=(5, 5))
+    # Similar are 0 and 1 (0.6, the larger of both directions) and 2 and 3 (0.3).
+    assert metrics.diversity(lists([0, 1, 2]), similarity) == pytest.approx(1 - 0.6 / 3)
+    assert metrics.diversity(lists([0, 1, 2], [3, 2]), similarity) == pytest.approx(1 - (0.6 / 3 + 0.3) / 2)
+    assert metrics.diversity(lists([0, 1, 2], [4]), similarity) == pytest.approx(1 - 0.6 / 3)
+    assert metrics.diversity(lists([4]), similarity) == 0
 
 
-def test_lists_lean_by_the_difference_of_the_means():
+def test_list_bias_is_the_difference_of_means():
     price = np.array([1.0, 2.0, 4.0, np.nan])
-    wanted = np.array([0, 0, 1, 2]), np.array([0, 1, 3, 2])  # query 1 wanted the item whose price nobody knows
+    relevant = np.array([0, 0, 1, 2]), np.array([0, 1, 3, 2])  # the item of query 1 has no price
     # Query 0: (2 + 4) / 2 less (1 + 2) / 2; query 2: 2, the mean of what is known, less 4.
-    found = metrics.list_bias(lists([1, 2], [0], [1, 3]), *wanted, price)
-    assert found == pytest.approx((1.5 - 2.0) / 2)
-    assert metrics.list_bias(lists([3], [3], [3]), *wanted, price) == 0
+    values = metrics.list_bias(lists([1, 2], [0], [1, 3]), *relevant, price)
+    assert values == pytest.approx((1.5 - 2.0) / 2)
+    assert metrics.list_bias(lists([3], [3], [3]), *relevant, price) == 0
 
 
 def test_percentiles_are_mid_ranks():
     assert metrics.percentile_ranks(np.array([7, 1, 1, 9])).tolist() == [5 / 8, 2 / 8, 2 / 8, 7 / 8]
 
 
-def test_a_difference_is_taken_query_by_query():
+def test_differences_are_paired_by_query():
     hard = np.random.default_rng(1).random(200)
     mean, low, high = bootstrap.paired_difference(hard + 0.1, hard)
     assert (mean, low, high) == pytest.approx((0.1, 0.1, 0.1))  # what is hard for both cancels out
@@ -148,7 +148,7 @@ def test_a_difference_is_taken_query_by_query():
     assert bootstrap.paired_difference(np.zeros(3), np.array([1.0, 2.0, 3.0]))[0] == -2
 
 
-def test_a_query_that_either_has_no_value_for_is_left_out():
+def test_queries_without_a_value_on_either_side_are_left_out():
     nan = np.nan
     a, b = np.array([1.0, nan, 5.0, nan]), np.array([0.5, 3.0, nan, nan])
     assert bootstrap.paired_difference(a, b) == (0.5, 0.5, 0.5)

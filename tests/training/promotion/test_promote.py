@@ -34,9 +34,9 @@ class Registry:
             self.client.log_dict(run.info.run_id, pd.DataFrame(table).to_dict("split"), "evaluation/one_to_one.json")
         source = f"{run.info.artifact_uri}/model"
         name = self.config.registered_model
-        made = self.client.create_model_version(name, source, run.info.run_id, tags=HOLDOUT | holdout)
-        self.client.set_registered_model_alias(name, CHALLENGER, made.version)
-        return str(made.version)
+        version = self.client.create_model_version(name, source, run.info.run_id, tags=HOLDOUT | holdout)
+        self.client.set_registered_model_alias(name, CHALLENGER, version.version)
+        return str(version.version)
 
     @property
     def champion(self) -> str | None:
@@ -63,8 +63,8 @@ def registry(store: MlflowConfig, request: pytest.FixtureRequest) -> Registry:
 
 def test_the_first_challenger_becomes_champion(registry: Registry):
     version = registry.challenge(0.2)
-    verdict = promote(registry.config)
-    assert (verdict.promoted, verdict.champion) == (True, version)
+    outcome = promote(registry.config)
+    assert (outcome.promoted, outcome.champion) == (True, version)
     assert registry.champion == version
     assert registry.gate(version).startswith("promoted: no champion yet; one_to_one_ndcg_at_10 0.2000")
 
@@ -72,10 +72,10 @@ def test_the_first_challenger_becomes_champion(registry: Registry):
 @pytest.mark.parametrize("ndcg", [None, float("nan")])
 def test_a_first_challenger_without_the_metric_is_refused(registry: Registry, ndcg: float | None):
     version = registry.challenge(ndcg)
-    verdict = promote(registry.config)
-    assert (verdict.promoted, verdict.champion, registry.champion) == (False, None, None)
+    outcome = promote(registry.config)
+    assert (outcome.promoted, outcome.champion, registry.champion) == (False, None, None)
     assert "one_to_one_ndcg_at_10 (missing)" in registry.gate(version)
-    assert "there is no champion" in verdict.text()
+    assert "there is no champion" in outcome.text()
 
 
 @pytest.mark.parametrize(
@@ -86,22 +86,22 @@ def test_on_the_same_hold_out_the_margin_decides(registry: Registry, ndcg: float
     first = registry.challenge(0.2)
     promote(registry.config)
     second = registry.challenge(ndcg)
-    verdict = promote(registry.config)
-    assert verdict.promoted is passes
-    assert verdict.champion == registry.champion == (second if passes else first)
-    assert "2026-02-01T00:00:00Z to 2026-03-01T00:00:00Z" in verdict.reason
-    assert registry.gate(second) == f"{'promoted' if passes else 'refused'}: {verdict.reason}"
-    assert bool(verdict.refusals) is not passes
+    outcome = promote(registry.config)
+    assert outcome.promoted is passes
+    assert outcome.champion == registry.champion == (second if passes else first)
+    assert "2026-02-01T00:00:00Z to 2026-03-01T00:00:00Z" in outcome.reason
+    assert registry.gate(second) == f"{'promoted' if passes else 'refused'}: {outcome.reason}"
+    assert bool(outcome.refusals) is not passes
 
 
-def test_what_was_measured_is_kept_with_the_version(registry: Registry):
+def test_the_evidence_is_stored_in_tags_of_the_version(registry: Registry):
     first = registry.challenge(0.2)
     promote(registry.config)
     second = registry.challenge(0.1)
-    told = promote(registry.config).text()
-    assert f"version {second} is refused, version {first} stays champion" in told
-    assert "- metric: one_to_one_ndcg_at_10 -0.1000, to be worse by 0.005 at most" in told
-    assert "compared: one_to_one_ndcg_at_10 0.1000 against the champion's 0.2000" in told
+    text = promote(registry.config).text()
+    assert f"version {second} is refused, version {first} stays champion" in text
+    assert "- metric: one_to_one_ndcg_at_10 -0.1000, to be worse by 0.005 at most" in text
+    assert "compared: one_to_one_ndcg_at_10 0.1000 against the champion's 0.2000" in text
     tags = registry.tags(second)
     assert tags["gate_against"] == first
     assert (tags["gate_difference"], tags["gate_interval"]) == ("-0.1", "-0.1000 to -0.1000")
@@ -117,20 +117,20 @@ def test_different_hold_outs_cannot_be_compared(registry: Registry, tag: str):
     first = registry.challenge(0.2)
     promote(registry.config)
     registry.challenge(0.9, **{tag: "another"})
-    verdict = promote(registry.config)
-    assert (verdict.promoted, verdict.champion, registry.champion) == (False, first, first)
-    assert "measured on different hold-outs" in verdict.reason
-    assert "--log" in verdict.reason
-    assert "--force" in verdict.reason
+    outcome = promote(registry.config)
+    assert (outcome.promoted, outcome.champion, registry.champion) == (False, first, first)
+    assert "measured on different hold-outs" in outcome.reason
+    assert "--log" in outcome.reason
+    assert "--force" in outcome.reason
 
 
-def test_force_needs_no_gate_but_leaves_its_reason(registry: Registry):
+def test_force_skips_the_gate_and_stores_its_reason(registry: Registry):
     registry.challenge(0.2)
     promote(registry.config)
     second = registry.challenge(0.1)
     assert not promote(registry.config).promoted
-    verdict = promote(registry.config, force="the old one sells umbrellas in June")
-    assert (verdict.promoted, registry.champion) == (True, second)
+    outcome = promote(registry.config, force="the old one sells umbrellas in June")
+    assert (outcome.promoted, registry.champion) == (True, second)
     assert registry.gate(second) == "promoted: forced: the old one sells umbrellas in June"
     assert registry.tags(second)["gate_forced"] == "the old one sells umbrellas in June"
     assert "gate_difference" not in registry.tags(second)  # the earlier verdict's
@@ -144,15 +144,15 @@ def test_force_without_a_reason_is_refused(registry: Registry):
     assert registry.champion is None
 
 
-def test_rollback_restores_who_was_champion_before(registry: Registry):
+def test_rollback_restores_the_previous_champion(registry: Registry):
     first = registry.challenge(0.2)
     promote(registry.config)
     second = registry.challenge(0.3)
     promote(registry.config)
     third = registry.challenge(0.4)
     promote(registry.config)
-    verdict = rollback(registry.config)
-    assert (verdict.promoted, verdict.champion, registry.champion) == (True, second, second)
+    outcome = rollback(registry.config)
+    assert (outcome.promoted, outcome.champion, registry.champion) == (True, second, second)
     assert registry.gate(third) == f"rolled back to version {second}"
     assert rollback(registry.config).champion == registry.champion == first
     with pytest.raises(InputError, match=f"version {first} of .* replaced no other"):
@@ -177,14 +177,14 @@ def test_a_version_that_was_rolled_back_needs_force_to_return(registry: Registry
     second = registry.challenge(0.4)
     promote(registry.config)
     rollback(registry.config)
-    verdict = promote(registry.config)
-    assert (verdict.promoted, registry.champion) == (False, first)
-    assert f"version {second} was champion and was rolled back to version {first}" in verdict.text()
+    outcome = promote(registry.config)
+    assert (outcome.promoted, registry.champion) == (False, first)
+    assert f"version {second} was champion and was rolled back to version {first}" in outcome.text()
     assert promote(registry.config, force="the shop was at fault").champion == registry.champion == second
     assert rollback(registry.config).champion == first
 
 
-def test_the_way_back_passes_versions_twice_where_they_were_champion_twice(registry: Registry):
+def test_rollback_visits_a_version_as_often_as_it_was_champion(registry: Registry):
     first = registry.challenge(0.2)
     promote(registry.config)
     second = registry.challenge(0.3)
@@ -196,7 +196,7 @@ def test_the_way_back_passes_versions_twice_where_they_were_champion_twice(regis
         rollback(registry.config)
 
 
-def test_a_version_that_was_deleted_is_passed_over(registry: Registry):
+def test_rollback_skips_deleted_versions(registry: Registry):
     first = registry.challenge(0.2)
     promote(registry.config)
     second = registry.challenge(0.3)
@@ -212,9 +212,9 @@ def test_a_champion_is_not_promoted_twice(registry: Registry):
     promote(registry.config)
     second = registry.challenge(0.3)
     promote(registry.config)
-    verdict = promote(registry.config)
-    assert (verdict.promoted, verdict.champion) == (True, second)
-    assert "champion already" in verdict.reason
+    outcome = promote(registry.config)
+    assert (outcome.promoted, outcome.champion) == (True, second)
+    assert "champion already" in outcome.reason
     assert rollback(registry.config).champion == first
 
 
@@ -225,9 +225,9 @@ def test_results_of_other_queries_are_not_compared(registry: Registry):
     run_id = registry.client.get_model_version(registry.config.registered_model, second).run_id
     other = pd.DataFrame({"segment": "NEW", "relevant": range(2, 42), "ndcg_at_10": QUERIES + 0.3})
     registry.client.log_dict(str(run_id), other.to_dict("split"), "evaluation/one_to_one.json")
-    verdict = promote(registry.config)
-    assert (verdict.promoted, registry.champion) == (False, first)
-    assert "the queries of the two results are not the same" in verdict.reason
+    outcome = promote(registry.config)
+    assert (outcome.promoted, registry.champion) == (False, first)
+    assert "the queries of the two results are not the same" in outcome.reason
 
 
 def test_without_versions_there_is_nothing_to_move(registry: Registry):

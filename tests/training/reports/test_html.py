@@ -75,7 +75,7 @@ def test_headline_numbers_are_the_evaluation(page: Page, result: TrainingResult)
     assert page.values["events"] == f"{result.events:,}"
 
 
-def test_methods_are_listed_best_first_below_ours(page: Page, result: TrainingResult) -> None:
+def test_baselines_are_listed_best_first_below_the_recommender(page: Page, result: TrainingResult) -> None:
     summary = result.evaluations["one_to_one"].summary
     _, own_row, *others = page.tables["one_to_one_methods"]
     assert own_row[:2] == ["one-to-one", f"{summary['ndcg_at_10']:.4f}"]

@@ -1,4 +1,4 @@
-"""Plots of a run, and how its metrics and learning curves are named and thinned for MLflow."""
+"""Plots of a run."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,6 @@ from features.tables.columns import names
 from models.ranker import Ranker, RankerConfig
 from training.reports import plots
 from training.result import TrainingResult
-from training.tracking import metric_names
 
 
 @dataclass(frozen=True)
@@ -41,52 +40,11 @@ def lists(wins: float, queries: int = 80) -> pl.DataFrame:
 def test_the_ranker_keeps_its_learning_curve() -> None:
     config = RankerConfig(rounds=40, patience=8, leaves=7, min_leaf=5)
     ranker = Ranker.fit(examples(1), config, validation=examples(2))
-    assert ranker.trees == int(np.argmax(ranker.history)) + 1
-    assert len(ranker.history) == min(40, ranker.trees + 8)
-    assert max(ranker.history) > ranker.history[0]
-    assert Ranker.fit(examples(1), config).history == ()
-    assert Ranker.from_text(ranker.text()).history == ()
-
-
-def test_a_learning_curve_is_logged_per_tree_with_its_best_value_as_a_metric() -> None:
-    curve = [0.1, 0.3, 0.5, 0.4]
-    points = metric_names.learning_curve_points({"predictive": curve, "one_to_one": []})
-    steps = [(value, step) for name, value, step in points if name.endswith("ndcg_at_10_by_trees")]
-    assert steps == [(0.1, 1), (0.3, 2), (0.5, 3), (0.4, 4)]
-    assert ("predictive/learning_curve/best_ndcg_at_10", 0.5, 0) in points
-    assert ("predictive/learning_curve/best_trees", 3.0, 0) in points
-
-
-def test_a_long_curve_is_thinned_and_keeps_its_best_and_last_tree() -> None:
-    curve = [0.5 - abs(n - 777) / 5000 for n in range(2000)]
-    points = metric_names.learning_curve_points({"one_to_one": curve})
-    steps = [step for name, _, step in points if name.endswith("by_trees")]
-    assert len(steps) <= metric_names.MAX_POINTS + 2
-    assert {1, 778, 2000} <= set(steps)
-
-
-@pytest.mark.parametrize(
-    ("name", "logged"),
-    [
-        ("one_to_one_ndcg_at_10", "one_to_one_ndcg_at_10"),
-        ("predictive_new_mrr", "predictive_new_mrr"),
-        ("one_to_one_coverage", "one_to_one_coverage"),
-        ("one_to_one_candidate_recall_item_knn_last", "one_to_one/candidate_recall/item_knn_last"),
-        ("one_to_one_segment_cant_lose_queries", "one_to_one/queries_by_segment/cant_lose"),
-        ("one_to_one_baseline_tifu_knn_new_ndcg_at_10", "one_to_one/baseline_new_ndcg_at_10/tifu_knn"),
-        ("predictive_visit_events_3_plus_ndcg_at_10", "predictive/ndcg_at_10_by_visit_events/3_plus"),
-        ("predictive_over_best_baseline_low", "predictive/intervals/over_best_baseline_low"),
-        ("predictive_something_new", "predictive/more/something_new"),
-        ("seconds", "seconds"),
-    ],
-)
-def test_names_in_mlflow(name: str, logged: str) -> None:
-    assert metric_names.mlflow_name(name) == logged
-
-
-def test_no_two_metrics_share_a_name(result: TrainingResult) -> None:
-    names = [metric_names.mlflow_name(name) for name in result.bundle.metrics]
-    assert len(set(names)) == len(names)
+    assert ranker.trees == int(np.argmax(ranker.validation_curve)) + 1
+    assert len(ranker.validation_curve) == min(40, ranker.trees + 8)
+    assert max(ranker.validation_curve) > ranker.validation_curve[0]
+    assert Ranker.fit(examples(1), config).validation_curve == ()
+    assert Ranker.from_text(ranker.text()).validation_curve == ()
 
 
 @pytest.mark.parametrize(

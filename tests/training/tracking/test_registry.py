@@ -34,7 +34,7 @@ from training.tracking import log_run, mlflow_client, registry
 from training.train import train
 
 FEWER = {"boundaries": 2, "boundary_step_days": 10}  # quicker to train
-# Coverage is let be: nobody covers sixty items better than a ranker that deals them out by chance.
+# Without the coverage rail: no ranker covers sixty items better than a random one.
 GATE = GateConfig(metric="one_to_one_ndcg_at_10", margin=0.005, rails=GuardRailsConfig(coverage_drop_share=None))
 
 
@@ -123,16 +123,18 @@ def challenge(client: MlflowClient, config: MlflowConfig, model: ModelVersion) -
     """The bundle of a version once more, as a new challenger of `config.registered_model`."""
     tags = {key: value for key, value in model.tags.items() if key in HOLDOUT_TAGS}
     name, source = config.registered_model, str(model.source)
-    made = client.create_model_version(name, source, model.run_id, tags=tags, model_id=source.removeprefix("models:/"))
-    client.set_registered_model_alias(name, registry.CHALLENGER, made.version)
-    return str(made.version)
+    version = client.create_model_version(
+        name, source, model.run_id, tags=tags, model_id=source.removeprefix("models:/")
+    )
+    client.set_registered_model_alias(name, registry.CHALLENGER, version.version)
+    return str(version.version)
 
 
-def outcome(verdict: PromotionResult) -> tuple[bool, str | None]:
-    return verdict.promoted, verdict.champion
+def outcome(promotion: PromotionResult) -> tuple[bool, str | None]:
+    return promotion.promoted, promotion.champion
 
 
-def test_worse_is_refused_better_is_promoted_and_the_way_back_works(
+def test_a_worse_challenger_is_refused_a_better_one_promoted_and_rolled_back(
     server: str, shuffled: TrainingResult, result: TrainingResult, event_log: EventLog, newer_log: EventLog, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
@@ -154,7 +156,7 @@ def test_worse_is_refused_better_is_promoted_and_the_way_back_works(
     assert better.measured["champion"] == pytest.approx(shuffled.bundle.metrics[GATE.metric])
     assert better.measured["latency_champion_ms"] > 0
 
-    # Shuffled labels against honest ones, on five weeks that neither has seen.
+    # Shuffled labels against true ones, on five weeks that are newer than both.
     third = challenge(client, config, client.get_model_version("usual", "1"))
     worse = promote(config, event_log=newer_log)
     assert outcome(worse) == (False, champion()) == (False, "2")
@@ -210,10 +212,10 @@ def models(run: Run, trained: dict[str, ModelVersion], request: pytest.FixtureRe
     return Models(config, client, trained)
 
 
-def test_without_newer_events_the_challengers_own_hold_out_serves(
+def test_without_newer_events_the_challengers_hold_out_is_used(
     models: Models, result: TrainingResult, event_log: EventLog
 ):
-    """Weekly retraining: the log ends with the challenger's hold-out, which the champion has not seen."""
+    """Weekly retraining: the log ends with the challenger's hold-out, which is newer than the champion."""
     models.challenge("earlier")
     promote(models.config)
     models.challenge("later")
@@ -222,21 +224,21 @@ def test_without_newer_events_the_challengers_own_hold_out_serves(
     refused = promote(demanding, event_log=event_log)
     assert outcome(refused) == (False, "1")
     assert "to be better by 0.5 (margin)" in refused.reason
-    verdict = promote(models.config, event_log=event_log)
-    assert f"hold-out {iso(SHOP_ENDS - 10 * DAY)} to {iso(SHOP_ENDS)} (the challenger's own" in verdict.reason
-    assert "of the same recipe fitted before the hold-out" in verdict.reason
-    assert verdict.measured["challenger"] == pytest.approx(result.bundle.metrics[GATE.metric])
-    # The champion was replayed: with the same recipe and ten days less, it does about as well.
-    assert verdict.measured["champion"] == pytest.approx(result.bundle.metrics[GATE.metric], abs=0.08)
+    promotion = promote(models.config, event_log=event_log)
+    assert f"hold-out {iso(SHOP_ENDS - 10 * DAY)} to {iso(SHOP_ENDS)} (the challenger's own" in promotion.reason
+    assert "of the same recipe fitted before the hold-out" in promotion.reason
+    assert promotion.measured["challenger"] == pytest.approx(result.bundle.metrics[GATE.metric])
+    # The champion was backtested: with the same recipe and ten days less, it is about as good.
+    assert promotion.measured["champion"] == pytest.approx(result.bundle.metrics[GATE.metric], abs=0.08)
 
 
 def test_a_champion_that_knows_part_of_the_hold_out_cannot_be_compared_there(models: Models, event_log: EventLog):
     models.challenge("later")
     promote(models.config)
     models.challenge("earlier")
-    with pytest.raises(InputError, match="there is no newer event to compare them on") as told:
+    with pytest.raises(InputError, match="there is no newer event to compare them on") as error:
         promote(models.config, event_log=event_log)
-    assert "knows part of it" in str(told.value)
-    assert "`usual promote --force REASON`" in str(told.value)
+    assert "knows part of it" in str(error.value)
+    assert "`usual promote --force REASON`" in str(error.value)
     holder = models.client.get_model_version_by_alias(models.config.registered_model, registry.CHAMPION)
     assert str(holder.version) == "1"

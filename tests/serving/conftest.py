@@ -13,48 +13,48 @@ import pytest
 import uvicorn
 
 from features.ranking.snapshot import Snapshot
-from models.interface import Fallback, Ranking, Request
+from models.interface import Fallback, Ranking, RankingRequest
 from serving.api.app import create_app
 from serving.event_store import EventStore, Limits, open_store
 from serving.settings import Settings
 from tests.serving.databases import Postgres
-from tests.serving.sending import ago
+from tests.serving.event_bodies import ago
 from tests.serving.small_shop import small_shop
-from tests.serving.stored import FOR_EVER
+from tests.serving.store_events import FOR_EVER
 
 
 @dataclass
 class FakeRecommender:
-    """Ranks items i0, i1, … for everyone; keeps the batches it was given."""
+    """Ranks items i0, i1, … for everyone; records its batches."""
 
     catalog: int = 1000
-    hook: Callable[[Sequence[Request]], None] | None = None  # called first; may block or raise
+    hook: Callable[[Sequence[RankingRequest]], None] | None = None  # called first; may block or raise
     as_of: str = "2026-11-20T00:00:00Z"
-    batches: list[list[Request]] = field(default_factory=list)
+    batches: list[list[RankingRequest]] = field(default_factory=list)
 
-    def recommend(self, requests: list[Request]) -> list[Ranking]:
+    def recommend(self, requests: list[RankingRequest]) -> list[Ranking]:
         self.batches.append(list(requests))
         if self.hook:
             self.hook(requests)
         return [self._rank(r) for r in requests]
 
-    def _rank(self, request: Request, fallback: Fallback | None = None) -> Ranking:
+    def _rank(self, request: RankingRequest, fallback: Fallback | None = None) -> Ranking:
         rules, candidates = request.rules, list(range(self.catalog))
         allowed = [n for n in candidates if rules.allowed is None or rules.allowed[n]]
-        positions = [n for n in allowed if f"i{n}" not in request.exclude][: request.limit + rules.more]
-        known = request.customer_id is not None and fallback is None
+        positions = [n for n in allowed if f"i{n}" not in request.exclude][: request.limit + rules.reserve]
+        is_known = request.customer_id is not None and fallback is None
         return Ranking(
             item_ids=[f"i{n}" for n in positions],
             scores=[1 - n / 1000 for n in range(len(positions))],
             generators=[("popular", "als")] * len(positions),
-            strategy="one_to_one" if known else "popular",
-            fallback=fallback or (None if known else "unknown_visitor"),
-            segment=f"segment of {request.customer_id}" if known else "PROSPECT",
-            ordered=len(positions),
+            strategy="one_to_one" if is_known else "popular",
+            fallback=fallback or (None if is_known else "unknown_visitor"),
+            segment=f"segment of {request.customer_id}" if is_known else "PROSPECT",
+            n_ranked=len(positions),
             positions=np.array(positions, np.int64),
         )
 
-    def without_ranker(self, request: Request, why: Fallback) -> Ranking:
+    def recommend_without_ranker(self, request: RankingRequest, why: Fallback) -> Ranking:
         return self._rank(request, why)
 
     @property
@@ -72,7 +72,7 @@ def fake() -> type[FakeRecommender]:
 
 
 @dataclass
-class Server:
+class RunningServer:
     """A running server and its recommender."""
 
     client: httpx.Client
@@ -98,7 +98,7 @@ def without_keys() -> Iterator[None]:
 
 
 @contextmanager
-def running(recommender: FakeRecommender | None = None, **settings: object) -> Iterator[Server]:
+def run_app(recommender: FakeRecommender | None = None, **settings: object) -> Iterator[RunningServer]:
     """The application over real HTTP, on a free loopback port; `root_path`: below which path it is mounted."""
     recommender = recommender or FakeRecommender()
     parts: dict[str, Any] = {name: settings.pop(name, None) for name in ("store", "load", "published")}
@@ -113,24 +113,24 @@ def running(recommender: FakeRecommender | None = None, **settings: object) -> I
     host, port = server.servers[0].sockets[0].getsockname()[:2]
     try:
         with httpx.Client(base_url=f"http://{host}:{port}", timeout=10, trust_env=False) as client:
-            yield Server(client, recommender, host, port)
+            yield RunningServer(client, recommender, host, port)
     finally:
         server.should_exit = True
         thread.join(10)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server() -> Iterator[RunningServer]:
     """A server with default settings, shared by the tests of a file."""
-    with running() as server:
+    with run_app() as server:
         yield server
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
+def serve() -> Iterator[Callable[..., RunningServer]]:
     """`serve(recommender, **settings)`: a server of the test's own."""
     with ExitStack() as stack:
-        yield lambda *args, **settings: stack.enter_context(running(*args, **settings))
+        yield lambda *args, **settings: stack.enter_context(run_app(*args, **settings))
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +187,6 @@ def sqlite_store(sqlite_url: str) -> EventStore:
 
 
 @pytest.fixture
-def event_server(serve: Callable[..., Server], sqlite_store: EventStore, fake: type) -> Server:
+def event_server(serve: Callable[..., RunningServer], sqlite_store: EventStore, fake: type) -> RunningServer:
     """A server that keeps events; its snapshot is two days old."""
     return serve(fake(as_of=ago(days=2)), store=sqlite_store, visit_budget_ms=5000)

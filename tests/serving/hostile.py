@@ -1,4 +1,4 @@
-"""What no honest client sends: values, texts and bytes, and where they are put."""
+"""Hostile input: values, texts and bytes, and the bodies they are put into."""
 
 import copy
 import gzip
@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.serving.sending import ago
+from tests.serving.event_bodies import ago
 
-# Fields that take words of ours, numbers or times, and no text.
+# Fields that take fixed values, numbers or times, and no text.
 WORDS = ("placement", "cursor", "field", "op", "name", "timestamp", "limit", "strict", "price", "index", "distinct")
 Place = tuple[str | int, ...]
 
@@ -58,7 +58,7 @@ MALFORMED = {
     "single quotes": b"{'a': 1}", "trailing comma": b'{"a": 1,}', "gzip": gzip.compress(b"{}"),
 }  # fmt: skip
 
-# JSON in place of each value: 2xx, or 422 and nothing of it kept.
+# JSON in place of each value: 2xx, or 422 and nothing of it stored.
 VALUES = {
     "beyond a double": b"1e400", "a double's least": b"5e-324", "minus nought": b"-0", "2**70": str(2**70).encode(),
     "4,000 digits": b"9" * 4_000, "true": b"true", "null": b"null", "object": b'{"$gt": ""}', "list": b"[null]",
@@ -67,7 +67,7 @@ VALUES = {
     "a year of six digits": b'"+275760-09-13T00:00:00Z"', "after the last hour": b'"9999-12-31T23:59:59-14:00"',
 }  # fmt: skip
 
-# Free text and ids: kept and given back as they are.
+# Free text and ids: stored and returned as they are.
 TEXTS = {
     "SQL": "xyzzy'; DROP TABLE usual_events; --", "SQL or": 'xyzzy" OR "1"="1', "wildcard": "xyzzy%_*?\\",
     "parameters": "xyzzy? :x $1 %s %(x)s {0.__class__} {{7*7}} ${jndi:ldap://x}",

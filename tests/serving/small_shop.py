@@ -7,8 +7,8 @@ import polars as pl
 import pyarrow as pa
 
 from features.common.clock import parse
-from features.ranking.id_index import Ids
-from features.ranking.snapshot import CUSTOMER_COLUMNS, ITEM, ITEM_COLUMNS, Snapshot, about
+from features.ranking.id_index import IdIndex
+from features.ranking.snapshot import CUSTOMER_COLUMNS, ITEM, ITEM_COLUMNS, Snapshot, catalog_table
 from features.tables.history import COLUMNS as HISTORY_COLUMNS
 from features.tables.history import Histories
 from features.tables.lifetime import COLUMNS as LIFETIME_COLUMNS
@@ -35,17 +35,17 @@ def small_shop(items: int, as_of: str = "2026-11-20T00:00:00Z") -> Snapshot:
     )
     return Snapshot(
         as_of=parse(as_of),
-        customers=Ids.of([]),
+        customers=IdIndex.from_ids([]),
         segments=np.zeros(0, np.uint8),
         customer_features=np.zeros((0, len(CUSTOMER_COLUMNS)), np.float32),
         lifetime=np.zeros((0, len(LIFETIME_COLUMNS)), np.float32),
-        items=Ids.of([f"i{n}" for n in number]),
+        items=IdIndex.from_ids([f"i{n}" for n in number]),
         categories=(number % SHELVES).astype(np.int32),
         category_names=pa.array([f"shop/shelf {n}" for n in range(SHELVES)]),
         departments=np.zeros(items, np.int32),
         brands=(number % 2).astype(np.int32),
         item_features=features,
-        about=about(catalog),
+        catalog=catalog_table(catalog),
         history=Histories.build(none, none, np.zeros((0, len(HISTORY_COLUMNS)), np.float32), 0),
         cut_points=CutPoints([], [], []),
     )

@@ -14,8 +14,8 @@ from serving import client as client_module
 from serving.client import ApiError, Client, Unreachable
 from serving.event_store import EventStore
 from tests.serving.api.middleware.test_api_keys import KEYS, PUBLISHABLE, SECRET
-from tests.serving.conftest import Server
-from tests.serving.sending import ago, sent
+from tests.serving.conftest import RunningServer
+from tests.serving.event_bodies import ago, event_body
 
 
 class FaultyTransport(httpx.BaseTransport):
@@ -63,12 +63,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def server(serve: Callable[..., Server], fake: type, sqlite_store: EventStore) -> Server:
+def server(serve: Callable[..., RunningServer], fake: type, sqlite_store: EventStore) -> RunningServer:
     return serve(fake(as_of=ago(days=2)), store=sqlite_store, visit_budget_ms=5000, **KEYS)
 
 
 @pytest.fixture
-def client(server: Server, transport: FaultyTransport, waits: list[float]) -> Iterator[Client]:
+def client(server: RunningServer, transport: FaultyTransport, waits: list[float]) -> Iterator[Client]:
     with Client(f"http://{server.host}:{server.port}", SECRET, transport=transport) as client:
         yield client
 
@@ -78,7 +78,7 @@ def problem(status: int, code: str = "unavailable", **headers: str) -> httpx.Res
     return httpx.Response(status, json=body, headers={"content-type": "application/problem+json", **headers})
 
 
-def test_every_method(client: Client, server: Server) -> None:
+def test_every_method(client: Client, server: RunningServer) -> None:
     first, second = client.recommend(
         {"customer_id": "u1", "limit": 3}, {"session_id": "s", "placement": "home.trending", "limit": 4}, distinct=True
     )
@@ -103,10 +103,10 @@ def test_every_method(client: Client, server: Server) -> None:
 
 def test_events_are_stored_and_wrong_ones_returned(client: Client) -> None:
     events = [
-        sent("view_item", "p1"),
+        event_body("view_item", "p1"),
         {"name": "view_item", "client_id": "d1", "timestamp": datetime.now(UTC) - timedelta(hours=1),
          "params": {"items": [{"item_id": "p2"}]}},
-        sent("purchase", "p3", params={"currency": "EURO"}),
+        event_body("purchase", "p3", params={"currency": "EURO"}),
     ]  # fmt: skip
     outcome = client.send([*events, events[0]])
     assert (outcome.accepted, outcome.duplicates) == (2, 1)
@@ -115,12 +115,14 @@ def test_events_are_stored_and_wrong_ones_returned(client: Client) -> None:
 
 
 def test_more_events_than_fit_one_request(client: Client, transport: FaultyTransport) -> None:
-    many = [sent("view_item", "p1") for _ in range(1500)]
+    many = [event_body("view_item", "p1") for _ in range(1500)]
     del many[1200]["client_id"]
     outcome = client.send(many)
     assert outcome.accepted == 1499
     assert [(r["index"], r["pointer"]) for r in outcome.rejected] == [(1200, "/events/1200")]
-    long = [sent("search", params={"search_term": "x" * 900, "more": "y" * 9000, "items": []}) for _ in range(300)]
+    long = [
+        event_body("search", params={"search_term": "x" * 900, "more": "y" * 9000, "items": []}) for _ in range(300)
+    ]
     before = len(transport.requests)
     assert client.send(long).accepted == 300
     assert all(len(request.content) < 2_000_000 for request in transport.requests[before:])
@@ -129,7 +131,7 @@ def test_more_events_than_fit_one_request(client: Client, transport: FaultyTrans
 
 
 def test_an_event_sent_again_is_not_stored_twice(
-    client: Client, transport: FaultyTransport, server: Server, waits: list[float]
+    client: Client, transport: FaultyTransport, server: RunningServer, waits: list[float]
 ) -> None:
     transport.faults = [
         ("unreachable", httpx.ConnectError("no")),
@@ -148,9 +150,9 @@ def test_an_event_sent_again_is_not_stored_twice(
 
 @pytest.mark.parametrize("act", ["erase", "merge", "patch_items"])
 def test_a_write_sent_again_is_not_done_twice(
-    act: str, client: Client, transport: FaultyTransport, server: Server
+    act: str, client: Client, transport: FaultyTransport, server: RunningServer
 ) -> None:
-    client.send([sent("view_item", "p1", customer_id="u1")])
+    client.send([event_body("view_item", "p1", customer_id="u1")])
     before = len(transport.requests)
     transport.faults = [("lost", httpx.RemoteProtocolError("cut"))]
     if act == "erase":
@@ -197,7 +199,7 @@ def test_it_gives_up_after_so_many_attempts(client: Client, transport: FaultyTra
 
 
 def test_requests_that_cannot_succeed_are_not_repeated(
-    client: Client, transport: FaultyTransport, waits: list[float], server: Server
+    client: Client, transport: FaultyTransport, waits: list[float], server: RunningServer
 ) -> None:
     with pytest.raises(ApiError) as wrong:
         client.recommend({"customer_id": "secret-u91", "limit": 0})
@@ -229,7 +231,7 @@ def test_no_id_and_no_key_is_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     transport.faults = [("unreachable", httpx.ConnectError("no"))]
-    client.send([sent("view_item", "secret-p1", customer_id="secret-u91")])
+    client.send([event_body("view_item", "secret-p1", customer_id="secret-u91")])
     client.recommend({"customer_id": "secret-u91"})
     client.erase("secret-u91")
     assert "secret-" not in caplog.text

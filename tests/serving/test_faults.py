@@ -1,4 +1,4 @@
-"""What may go wrong while visitors ask, and what they get: never another's answer, never an empty one."""
+"""Faults while visitors send requests: nobody gets another visitor's response, or an empty one."""
 
 import os
 import shutil
@@ -19,12 +19,12 @@ import pytest
 
 from models import publishing
 from models.bundle import Bundle
-from models.interface import Request
+from models.interface import RankingRequest
 from models.recommender import BundleRecommender, load
-from serving.deploy.server import running
+from serving.deploy.server import run_server
 from serving.event_store import Limits, open_store
 from tests.serving.databases import Postgres
-from tests.serving.sending import post, sent
+from tests.serving.event_bodies import event_body, post_events
 
 VISITORS = 4
 Outcome = tuple[int, bool, str | None]  # status, degraded, why there was a fallback
@@ -32,10 +32,10 @@ Outcome = tuple[int, bool, str | None]  # status, degraded, why there was a fall
 
 @dataclass
 class Crowd:
-    """Visitors that ask over and over, each for themselves, and look at what they get."""
+    """Visitors that send requests over and over, each for themselves, and check the responses."""
 
     url: str
-    whose: Callable[[str, dict[str, Any]], bool]
+    is_own: Callable[[str, dict[str, Any]], bool]
     """Whether an answer is that visitor's own."""
     customers: list[str]
     outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -70,16 +70,16 @@ class Crowd:
                     self.outcomes[response.status_code, False, body["code"]] += 1
                     continue
                 (result,) = body["results"]
-                if not result["items"] or not self.whose(customer, result):
+                if not result["items"] or not self.is_own(customer, result):
                     self.wrong.append(result)
                 fallback = result["fallback"] and result["fallback"]["why"]
                 self.outcomes[response.status_code, result["degraded"], fallback] += 1
 
-    def until(self, seen: Callable[[Outcome], bool], within_s: float = 30) -> None:
+    def until(self, matches: Callable[[Outcome], bool], within_s: float = 30) -> None:
         """Wait for an outcome from now on."""
         self.outcomes.clear()
         end = time.monotonic() + within_s
-        while not any(seen(outcome) for outcome in list(self.outcomes)):
+        while not any(matches(outcome) for outcome in list(self.outcomes)):
             assert time.monotonic() < end, dict(self.outcomes)
             time.sleep(0.02)
 
@@ -114,7 +114,7 @@ def test_the_event_store_stops_and_comes_back(serve: Callable, fake: type, tmp_p
             crowd.until(fine)
             database.stop()
             crowd.until(degraded)
-            refused = post(server, sent())
+            refused = post_events(server, event_body())
             assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
             database.start()
             crowd.until(fine)
@@ -139,7 +139,7 @@ def test_a_ranker_that_is_slow(serve: Callable, fake: type):
 
 
 def test_a_ranker_that_fails_for_one_visitor(serve: Callable, fake: type):
-    def poison(requests: list[Request]) -> None:
+    def poison(requests: list[RankingRequest]) -> None:
         if any(r.customer_id == "c1" for r in requests):
             raise ValueError("poison")
 
@@ -166,13 +166,13 @@ def test_more_requests_than_can_be_ranked(serve: Callable, fake: type):
 
 
 def test_a_new_model_that_is_damaged(serve: Callable, bundle: Bundle, tmp_path: Path):
-    made, where = bundle.save(tmp_path / "bundle"), tmp_path / "champion"
-    found = publishing.publish(made, "1", where)
-    server = serve(BundleRecommender(bundle), champion=where, follow_every_s=0.05, load=load, published=found)
+    bundle_path, where = bundle.save(tmp_path / "bundle"), tmp_path / "champion"
+    published = publishing.publish(bundle_path, "1", where)
+    server = serve(BundleRecommender(bundle), champion=where, follow_every_s=0.05, load=load, published=published)
     crowd = crowd_of(f"http://{server.host}:{server.port}", bundle)
     with crowd.asking():
         crowd.until(fine)
-        shutil.copytree(made, where / "2-bad")
+        shutil.copytree(bundle_path, where / "2-bad")
         (where / "2-bad" / "items" / "features.npy").write_bytes(b"\x93NUMPY")
         (where / publishing.POINTER).write_text('{"bundle": "2-bad", "version": "2"}')
         end = time.monotonic() + 20
@@ -190,25 +190,23 @@ def crowd_of(url: str, bundle: Bundle) -> Crowd:
     s = bundle.snapshot
     regulars = np.argsort(-np.diff(s.history.indptr))[:VISITORS]
     customers = s.customers.at(regulars)
-    rankings = BundleRecommender(bundle).recommend([Request(30, c) for c in customers])
+    rankings = BundleRecommender(bundle).recommend([RankingRequest(30, c) for c in customers])
     own = {c: set(r.item_ids) for c, r in zip(customers, rankings, strict=True)}
     segments = {c: r.segment for c, r in zip(customers, rankings, strict=True)}
 
-    def whose(customer: str, result: dict[str, Any]) -> bool:
+    def is_own(customer: str, result: dict[str, Any]) -> bool:
         got = {i["item_id"] for i in result["items"]}
         return result["segment"] == segments[customer] and len(got & own[customer]) >= len(got) - 2
 
-    return Crowd(url, whose, customers)
+    return Crowd(url, is_own, customers)
 
 
 @pytest.mark.e2e
-def test_a_worker_that_is_killed_and_a_registry_that_is_not_there(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    made = bundle.save(tmp_path / "bundle")
+def test_a_killed_worker_and_an_unreachable_registry(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bundle_path = bundle.save(tmp_path / "bundle")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
     others = psutil.Process().children(recursive=True)  # what other tests have left, zombies too
-    with running(made, workers=2) as url, crowd_of(url, bundle).asking() as crowd:
+    with run_server(bundle_path, workers=2) as url, crowd_of(url, bundle).asking() as crowd:
         crowd.until(fine)
         children = [p for p in psutil.Process().children(recursive=True) if p not in others]
         workers = [p for p in children if any("worker" in part for part in p.cmdline())]

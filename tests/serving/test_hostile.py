@@ -1,6 +1,6 @@
-"""What no honest client sends, to every path that takes a body: refused by name or kept as text, and nothing else.
+"""Hostile bodies and bytes on every path that takes a body: refused by name, or stored as text.
 
-After each test the server answers somebody else as before, and neither its log nor its metrics hold what was sent.
+After each test the server responds to another visitor as before, and neither its log nor its metrics hold the input.
 """
 
 import http.client
@@ -24,8 +24,9 @@ from models.bundle import Bundle
 from models.recommender import BundleRecommender
 from serving import logging as logs
 from serving.event_store import Limits, open_store
-from serving.schemas.problems import Code
-from tests.serving.conftest import Server, running
+from serving.schemas.problems import ProblemCode
+from tests.serving.conftest import RunningServer, run_app
+from tests.serving.event_bodies import event_body, post_events
 from tests.serving.hostile import (
     BODIES,
     CALL,
@@ -42,15 +43,14 @@ from tests.serving.hostile import (
     put,
     wire,
 )
-from tests.serving.sending import post, sent
-from tests.serving.stored import everything
+from tests.serving.store_events import read_events
 
 
 @dataclass
-class Shop:
-    """A server with a real bundle and a store, what it has logged, and what it answered somebody at first."""
+class HostileTarget:
+    """A server with a real bundle and a store, its log, and its first response to an honest visitor."""
 
-    server: Server
+    server: RunningServer
     url: str
     store: sqlite3.Connection
     logged: io.StringIO
@@ -75,37 +75,39 @@ class Shop:
         return result["items"], result["strategy"], result["fallback"], result["degraded"]
 
     def writes(self) -> int:
-        """Another number after each commit that changed the store."""
+        """A number that changes with each commit to the store."""
         return int(self.store.execute("PRAGMA data_version").fetchone()[0])
 
     def strangers(self, *visitors: dict[str, str]) -> list[bool]:
-        """Of which of these visitors nothing is known."""
+        """For each of these visitors, whether they are unknown."""
         fallbacks = [result["fallback"] for result in self.server.post(*visitors).json()["results"]]
         return [fallback is not None and fallback["why"] == "unknown_visitor" for fallback in fallbacks]
 
 
 @pytest.fixture(scope="module")
-def shop(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileTarget]:
     url = str(tmp_path_factory.mktemp("hostile") / "events.sqlite")
-    ours, root, written = logging.getLogger("usual"), logging.getLogger(), io.StringIO()
-    handlers, propagate, level = ours.handlers, ours.propagate, logs.access.level
-    every = logging.StreamHandler(written)
-    every.setFormatter(logs.JsonLines())
-    ours.handlers = [logging.StreamHandler(written)]
-    logs.set_up(json_lines=True, every_request=True)
+    app_logger, root, log_text = logging.getLogger("usual"), logging.getLogger(), io.StringIO()
+    handlers, propagate, level = app_logger.handlers, app_logger.propagate, logs.access.level
+    every = logging.StreamHandler(log_text)
+    every.setFormatter(logs.JsonFormatter())
+    app_logger.handlers = [logging.StreamHandler(log_text)]
+    logs.configure(json_lines=True, every_request=True)
     root.addHandler(every)  # of the libraries too
-    with running(BundleRecommender(bundle), store=open_store(url, Limits(write_s=5)), visit_budget_ms=5000) as server:
-        made = Shop(server, url, sqlite3.connect(url, check_same_thread=False), written)
-        assert post(server, sent("view_item", *bundle.snapshot.items.at(np.arange(3)), client_id="somebody"))
-        made.before = made.ordinary()
-        yield made
+    with run_app(BundleRecommender(bundle), store=open_store(url, Limits(write_s=5)), visit_budget_ms=5000) as server:
+        shop = HostileTarget(server, url, sqlite3.connect(url, check_same_thread=False), log_text)
+        assert post_events(
+            server, event_body("view_item", *bundle.snapshot.items.at(np.arange(3)), client_id="somebody")
+        )
+        shop.before = shop.ordinary()
+        yield shop
     root.removeHandler(every)
-    ours.handlers, ours.propagate = handlers, propagate
+    app_logger.handlers, app_logger.propagate = handlers, propagate
     logs.access.setLevel(level)
 
 
 @pytest.fixture(autouse=True)
-def undisturbed(shop: Shop) -> Iterator[None]:
+def undisturbed(shop: HostileTarget) -> Iterator[None]:
     yield
     assert shop.ordinary() == shop.before
     lines = shop.logged.getvalue().splitlines()
@@ -123,13 +125,13 @@ def check(response: httpx.Response, *statuses: int) -> dict[str, Any]:
     problem: dict[str, Any] = response.json()
     assert response.headers["content-type"] == "application/problem+json"
     assert problem["status"] == response.status_code
-    assert problem["code"] in get_args(Code)
+    assert problem["code"] in get_args(ProblemCode)
     assert "xyzzy" not in response.text, "errors repeat nothing"
     return problem
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_not_json(shop: Shop, body: bytes):
+def test_malformed_json(shop: HostileTarget, body: bytes):
     before = shop.writes()
     for path in (*BODIES, *LISTS):
         assert check(shop.send(path, body), 400)["code"] == "malformed_json", path
@@ -137,7 +139,7 @@ def test_what_is_not_json(shop: Shop, body: bytes):
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_a_value_in_place_of_each(shop: Shop, value: bytes):
+def test_hostile_values_in_place_of_each_field(shop: HostileTarget, value: bytes):
     for path, body in BODIES.items():
         for place in leaves(body):
             before = shop.writes()
@@ -148,7 +150,7 @@ def test_a_value_in_place_of_each(shop: Shop, value: bytes):
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_a_value_in_one_of_many(shop: Shop, value: bytes):
+def test_hostile_values_in_one_of_many_elements(shop: HostileTarget, value: bytes):
     places = [list(leaves(body)) for _, body in LISTS.values()]
     for (path, (many, body)), of_body in zip(LISTS.items(), places, strict=True):
         at_once = 15 if path == "/v1/recommendations" or len(value) > 10_000 else 60
@@ -173,27 +175,27 @@ def test_a_value_in_one_of_many(shop: Shop, value: bytes):
 def _honest(path: str) -> dict[str, Any]:
     if path == "/v1/recommendations":
         return {"client_id": "somebody"}
-    return sent() if path == "/v1/events" else CALL | {"messageId": str(uuid.uuid4()), "anonymousId": "honest"}
+    return event_body() if path == "/v1/events" else CALL | {"messageId": str(uuid.uuid4()), "anonymousId": "honest"}
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_text_is_a_text(shop: Shop, bundle: Bundle, text: str):
+def test_hostile_text_is_stored_and_found_as_text(shop: HostileTarget, bundle: Bundle, text: str):
     """A visitor, a customer and an item of that name come, are known by it, and go."""
     real = bundle.snapshot.items.at(np.arange(3))
     free = dict.fromkeys(
         ("event_id", "client_id", "session_id", "recommendation_id", "source", "device", "country"), text
     )
     params = {"transaction_id": text, "search_term": text, "item_list_id": text}
-    event = sent("view_item", *real, text, params=params, **free)
+    event = event_body("view_item", *real, text, params=params, **free)
     alike = {text[:-1] + "w", text.strip(), text.upper()[:256], unicodedata.normalize("NFKC", text)} - {text}
     assert shop.strangers({"client_id": text}) == [True]
     assert shop.send("/v1/events", {"events": [event, event]}).json()["accepted"] == 1
-    kept = everything(shop.url).filter(event_id=text)
-    assert sorted(kept["item_id"]) == sorted([*real, text])
+    rows = read_events(shop.url).filter(event_id=text)
+    assert sorted(rows["item_id"]) == sorted([*real, text])
     for column in (*free, "order_id", "query", "list_id"):
-        assert kept[column].unique().to_list() == [text], column
-    known, *others = shop.strangers(*({"client_id": name} for name in (text, *alike)))
-    assert not known, "it is found again"
+        assert rows[column].unique().to_list() == [text], column
+    is_stranger, *others = shop.strangers(*({"client_id": name} for name in (text, *alike)))
+    assert not is_stranger, "it is found again"
     assert all(others), "and nobody else"
     call = CALL | {"messageId": text, "anonymousId": text, "userId": None, "properties": {"product_id": text}}
     assert shop.send("/v1/events/segment", call).json()["duplicates"] == 1, "the same id here"
@@ -202,28 +204,28 @@ def test_a_text_is_a_text(shop: Shop, bundle: Bundle, text: str):
 
     assert shop.send("/v1/items", {"items": [{"item_id": text, "price": 2.5}]}).json() == {"updated": 1}
     assert shop.store.execute("SELECT price FROM usual_items WHERE item_id = ?", (text,)).fetchall() == [(2.5,)]
-    asked = WHO | {"context": dict.fromkeys(CONTEXT, text) | {"item_ids": [text], "cart_item_ids": [text]}}
-    (result,) = shop.send("/v1/recommendations", {"requests": [asked | {
+    request = WHO | {"context": dict.fromkeys(CONTEXT, text) | {"item_ids": [text], "cart_item_ids": [text]}}
+    (result,) = shop.send("/v1/recommendations", {"requests": [request | {
         "exclude": {"item_ids": [text]}, "filter": {"none": [
             EQUAL | {"value": text}, {"field": "attributes.size", "op": "in", "value": [text]},
             *({"field": "title", "op": op, "value": text} for op in ("contains", "under"))]}}]}
     ).json()["results"]  # fmt: skip
     assert len(result["items"]) == 12
-    ranked = shop.send("/v1/rerank", asked | {"item_ids": [text, real[0]], "include": ["reasons"]}).json()["items"]
+    ranked = shop.send("/v1/rerank", request | {"item_ids": [text, real[0]], "include": ["reasons"]}).json()["items"]
     assert [item["item_id"] for item in ranked] == [real[0], text]
-    check(shop.send("/v1/explain", asked | {"item_ids": [text]}), 422)
+    check(shop.send("/v1/explain", request | {"item_ids": [text]}), 422)
     assert shop.send("/demo/items", {"item_ids": [text]}).json() == {"items": []}
-    found = shop.server.client.get("/demo/items", params={"search": text, "category": text})
-    assert found.json()["total"] == 0
+    page = shop.server.client.get("/demo/items", params={"search": text, "category": text})
+    assert page.json()["total"] == 0
 
-    gone = shop.send("/v1/customers/erase", {"customer_id": text}).json()
-    assert (gone["events"], gone["clients"]) == (4, 1), gone
+    counts = shop.send("/v1/customers/erase", {"customer_id": text}).json()
+    assert (counts["events"], counts["clients"]) == (4, 1), counts
     assert shop.strangers({"client_id": text}) == [True]
-    assert everything(shop.url).filter(client_id="somebody").height == 3
+    assert read_events(shop.url).filter(client_id="somebody").height == 3
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_word_of_ours_is_no_other_text(shop: Shop, text: str):
+def test_hostile_text_in_fields_with_fixed_values_is_refused(shop: HostileTarget, text: str):
     before, value = shop.writes(), json.dumps(text).encode()
     whole = BODIES | {path: {many: [body]} for path, (many, body) in LISTS.items() if path != "/v1/events/segment"}
     for path, body in whole.items():
@@ -236,7 +238,7 @@ def test_a_word_of_ours_is_no_other_text(shop: Shop, text: str):
 @pytest.mark.parametrize(
     ("status", "sent_bytes"), [pytest.param(s, w, id=name) for s, ws in WIRES.items() for name, w in ws.items()]
 )
-def test_bytes_on_the_wire(shop: Shop, status: int, sent_bytes: bytes):
+def test_bytes_on_the_wire(shop: HostileTarget, status: int, sent_bytes: bytes):
     before = shop.writes()
     with socket.create_connection((shop.server.host, shop.server.port), timeout=3) as connection:
         connection.sendall(sent_bytes)
@@ -251,7 +253,7 @@ def test_bytes_on_the_wire(shop: Shop, status: int, sent_bytes: bytes):
 
 
 @pytest.mark.parametrize("path", [*BODIES, *LISTS])
-def test_a_body_that_takes_its_time(shop: Shop, path: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_slow_body(shop: HostileTarget, path: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("serving.api.json_io.BODY_WITHIN_S", 0.05)
     slow = wire(
         b"Content-Length: 500", at=path.encode(), method=b"PATCH" if path == "/v1/items" else b"POST", body=b"{"
@@ -265,21 +267,21 @@ def test_a_body_that_takes_its_time(shop: Shop, path: str, monkeypatch: pytest.M
         assert answer.headers["connection"] == "close"
 
 
-def test_an_idempotency_key_is_a_text(shop: Shop):
+def test_a_hostile_idempotency_key_is_a_text(shop: HostileTarget):
     key = {"idempotency-key": "');DROP/**/TABLE/**/usual_answers;--"}
     answers = [shop.send("/v1/customers/merge", {"client_id": "k", "customer_id": "k"}, **key) for _ in range(2)]
     assert [a.json() for a in answers] == [{"changed": True}] * 2
     assert answers[1].headers["idempotency-replayed"] == "true"
 
 
-def test_of_a_key_twice_in_an_object_the_last_counts(shop: Shop):
+def test_the_last_of_repeated_keys_counts(shop: HostileTarget):
     shop.send("/v1/customers/merge", b'{"client_id": "twice", "customer_id": "first", "customer_id": "last"}')
     assert shop.store.execute("SELECT customer_id FROM usual_links WHERE client_id = 'twice'").fetchall() == [("last",)]
     twice = b'{"client_id": "xyzzy", "client_id": null, "event_id": "e", "name": "login"}'
     check(shop.send("/v1/events", b'{"events": [%s]}' % twice), 422)
 
 
-def test_a_call_that_is_refused_ties_nobody(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+def test_a_refused_call_links_nobody(shop: HostileTarget, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("USUAL_IDENTITY_SALT", "sixteen letters!")
     call = CALL | {"traits": {"email": "xyzzy@shop.example"}, "properties": {}}
     before = shop.writes()

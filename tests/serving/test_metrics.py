@@ -16,7 +16,7 @@ from models.recommender import BundleRecommender
 from serving import logging as logs
 from serving.api.middleware.telemetry import ROUTES
 from serving.event_store import EventStore
-from tests.serving.sending import post, sent
+from tests.serving.event_bodies import event_body, post_events
 
 VISITOR = "somebody-secret"
 
@@ -38,7 +38,9 @@ def shop(serve: Callable, sqlite_store: EventStore, bundle: Bundle) -> Any:
 def test_requests_slates_and_events_are_counted(shop: Any):
     before = read_metrics(shop)
     shop.post({"client_id": VISITOR}, {"client_id": VISITOR, "placement": "home.trending"})
-    post(shop, sent("view_item", "p1"), sent("view_item", "p2"), sent("view_item", "p3", currency=3))
+    post_events(
+        shop, event_body("view_item", "p1"), event_body("view_item", "p2"), event_body("view_item", "p3", currency=3)
+    )
     shop.client.get("/v1/nowhere")
     after = read_metrics(shop)
 
@@ -123,7 +125,7 @@ def test_without_an_access_log_only_failures_are_logged(lines: Callable[[], list
 
 def test_the_dashboard_queries_existing_metrics(shop: Any):
     shop.post({"client_id": VISITOR})
-    post(shop, sent("view_item", "p1"))
+    post_events(shop, event_body("view_item", "p1"))
     text = shop.client.get("/metrics").text
     dashboard = json.loads(Path("serving/dashboards/grafana.json").read_text())
     names = {name for p in dashboard["panels"] for t in p["targets"] for name in re.findall(r"usual_\w+", t["expr"])}

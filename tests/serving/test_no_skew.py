@@ -124,7 +124,9 @@ def test_features_in_serving_equal_those_of_training(
     server = serve(BundleRecommender(bundle), store=store, visit_budget_ms=10_000, deadline_ms=30_000)
     two_stage_model = bundle.recommenders[situation]
     candidates = propose(two_stage_model.generators, snapshot, expected.visitors, two_stage_model.budgets)
-    trained = assemble(snapshot, expected.visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    trained = assemble(
+        snapshot, expected.visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores
+    )
     if has_history:  # such a query needs an event of the visit before it
         moments = [m for m in moments if events_before(day, *m)]
     assert len(moments) == len(expected)

@@ -14,9 +14,9 @@ import pytest
 
 from serving.event_store import open_store
 from tests.serving.api.middleware.test_api_keys import KEYS, PUBLISHABLE
-from tests.serving.conftest import FakeRecommender, Server, running
-from tests.serving.sending import ago
-from tests.serving.stored import everything
+from tests.serving.conftest import FakeRecommender, RunningServer, run_app
+from tests.serving.event_bodies import ago
+from tests.serving.store_events import read_events
 
 EVENTS = "**/v1/events"
 VIEW = "usual.track('view_item', {items: [{item_id: 'p1', price: 2}]})"
@@ -27,11 +27,11 @@ class TrackedShop:
     """A storefront whose pages include the tracker of a server elsewhere."""
 
     url: str
-    server: Server
+    server: RunningServer
     store: str
 
     def stored_events(self) -> pl.DataFrame:
-        return everything(self.store)
+        return read_events(self.store)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackedShop]:
     store = str(tmp_path_factory.mktemp("tracker") / "events.sqlite")
     settings = {"visit_budget_ms": 5000, "cors_origins": url, **KEYS}
     try:
-        with running(FakeRecommender(as_of=ago(days=2)), store=open_store(store), **settings) as server:
+        with run_app(FakeRecommender(as_of=ago(days=2)), store=open_store(store), **settings) as server:
             script = f"http://{server.host}:{server.port}/tracker.js"
             page = f'<!doctype html><title>shop</title><script src="{script}" data-key="{PUBLISHABLE}"></script>'
             yield TrackedShop(url, server, store)
@@ -116,11 +116,11 @@ def until(page: Any, holds: Callable[[], bool]) -> None:
 # ---- as it is served
 
 
-def tracker(server: Server, **headers: str) -> httpx.Response:
+def tracker(server: RunningServer, **headers: str) -> httpx.Response:
     return server.client.get("/tracker.js", headers=headers)
 
 
-def test_the_script_is_small(server: Server) -> None:
+def test_the_script_is_small(server: RunningServer) -> None:
     response = tracker(server, **{"accept-encoding": "gzip"})
     assert response.headers["content-encoding"] == "gzip"
     assert int(response.headers["content-length"]) <= 2000
@@ -139,7 +139,7 @@ def test_pages_without_a_key_can_include_it(shop: TrackedShop) -> None:
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-def test_it_is_revalidated_by_its_etag(server: Server) -> None:
+def test_it_is_revalidated_by_its_etag(server: RunningServer) -> None:
     tag = tracker(server).headers["etag"]
     same = tracker(server, **{"if-none-match": tag})
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
@@ -150,7 +150,7 @@ def test_it_is_revalidated_by_its_etag(server: Server) -> None:
     assert "max-age=3600" in tracker(server).headers["cache-control"]
 
 
-def test_browsers_may_cache_it(server: Server) -> None:
+def test_browsers_may_cache_it(server: RunningServer) -> None:
     assert "no-store" not in tracker(server).headers["cache-control"]
 
 

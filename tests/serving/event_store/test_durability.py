@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "durability.py"
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])
-def test_what_was_acknowledged_is_there_once(store: str):
+def test_acknowledged_events_are_stored_exactly_once(store: str):
     command = [sys.executable, SCRIPT, "--rounds", "2", "--stores", store]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

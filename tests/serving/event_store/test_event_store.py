@@ -1,4 +1,4 @@
-"""What every store does, on SQLite and on PostgreSQL."""
+"""The behaviour of every store, on SQLite and on PostgreSQL."""
 
 import random
 import threading
@@ -14,32 +14,32 @@ from features.event_log.ingest import ingest
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA
 from features.sources import event_store as source
 from serving.event_store import EventStore, StoreUnavailable, UnstorableValue, VisitorIds, open_store
-from tests.serving.stored import T, event, everything, items
+from tests.serving.store_events import T, event, read_events, visit_items
 
 Open = Callable[..., EventStore]
 
 CLIENT = VisitorIds(None, "d1")
 
 
-def test_events_are_there_once_acknowledged_also_after_reopening(open_: Open, url: str):
+def test_acknowledged_events_survive_reopening(open_: Open, url: str):
     store = open_()
-    sent = event("purchase", T, "i1", "i2", order_id="o1", currency="EUR", consent=True, position=3, query="tea")
-    assert store.append([sent, event()]).result(5) == [True, True]
+    purchase = event("purchase", T, "i1", "i2", order_id="o1", currency="EUR", consent=True, position=3, query="tea")
+    assert store.append([purchase, event()]).result(5) == [True, True]
     store.close()
-    rows = everything(url)
+    rows = read_events(url)
     assert rows.schema == EVENT_SCHEMA
     assert rows.height == 3
-    assert rows.row(0, named=True) == dict(zip(EVENT_SCHEMA, sent.rows[0], strict=True)) | {
+    assert rows.row(0, named=True) == dict(zip(EVENT_SCHEMA, purchase.rows[0], strict=True)) | {
         "timestamp": moment(T), "received_at": moment(T),
     }  # fmt: skip
-    assert items(open_(), CLIENT) == ["i1", "i2", "i1"]
+    assert visit_items(open_(), CLIENT) == ["i1", "i2", "i1"]
 
 
 def test_an_event_counts_once(store: EventStore, url: str):
     one, other = event(), event()
     assert store.append([one, other, one]).result(5) == [True, True, False]
     assert store.append([other, event()]).result(5) == [False, True]
-    assert everything(url)["event_id"].n_unique() == everything(url).height == 3
+    assert read_events(url)["event_id"].n_unique() == read_events(url).height == 3
 
 
 def test_a_purchase_counts_once_whatever_its_id(store: EventStore, url: str):
@@ -61,7 +61,7 @@ def test_a_repeated_event_does_not_use_up_another_order(store: EventStore):
 
 
 def test_a_visit_is_read_in_the_order_of_training(store: EventStore):
-    sent = [
+    events = [
         event("view_item", T + 2, "late"),
         event("view_item", T + 1, "b", event_id="x"),
         event("add_to_cart", T + 1, "ä", "a", event_id="w"),
@@ -70,8 +70,8 @@ def test_a_visit_is_read_in_the_order_of_training(store: EventStore):
         event("view_item", T, "first"),
         event("view_item", T - 1, "before"),
     ]
-    random.Random(3).shuffle(sent)
-    store.append(sent).result(5)
+    random.Random(3).shuffle(events)
+    store.append(events).result(5)
     (visit,) = store.visits([CLIENT], T, T + 2, 5)
     assert [(t.item_id, t.name) for t in visit] == [
         ("first", "view_item"), (None, "search"), ("a", "add_to_cart"), ("ä", "add_to_cart"), (None, "view_cart"),
@@ -81,20 +81,20 @@ def test_a_visit_is_read_in_the_order_of_training(store: EventStore):
     assert visit[0].price is None
 
 
-def test_of_a_visit_only_what_says_what_it_is_about(store: EventStore):
-    kept = [event("view_item", T, "seen"), event("remove_from_cart", T + 1, "gone", consent=True)]
+def test_a_visit_has_only_events_of_its_kinds(store: EventStore):
+    visit_events = [event("view_item", T, "seen"), event("remove_from_cart", T + 1, "gone", consent=True)]
     others = [event(n, T) for n in ("view_item_list", "refund", "login", "tea_brewed")]
-    store.append([*kept, *others, event("view_item", T, "refused", consent=False)]).result(5)
-    assert items(store, CLIENT) == ["seen", "gone"]
+    store.append([*visit_events, *others, event("view_item", T, "refused", consent=False)]).result(5)
+    assert visit_items(store, CLIENT) == ["seen", "gone"]
 
 
-def test_of_a_visit_the_last_rows(store: EventStore):
+def test_a_visit_is_cut_to_its_last_rows(store: EventStore):
     flood = [event("view_item_list", T + 100 + n, *(f"l{i}" for i in range(20))) for n in range(10)]
     store.append([event("view_item", T + n, f"i{n}") for n in range(60)] + flood).result(5)
-    assert items(store, CLIENT) == [f"i{n}" for n in range(10, 60)]
+    assert visit_items(store, CLIENT) == [f"i{n}" for n in range(10, 60)]
 
 
-def test_many_at_once(store: EventStore, url: str):
+def test_concurrent_appends(store: EventStore, url: str):
     batches = [[event(event_id=f"e{(7 * n + k) % 900}") for k in range(3)] for n in range(400)]
     futures, lock = [], threading.Lock()
 
@@ -111,38 +111,38 @@ def test_many_at_once(store: EventStore, url: str):
         thread.join()
     wait(futures, 20)
     assert sum(sum(f.result(0)) for f in futures) == len({e.event_id for b in batches for e in b})
-    rows = everything(url)
+    rows = read_events(url)
     assert rows["event_id"].n_unique() == rows.height == len({e.event_id for b in batches for e in b})
 
 
 def test_several_workers_share_a_store(open_: Open, url: str):
     workers = [open_() for _ in range(3)]
-    sent = [event(event_id=f"e{n}", order_id=f"o{n % 40}", name="purchase") for n in range(120)]
+    events = [event(event_id=f"e{n}", order_id=f"o{n % 40}", name="purchase") for n in range(120)]
     futures = []
     for n in range(0, 120, 4):
-        part = sent[n : n + 4]
+        part = events[n : n + 4]
         futures += [w.append(part[::-1] if i else part) for i, w in enumerate(workers)]
     accepted = sum(sum(f.result(20)) for f in futures)
-    assert accepted == everything(url).height == 40
+    assert accepted == read_events(url).height == 40
 
 
-def test_what_one_caller_got_wrong_fails_that_caller_alone(store: EventStore, url: str):
+def test_a_failing_append_fails_alone(store: EventStore, url: str):
     futures = [store.append([event(query=object() if n == 5 else "tea")]) for n in range(10)]
     errors = [f.exception(10) for f in futures]
     assert [n for n, error in enumerate(errors) if error] == [5]
     assert not isinstance(errors[5], StoreUnavailable)
-    assert everything(url).height == 9
+    assert read_events(url).height == 9
 
 
-def test_what_cannot_be_stored_is_told_from_a_store_that_is_away(store: EventStore, url: str):
+def test_unstorable_values_have_an_error_of_their_own(store: EventStore, url: str):
     futures = [store.append([event(price="three" if n == 1 else 3.0)]) for n in range(3)]
     assert [type(f.exception(10)) for f in futures] == [type(None), UnstorableValue, type(None)]
-    assert everything(url).height == 2
+    assert read_events(url).height == 2
 
 
-def test_export_closes_the_loop(store: EventStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    sent = [event("purchase", T + n, "i1", "i2", order_id=f"o{n}", client_id=f"d{n}") for n in range(4)]
-    store.append([*sent, event("tea_brewed", T, None, client_id="d1", customer_id="c1")]).result(5)
+def test_exported_events_can_be_ingested(store: EventStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    events = [event("purchase", T + n, "i1", "i2", order_id=f"o{n}", client_id=f"d{n}") for n in range(4)]
+    store.append([*events, event("tea_brewed", T, None, client_id="d1", customer_id="c1")]).result(5)
     store.merge("d2", "c2").result(5)
     assert [p.events.height for p in source.read(url)] == [9]
     monkeypatch.setenv("USUAL_EVENT_STORE", url)
@@ -161,14 +161,14 @@ def test_an_empty_store_can_be_exported(store: EventStore, url: str):
     assert (parsed.rows_read, parsed.events.height) == (0, 0)
 
 
-def test_a_closed_store_takes_nothing(store: EventStore):
+def test_a_closed_store_refuses_appends(store: EventStore):
     store.close()
     with pytest.raises(StoreUnavailable, match="closed"):
         store.append([event()]).result(1)
 
 
 @pytest.mark.parametrize("url", ["mysql://teller:hush@vault/x", "http://vault"])
-def test_a_url_of_neither_kind(url: str):
+def test_other_urls_are_refused(url: str):
     with pytest.raises(InputError, match="USUAL_EVENT_STORE") as error:
         open_store(url)
     assert "hush" not in str(error.value)

@@ -1,4 +1,4 @@
-"""A store that is full, locked, read-only, damaged, gone or stopped: typed errors, and it comes back by itself."""
+"""A store that is full, locked, read-only, damaged, deleted or stopped: typed errors, and recovery by itself."""
 
 import logging
 import resource
@@ -13,21 +13,21 @@ import pytest
 from features.common.errors import InputError
 from serving.event_store import EventStore, Limits, StoreUnavailable, VisitorIds, open_store
 from tests.serving.databases import Postgres
-from tests.serving.stored import FOR_EVER, T, event, everything
+from tests.serving.store_events import FOR_EVER, T, event, read_events
 
 QUICK = Limits(write_s=0.5, keep_days=FOR_EVER)
 CLIENT = VisitorIds(None, "d1")
 
 
 def refused(store: EventStore) -> str:
-    """Why the store does not take an event."""
+    """The reason why the store refuses an event."""
     with pytest.raises(StoreUnavailable) as error:
         store.append([event()]).result(5)
     return error.value.reason
 
 
 def recovers(store: EventStore) -> bool:
-    """Whether the store takes an event before long."""
+    """Whether the store accepts an event before long."""
     for _ in range(100):
         try:
             return store.append([event()]).result(5) == [True]
@@ -61,8 +61,8 @@ def test_no_space_left(store: EventStore, file: Path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert recovers(store)
-    assert everything(str(file)).height == 2
-    assert sum(store.append(large).result(5)) == 500, "nothing of what failed is remembered as seen"
+    assert read_events(str(file)).height == 2
+    assert sum(store.append(large).result(5)) == 500, "no deduplication key of a failed append is kept"
 
 
 def test_the_database_is_full(store: EventStore, file: Path, monkeypatch: pytest.MonkeyPatch):
@@ -98,7 +98,7 @@ def test_a_file_that_may_not_be_written(store: EventStore, file: Path):
     other.close()
 
 
-def test_a_file_that_another_holds(store: EventStore, file: Path):
+def test_a_file_that_another_process_locks(store: EventStore, file: Path):
     with sqlite3.connect(file, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         begun = time.monotonic()
@@ -109,14 +109,14 @@ def test_a_file_that_another_holds(store: EventStore, file: Path):
     assert recovers(store)
 
 
-def test_a_file_that_is_gone(store: EventStore, file: Path):
+def test_a_deleted_file_is_created_again(store: EventStore, file: Path):
     """What is written to a deleted file is not there: it must not be acknowledged."""
     assert len(store.visits([CLIENT], 0, T + 1, 5)[0]) == 1
     for part in file.parent.glob("events.sqlite*"):
         part.unlink()
     assert store.append([event(event_id="after")]).result(5) == [True]
     assert [t.event_id for t in store.visits([CLIENT], 0, T + 1, 5)[0]] == ["after"]
-    assert everything(str(file))["event_id"].to_list() == ["after"]
+    assert read_events(str(file))["event_id"].to_list() == ["after"]
 
 
 def test_a_damaged_file(store: EventStore, file: Path):
@@ -131,7 +131,7 @@ def test_a_damaged_file(store: EventStore, file: Path):
     other.close()
 
 
-def test_a_new_file_is_its_owners_alone(store: EventStore, file: Path):
+def test_a_new_file_is_readable_by_its_owner_only(store: EventStore, file: Path):
     parts = list(file.parent.glob("events.sqlite*"))
     assert len(parts) == 3
     assert {part.stat().st_mode & 0o777 for part in parts} == {0o600}
@@ -143,7 +143,7 @@ def test_a_new_file_is_its_owners_alone(store: EventStore, file: Path):
     assert file.stat().st_mode & 0o777 == 0o640, "what is there already stays as it is"
 
 
-def test_tables_that_someone_dropped(store: EventStore, file: Path, postgres: Postgres):
+def test_dropped_tables_are_created_again(store: EventStore, file: Path, postgres: Postgres):
     shared = open_store(url := postgres.database(), Limits(keep_days=FOR_EVER))
     assert recovers(shared)
 
@@ -156,14 +156,14 @@ def test_tables_that_someone_dropped(store: EventStore, file: Path, postgres: Po
         assert len(each.visits([CLIENT], 0, T + 1, 5)[0]) == 1
     by_hand("DROP TABLE usual_events")
     for each in (store, shared):
-        assert each.visits([CLIENT], 0, T + 1, 5) == [[]], "they are made again"
+        assert each.visits([CLIENT], 0, T + 1, 5) == [[]], "they are created again"
         assert recovers(each)
     by_hand("ALTER TABLE usual_events DROP COLUMN query")
     assert [refused(store), refused(shared)] == ["down", "down"]
     shared.close()
 
 
-def test_that_nothing_can_be_removed_is_logged(store: EventStore, file: Path, caplog: pytest.LogCaptureFixture):
+def test_a_failed_purge_is_logged(store: EventStore, file: Path, caplog: pytest.LogCaptureFixture):
     with sqlite3.connect(file, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="slow"):
@@ -176,7 +176,7 @@ def test_that_nothing_can_be_removed_is_logged(store: EventStore, file: Path, ca
     assert [r.levelname for r in logged] == ["ERROR"], "that a server stops is no fault"
 
 
-def test_a_place_where_there_can_be_no_file(tmp_path: Path):
+def test_a_path_below_a_file(tmp_path: Path):
     (tmp_path / "taken").write_text("")
     store = open_store(str(tmp_path / "taken" / "events.sqlite"), QUICK)
     assert refused(store) == "down"
@@ -185,7 +185,7 @@ def test_a_place_where_there_can_be_no_file(tmp_path: Path):
     store.close()
 
 
-def test_too_much_is_waiting(file: Path):
+def test_a_full_queue_is_busy(file: Path):
     store = open_store(str(file), Limits(write_s=2, max_waiting=20, keep_days=FOR_EVER))
     store.append([event()]).result(5)
     with sqlite3.connect(file, isolation_level=None) as other:
@@ -204,10 +204,10 @@ class Stuck:
     """A connection whose reads hang."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def visits(self, *_: object) -> list[list]:
-        self.asked += 1
+        self.calls += 1
         time.sleep(0.6)
         return [[]]
 
@@ -222,7 +222,7 @@ def test_a_read_that_hangs_costs_its_budget_once():
         with pytest.raises(StoreUnavailable, match="slow"):
             store.visits([CLIENT], 0, 1, within_s=0.05)
     assert time.monotonic() - begun < 0.3
-    assert connection.asked == 1
+    assert connection.calls == 1
     time.sleep(0.7)
     assert store.visits([CLIENT], 0, 1, within_s=1) == [[]]
     store.close()
@@ -251,13 +251,13 @@ def test_a_database_that_stops_and_starts(own: Postgres, caplog: pytest.LogCaptu
         own.start()
     assert recovers(store)
     assert len(store.visits([CLIENT], 0, T + 1, 5)[0]) == 2
-    assert everything(url).height == 2
+    assert read_events(url).height == 2
     assert "available" in caplog.text
     assert "shop" not in caplog.text
     store.close()
 
 
-def test_a_restart_that_nobody_was_waiting_for_is_not_noticed(own: Postgres):
+def test_a_restart_between_writes_is_not_noticed(own: Postgres):
     store = open_store(own.database(), QUICK)
     store.append([event()]).result(5)
     own.stop()
@@ -283,7 +283,7 @@ def test_a_database_that_is_read_only_or_locked(postgres: Postgres):
     store.close()
 
 
-def test_a_database_that_is_not_there_is_not_named(caplog: pytest.LogCaptureFixture):
+def test_errors_do_not_name_the_database(caplog: pytest.LogCaptureFixture):
     store = open_store("postgresql://teller:hush@127.0.0.1:1/vault", QUICK)
     with caplog.at_level(logging.DEBUG), pytest.raises(StoreUnavailable, match="down") as error:
         store.append([event()]).result(5)

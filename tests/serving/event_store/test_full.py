@@ -1,4 +1,4 @@
-"""A store that is full or may not be written, over HTTP: what is not kept is not acknowledged, and answers go on."""
+"""A store that is full or read-only, over HTTP: nothing lost is acknowledged, and recommendations go on."""
 
 import ctypes
 import os
@@ -20,8 +20,8 @@ import pytest
 from features.common.clock import now
 from serving.event_store import Limits, open_store
 from tests.serving.databases import Postgres
-from tests.serving.sending import ago, post, sent
-from tests.serving.stored import event, everything
+from tests.serving.event_bodies import ago, event_body, post_events
+from tests.serving.store_events import event, read_events
 from tests.serving.test_faults import crowd_at, degraded, fine
 
 Fault = Callable[[], AbstractContextManager[None]]
@@ -69,7 +69,7 @@ def no_byte_more(sqlite_url: str) -> Fault:
     return fault
 
 
-def refused(response: httpx.Response, why: str) -> None:
+def assert_refused(response: httpx.Response, why: str) -> None:
     assert response.headers["content-type"] == "application/problem+json"
     assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
     assert int(response.headers["retry-after"]) > 0
@@ -77,41 +77,41 @@ def refused(response: httpx.Response, why: str) -> None:
     assert "nothing is acknowledged" in response.json()["detail"]
 
 
-def told(server: Any) -> list[str]:
-    """Items of the visit of d1, as an answer takes them into account."""
+def recent_items(server: Any) -> list[str]:
+    """Items of the visit of d1 that the recommender gets."""
     (result,) = server.post({"client_id": "d1"}).json()["results"]
     assert result["items"]
     assert not result["degraded"]
-    asked = [r for batch in list(server.recommender.batches) for r in batch if r.customer_id is None]
-    return [item for item, *_ in asked[-1].recent]
+    requests = [r for batch in list(server.recommender.batches) for r in batch if r.customer_id is None]
+    return [item for item, *_ in requests[-1].recent]
 
 
 def many() -> list[dict[str, Any]]:
-    return [sent("search", client_id="d2", params={"items": [], "search_term": "x" * 900}) for _ in range(300)]
+    return [event_body("search", client_id="d2", params={"items": [], "search_term": "x" * 900}) for _ in range(300)]
 
 
 def accepted_before_long(server: Any, events: list[dict[str, Any]]) -> dict[str, Any]:
     end = time.monotonic() + 5
-    while (answer := post(server, *events)).status_code == 503 and time.monotonic() < end:
+    while (answer := post_events(server, *events)).status_code == 503 and time.monotonic() < end:
         time.sleep(0.05)
     return dict(answer.json())
 
 
-def goes_on(server: Any, url: str, fault: Fault, why: str) -> None:
-    """What is sent while there is a fault is refused as a whole, and after it taken as if it were sent first."""
-    first, events = sent("view_item", "before"), many()
-    assert post(server, first).json()["accepted"] == 1
+def check_fault(server: Any, url: str, fault: Fault, why: str) -> None:
+    """Events posted during a fault are refused as a whole, and accepted after it as new ones."""
+    first, events = event_body("view_item", "before"), many()
+    assert post_events(server, first).json()["accepted"] == 1
     with crowd_at(server).asking() as crowd:
         crowd.until(fine)
         with fault():
             for _ in range(3):
-                refused(post(server, *events), why)
-            assert told(server) == ["before"], "what is there is still read"
+                assert_refused(post_events(server, *events), why)
+            assert recent_items(server) == ["before"], "what is there is still read"
             crowd.until(fine)
-        assert everything(url)["event_id"].to_list() == [first["event_id"]]
+        assert read_events(url)["event_id"].to_list() == [first["event_id"]]
         assert accepted_before_long(server, events) == {"accepted": 300, "duplicates": 0, "rejected": []}
         crowd.until(fine)
-    assert post(server, *events, first).json() == {"accepted": 0, "duplicates": 301, "rejected": []}
+    assert post_events(server, *events, first).json() == {"accepted": 0, "duplicates": 301, "rejected": []}
     assert not crowd.wrong
     assert not crowd.broken
     assert {status for status, *_ in crowd.outcomes} == {200}
@@ -119,30 +119,30 @@ def goes_on(server: Any, url: str, fault: Fault, why: str) -> None:
 
 def test_a_database_that_is_full(serve: Callable, fake: type, sqlite_url: str, no_page_more: Fault):
     server = serve(fake(as_of=ago(days=2)), store=open_store(sqlite_url), visit_budget_ms=5000)
-    goes_on(server, sqlite_url, no_page_more, "no space left")
+    check_fault(server, sqlite_url, no_page_more, "no space left")
 
 
 def test_files_that_may_not_grow(serve: Callable, fake: type, sqlite_url: str, no_byte_more: Fault):
     server = serve(fake(as_of=ago(days=2)), store=open_store(sqlite_url), visit_budget_ms=5000)
-    goes_on(server, sqlite_url, no_byte_more, "its disk fails")  # as which SQLite sees it
+    check_fault(server, sqlite_url, no_byte_more, "its disk fails")  # as which SQLite sees it
 
 
 @pytest.mark.parametrize("fault", ["no_page_more", "no_byte_more"])
-def test_as_it_fills_up_what_is_acknowledged_is_what_is_kept(
+def test_a_disk_that_fills_up_keeps_exactly_the_acknowledged_events(
     serve: Callable, fake: type, sqlite_url: str, fault: str, request: pytest.FixtureRequest
 ):
     """Many share a commit: all of it is there or nothing."""
     full: Fault = request.getfixturevalue(fault)
     server = serve(fake(), store=open_store(sqlite_url, Limits(write_s=5)))
-    assert post(server, sent()).status_code == 202
+    assert post_events(server, event_body()).status_code == 202
     batches = [many()[:7] for _ in range(80)]
     with full(), ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda batch: post(server, *batch), batches))
+        answers = list(pool.map(lambda batch: post_events(server, *batch), batches))
     outcomes = [a.status_code for a in answers]
     assert set(outcomes) <= {202, 503}
     assert 503 in outcomes
     acknowledged = {e["event_id"] for b, s in zip(batches, outcomes, strict=True) if s == 202 for e in b}
-    assert set(everything(sqlite_url).filter(name="search")["event_id"]) == acknowledged
+    assert set(read_events(sqlite_url).filter(name="search")["event_id"]) == acknowledged
     again = [e for b, s in zip(batches, outcomes, strict=True) if s == 503 for e in b]
     assert accepted_before_long(server, again) == {"accepted": len(again), "duplicates": 0, "rejected": []}
 
@@ -187,10 +187,10 @@ def test_a_file_and_a_directory_that_may_not_be_written(
     server = serve(fake(as_of=ago(days=2)), store=store, visit_budget_ms=5000)
     with crowd_at(server).asking() as crowd:
         for _ in range(3):
-            refused(post(server, *events), "may not be written")
+            assert_refused(post_events(server, *events), "may not be written")
         crowd.until(degraded if closed else fine)
         if not closed:
-            assert told(server) == ["before"]
+            assert recent_items(server) == ["before"]
         for path, mode in reversed(modes):
             path.chmod(mode | 0o200)
         if not closed:  # SQLite takes a file for read-only as long as it is open anywhere in the process
@@ -199,17 +199,17 @@ def test_a_file_and_a_directory_that_may_not_be_written(
         assert accepted_before_long(server, events) == {"accepted": 300, "duplicates": 0, "rejected": []}
         if closed:
             crowd.until(fine)
-    assert told(server) == ["before"]
-    assert everything(url)["event_id"].n_unique() == 301
+    assert recent_items(server) == ["before"]
+    assert read_events(url)["event_id"].n_unique() == 301
     assert not crowd.wrong
     assert not crowd.broken
 
 
-def test_a_database_server_that_was_made_read_only(serve: Callable, fake: type, postgres: Postgres):
+def test_a_database_server_that_becomes_read_only(serve: Callable, fake: type, postgres: Postgres):
     """As providers do when its disk fills up."""
     url = postgres.database()
 
-    def say(statement: str) -> None:
+    def alter_database(statement: str) -> None:
         with psycopg.connect(url, autocommit=True) as by_hand:
             by_hand.execute("SET default_transaction_read_only = off")
             by_hand.execute(f"ALTER DATABASE {by_hand.info.dbname} {statement}".encode())
@@ -220,11 +220,11 @@ def test_a_database_server_that_was_made_read_only(serve: Callable, fake: type, 
 
     @contextmanager
     def read_only() -> Iterator[None]:
-        say("SET default_transaction_read_only = on")
+        alter_database("SET default_transaction_read_only = on")
         try:
             yield
         finally:
-            say("RESET default_transaction_read_only")
+            alter_database("RESET default_transaction_read_only")
 
     server = serve(fake(as_of=ago(days=2)), store=open_store(url), visit_budget_ms=5000)
-    goes_on(server, url, read_only, "may not be written")
+    check_fault(server, url, read_only, "may not be written")

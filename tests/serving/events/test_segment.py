@@ -1,4 +1,4 @@
-"""Segment's and RudderStack's calls over HTTP."""
+"""Calls of Segment and RudderStack over HTTP."""
 
 import json
 import re
@@ -10,8 +10,8 @@ import pytest
 
 from features.sources import event_store as source
 from serving.event_store import Limits, open_store
-from tests.serving.sending import ago
-from tests.serving.stored import everything
+from tests.serving.event_bodies import ago
+from tests.serving.store_events import read_events
 
 SAMPLES = Path(__file__).parents[2] / "features" / "sources" / "samples"
 
@@ -31,7 +31,7 @@ def test_calls_of_segment(server, url: str):
     at = ago(hours=2)
     calls = [line | {"timestamp": at} for line in lines]
     answer = server.client.post("/v1/events/segment", json={"batch": calls}).json()
-    rows = everything(url)
+    rows = read_events(url)
     assert answer["accepted"] == rows["event_id"].n_unique()
     assert answer["accepted"] + answer["duplicates"] + len(answer["rejected"]) + answer["ignored"] == len(calls)
     assert {"search", "view_item", "add_to_cart", "purchase", "refund", "login"} <= set(rows["name"].to_list())
@@ -45,7 +45,7 @@ def call(event: str = "Product Viewed", **more: object) -> dict[str, object]:
             "properties": {"product_id": "p1", "price": 2}} | more  # fmt: skip
 
 
-def test_a_call_alone_and_calls_that_are_wrong(server):
+def test_single_calls_and_invalid_calls(server):
     def sent_call(body: object) -> Any:
         return server.client.post("/v1/events/segment", json=body)
 
@@ -68,7 +68,7 @@ def test_a_call_alone_and_calls_that_are_wrong(server):
     ]  # fmt: skip
 
 
-def test_addresses_tie_people_where_there_is_a_salt(
+def test_email_addresses_link_clients_where_there_is_a_salt(
     serve: Callable, fake: type, url: str, monkeypatch: pytest.MonkeyPatch
 ):
     server = serve(fake(), store=open_store(url))
@@ -82,7 +82,7 @@ def test_addresses_tie_people_where_there_is_a_salt(
 
 
 @pytest.mark.parametrize("absent", ["", " ", "(not set)", 7, 7.0, True, {}, ["m"], None])
-def test_a_message_id_that_is_none(server, url: str, absent: object):
+def test_invalid_message_ids(server, url: str, absent: object):
     calls = [
         call(messageId=absent),
         call("Product Added", messageId=absent),
@@ -92,14 +92,14 @@ def test_a_message_id_that_is_none(server, url: str, absent: object):
     answer = server.client.post("/v1/events/segment", json={"batch": calls}).json()
     assert (answer["accepted"], answer["duplicates"]) == (3, 0)
     assert [r["pointer"] for r in answer["rejected"]] == ["/batch/3"]
-    ids = everything(url)["event_id"].to_list()
+    ids = read_events(url)["event_id"].to_list()
     assert len(set(ids)) == 3
     assert "m1" in ids
     again = server.client.post("/v1/events/segment", json={"batch": [*calls, calls[0], call(messageId=" m1 ")]}).json()
     assert (again["accepted"], again["duplicates"], len(again["rejected"])) == (0, 5, 1)
 
 
-def test_texts_that_no_store_can_keep(server, url: str):
+def test_texts_that_cannot_be_stored(server, url: str):
     long, zero = "".join(chr(33 + n * 7 % 90) for n in range(9000)).replace("@", "a"), "a\0b"
     alias = {"type": "alias", "userId": "u1", "timestamp": ago(hours=1)}
     wrong: list[tuple[dict[str, object], str]] = [
@@ -115,18 +115,18 @@ def test_texts_that_no_store_can_keep(server, url: str):
         (alias | {"previousId": long}, "bad_previous_id"),
         (call(type="page", anonymousId=long), "bad_client_id"),
     ]
-    kept = [call(properties={"product_id": "p", "unread": zero + long}), alias | {"previousId": "d7"}]
-    calls = [*(body for body, _ in wrong), *kept]
+    valid = [call(properties={"product_id": "p", "unread": zero + long}), alias | {"previousId": "d7"}]
+    calls = [*(body for body, _ in wrong), *valid]
     answer = server.client.post("/v1/events/segment", json={"batch": calls})
     assert answer.status_code == 202
-    told = answer.json()
-    assert [(r["index"], r["code"]) for r in told["rejected"]] == [(n, code) for n, (_, code) in enumerate(wrong)]
-    assert (told["accepted"], told["ignored"]) == (1, 1)
-    assert everything(url)["item_id"].to_list() == ["p"]
+    body = answer.json()
+    assert [(r["index"], r["code"]) for r in body["rejected"]] == [(n, code) for n, (_, code) in enumerate(wrong)]
+    assert (body["accepted"], body["ignored"]) == (1, 1)
+    assert read_events(url)["item_id"].to_list() == ["p"]
     assert next(source.read(url)).links.select("client_id", "customer_id").rows() == [("d7", "u1")]
 
 
-def test_a_call_without_consent_ties_nobody(server, url: str):
+def test_a_call_without_consent_links_nobody(server, url: str):
     refused = {"context": {"consent": {"categoryPreferences": {"Advertising": False}}}}
     calls = [call(), call("Signed In", userId="u1", properties={}, **refused)]
     assert server.client.post("/v1/events/segment", json={"batch": calls}).json()["accepted"] == 2

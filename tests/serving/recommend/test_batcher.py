@@ -63,7 +63,7 @@ def test_next_batch_fills_up_while_one_runs() -> None:
     run(body)
 
 
-def test_after_a_batch_the_next_waits_for_as_many() -> None:
+def test_after_a_batch_the_next_waits_for_as_many_requests() -> None:
     batches: list[list[int]] = []
 
     def slow(requests: list[int]) -> list[int]:
@@ -146,7 +146,7 @@ def test_wrong_length_fails_the_batch_and_answers_nobody(wrong: Callable[[list[i
     run(body)
 
 
-def test_function_that_empties_its_input_is_still_checked() -> None:
+def test_length_is_checked_where_the_function_empties_its_input() -> None:
     def work(requests: list[int]) -> list[int]:
         requests.clear()
         return []
@@ -207,7 +207,7 @@ def test_deadline_fails_the_late_and_drops_them_from_the_queue() -> None:
     run(body)
 
 
-def test_close_answers_what_was_taken_and_refuses_more() -> None:
+def test_close_answers_submitted_requests_and_refuses_more() -> None:
     async def body() -> None:
         gate = Gate()
         batcher = Batcher[int, int](gate, max_batch=1)

@@ -13,7 +13,7 @@ from serving.schemas.recommendations import RecommendationsResponse
 ANYONE = {"session_id": "s"}
 
 
-def test_answer_has_what_was_asked_for(server) -> None:
+def test_response_has_the_requested_fields(server) -> None:
     response = server.post(
         {
             "placement": "home.trending",
@@ -43,13 +43,17 @@ def test_answer_has_what_was_asked_for(server) -> None:
         "model": {"name": "usual", "version": "17", "snapshot": "2026-11-20T00:00:00Z"},
         "experiment": None,
     }
-    (asked,) = server.recommender.batches[-1]
-    assert (asked.limit, asked.customer_id, asked.exclude) == (3, "u_91", {"i1"})
-    assert asked.recent == (("p1", "view_item"), ("p2", "view_item"), ("p9", "add_to_cart"))
-    assert (asked.rules.generators, asked.rules.ranked, asked.rules.fill) == (("popular",), False, ("popular",))
+    (ranking_request,) = server.recommender.batches[-1]
+    assert (ranking_request.limit, ranking_request.customer_id, ranking_request.exclude) == (3, "u_91", {"i1"})
+    assert ranking_request.recent == (("p1", "view_item"), ("p2", "view_item"), ("p9", "add_to_cart"))
+    assert (ranking_request.rules.generators, ranking_request.rules.ranked, ranking_request.rules.fill) == (
+        ("popular",),
+        False,
+        ("popular",),
+    )
 
 
-def test_answers_keep_to_the_documented_schema(server) -> None:
+def test_responses_match_the_documented_schema(server) -> None:
     response = server.post(ANYONE, {"customer_id": "a", "include": ["score"]}, {"limit": 0})
     RecommendationsResponse.model_validate_json(response.content)
 
@@ -86,7 +90,7 @@ def test_concurrent_callers_get_their_own_answers(server) -> None:
     assert segments == [f"segment of u{n}" for n in range(100)]
 
 
-def test_what_events_take_for_an_id_names_a_visitor(server) -> None:
+def test_ids_of_visitors_follow_the_rules_of_events(server) -> None:
     assert server.post({"client_id": "\x1c"}).status_code == 200
     assert server.post({"client_id": " \n"}).status_code == 422
 
@@ -98,8 +102,8 @@ def test_headers(server) -> None:
     assert re.fullmatch(r"queue;dur=[\d.]+, rank;dur=[\d.]+", response.headers["server-timing"])
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
 
-    def echoed(sent: bytes) -> str:
-        return server.client.get("/livez", headers=[(b"x-request-id", sent)]).headers["x-request-id"]
+    def echoed(header: bytes) -> str:
+        return server.client.get("/livez", headers=[(b"x-request-id", header)]).headers["x-request-id"]
 
     assert echoed(b"trace-1.A_b") == "trace-1.A_b"
     for insane in (b"a b", b"x" * 65, b"", b"\xe4", b"<script>"):
@@ -133,7 +137,7 @@ def test_nothing_left_to_degrade_to_is_500(serve, fake) -> None:
     broken = fake()
     server = serve(broken)
     broken.hook = lambda _: 1 / 0
-    broken.without_ranker = lambda *_: 1 / 0
+    broken.recommend_without_ranker = lambda *_: 1 / 0
     response = server.post(ANYONE)
     assert response.status_code == 500
     problem = response.json()
@@ -142,7 +146,7 @@ def test_nothing_left_to_degrade_to_is_500(serve, fake) -> None:
     assert "Traceback" not in response.text
 
 
-def test_missing_results_are_never_anothers(serve, fake) -> None:
+def test_missing_results_are_never_those_of_another_request(serve, fake) -> None:
     class Short(fake):
         def recommend(self, requests):
             answers = super().recommend(requests)
@@ -189,7 +193,7 @@ def test_part_of_a_call_may_be_refused(serve, fake) -> None:
     assert results[2]["error"]["status"] == 429
 
 
-def test_what_is_not_ranked_in_time_is_answered_with_what_sells(serve, fake) -> None:
+def test_a_missed_deadline_falls_back_to_best_sellers(serve, fake) -> None:
     held = Held()
     server = serve(fake(hook=held), deadline_ms=20)
     response = server.post({"customer_id": "a", "exclude": {"item_ids": ["i0"]}})

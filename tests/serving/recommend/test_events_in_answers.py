@@ -1,4 +1,4 @@
-"""What the stored events of a visitor change in the answers, over HTTP."""
+"""How the stored events of a visitor change responses, over HTTP."""
 
 import sqlite3
 from collections.abc import Callable
@@ -13,46 +13,53 @@ from models.bundle import Bundle
 from models.recommender import BundleRecommender
 from serving.event_store import EventStore, open_store
 from tests.serving.databases import Postgres
-from tests.serving.sending import ago, post, sent
-from tests.serving.stored import event
+from tests.serving.event_bodies import ago, event_body, post_events
+from tests.serving.store_events import event
 
 
-def named(server: Any) -> list[tuple[str, str]]:
-    """Items and events that the recommender was told of last."""
+def recent_events(server: Any) -> list[tuple[str, str]]:
+    """Items and names of the recent events in the last request to the recommender."""
     return [(item, name) for item, name, *_ in server.recommender.batches[-1][0].recent]
 
 
 def test_an_acknowledged_event_changes_the_next_answer(event_server):
     def recent(**visitor: str) -> list[tuple[str, str]]:
         event_server.post({**visitor, "context": {"item_ids": ["shown"]}})
-        return named(event_server)
+        return recent_events(event_server)
 
     assert recent(client_id="d1") == [("shown", "view_item")]
-    post(event_server, sent("view_item", "p1"))
-    post(event_server, sent("add_to_cart", "p2", customer_id="u1"), sent("search", params={"items": []}))
+    post_events(event_server, event_body("view_item", "p1"))
+    post_events(
+        event_server, event_body("add_to_cart", "p2", customer_id="u1"), event_body("search", params={"items": []})
+    )
     assert recent(client_id="d1") == [("p1", "view_item"), ("", "search"), ("shown", "view_item")]
-    touched = recent(client_id="d1", customer_id="u1")
-    assert touched[0] == ("p1", "view_item")
-    assert sorted(touched[1:3]) == [("", "search"), ("p2", "add_to_cart")]
-    assert touched[3] == ("shown", "view_item"), "what the storefront says is newest"
+    events = recent(client_id="d1", customer_id="u1")
+    assert events[0] == ("p1", "view_item")
+    assert sorted(events[1:3]) == [("", "search"), ("p2", "add_to_cart")]
+    assert events[3] == ("shown", "view_item"), "the context counts as newest"
     assert recent(session_id="s") == [("shown", "view_item")]
 
 
-def test_what_events_and_context_both_say_counts_once(event_server):
-    post(event_server, sent("view_item", "seen"), sent("view_item", "both"), sent("add_to_cart", "both"))
-    post(event_server, sent("add_to_cart", "quick"))
-    said = {"item_ids": ["seen", "new", "quick"], "cart_item_ids": ["both", "seen"]}
-    event_server.post({"client_id": "d1", "context": said})
-    stored, told = named(event_server)[:4], named(event_server)[4:]
+def test_an_event_that_is_stored_and_in_the_context_counts_once(event_server):
+    post_events(
+        event_server,
+        event_body("view_item", "seen"),
+        event_body("view_item", "both"),
+        event_body("add_to_cart", "both"),
+    )
+    post_events(event_server, event_body("add_to_cart", "quick"))
+    context = {"item_ids": ["seen", "new", "quick"], "cart_item_ids": ["both", "seen"]}
+    event_server.post({"client_id": "d1", "context": context})
+    stored, from_context = recent_events(event_server)[:4], recent_events(event_server)[4:]
     assert set(stored) == {
         ("seen", "view_item"), ("both", "view_item"), ("both", "add_to_cart"), ("quick", "add_to_cart"),
     }  # fmt: skip
-    assert told == [("new", "view_item"), ("quick", "view_item"), ("seen", "add_to_cart")]
-    event_server.post({"client_id": "d9", "context": said})
-    assert len(named(event_server)) == 5, "of another visitor nothing is stored"
+    assert from_context == [("new", "view_item"), ("quick", "view_item"), ("seen", "add_to_cart")]
+    event_server.post({"client_id": "d9", "context": context})
+    assert len(recent_events(event_server)) == 5, "of another visitor nothing is stored"
 
 
-def test_with_a_real_bundle_too(serve: Callable, sqlite_store: EventStore, bundle: Bundle):
+def test_events_change_the_ranking_of_a_real_bundle(serve: Callable, sqlite_store: EventStore, bundle: Bundle):
     server = serve(BundleRecommender(bundle), store=sqlite_store, visit_budget_ms=5000)
     viewed = bundle.snapshot.items.at(np.arange(3))
 
@@ -62,16 +69,18 @@ def test_with_a_real_bundle_too(serve: Callable, sqlite_store: EventStore, bundl
 
     before = answer()
     assert before[1] == {"why": "unknown_visitor", "to": "predictive"}
-    assert post(server, *(sent("view_item", i) for i in viewed)).json()["accepted"] == 3
+    assert post_events(server, *(event_body("view_item", i) for i in viewed)).json()["accepted"] == 3
     after = answer()
     assert after[1] in (None, {"why": "shortage", "to": "popular"}), "it is about the visit now"
     assert after[0] != before[0]
 
 
-def test_events_before_the_snapshot_are_in_it_already(event_server):
-    post(event_server, sent("view_item", "old", timestamp=ago(days=2, seconds=60)), sent("view_item", "new"))
+def test_events_before_the_snapshot_are_not_read_again(event_server):
+    post_events(
+        event_server, event_body("view_item", "old", timestamp=ago(days=2, seconds=60)), event_body("view_item", "new")
+    )
     event_server.post({"client_id": "d1"})
-    assert named(event_server) == [("new", "view_item")]
+    assert recent_events(event_server) == [("new", "view_item")]
 
 
 class Failing(sqlite3.Connection):
@@ -105,14 +114,14 @@ def test_a_store_that_may_not_be_written_can_still_be_read(
         file.seek(18)
         file.write(bytes([9]))  # a format that this SQLite may read and not write
     server = serve(fake(as_of=ago(days=2)), store=open_store(sqlite_url), visit_budget_ms=5000)
-    refused = post(server, sent())
+    refused = post_events(server, event_body())
     assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
     assert "may not be written" in refused.json()["detail"]
     assert server.post({"client_id": "d1"}).json()["results"][0]["degraded"] is False
-    assert named(server) == [("p1", "view_item")]
+    assert recent_events(server) == [("p1", "view_item")]
 
 
-def test_an_id_that_no_event_can_have(serve: Callable, fake: type, postgres: Postgres):
+def test_ids_that_no_event_can_have_are_ignored(serve: Callable, fake: type, postgres: Postgres):
     server = serve(fake(), store=open_store(postgres.database()), visit_budget_ms=5000)
     results = server.post({"client_id": "a\0b"}, {"client_id": "d1"}, {"customer_id": "'; DROP TABLE"}).json()[
         "results"

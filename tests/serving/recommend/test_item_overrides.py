@@ -1,4 +1,4 @@
-"""What shops say of items, on every worker and through whatever happens to the store."""
+"""Item overrides on every worker, through every fault of the store."""
 
 import threading
 import time
@@ -13,15 +13,15 @@ from serving.event_store.protocol import Connection
 from serving.event_store.sqlite import SqliteConnection
 from serving.recommend.item_overrides import ItemOverride, ItemOverrides, OverridesState
 from tests.serving.databases import Postgres
-from tests.serving.stored import event
+from tests.serving.store_events import event
 
 GONE, BACK = ItemOverride(False, None), ItemOverride(True, None)
 NOT_SET = object()
 
 
 def patch(item_id: str, available: object = NOT_SET, price: object = NOT_SET) -> ItemPatch:
-    def value(given: object) -> object:
-        return None if given is NOT_SET else given
+    def value(argument: object) -> object:
+        return None if argument is NOT_SET else argument
 
     return ItemPatch(item_id, available is not NOT_SET, value(available), price is not NOT_SET, value(price))  # type: ignore[arg-type]
 
@@ -44,7 +44,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 @pytest.fixture
-def follow() -> Iterator[Callable[[EventStore | None], ItemOverrides]]:
+def start_overrides() -> Iterator[Callable[[EventStore | None], ItemOverrides]]:
     """`follow(store)`: the overrides of a worker, started."""
     started: list[ItemOverrides] = []
 
@@ -58,9 +58,9 @@ def follow() -> Iterator[Callable[[EventStore | None], ItemOverrides]]:
         overrides.close()
 
 
-def test_another_worker_sees_it_within_a_second(open_: Callable, follow: Callable):
+def test_another_worker_applies_a_patch_within_a_second(open_: Callable, start_overrides: Callable):
     one, other = open_(), open_()
-    overrides = follow(other)
+    overrides = start_overrides(other)
     assert overrides.state.items == {}
     put(one, patch("p1", available=False), patch("p2", available=True, price=3.5), patch("p3", price=0.0))
     assert within(1, lambda: overrides.state.version > 0)
@@ -71,31 +71,31 @@ def test_another_worker_sees_it_within_a_second(open_: Callable, follow: Callabl
     assert unavailable(overrides.state) == set()
 
 
-def test_what_is_not_named_stays_and_null_clears(open_: Callable, follow: Callable):
+def test_fields_that_are_not_set_stay_and_null_clears(open_: Callable, start_overrides: Callable):
     store = open_()
     put(store, patch("p1", available=False, price=2))
     put(store, patch("p1", price=3))
-    overrides = follow(open_())
+    overrides = start_overrides(open_())
     assert overrides.state.items == {"p1": ItemOverride(False, 3.0)}
     put(store, patch("p1", available=None))
     assert within(1, lambda: overrides.state.items == {"p1": ItemOverride(None, 3.0)})
     put(store, patch("p1", price=None))
     assert within(1, lambda: overrides.state.items == {})
-    assert follow(open_()).state.items == {}
+    assert start_overrides(open_()).state.items == {}
 
 
-def test_it_survives_a_restart(open_: Callable, follow: Callable):
+def test_overrides_survive_a_restart(open_: Callable, start_overrides: Callable):
     store = open_()
     put(store, *(patch(f"p{n:04}", available=n % 2 == 0) for n in range(1000)))
     version = put(store, patch("p0001", available=True)).version
     store.close()
-    state = follow(open_()).state
+    state = start_overrides(open_()).state
     assert (state.version, len(state.items), len(unavailable(state))) == (version, 1000, 499)
 
 
-def test_a_snapshot_of_it_never_changes(open_: Callable, follow: Callable):
+def test_a_state_is_immutable(open_: Callable, start_overrides: Callable):
     store = open_()
-    overrides = follow(store)
+    overrides = start_overrides(store)
     overrides.apply(put(store, patch("p1", available=False)))
     before = overrides.state
     overrides.apply(put(store, patch("p2", available=False), since=before.version))
@@ -105,11 +105,13 @@ def test_a_snapshot_of_it_never_changes(open_: Callable, follow: Callable):
     assert unavailable(overrides.state) == {"p1", "p2"}
 
 
-def test_who_patches_knows_at_once(open_: Callable, follow: Callable, monkeypatch: pytest.MonkeyPatch):
+def test_the_worker_that_patches_applies_it_at_once(
+    open_: Callable, start_overrides: Callable, monkeypatch: pytest.MonkeyPatch
+):
     """What is read with the patch holds what others said before, and takes nothing back."""
     monkeypatch.setattr("serving.recommend.item_overrides.POLL_EVERY_S", 60)
     one, other = open_(), open_()
-    overrides = follow(one)
+    overrides = start_overrides(one)
     put(other, patch("p1", available=False))
     late = put(one, patch("p2", available=False), since=overrides.state.version)
     newer = put(one, patch("p2", available=True), since=overrides.state.version)
@@ -119,18 +121,18 @@ def test_who_patches_knows_at_once(open_: Callable, follow: Callable, monkeypatc
     assert overrides.state.items == {"p1": GONE, "p2": BACK}
 
 
-def test_workers_that_patch_at_once_lose_nothing(open_: Callable, follow: Callable):
+def test_concurrent_patches_of_workers_are_all_applied(open_: Callable, start_overrides: Callable):
     """A version is never seen before a lower one, and all items of a patch are seen together."""
-    reader = follow(open_())
+    reader = start_overrides(open_())
     stores = [open_(write_s=20) for _ in range(3)]
-    torn: list[object] = []
+    partial_updates: list[object] = []
     done = threading.Event()
 
     def watch() -> None:
         while not done.is_set():
             items = reader.state.items
             if items.get("left") != items.get("right"):
-                torn.append(items)
+                partial_updates.append(items)
             time.sleep(0.0002)
 
     def work(n: int) -> None:
@@ -148,12 +150,14 @@ def test_workers_that_patch_at_once_lose_nothing(open_: Callable, follow: Callab
         thread.join()
     done.set()
     watcher.join()
-    assert not torn
+    assert not partial_updates
     assert within(1, lambda: len(unavailable(reader.state)) == 45)
-    assert reader.state == follow(open_()).state
+    assert reader.state == start_overrides(open_()).state
 
 
-def test_a_store_of_before_gets_the_tables(url: str, request: pytest.FixtureRequest, open_: Callable, follow: Callable):
+def test_an_older_store_gets_the_missing_tables(
+    url: str, request: pytest.FixtureRequest, open_: Callable, start_overrides: Callable
+):
     store = open_()
     assert store.append([event(client_id="d1")]).result(5) == [True]
     for table in ("usual_items", "usual_answers"):
@@ -161,11 +165,11 @@ def test_a_store_of_before_gets_the_tables(url: str, request: pytest.FixtureRequ
     store.close()
     store = open_()
     put(store, patch("p1", available=False))
-    assert unavailable(follow(store).state) == {"p1"}
+    assert unavailable(start_overrides(store).state) == {"p1"}
     assert store.append([event(client_id="d1")]).result(5) == [True]
 
 
-class Away:
+class StoreThatCanFail:
     """A SQLite store that can be out of reach, or hang."""
 
     def __init__(self, path: Path) -> None:
@@ -192,68 +196,72 @@ class Away:
 
 
 @pytest.fixture
-def away(tmp_path: Path) -> Iterator[Away]:
-    away = Away(tmp_path / "events.sqlite")
-    yield away
-    away.go_on.set()
-    away.store.close()
+def faulty(tmp_path: Path) -> Iterator[StoreThatCanFail]:
+    faulty = StoreThatCanFail(tmp_path / "events.sqlite")
+    yield faulty
+    faulty.go_on.set()
+    faulty.store.close()
 
 
-def test_a_store_that_is_away_leaves_what_was_known(away: Away, sqlite_store: EventStore, follow: Callable):
+def test_a_store_that_is_down_leaves_the_last_state(
+    faulty: StoreThatCanFail, sqlite_store: EventStore, start_overrides: Callable
+):
     put(sqlite_store, patch("p1", available=False))
-    overrides = follow(away.store)
-    away.away = True
+    overrides = start_overrides(faulty.store)
+    faulty.away = True
     put(sqlite_store, patch("p2", available=False))
     time.sleep(0.6)
     assert unavailable(overrides.state) == {"p1"}
-    away.away = False
+    faulty.away = False
     assert within(1.5, lambda: unavailable(overrides.state) == {"p1", "p2"})
 
 
-def test_a_server_starts_without_the_store(away: Away, sqlite_store: EventStore, follow: Callable):
+def test_a_server_starts_without_the_store(
+    faulty: StoreThatCanFail, sqlite_store: EventStore, start_overrides: Callable
+):
     put(sqlite_store, patch("p1", available=False))
-    away.away = True
-    overrides = follow(away.store)
+    faulty.away = True
+    overrides = start_overrides(faulty.store)
     assert overrides.state.items == {}
-    away.away = False
+    faulty.away = False
     assert within(1.5, lambda: unavailable(overrides.state) == {"p1"})
 
 
 def test_a_store_that_hangs_holds_nothing_up(
-    away: Away, sqlite_store: EventStore, follow: Callable, monkeypatch: pytest.MonkeyPatch
+    faulty: StoreThatCanFail, sqlite_store: EventStore, start_overrides: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("serving.recommend.item_overrides._FIRST_BUDGET_S", 0.1)
     put(sqlite_store, patch("p1", available=False))
-    away.go_on.clear()
+    faulty.go_on.clear()
     begun = time.monotonic()
-    overrides = follow(away.store)
+    overrides = start_overrides(faulty.store)
     assert time.monotonic() - begun < 1
     assert overrides.state.items == {}
-    away.go_on.set()
+    faulty.go_on.set()
     assert within(1.5, lambda: unavailable(overrides.state) == {"p1"})
 
 
-def test_a_store_that_was_begun_anew(tmp_path: Path, follow: Callable):
+def test_a_replaced_store_resets_the_overrides(tmp_path: Path, start_overrides: Callable):
     path = tmp_path / "events.sqlite"
     store, other = open_store(str(path)), open_store(str(path))
-    overrides = follow(other)
+    overrides = start_overrides(other)
     put(store, patch("p1", available=False))
     assert within(1, lambda: unavailable(overrides.state) == {"p1"})
     for part in tmp_path.glob("events.sqlite*"):
         part.unlink()
-    assert within(2, lambda: overrides.state.items == {}), "the store that is there now says nothing"
+    assert within(2, lambda: overrides.state.items == {}), "the new store has no overrides"
     put(store, patch("p2", available=False))
     assert within(1, lambda: unavailable(overrides.state) == {"p2"})
     store.close()
     other.close()
 
 
-def test_a_database_that_was_stopped(tmp_path_factory: pytest.TempPathFactory, follow: Callable):
+def test_a_stopped_database_leaves_the_last_state(tmp_path_factory: pytest.TempPathFactory, start_overrides: Callable):
     server = Postgres(tmp_path_factory.mktemp("stopped"))
     store = open_store(server.database())
     try:
         put(store, patch("p1", available=False))
-        overrides = follow(store)
+        overrides = start_overrides(store)
         server.stop()
         time.sleep(0.6)
         assert unavailable(overrides.state) == {"p1"}
@@ -265,5 +273,5 @@ def test_a_database_that_was_stopped(tmp_path_factory: pytest.TempPathFactory, f
         server.close()
 
 
-def test_without_a_store_nothing_is_said(follow: Callable):
-    assert follow(None).state.items == {}
+def test_without_a_store_there_are_no_overrides(start_overrides: Callable):
+    assert start_overrides(None).state.items == {}

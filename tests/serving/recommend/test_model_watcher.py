@@ -21,7 +21,7 @@ SWAPS = 20
 
 
 @pytest.fixture(scope="module")
-def made(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle_path(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle.save(tmp_path_factory.mktemp("following") / "bundle")
 
 
@@ -31,14 +31,14 @@ def where(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def follower(serve: Callable, made: Path, where: Path) -> Any:
-    found = publishing.publish(made, "1", where)
+def watching_server(serve: Callable, bundle_path: Path, where: Path) -> Any:
+    published = publishing.publish(bundle_path, "1", where)
     return serve(
-        BundleRecommender(Bundle.load(found.path)),
+        BundleRecommender(Bundle.load(published.path)),
         champion=where,
         follow_every_s=0.05,
         load=load,
-        published=found,
+        published=published,
         deadline_ms=10_000,
     )
 
@@ -47,49 +47,49 @@ def version(server: Any) -> str:
     return str(server.post({"client_id": "d1"}).json()["results"][0]["model"]["version"])
 
 
-def until(wanted: Callable[[], bool], within_s: float = 10) -> None:
+def until(condition: Callable[[], bool], within_s: float = 10) -> None:
     end = time.monotonic() + within_s
-    while not wanted():
+    while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
 
 
-def test_the_published_champion_takes_over_and_a_rollback_too(follower: Any, made: Path, where: Path):
+def test_published_champions_and_rollbacks_are_swapped_in(watching_server: Any, bundle_path: Path, where: Path):
     for champion in ("2", "1", "3"):
-        publishing.publish(made, champion, where)
-        until(lambda champion=champion: version(follower) == champion)
-    assert follower.client.get("/v1/model").json()["version"] == "3"
+        publishing.publish(bundle_path, champion, where)
+        until(lambda champion=champion: version(watching_server) == champion)
+    assert watching_server.client.get("/v1/model").json()["version"] == "3"
 
 
-def test_no_request_fails_while_models_are_swapped(follower: Any, made: Path, where: Path):
-    answers: list[tuple[int, str, int]] = []
+def test_no_request_fails_while_models_are_swapped(watching_server: Any, bundle_path: Path, where: Path):
+    responses: list[tuple[int, str, int]] = []
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            response = follower.post({"client_id": "d1"})
+            response = watching_server.post({"client_id": "d1"})
             (result,) = response.json()["results"]
-            answers.append((response.status_code, result["model"]["version"], len(result["items"])))
+            responses.append((response.status_code, result["model"]["version"], len(result["items"])))
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
         for n in range(SWAPS):
-            publishing.publish(made, str(n + 2), where)
-            response = follower.client.post("/v1/admin/reload")
+            publishing.publish(bundle_path, str(n + 2), where)
+            response = watching_server.client.post("/v1/admin/reload")
             assert response.status_code == 200
             assert response.json()["model"]["version"] == str(n + 2)
     finally:
         stop.set()
         for thread in threads:
             thread.join(10)
-    assert {(status, items) for status, _, items in answers} == {(200, 12)}
-    assert len({served for _, served, _ in answers}) > 3
+    assert {(status, items) for status, _, items in responses} == {(200, 12)}
+    assert len({version for _, version, _ in responses}) > 3
 
 
 @pytest.fixture(params=["damaged", "gone", "another format", "no pointer"])
-def broken(request: pytest.FixtureRequest, made: Path, where: Path) -> Callable[[], None]:
+def broken(request: pytest.FixtureRequest, bundle_path: Path, where: Path) -> Callable[[], None]:
     """Publishes what cannot be served."""
 
     def publish() -> None:
@@ -98,7 +98,7 @@ def broken(request: pytest.FixtureRequest, made: Path, where: Path) -> Callable[
             return
         bad = where / "2-bad"
         if request.param != "gone":
-            shutil.copytree(made, bad)
+            shutil.copytree(bundle_path, bad)
         if request.param == "damaged":
             file = bad / "items" / "features.npy"
             file.write_bytes(file.read_bytes()[:-8])
@@ -110,17 +110,19 @@ def broken(request: pytest.FixtureRequest, made: Path, where: Path) -> Callable[
     return publish
 
 
-def test_what_cannot_be_served_leaves_the_old_model(follower: Any, broken: Callable[[], None], made: Path, where: Path):
+def test_a_bundle_that_cannot_be_loaded_leaves_the_active_model(
+    watching_server: Any, broken: Callable[[], None], bundle_path: Path, where: Path
+):
     broken()
-    until(lambda: follower.client.get("/v1/model").json()["following"]["problem"] is not None)
-    assert version(follower) == "17", "as before"
-    refused = follower.client.post("/v1/admin/reload")
+    until(lambda: watching_server.client.get("/v1/model").json()["following"]["problem"] is not None)
+    assert version(watching_server) == "17", "as before"
+    refused = watching_server.client.post("/v1/admin/reload")
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert "the old one goes on" in refused.json()["detail"]
     assert str(where) not in refused.text
-    publishing.publish(made, "3", where)
-    until(lambda: version(follower) == "3")
-    assert follower.client.get("/v1/model").json()["following"]["problem"] is None
+    publishing.publish(bundle_path, "3", where)
+    until(lambda: version(watching_server) == "3")
+    assert watching_server.client.get("/v1/model").json()["following"]["problem"] is None
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +132,9 @@ def shop_log(simulated: ParsedBatch, tmp_path_factory: pytest.TempPathFactory) -
     return log
 
 
-def test_a_refresh_brings_a_newer_snapshot_of_the_same_models(made: Path, where: Path, shop_log: Path):
-    publishing.publish(made, "7", where)
-    old = Bundle.load(made)
+def test_a_refresh_brings_a_newer_snapshot_of_the_same_models(bundle_path: Path, where: Path, shop_log: Path):
+    publishing.publish(bundle_path, "7", where)
+    old = Bundle.load(bundle_path)
     later = old.snapshot.as_of + 5 * DAY
     refreshed = refresh(shop_log, where, later)
     assert publishing.read_current(where) == refreshed
@@ -149,10 +151,12 @@ def test_a_refresh_needs_a_champion(where: Path, shop_log: Path):
         refresh(shop_log, where)
 
 
-def test_a_refresh_over_http_is_served_when_it_is_ready(serve: Callable, made: Path, where: Path, shop_log: Path):
-    found = publishing.publish(made, "1", where)
-    options = {"champion": where, "follow_every_s": 0.05, "load": load, "published": found, "log": shop_log}
-    server = serve(BundleRecommender(Bundle.load(made)), **options)
+def test_a_refresh_over_http_is_served_when_it_is_ready(
+    serve: Callable, bundle_path: Path, where: Path, shop_log: Path
+):
+    published = publishing.publish(bundle_path, "1", where)
+    options = {"champion": where, "follow_every_s": 0.05, "load": load, "published": published, "log": shop_log}
+    server = serve(BundleRecommender(Bundle.load(bundle_path)), **options)
     before = server.client.get("/v1/model").json()["as_of"]
     answer = server.client.post("/v1/admin/refresh")
     assert (answer.status_code, answer.json()) == (202, {"refreshing": True})
@@ -160,16 +164,16 @@ def test_a_refresh_over_http_is_served_when_it_is_ready(serve: Callable, made: P
     assert version(server) == "1"
 
 
-def test_a_refresh_that_fails_is_told(serve: Callable, made: Path, where: Path, tmp_path: Path):
-    found = publishing.publish(made, "1", where)
-    options = {"champion": where, "load": load, "published": found, "log": tmp_path / "no log"}
-    server = serve(BundleRecommender(Bundle.load(made)), **options)
+def test_a_failed_refresh_is_reported(serve: Callable, bundle_path: Path, where: Path, tmp_path: Path):
+    published = publishing.publish(bundle_path, "1", where)
+    options = {"champion": where, "load": load, "published": published, "log": tmp_path / "no log"}
+    server = serve(BundleRecommender(Bundle.load(bundle_path)), **options)
     assert server.client.post("/v1/admin/refresh").status_code == 202
     until(lambda: server.client.get("/v1/model").json()["following"]["refresh_problem"] is not None, within_s=60)
     assert version(server) == "17"
 
 
-def test_who_follows_nothing_says_so(server: Any):
+def test_admin_routes_without_a_watched_directory_are_409(server: Any):
     for path in ("reload", "refresh"):
         response = server.client.post(f"/v1/admin/{path}")
         assert (response.status_code, response.json()["code"]) == (409, "not_following")

@@ -17,20 +17,20 @@ ITEMS = small_shop(300).items
     offset=st.integers(0, 10_000),
     issued_s=st.integers(0, 2**32 - 1),
 )
-def test_it_comes_back_as_it_was(positions: list[int], offset: int, issued_s: int) -> None:
+def test_decode_inverts_encode(positions: list[int], offset: int, issued_s: int) -> None:
     cursor = Cursor(np.array(positions, np.int64), offset, "predictive", issued_s)
     decoded = pagination.decode(pagination.encode(cursor, ITEMS, "home.new"), ITEMS, "home.new", issued_s)
     assert decoded.positions.tolist() == positions[: pagination.MAX_ITEMS]
     assert (decoded.offset, decoded.strategy, decoded.issued_s) == (offset, "predictive", issued_s)
 
 
-def test_another_model_may_read_it() -> None:
+def test_items_that_a_newer_model_lacks_are_skipped() -> None:
     text = pagination.encode(Cursor(np.arange(290, 300), 12, "popular", 5), ITEMS, "home.new")
     fewer = small_shop(295).items
     assert fewer.at(pagination.decode(text, fewer, "home.new", 5).positions) == [f"i{n}" for n in range(290, 295)]
 
 
-def test_it_is_of_one_placement_and_lasts_half_an_hour() -> None:
+def test_a_cursor_is_of_one_placement_and_lasts_half_an_hour() -> None:
     text = pagination.encode(Cursor(np.arange(3), 12, "popular", 1000), ITEMS, "home.new")
     with pytest.raises(InvalidCursor, match="another placement"):
         pagination.decode(text, ITEMS, "home.for_you", 1000)
@@ -42,6 +42,6 @@ def test_it_is_of_one_placement_and_lasts_half_an_hour() -> None:
 
 @examples(60)
 @given(text=st.text(st.sampled_from("ABab01-_"), max_size=60))
-def test_what_is_not_ours_is_refused(text: str) -> None:
+def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):
         pagination.decode(text, ITEMS, "home.new", 0)

@@ -18,7 +18,7 @@ def ranking(numbers: list[int], ordered: int | None = None, new: set[int] = froz
         strategy="one_to_one",
         fallback=None,
         segment="LOYAL",
-        ordered=len(numbers) if ordered is None else ordered,
+        n_ranked=len(numbers) if ordered is None else ordered,
         positions=np.array(numbers, np.int64),
     )
 
@@ -34,13 +34,13 @@ NUMBERS = st.lists(st.integers(0, 199), unique=True, max_size=60)
     bought=st.lists(st.integers(0, 199), max_size=3),
     limit=st.integers(1, 30),
 )
-def test_nothing_is_lost_and_nothing_comes_twice(numbers, share, explore, bought, limit) -> None:
-    made = ranking(numbers, len(numbers) // 2, new=set(numbers[::7]))
-    order = arrange(made, SHOP, limit, share, explore, np.array(bought, np.int64))
+def test_the_order_is_a_permutation(numbers, share, explore, bought, limit) -> None:
+    example = ranking(numbers, len(numbers) // 2, new=set(numbers[::7]))
+    order = arrange(example, SHOP, limit, share, explore, np.array(bought, np.int64))
     assert sorted(order.tolist()) == list(range(len(numbers)))
 
 
-def test_without_any_wish_the_order_stays() -> None:
+def test_the_ranking_is_kept_by_default() -> None:
     assert arrange(ranking([5, 3, 9, 1]), SHOP, 4).tolist() == [0, 1, 2, 3]
 
 
@@ -64,13 +64,13 @@ def test_full_diversity_never_shows_fewer_categories_than_none(numbers: list[int
     assert categories(1.0) >= categories(0.0)
 
 
-def test_what_is_like_a_purchase_goes_behind_the_rest() -> None:
+def test_categories_that_cool_down_go_last() -> None:
     numbers = [3, 13, 4, 23, 5]
     order = arrange(ranking(numbers), SHOP, 5, cooling=np.array([93]))
     assert [numbers[n] for n in order] == [4, 5, 3, 13, 23]
 
 
-def test_new_arrivals_get_their_share_of_the_places_and_no_more() -> None:
+def test_new_arrivals_get_their_share_of_places() -> None:
     def order(new: set[int], since: int = 0) -> list[int]:
         at = np.isin(np.arange(40), list(new))
         return place_arrivals(np.arange(40), at, 12, 4, since).tolist()
@@ -81,8 +81,8 @@ def test_new_arrivals_get_their_share_of_the_places_and_no_more() -> None:
     assert order(set()) == list(range(40))
 
 
-def test_a_small_share_reaches_short_lists_too() -> None:
-    made = ranking(list(range(40)), new={35, 36})
-    shown = [arrange(made, SHOP, 5, explore=0.1, rotation=rotation)[:5].tolist() for rotation in range(100)]
-    with_new = sum(bool({35, 36} & set(places)) for places in shown)
+def test_a_small_share_reaches_short_lists() -> None:
+    example = ranking(list(range(40)), new={35, 36})
+    slates = [arrange(example, SHOP, 5, explore=0.1, rotation=rotation)[:5].tolist() for rotation in range(100)]
+    with_new = sum(bool({35, 36} & set(places)) for places in slates)
     assert with_new == 50, "half of the lists of five, at one in ten"

@@ -17,7 +17,7 @@ from models.recommender import build_visitors
 from serving.event_store import EventStore, Limits, StoredEvent, VisitorIds, open_store
 from serving.recommend.visits import to_session_events
 from tests.conftest import SHOP_ENDS
-from tests.serving.stored import FOR_EVER
+from tests.serving.store_events import FOR_EVER
 from training.dataset import queries
 
 ARRAYS = ("customers", "query", "item", "kind", "age", "price", "back", "weight")

@@ -12,22 +12,22 @@ from tests.serving.small_shop import SHELVES, small_shop
 ITEMS = 60
 
 
-def passed(**parts: list[dict[str, object]]) -> set[int]:
-    """Numbers of the items that a filter lets through."""
+def matching_items(**parts: list[dict[str, object]]) -> set[int]:
+    """Numbers of the items that pass a filter."""
     allowed = Availability(small_shop(ITEMS)).allowed(Filter.model_validate(parts))
     assert allowed is not None
     return set(np.flatnonzero(allowed).tolist())
 
 
-def where(field: str, op: str, value: object) -> set[int]:
-    return passed(all=[{"field": field, "op": op, "value": value}])
+def matching_condition(field: str, op: str, value: object) -> set[int]:
+    return matching_items(all=[{"field": field, "op": op, "value": value}])
 
 
 EVERY = set(range(ITEMS))
 
 
 @pytest.mark.parametrize(
-    ("field", "op", "value", "wanted"),
+    ("field", "op", "value", "expected"),
     [
         ("price", "<=", 5, {0, 1, 2, 3, 4, 5}),
         ("price", ">", 57.5, {58, 59}),
@@ -54,8 +54,8 @@ EVERY = set(range(ITEMS))
         ("attributes.colour", "!=", "red", EVERY),
     ],
 )
-def test_conditions(field: str, op: str, value: object, wanted: set[int]) -> None:
-    assert where(field, op, value) == wanted
+def test_conditions(field: str, op: str, value: object, expected: set[int]) -> None:
+    assert matching_condition(field, op, value) == expected
 
 
 CONDITIONS = st.lists(
@@ -69,15 +69,15 @@ CONDITIONS = st.lists(
 
 @examples(40)
 @given(all_=CONDITIONS, any_=CONDITIONS, none=CONDITIONS)
-def test_all_any_and_none_are_sets(all_: list, any_: list, none: list) -> None:
-    wanted = set(EVERY)
+def test_all_any_and_none_combine_as_sets(all_: list, any_: list, none: list) -> None:
+    expected = set(EVERY)
     for condition in all_:
-        wanted &= where(**condition)
+        expected &= matching_condition(**condition)
     if any_:
-        wanted &= set().union(*(where(**c) for c in any_))
+        expected &= set().union(*(matching_condition(**c) for c in any_))
     for condition in none:
-        wanted -= where(**condition)
-    assert passed(all=all_, any=any_, none=none) == wanted
+        expected -= matching_condition(**condition)
+    assert matching_items(all=all_, any=any_, none=none) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_all_any_and_none_are_sets(all_: list, any_: list, none: list) -> None:
         {"field": "attributes.size", "op": "==", "value": 10**5000},
     ],
 )
-def test_what_makes_no_sense_is_refused(condition: dict[str, object]) -> None:
+def test_invalid_conditions_are_refused(condition: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Filter.model_validate({"all": [condition]})
 
 
-def test_a_filter_has_a_largest_size() -> None:
+def test_the_size_of_a_filter_is_limited() -> None:
     condition = {"field": "price", "op": "==", "value": 1}
     Filter.model_validate({"all": [condition] * MAX_CONDITIONS})
     with pytest.raises(ValidationError):

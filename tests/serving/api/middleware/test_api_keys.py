@@ -18,8 +18,8 @@ from serving.deploy import server as server_command
 from serving.event_store import EventStore
 from serving.settings import Settings, read_settings
 from tests.serving.api.test_problems import check
-from tests.serving.conftest import Server
-from tests.serving.sending import sent
+from tests.serving.conftest import RunningServer
+from tests.serving.event_bodies import event_body
 
 PUBLISHABLE, NEXT, SECRET = (f"{name}-{'0123456789abcdef' * 2}" for name in ("publishable", "next", "secret"))
 KEYS = {"open": False, "publishable_keys": f"{PUBLISHABLE}, {NEXT}", "secret_keys": SECRET}
@@ -27,7 +27,7 @@ BODY = {"requests": [{"session_id": "s"}]}
 
 PUBLIC: list[tuple[str, str, Any, int]] = [
     ("POST", "/v1/recommendations", BODY, 200),
-    ("POST", "/v1/events", {"events": [sent()]}, 202),
+    ("POST", "/v1/events", {"events": [event_body()]}, 202),
     ("POST", "/v1/events/segment", {"batch": []}, 422),
     ("GET", "/v1/model", None, 200),
 ]
@@ -46,11 +46,11 @@ def bearer(key: str, scheme: str = "Bearer") -> dict[str, str]:
 
 
 @pytest.fixture
-def keyed(serve: Callable[..., Server], fake: type, sqlite_store: EventStore) -> Server:
+def keyed(serve: Callable[..., RunningServer], fake: type, sqlite_store: EventStore) -> RunningServer:
     return serve(fake(), store=sqlite_store, **KEYS)
 
 
-def test_each_kind_of_key_opens_its_paths(keyed: Server) -> None:
+def test_each_kind_of_key_opens_its_paths(keyed: RunningServer) -> None:
     for method, path, body, status in PUBLIC + PRIVATE:
         check(keyed.client.request(method, path, json=body), 401, "unauthorized")
         for key in (PUBLISHABLE, NEXT):
@@ -65,16 +65,16 @@ def test_each_kind_of_key_opens_its_paths(keyed: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v1/placements", "/v1/recommendations/bulk"])
-def test_a_publishable_key_may_call_these_paths(keyed: Server, path: str) -> None:
+def test_a_publishable_key_may_call_these_paths(keyed: RunningServer, path: str) -> None:
     assert keyed.client.get(path, headers=bearer(PUBLISHABLE)).status_code != 403
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/openapi.json"])
-def test_probes_and_documentation_need_no_key(keyed: Server, path: str) -> None:
+def test_probes_and_documentation_need_no_key(keyed: RunningServer, path: str) -> None:
     assert keyed.client.get(path).status_code in (200, 204)
 
 
-def test_metrics_need_no_key(keyed: Server) -> None:
+def test_metrics_need_no_key(keyed: RunningServer) -> None:
     assert keyed.client.get("/metrics").status_code != 401
 
 
@@ -94,13 +94,13 @@ def test_metrics_need_no_key(keyed: Server) -> None:
         {"cookie": f"authorization=Bearer {PUBLISHABLE}"},
     ],
 )
-def test_wrong_keys_are_refused(keyed: Server, headers: dict[str, str]) -> None:
+def test_wrong_keys_are_refused(keyed: RunningServer, headers: dict[str, str]) -> None:
     response = keyed.client.post("/v1/recommendations", json=BODY, headers=headers)
     check(response, 401, "unauthorized")
     assert response.headers["www-authenticate"].startswith('Bearer realm="usual"')
 
 
-def test_a_key_in_another_place_does_not_count(keyed: Server) -> None:
+def test_a_key_in_another_place_does_not_count(keyed: RunningServer) -> None:
     for where in ("key", "api_key", "access_token", "authorization"):
         response = keyed.client.get("/v1/model", params={where: SECRET})
         assert SECRET not in str(check(response, 401, "unauthorized"))
@@ -108,18 +108,18 @@ def test_a_key_in_another_place_does_not_count(keyed: Server) -> None:
     check(keyed.client.post("/v1/recommendations", json=body), 401, "unauthorized")
 
 
-def test_the_scheme_is_case_insensitive(keyed: Server) -> None:
+def test_the_scheme_is_case_insensitive(keyed: RunningServer) -> None:
     for scheme in ("bearer", "BEARER", "Bearer "):
         assert keyed.client.get("/v1/model", headers=bearer(SECRET, scheme)).status_code == 200
 
 
-def test_a_long_body_without_a_key_is_not_read(keyed: Server) -> None:
+def test_a_long_body_without_a_key_is_not_read(keyed: RunningServer) -> None:
     response = keyed.client.post("/v1/events", content=b"[" * 1_500_000, headers={"content-type": "application/json"})
     check(response, 401, "unauthorized")
     assert keyed.client.get("/v1/model", headers=bearer(SECRET)).status_code == 200
 
 
-def test_keys_are_in_no_log_and_no_response(keyed: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_are_in_no_log_and_no_response(keyed: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     wrong = SECRET.replace("secret", "Secret")
     for key in (PUBLISHABLE, SECRET, wrong):

@@ -8,17 +8,17 @@ import pytest
 from features.common.errors import InputError
 from serving.settings import Settings
 from tests.serving.api.middleware.test_api_keys import BODY, KEYS, PUBLISHABLE, bearer
-from tests.serving.conftest import Server
+from tests.serving.conftest import RunningServer
 
 SHOP, OTHER = "https://shop.example", "https://other.example"
 
 
 @pytest.fixture
-def server(serve: Callable[..., Server], fake: type) -> Server:
+def server(serve: Callable[..., RunningServer], fake: type) -> RunningServer:
     return serve(fake(), cors_origins=f"{SHOP}, http://localhost:5173", rate_publishable=1, rate_burst_s=3, **KEYS)
 
 
-def preflight(server: Server, origin: str, path: str = "/v1/recommendations", method: str = "POST") -> httpx.Response:
+def preflight(server: RunningServer, origin: str, path: str = "/v1/recommendations", method: str = "POST") -> httpx.Response:
     headers = {"access-control-request-method": method, "access-control-request-headers": "authorization,content-type"}
     return server.client.options(path, headers={"origin": origin} | headers)
 
@@ -27,7 +27,7 @@ def names(response: httpx.Response, header: str) -> set[str]:
     return {name.strip().lower() for name in response.headers[header].split(",")}
 
 
-def test_preflight_of_an_allowed_origin(server: Server) -> None:
+def test_preflight_of_an_allowed_origin(server: RunningServer) -> None:
     for origin in (SHOP, "http://localhost:5173"):
         response = preflight(server, origin)
         assert response.status_code == 204
@@ -44,7 +44,7 @@ def test_preflight_of_an_allowed_origin(server: Server) -> None:
 @pytest.mark.parametrize(
     "origin", [OTHER, "null", "https://shop.example.evil", "https://SHOP.example", "http://shop.example"]
 )
-def test_other_origins_are_not_allowed(server: Server, origin: str) -> None:
+def test_other_origins_are_not_allowed(server: RunningServer, origin: str) -> None:
     refusal = preflight(server, origin)
     assert refusal.status_code == 401
     ranking = server.client.post("/v1/recommendations", json=BODY, headers=bearer(PUBLISHABLE) | {"origin": origin})
@@ -53,7 +53,7 @@ def test_other_origins_are_not_allowed(server: Server, origin: str) -> None:
         assert response.headers["vary"] == "Origin"
 
 
-def test_pages_may_read_responses_and_errors(server: Server) -> None:
+def test_pages_may_read_responses_and_errors(server: RunningServer) -> None:
     key, page = bearer(PUBLISHABLE), {"origin": SHOP}
     json = {"content-type": "application/json"}
 
@@ -77,7 +77,7 @@ def test_pages_may_read_responses_and_errors(server: Server) -> None:
         )
 
 
-def test_without_a_list_no_origin_is_allowed(serve: Callable[..., Server], fake: type) -> None:
+def test_without_a_list_no_origin_is_allowed(serve: Callable[..., RunningServer], fake: type) -> None:
     server = serve(fake(), **KEYS)
     assert preflight(server, SHOP).status_code == 401
     response = server.client.post("/v1/recommendations", json=BODY, headers=bearer(PUBLISHABLE) | {"origin": SHOP})
@@ -85,7 +85,7 @@ def test_without_a_list_no_origin_is_allowed(serve: Callable[..., Server], fake:
     assert not [name for name in response.headers if name.startswith("access-control") or name == "vary"]
 
 
-def test_any_origin_never_gets_credentials(serve: Callable[..., Server], fake: type) -> None:
+def test_any_origin_never_gets_credentials(serve: Callable[..., RunningServer], fake: type) -> None:
     server = serve(fake(), cors_origins="*", **KEYS)
     response = preflight(server, OTHER)
     assert (response.status_code, response.headers["access-control-allow-origin"]) == (204, "*")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from serving.api.middleware.rate_limits import RateLimit, TokenBucket, build_rate_limit
 from tests.serving.api.middleware.test_api_keys import BODY, KEYS, NEXT, PUBLISHABLE, SECRET, bearer
 from tests.serving.api.test_problems import check
-from tests.serving.conftest import Server
+from tests.serving.conftest import RunningServer
 
 
 class Clock:
@@ -60,11 +60,11 @@ def test_a_rate_of_zero_is_no_limit() -> None:
 
 
 @pytest.fixture
-def limited(serve: Callable[..., Server], fake: type) -> Server:
+def limited(serve: Callable[..., RunningServer], fake: type) -> RunningServer:
     return serve(fake(), rate_publishable=0.5, rate_burst_s=6, **KEYS)
 
 
-def test_responses_report_what_remains(limited: Server) -> None:
+def test_responses_report_what_remains(limited: RunningServer) -> None:
     def request(key: str = PUBLISHABLE) -> tuple[int, dict[str, str]]:
         response = limited.client.post("/v1/recommendations", json=BODY, headers=bearer(key))
         if response.status_code == 429:
@@ -90,7 +90,7 @@ def test_responses_report_what_remains(limited: Server) -> None:
     check(limited.client.get("/v2", headers=bearer(PUBLISHABLE)), 403, "forbidden")
 
 
-def test_by_default_there_is_no_limit(serve: Callable[..., Server], fake: type) -> None:
+def test_by_default_there_is_no_limit(serve: Callable[..., RunningServer], fake: type) -> None:
     server = serve(fake(), **KEYS)
     for _ in range(20):
         response = server.client.get("/v1/model", headers=bearer(PUBLISHABLE))

@@ -239,7 +239,7 @@ class Ranker:
     """A trained booster over the columns of `features.ranking.feature_matrix`, with or without a prior."""
 
     booster: "lightgbm.Booster"
-    history: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    validation_curve: tuple[float, ...] = field(default=(), compare=False, repr=False)
     """NDCG@10 on the validation window after each tree, if there was one; by `Gains` with a value. Not saved."""
     native: Predict | None = field(default=None, compare=False, repr=False)
     """The booster as machine code, where there is one; see `models.native_ranker`."""

@@ -1,4 +1,4 @@
-"""A bundle that answers: each visitor goes to the recommender that knows most of them."""
+"""Bundle recommender: rankings from a bundle, each visitor by the recommender that suits what is known of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from models.candidates.generators import Generators
 from models.candidates.popular import Popular
 from models.candidates.registry import NAMED_SCORES, GeneratorName
 from models.interface import Fallback, RankedCandidates, Ranking, RankingRequest, RankingRules, SessionEvent, Strategy
-from models.two_stage import Candidates, Chunk, fused
+from models.two_stage import Candidates, Chunk, rank_by_score_fusion
 
 _RESERVE = 60  # candidates beyond the limit that have reasons: among these the order of a slate chooses
-_BUDGET = 100  # of a generator that a request names and its recommender does without
+_BUDGET = 100  # of a generator that a request names and its recommender does not use
 
 
 def load(path: Path) -> "BundleRecommender":
-    """The recommender in bundle directory `path`. Raises `InputError` where the bundle does not fit."""
+    """Load the recommender in bundle directory `path`. Raises `InputError` where the bundle does not fit."""
     keep_freed_memory()
     return BundleRecommender(Bundle.load(path))
 
@@ -42,25 +42,27 @@ class BundleRecommender:
         return self.bundle.snapshot
 
     def recommend(self, requests: Sequence[RankingRequest]) -> list[Ranking]:
-        """Answer i belongs to request i, and does not depend on the other requests.
+        """Rank for each request: ranking i belongs to request i, and does not depend on the other requests.
 
-        Customers with history go to one_to_one, everyone else to predictive. Where the candidates are fewer than the
-        limit, what `Rules.fill` names follows, by default what sells; an answer is shorter only if the catalog is.
+        Customers with history go to one_to_one, everyone else to predictive. Where there are fewer candidates than the
+        limit, the generators of `RankingRules.fill` fill up, by default best sellers; a ranking is shorter only if the
+        catalog is.
         """
-        answers: dict[int, Ranking] = {}
-        for name, rows, visitors in self.routed(requests):
-            for place in _group_by_rules([requests[i].rules for i in rows]):
-                mine, told = [rows[p] for p in place], visitors.only(np.array(place))
-                answers |= dict(zip(mine, self._answers(name, [requests[i] for i in mine], told), strict=True))
-        return [answers[i] for i in range(len(requests))]
+        rankings: dict[int, Ranking] = {}
+        for name, rows, visitors in self.route(requests):
+            for positions in _group_by_rules([requests[i].rules for i in rows]):
+                members = [rows[p] for p in positions]
+                batch = self._rank(name, [requests[i] for i in members], visitors.only(np.array(positions)))
+                rankings |= dict(zip(members, batch, strict=True))
+        return [rankings[i] for i in range(len(requests))]
 
-    def routed(self, requests: Sequence[RankingRequest]) -> Iterator[tuple[RecommenderName, list[int], Visitors]]:
-        """Which recommender answers which requests, and what it is to know of their visitors."""
+    def route(self, requests: Sequence[RankingRequest]) -> Iterator[tuple[RecommenderName, list[int], Visitors]]:
+        """Yield which recommender ranks for which requests, with the visitors as it takes them."""
         visitors = build_visitors(self.snapshot, requests)
         personal, active = visitors.customers >= 0, visitors.active
         about_visit = np.zeros(len(requests), bool)
         if "one_to_one_visit" not in self.bundle.recommenders:
-            # A ranker that has not seen visits in training is not told of any; what is about the visit goes to who has.
+            # A ranker trained without visits gets none; requests about the visit go to the ranker trained on visits.
             about_visit = personal & active & np.array([_only_visit_generators(r.rules) for r in requests], bool)
             active = active & ~personal
         routes: tuple[tuple[RecommenderName, np.ndarray], ...] = (
@@ -70,55 +72,56 @@ class BundleRecommender:
         )
         for name, rows in routes:
             if len(rows):
-                told = visitors.only(rows)
-                if name == "one_to_one" and len(told.query):
-                    told = Visitors.of_customers(told.customers)
-                yield name, rows.tolist(), told
+                batch = visitors.only(rows)
+                if name == "one_to_one" and len(batch.query):
+                    batch = Visitors.of_customers(batch.customers)
+                yield name, rows.tolist(), batch
 
-    def without_ranker(self, request: RankingRequest, why: Fallback) -> Ranking:
-        """Only what fills up, in the order of the request's rules."""
+    def recommend_without_ranker(self, request: RankingRequest, fallback: Fallback) -> Ranking:
+        """Rank by the generators that fill up alone, in the order of the request's rules."""
         visitors = build_visitors(self.snapshot, [request])
-        return self._ranking(request, visitors, 0, None, "popular", why)
+        return self._ranking(request, visitors, 0, None, "popular", fallback)
 
-    def _answers(self, name: RecommenderName, requests: list[RankingRequest], visitors: Visitors) -> Iterator[Ranking]:
-        """`requests` have rules that differ in nothing that `_alike` looks at."""
+    def _rank(self, name: RecommenderName, requests: list[RankingRequest], visitors: Visitors) -> Iterator[Ranking]:
+        """Rank for requests of one group of `_group_by_rules`."""
         rules, two_stage = requests[0].rules, self.bundle.recommenders.get(name)
-        if two_stage is None and rules.ranked:
+        if two_stage is None and rules.use_ranker:
             for i, request in enumerate(requests):
                 yield self._ranking(request, visitors, i, None, "popular", "no_ranker")
             return
-        asked: dict[GeneratorName, int] = dict.fromkeys(rules.generators or (), _BUDGET)
-        also = self._also(requests)
+        budgets: dict[GeneratorName, int] = dict.fromkeys(rules.generators or (), _BUDGET)
+        extra_items = self._extra_items(requests)
         chunks: Iterable[Chunk]
         strategy: Strategy
-        if rules.ranked and two_stage:
-            # The others propose too: a ranker is used to places among the candidates of all.
+        if rules.use_ranker and two_stage:
+            # The other generators propose too: the ranker was trained on ranks among the candidates of all.
             strategy = "predictive" if name == "predictive" else "one_to_one"
-            chunks = two_stage.rank(self.snapshot, visitors, asked | two_stage.budgets, also)
+            chunks = two_stage.rank(self.snapshot, visitors, budgets | two_stage.budgets, extra_items)
         else:
-            strategy, chunks = "generators", fused(self.bundle.generators, self.snapshot, visitors, asked, also)
+            strategy = "generators"
+            chunks = rank_by_score_fusion(self.bundle.generators, self.snapshot, visitors, budgets, extra_items)
         if strategy == "predictive":
             known = np.bincount(visitors.query[visitors.item >= 0], minlength=len(visitors)) > 0
         else:
             known = np.ones(len(visitors), bool)
-        for start, batch, found, score in chunks:
-            bounds = found.query.searchsorted(np.arange(len(batch) + 1)).tolist()
+        for start, batch, candidates, score in chunks:
+            bounds = candidates.query.searchsorted(np.arange(len(batch) + 1)).tolist()
             for i, (first, end) in enumerate(pairwise(bounds), start):
                 rows = np.arange(first, end)
-                ranked = rows, found, score, batch
+                ranked = rows, candidates, score, batch
                 yield self._ranking(requests[i], visitors, i, ranked, strategy, None if known[i] else "unknown_visitor")
 
-    def _also(self, requests: Sequence[RankingRequest]) -> list[np.ndarray] | None:
-        """Items that are ranked though nobody proposes them, for each request, rising."""
-        if not any(r.rules.best_too for r in requests):
+    def _extra_items(self, requests: Sequence[RankingRequest]) -> list[np.ndarray] | None:
+        """Return the items that are ranked without being proposed, for each request, rising."""
+        if not any(r.rules.extra_best_sellers for r in requests):
             return None
-        return [self._also_of(r.rules) for r in requests]
+        return [self._best_sellers(r.rules) for r in requests]
 
-    def _also_of(self, rules: RankingRules) -> np.ndarray:
-        if not rules.best_too or rules.allowed is None:
+    def _best_sellers(self, rules: RankingRules) -> np.ndarray:
+        if not rules.extra_best_sellers or rules.allowed is None:
             return np.zeros(0, np.int64)
         best = self.bundle.generators[Popular].best_sellers
-        return np.sort(best[rules.allowed[best]][: rules.best_too])
+        return np.sort(best[rules.allowed[best]][: rules.extra_best_sellers])
 
     def _ranking(
         self,
@@ -129,32 +132,33 @@ class BundleRecommender:
         strategy: Strategy,
         fallback: Fallback | None,
     ) -> Ranking:
-        """Without what is excluded, cut to the limit or filled up to it."""
+        """Build a ranking without excluded items, cut to the limit or filled up to it."""
         rules, s = request.rules, self.snapshot
-        free = self._free(request)
+        available = self._available(request)
         items, scores = np.zeros(0, np.int64), list[float]()
         generators: list[tuple[str, ...]] = []
-        behind = None
+        ranked_candidates = None
         if ranked is not None:
-            rows, found, score, batch = ranked
+            rows, candidates, score, batch = ranked
             if rules.generators is not None:
-                rows = rows[_proposed_by(self.bundle.generators, rules.generators, found.proposed[rows])]
-            rows = (rows if free is None else rows[free[found.item[rows]]])[: request.limit + rules.more]
-            items, scores = found.item[rows], score[rows].tolist()
+                rows = rows[_proposed_by(self.bundle.generators, rules.generators, candidates.proposed[rows])]
+            rows = rows if available is None else rows[available[candidates.item[rows]]]
+            rows = rows[: request.limit + rules.reserve]
+            items, scores = candidates.item[rows], score[rows].tolist()
             proposers = self.bundle.generators.proposers
-            generators = [proposers(p) or ("popular",) for p in found.proposed[rows].tolist()]
-            if rules.reasons:
-                told = found.only(rows[: request.limit + _RESERVE])
-                behind = RankedCandidates(self.bundle.generators, s, batch, told, rules.reasons)
-        ordered = len(items)
+            generators = [proposers(p) or ("popular",) for p in candidates.proposed[rows].tolist()]
+            if rules.max_reasons:
+                first = candidates.only(rows[: request.limit + _RESERVE])
+                ranked_candidates = RankedCandidates(self.bundle.generators, s, batch, first, rules.max_reasons)
+        n_ranked = len(items)
         for name in rules.fill:
-            wanted = request.limit - len(items)
-            if wanted <= 0:
+            missing = request.limit - len(items)
+            if missing <= 0:
                 break
-            free = np.ones(len(s.items), bool) if free is None else free
-            free[items] = False
-            best = self._best(name, visitors, row)
-            best = best[free[best]][:wanted]
+            available = np.ones(len(s.items), bool) if available is None else available
+            available[items] = False
+            best = self._rank_all(name, visitors, row)
+            best = best[available[best]][:missing]
             floor = scores[-1] if scores else 0.0
             items = np.concatenate([items, best])
             scores += [floor - 1 - n for n in range(len(best))]
@@ -163,56 +167,56 @@ class BundleRecommender:
             item_ids=s.items.at(items),
             scores=scores,
             generators=generators,
-            strategy=strategy if ordered else "popular",
+            strategy=strategy if n_ranked else "popular",
             fallback=fallback,
             segment=s.segment(int(visitors.customers[row])),
-            ordered=ordered,
-            candidates=behind,
+            n_ranked=n_ranked,
+            candidates=ranked_candidates,
             positions=items,
         )
 
-    def _free(self, request: RankingRequest) -> np.ndarray | None:
-        """bool[items], the request's own: what may be in its answer; None: everything."""
+    def _available(self, request: RankingRequest) -> np.ndarray | None:
+        """Return which items the ranking may hold, bool[items], an array of its own; None: all."""
         rules, s = request.rules, self.snapshot
         if rules.allowed is None and not request.exclude:
             return None
-        free = np.ones(len(s.items), bool) if rules.allowed is None else rules.allowed.copy()
-        banned = s.items.find(list(request.exclude))
-        free[banned[banned >= 0]] = False
-        return free
+        available = np.ones(len(s.items), bool) if rules.allowed is None else rules.allowed.copy()
+        excluded = s.items.find(list(request.exclude))
+        available[excluded[excluded >= 0]] = False
+        return available
 
-    def _best(self, name: GeneratorName, visitors: Visitors, row: int) -> np.ndarray:
-        """Positions of all items that a generator has something to say for, best first."""
+    def _rank_all(self, name: GeneratorName, visitors: Visitors, row: int) -> np.ndarray:
+        """Return the positions of all items with a score above 0 by a generator, best first."""
         if name == "popular":
             return self.bundle.generators[Popular].best_sellers
         scores = self.bundle.generators.scores(name, self.snapshot, visitors.only(np.array([row])))
         every = np.arange(len(self.snapshot.items))
-        said = scores.at(np.zeros(len(every), np.int64), every)
-        best = np.argsort(-said, kind="stable")
-        return best[said[best] > 0]
+        values = scores.at(np.zeros(len(every), np.int64), every)
+        best = np.argsort(-values, kind="stable")
+        return best[values[best] > 0]
 
 
 def _only_visit_generators(rules: RankingRules) -> bool:
-    """Whether only generators that look at the visit are asked."""
+    """Return whether the rules name generators, and all of them score by the visit."""
     return rules.generators is not None and all(NAMED_SCORES[name].basis == "visit" for name in rules.generators)
 
 
 def _proposed_by(generators: Generators, names: Iterable[GeneratorName], proposed: np.ndarray) -> np.ndarray:
-    """bool: whether one of the generators `names` proposed each."""
+    """Return whether one of the generators `names` proposed each candidate, bool[n]."""
     bits = sum(1 << column for column in generators.columns(names))
     return proposed & bits > 0
 
 
 def _group_by_rules(rules: Sequence[RankingRules]) -> list[list[int]]:
-    """Positions of rules that ask the same generators and order alike."""
+    """Group the positions of rules with the same generators and the same order."""
     groups: dict[tuple[object, bool], list[int]] = {}
     for n, rule in enumerate(rules):
-        groups.setdefault((rule.generators, rule.ranked), []).append(n)
+        groups.setdefault((rule.generators, rule.use_ranker), []).append(n)
     return list(groups.values())
 
 
 def build_visitors(snapshot: Snapshot, requests: Sequence[RankingRequest]) -> Visitors:
-    """The visitors as training sees them: a customer without history is one whom the snapshot does not know."""
+    """Build the visitors as in training: a customer without history counts as unknown."""
     customers = snapshot.customers.find([r.customer_id or "" for r in requests])
     events = [(row, SessionEvent(*event)) for row, request in enumerate(requests) for event in request.recent]
     events = [(row, event) for row, event in events if event.name in KIND]

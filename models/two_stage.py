@@ -86,10 +86,10 @@ def propose(
     first = _starts(pair)
     query, item = np.divmod(pair[first], size)
     proposed = np.bitwise_or.reduceat(by, first) if len(first) else by
-    return candidates(scores, query, item, proposed & ~np.uint32(1 << _ALSO))
+    return score_candidates(scores, query, item, proposed & ~np.uint32(1 << _ALSO))
 
 
-def candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, proposed: np.ndarray) -> Candidates:
+def score_candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, proposed: np.ndarray) -> Candidates:
     """Rank the candidates `item[i]` of visitor `query[i]` (rising) by each generator's `scores`, and scale each score
     to the visitor's best."""
     shares = np.zeros((len(scores), len(query)), np.float32)
@@ -173,10 +173,10 @@ class TwoStage:
                 return self.ranker.predict(matrix) if len(matrix) else np.zeros(0)
 
         budgets = self.budgets if budgets is None else budgets
-        return _best_first(self.generators, snapshot, visitors, budgets, also, score)
+        return _rank_chunks(self.generators, snapshot, visitors, budgets, also, score)
 
 
-def fused(
+def rank_by_score_fusion(
     generators: Generators,
     snapshot: Snapshot,
     visitors: Visitors,
@@ -193,10 +193,10 @@ def fused(
         total: np.ndarray = c.scores[:, columns].sum(axis=1, dtype=np.float64)
         return total
 
-    return _best_first(generators, snapshot, visitors, budgets, also, score)
+    return _rank_chunks(generators, snapshot, visitors, budgets, also, score)
 
 
-def _best_first(
+def _rank_chunks(
     generators: Generators,
     snapshot: Snapshot,
     visitors: Visitors,

@@ -38,7 +38,7 @@ class BuyAgain(CandidateGenerator[None]):
         n_items = len(snapshot.items)
         if name == "visit":
             query, item, weight = profile_items(snapshot, visitors, "visit")
-            return SparseScores.summed(query, item, weight, len(visitors), n_items)
+            return SparseScores.from_entries(query, item, weight, len(visitors), n_items)
         h = snapshot.history
         query, position = visitors.pairs(h)
         value = h.column("bought_by_basket")[position] + visitor_pair_weights(snapshot, visitors)

@@ -26,7 +26,7 @@ class Generators:
     matrix and no arrays in the bundle.
     """
 
-    fitted: Mapping[str, CandidateGenerator[Any]]
+    by_key: Mapping[str, CandidateGenerator[Any]]
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: GeneratorsConfig, active: Collection[str] | None = None) -> "Generators":
@@ -52,7 +52,7 @@ class Generators:
         return Generators(
             {
                 key: each if before == after else each.fit(snapshot, after)
-                for key, each in self.fitted.items()
+                for key, each in self.by_key.items()
                 for before, after in [(getattr(old, key, None), getattr(new, key, None))]
             }
         )
@@ -64,12 +64,12 @@ class Generators:
         have nothing of it yet.
         """
         items = old.items.find(new.items.values.to_pylist())
-        return Generators({key: each.refit_to(new, items) for key, each in self.fitted.items()})
+        return Generators({key: each.refit_to(new, items) for key, each in self.by_key.items()})
 
     @property
     def active(self) -> tuple[str, ...]:
         """Their keys."""
-        return tuple(self.fitted)
+        return tuple(self.by_key)
 
     @cached_property
     def names(self) -> tuple[GeneratorName, ...]:
@@ -78,11 +78,11 @@ class Generators:
 
     @cached_property
     def _of_name(self) -> dict[GeneratorName, CandidateGenerator[Any]]:
-        return {score.name: each for each in self.fitted.values() for score in each.named_scores}
+        return {score.name: each for each in self.by_key.values() for score in each.named_scores}
 
     def __getitem__(self, kind: type[GeneratorT]) -> GeneratorT:
         """The fitted generator of class `kind`, which must be active."""
-        each = self.fitted[kind.key]
+        each = self.by_key[kind.key]
         if not isinstance(each, kind):
             raise TypeError(f"the generator {kind.key!r} is a {type(each).__name__}, not a {kind.__name__}")
         return each
@@ -120,7 +120,7 @@ class Generators:
 
     def arrays(self) -> Arrays:
         """The arrays of all, each under its key and a dot."""
-        return {f"{key}.{name}": array for key, each in self.fitted.items() for name, array in each.arrays().items()}
+        return {f"{key}.{name}": array for key, each in self.by_key.items() for name, array in each.arrays().items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Generators":

@@ -108,11 +108,11 @@ answers = BundleRecommender(bundle).recommend(requests)
 assert load(saved).recommend(requests) == answers
 rules = RankingRules(generators=("brand_visit",))
 (answer,) = load(saved).recommend([replace(requests[1], rules=rules)])
-assert answer.ordered and all("brand_visit" in by for by in answer.generators[: answer.ordered])
+assert answer.n_ranked and all("brand_visit" in by for by in answer.generators[: answer.n_ranked])
 explained = explain(load(saved), requests[1], answer.item_ids[:1], most=20)
 assert any(r.code == "like_what" and r.item_id in ("i0", "i1") for r in explained.items[0].reasons)
 assert {"brand_rank", "brand_visit_score"} <= set(loaded.recommenders["predictive"].ranker.importance())
-refreshed = loaded.refreshed(bare)  # a refresh has nothing for it: still there, without scores
+refreshed = loaded.refit_to(bare)  # a refresh has nothing for it: still there, without scores
 assert refreshed.generators.names == loaded.generators.names
 assert BundleRecommender(refreshed).recommend(requests)[0].item_ids
 fold = Generators.fit(bare, fitted.CONFIG, bundle.generators.active)  # an earlier boundary has nothing for it
@@ -137,9 +137,9 @@ a, b = (propose(generators, bare, visitors, budgets) for budgets in (without, wi
 assert a.item.tolist() == b.item.tolist() and a.proposed.tolist() == b.proposed.tolist()
 config = TwoStageConfig(budgets=without | {"brand": 5})
 assert config.for_generators(generators.names).budgets == without
-rules = RankingRules(generators=("brand",), ranked=False, fill=("brand_visit", "popular"))
+rules = RankingRules(generators=("brand",), use_ranker=False, fill=("brand_visit", "popular"))
 (answer,) = loaded.recommend([replace(requests[1], rules=rules)])
-assert answer.ordered == 0 and set(answer.generators) == {("popular",)}
+assert answer.n_ranked == 0 and set(answer.generators) == {("popular",)}
 """
 
 

@@ -108,7 +108,7 @@ def test_repeated_entries_add_up(rows: list[list[tuple[int, float]]]):
     query = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
     column = np.array([c for r in rows for c, _ in r], np.int64)
     weight = np.array([w for r in rows for _, w in r], np.float32)
-    whole = SparseScores.summed(query, column, weight, len(rows), 4)
+    whole = SparseScores.from_entries(query, column, weight, len(rows), 4)
     expected = np.zeros((len(rows), 4))
     np.add.at(expected, (query, column), weight.astype(np.float64))
     assert same_arrays(dense(whole, len(rows), 4), expected.astype(np.float32))
@@ -121,8 +121,8 @@ def test_a_rows_sums_depend_on_no_other_rows(seed: int, size: int):
     """Nor on the algorithm of the sum, which differs where only few of many items have an entry."""
     rng = np.random.default_rng(seed)
     query, weight, column = np.repeat([0, 1], 40), rng.random(80, np.float32), rng.integers(0, 4, 80)
-    both = SparseScores.summed(query, column, weight, 2, 4)
-    alone = SparseScores.summed(query[:40], column[:40], weight[:40], 1, size)
+    both = SparseScores.from_entries(query, column, weight, 2, 4)
+    alone = SparseScores.from_entries(query[:40], column[:40], weight[:40], 1, size)
     assert same_arrays(both.values[both.keys < 4], alone.values)
     assert same_arrays(both.keys[both.keys < 4], alone.keys)
 

@@ -66,7 +66,7 @@ def resume(request: RecommendationRequest, placement: Placement, model: ActiveMo
         strategy=cursor.strategy,
         fallback=None,
         segment=s.segment(int(customer)),
-        ordered=len(item_ids),
+        n_ranked=len(item_ids),
         positions=positions,
     )
     return Slate(request, model, ranking, np.arange(len(item_ids)), offset=cursor.offset, scored=False)
@@ -88,14 +88,14 @@ def arrange(
     """
     order = np.arange(len(ranking.item_ids))
     if diversity:
-        order[: ranking.ordered] = diversify(snapshot, ranking.positions[: ranking.ordered], limit, diversity)
+        order[: ranking.n_ranked] = diversify(snapshot, ranking.positions[: ranking.n_ranked], limit, diversity)
     if cooling is not None and len(cooling):
         alike = _in_categories_of(snapshot, cooling)[ranking.positions[order]]
         order = np.concatenate([order[~alike], order[alike]])
     if explore:
         new = np.array([ARRIVALS in ranking.generators[n] for n in order], bool)
         if new.any():
-            every = max(1, round(1 / explore))
+            every = max(1, round(1 / max(explore, 1e-12)))  # below that no arrival would ever be due
             order = place_arrivals(order, new, limit, every, rotation % every)
     return order
 

@@ -81,6 +81,10 @@ def test_new_arrivals_get_their_share_of_places() -> None:
     assert order(set()) == list(range(40))
 
 
+def test_the_smallest_share_shows_no_arrival() -> None:
+    assert arrange(ranking([5, 3, 9, 1], new={9}), SHOP, 4, explore=5e-324).tolist() == [0, 1, 2, 3]
+
+
 def test_a_small_share_reaches_short_lists() -> None:
     example = ranking(list(range(40)), new={35, 36})
     slates = [arrange(example, SHOP, 5, explore=0.1, rotation=rotation)[:5].tolist() for rotation in range(100)]

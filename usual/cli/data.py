@@ -39,7 +39,7 @@ def ingest(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Files to read; none for `postgres`, `simulated`, `store`.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Event log directory; a log that is there is added to.")] = Path("log"),
+    out: Annotated[Path, typer.Option(help="Event log directory; an existing log is added to.")] = Path("log"),
     mapping: Annotated[
         Path | None, typer.Option(help="`events`, `postgres`: YAML that maps your columns to ours.")
     ] = None,
@@ -50,30 +50,34 @@ def ingest(
     customers: Annotated[int | None, typer.Option(help="`simulated`: how many customers.")] = None,
     items: Annotated[int | None, typer.Option(help="`simulated`: how many items.")] = None,
     days: Annotated[int | None, typer.Option(help="`simulated`: how many days.")] = None,
-    seed: Annotated[int | None, typer.Option(help="`simulated`: where chance starts.")] = None,
+    seed: Annotated[int | None, typer.Option(help="`simulated`: seed of the random numbers.")] = None,
+    vectors: Annotated[
+        int | None, typer.Option(help="`simulated`: length of the items' embeddings in the catalog; default: none.")
+    ] = None,
     shop: Annotated[ShopChoice, typer.Option(help="`simulated`: what kind of shop.")] = ShopChoice.general,
     truth: Annotated[
-        Path | None, typer.Option(help="`simulated`: directory for what the visitors truly wanted.")
+        Path | None, typer.Option(help="`simulated`: directory for the true probabilities behind the events.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read SOURCE into an event log; bad rows are kept beside it with their reason."""
+    """Read SOURCE into an event log; rejected rows are kept beside it with their reason."""
     from features import sources
     from features.common.progress import show_rows
-    from features.event_log import ingest as door
+    from features.event_log.ingest import ingest as ingest_events
     from features.sources.simulator.config import build_config
     from features.sources.simulator.truth import write_truth
 
-    given = {"customers": customers, "items": items, "days": days, "seed": seed}
-    settings = {name: value for name, value in given.items() if value is not None}
-    own = [*settings, *(["shop"] if shop is not ShopChoice.general else []), *(["truth"] if truth else [])]
-    if own and source is not SourceChoice.simulated:
-        raise InputError(f"{', '.join(f'--{s}' for s in own)} only goes with the source simulated")
+    options = {"customers": customers, "items": items, "days": days, "seed": seed, "vectors": vectors}
+    settings = {name: value for name, value in options.items() if value is not None}
+    simulator_only = [*settings, *(["shop"] if shop is not ShopChoice.general else []), *(["truth"] if truth else [])]
+    if simulator_only and source is not SourceChoice.simulated:
+        raise InputError(f"{', '.join(f'--{s}' for s in simulator_only)} only goes with the source simulated")
     config = build_config(shop.value, settings) if source is SourceChoice.simulated else None
     if truth and config:
         write_truth(config, truth)
     with show_rows() as progress:
-        report = door.ingest(sources.read(source.value, paths or [], mapping, config, table, query_file), out, progress)
+        batches = sources.read(source.value, paths or [], mapping, config, table, query_file)
+        report = ingest_events(batches, out, progress)
     print_answer(report.as_dict(), as_json, report.text())
 
 
@@ -83,11 +87,11 @@ def erase(
     log: LogDir,
     as_json: Json = False,
 ) -> None:
-    """Remove a customer and everything of theirs from the log, for good."""
-    from features.event_log.erase import erase as remove
+    """Erase a customer from the log, with the devices that are theirs alone."""
+    from features.event_log.erase import erase as erase_customer
 
-    gone = remove(customer, log)
-    print_answer(vars(gone), as_json, gone.text())
+    report = erase_customer(customer, log)
+    print_answer(vars(report), as_json, report.text())
 
 
 @app.command(rich_help_panel=PANEL)
@@ -95,12 +99,12 @@ def merge(
     client: Annotated[str, typer.Argument(help="The client_id of a device or cookie.")],
     customer: Annotated[str, typer.Argument(help="The customer_id it belongs to.")],
     log: LogDir,
-    undo: Annotated[bool, typer.Option("--undo", help="Say that the two do not belong together.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="State that the two never belonged together.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say that a client is a customer, from now on."""
+    """State that a device belongs to a customer from now on."""
     from features.event_log.identity_links import merge_client
 
-    new = merge_client(client, customer, log, undo)
-    told = "the client is no longer that customer" if undo else "the client is that customer from now on"
-    print_answer({"changed": new, "undo": undo}, as_json, told if new else "the log says so already")
+    changed = merge_client(client, customer, log, undo)
+    text = "the client is no longer that customer" if undo else "the client is that customer from now on"
+    print_answer({"changed": changed, "undo": undo}, as_json, text if changed else "the log says so already")

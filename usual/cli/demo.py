@@ -17,9 +17,9 @@ PANEL = "Start here"
 @app.command(rich_help_panel=PANEL)
 def demo(
     customers: Annotated[int, typer.Option(help="Customers of the simulated shop.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Where chance starts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
 ) -> None:
-    """Simulate a shop, train, promote, package, serve, and ask the server for two visitors."""
+    """Simulate a shop, train, promote, package, serve, and show what two visitors are recommended."""
     from features.event_log.log import EventLog
     from serving.deploy.demo import play_visit
     from serving.deploy.server import run_server

@@ -13,20 +13,20 @@ PANEL = "Promotion"
 
 @app.command(rich_help_panel=PANEL)
 def promote(
-    force: Annotated[str | None, typer.Option(help="Promote whatever the gate says, for this reason.")] = None,
+    force: Annotated[str | None, typer.Option(help="Promote regardless of the gate, and record this reason.")] = None,
     log: Annotated[
         Path | None, typer.Option(help="Log with events newer than both models, to compare them on.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the challenger champion, if the gate in mlflow.yml lets it pass; servers that follow serve it at once."""
+    """Make the challenger champion, if the gate in mlflow.yml lets it pass; running servers swap to it."""
     from features.event_log.log import EventLog
     from training import config
-    from training.promotion.promote import promote as decide
+    from training.promotion.promote import promote as promote_challenger
     from training.tracking import registry
 
     settings = config.load()
-    verdict = decide(settings, force, EventLog.open(log) if log else None)
+    verdict = promote_challenger(settings, force, EventLog.open(log) if log else None)
     if verdict.promoted and (hint := registry.publish_champion(settings)):
         print_note(hint)
     print_answer(vars(verdict), as_json, verdict.text())
@@ -36,13 +36,13 @@ def promote(
 
 @app.command(rich_help_panel=PANEL)
 def rollback(as_json: Json = False) -> None:
-    """Give the alias champion back to the version before."""
+    """Return the alias champion to the previous version."""
     from training import config
-    from training.promotion.promote import rollback as undo
+    from training.promotion.promote import rollback as roll_back
     from training.tracking import registry
 
     settings = config.load()
-    verdict = undo(settings)
+    verdict = roll_back(settings)
     if hint := registry.publish_champion(settings):
         print_note(hint)
     print_answer(vars(verdict), as_json, verdict.text())
@@ -54,10 +54,10 @@ def refresh(
     as_of: Annotated[str | None, typer.Option(help="Default: the last midnight, UTC.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Publish the champion over a newer snapshot of the log, without retraining; servers that follow serve it."""
+    """Publish the champion on a newer snapshot of the log, without retraining; running servers swap to it."""
     from features.common.clock import parse
     from models import publishing
-    from serving.deploy.refresh import refresh as renew
+    from serving.deploy.refresh import refresh as refresh_champion
 
-    made = renew(log, publishing.publishing_dir(), parse(as_of) if as_of else None)
-    print_answer({"path": str(made.path), "version": made.version}, as_json, f"published {made.path}")
+    published = refresh_champion(log, publishing.publishing_dir(), parse(as_of) if as_of else None)
+    print_answer({"path": str(published.path), "version": published.version}, as_json, f"published {published.path}")

@@ -13,14 +13,14 @@ PANEL = "Serving"
 @app.command(rich_help_panel=PANEL)
 def package(model: Model = None, as_json: Json = False) -> None:
     """Put a model into the BentoML store and build the Bento that serves it."""
-    from serving.deploy import bento as packaging
+    from serving.deploy import bento as bentos
     from training import config
     from training.tracking import registry
 
     settings = config.load()
     uri = model or registry.champion_uri(settings)
     path, label = registry.resolve_bundle(uri, settings), registry.version_label(uri, settings)
-    bento = packaging.build_bento(path, version_label=label)
+    bento = bentos.build_bento(path, version_label=label)
     print_answer(vars(bento), as_json, f"built {bento.tag}\n  {bento.path}\nserve it with: usual serve")
 
 
@@ -33,10 +33,10 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
     workers: Annotated[int, typer.Option(min=1, help="Server processes.")] = 1,
     without_keys: Annotated[
-        bool, typer.Option("--open", help="Ask for no keys; only on a loopback address, to develop.")
+        bool, typer.Option("--open", help="Require no keys; only on a loopback address, for development.")
     ] = False,
 ) -> None:
-    """Serve the packaged champion, or a bundle directory, over HTTP, to who has a key."""
+    """Serve the packaged champion, or a bundle directory, over HTTP, to clients with a key."""
     from serving.deploy import server
 
     server.serve(target, host=host, port=port, workers=workers, without_keys=without_keys)

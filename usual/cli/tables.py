@@ -20,17 +20,17 @@ def features_(
     engine: Annotated[str, typer.Option(help="polars, spark, or a Spark master such as spark://host:7077.")] = "polars",
     as_json: Json = False,
 ) -> None:
-    """Write every table as of one instant: customers, items, histories, affinities, who is who, bots left out."""
+    """Write every table as of one instant: customers, items, histories, affinities, identities, bots left out."""
     from features.common import clock
     from features.event_log.log import EventLog
     from features.tables.build import FILES, build_tables
     from features.tables.engines import open_engine
 
-    made = build_tables(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
-    made.write(out)
-    sizes = {name: getattr(made, name).height for name in FILES}
+    tables = build_tables(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
+    tables.write(out)
+    sizes = {name: getattr(tables, name).height for name in FILES}
     lines = "\n".join(f"{n:>12,}  {name}.parquet" for name, n in sizes.items())
-    print_answer({**sizes, "as_of": clock.iso(made.as_of), "out": out}, as_json, f"{lines}\nwritten to {out}")
+    print_answer({**sizes, "as_of": clock.iso(tables.as_of), "out": out}, as_json, f"{lines}\nwritten to {out}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -40,17 +40,18 @@ def segments(
     out: Annotated[Path, typer.Option(help="Parquet or CSV, one row per customer.")],
     page: Annotated[Path | None, typer.Option(help="Also an HTML page with tables and plots.")] = None,
     clusters: Annotated[
-        int | None, typer.Option(min=1, help="How many clusters; default: as many as fit best.")
+        int | None, typer.Option(min=1, help="Most clusters to fit; default: as many as fit best.")
     ] = None,
     keep_clusters: Annotated[
         Path | None,
-        typer.Option(help="JSON file: clusters found are kept in it; if it is there, customers join those."),
+        typer.Option(help="JSON file to keep the clusters in; if it exists, customers are assigned to its clusters."),
     ] = None,
     seeds: Annotated[
         Path | None, typer.Option(help="File with a column customer_id, or one id a line: find customers like these.")
     ] = None,
     lookalikes: Annotated[
-        int | None, typer.Option(min=1, help="With --seeds: how many of the most alike to rank; default: 1000.")
+        int | None,
+        typer.Option(min=1, help="With --seeds: how many of the most similar customers to rank; default: 1000."),
     ] = None,
     model: Annotated[
         str | None,
@@ -61,40 +62,38 @@ def segments(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, likeness to seeds, predictions."""
+    """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, lookalike score, predictions."""
     from features.common import clock
     from features.event_log.customer_ids import read_customer_ids
     from features.event_log.log import EventLog
-    from features.segments import build as segmenting
-    from features.segments import report as segments_page
+    from features.segments import build, report
     from features.segments.clusters import Clustering
     from features.tables.build import build_tables
 
-    segmenting.validate_out(out)
+    build.validate_out(out)
     if page:
-        segments_page.validate_page(page)
+        report.validate_page(page)
     if lookalikes and not seeds:
-        raise InputError("--lookalikes needs --seeds: a file of the customers that others are to be like")
+        raise InputError("--lookalikes needs --seeds: a file of the customers to find similar ones for")
     seed_ids = read_customer_ids(seeds, "the list of seeds") if seeds else None
-    event_log, when = EventLog.open(log), clock.parse(as_of, "--as-of")
-    now = build_tables(event_log, when)
-    likely = None
+    tables = build_tables(EventLog.open(log), clock.parse(as_of, "--as-of"))
+    predictions = None
     if model:
         from training import config
         from training.evaluation.backtest import predict_customers
         from training.tracking import registry
 
-        likely = predict_customers(registry.load_bundle(model, config.load()), now)
-    kept = Clustering.read(keep_clusters) if keep_clusters and keep_clusters.exists() else None
-    if kept and clusters:
-        raise InputError(f"--clusters finds clusters, but {keep_clusters} holds some to keep; give one of the two")
-    made = segmenting.build(now, clusters, seed_ids, lookalikes or 1000, likely, kept)
-    if keep_clusters and not kept:
-        made.clustering.write(keep_clusters)
-    made.write(out)
+        predictions = predict_customers(registry.load_bundle(model, config.load()), tables)
+    clustering = Clustering.read(keep_clusters) if keep_clusters and keep_clusters.exists() else None
+    if clustering and clusters:
+        raise InputError(f"--clusters fits clusters, but {keep_clusters} holds some to keep; give one of the two")
+    segmentation = build.build(tables, clusters, seed_ids, lookalikes or 1000, predictions, clustering)
+    if keep_clusters and not clustering:
+        segmentation.clustering.write(keep_clusters)
+    segmentation.write(out)
     if page:
-        segments_page.write_page(made, page)
+        report.write_page(segmentation, page)
     files = ", ".join(str(f) for f in (out, page) if f)
     print_answer(
-        {**segmenting.summarize(made), "out": out}, as_json, f"{segmenting.format_text(made)}\nwritten to {files}"
+        {**build.summarize(segmentation), "out": out}, as_json, f"{build.format_text(segmentation)}\nwritten to {files}"
     )

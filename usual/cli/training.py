@@ -27,29 +27,32 @@ def train(
     from training.reports import text as report
     from training.run import run
 
-    settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
-    result, logged = run(event_log, chosen, settings, clock.parse(until, "--until") if until else None)
-    print_answer(report.run_to_dict(result, logged), as_json, report.render_run(result, logged))
+    settings, event_log, loaded_recipe = config.load(), EventLog.open(log), recipes.load(recipe)
+    result, logged_run = run(event_log, loaded_recipe, settings, clock.parse(until, "--until") if until else None)
+    print_answer(report.run_to_dict(result, logged_run), as_json, report.render_run(result, logged_run))
 
 
 @app.command(rich_help_panel=PANEL)
 def tune(
     log: LogDir,
-    trials: Annotated[int, typer.Option(min=1, help="How many trials in all, with those the study already has.")],
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials in all, including those the study already has.")],
     until: Annotated[str | None, typer.Option(help="Use events before this time; default: all of the log.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="Where to begin; default: training/recipe.yml.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Recipe to start from; default: training/recipe.yml.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File for the recipe that came of it; default: USUAL_HOME/best-recipe.yml.")
+        Path | None, typer.Option(help="File for the best recipe; default: USUAL_HOME/best-recipe.yml.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the study; the same name goes on with it. Default: by what it is about.")
+        str | None,
+        typer.Option(
+            help="Name of the study; a study of that name is continued. Default: derived from log and recipe."
+        ),
     ] = None,
     metric: Annotated[
         str, typer.Option(help="Hold-out metric to tune for: RECOMMENDER_METRIC, as `train` prints.")
     ] = "one_to_one_ndcg_at_10",
     as_json: Json = False,
 ) -> None:
-    """Try many recipes on a hold-out, log each to MLflow, and write the best, if it is better, as a recipe."""
+    """Tune a recipe on the hold-out, log each trial to MLflow, and write the best recipe if it is better."""
     from features.common import clock
     from features.common.progress import show_steps
     from features.event_log.log import EventLog
@@ -58,14 +61,16 @@ def tune(
     from training.tuning import study_text
     from training.tuning import tune as tuning
 
-    settings, event_log, chosen = config.load(), EventLog.open(log), recipes.load(recipe)
+    settings, event_log, loaded_recipe = config.load(), EventLog.open(log), recipes.load(recipe)
     end = clock.parse(until, "--until") if until else None
     target = out or home() / "best-recipe.yml"
     source = (recipe or recipes.DEFAULT_RECIPE).read_text()
-    task = tuning.TuningTask(event_log, chosen, source, trials, target, end, metric, name)
+    task = tuning.TuningTask(event_log, loaded_recipe, source, trials, target, end, metric, name)
     with show_steps() as step:
         outcome, logged = tuning.tune(task, settings, step)
-    print_answer(study_text.as_dict(outcome, logged, target), as_json, study_text.text(outcome, logged, target))
+    print_answer(
+        study_text.study_to_dict(outcome, logged, target), as_json, study_text.render_study(outcome, logged, target)
+    )
 
 
 @app.command(rich_help_panel=PANEL)
@@ -76,12 +81,12 @@ def evaluate(
     model: Model = None,
     truth: Annotated[
         Path | None,
-        typer.Option(help="Of a simulated log: directory of its truth, to tell how much of the reachable is reached."),
+        typer.Option(help="For a simulated log: directory of its truth, to report the share of the reachable score."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet, one row per query with everything measured.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Replay a model on a window it has not seen, against simple baselines and by groups of customers and visits."""
+    """Backtest a model on a window it has not seen, against baselines and by groups of customers and visits."""
     from features.common import clock
     from features.event_log.log import EventLog
     from features.sources.simulator.truth import Truth

@@ -22,8 +22,8 @@ class ConstantRecommender:
     def recommend(self, requests: list[RankingRequest]) -> list[Ranking]:
         return [_ranking(r.limit) for r in requests]
 
-    def recommend_without_ranker(self, request: RankingRequest, why: Fallback) -> Ranking:
-        return replace(_ranking(request.limit), fallback=why)
+    def recommend_without_ranker(self, request: RankingRequest, fallback: Fallback) -> Ranking:
+        return replace(_ranking(request.limit), fallback=fallback)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -1,4 +1,4 @@
-"""What a recommender is asked and what it answers. Serving, batch inference and tests share these."""
+"""Recommender interface: the requests and rankings that serving, batch inference and tests share."""
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
@@ -12,16 +12,16 @@ from models.candidates.generators import Generators
 from models.candidates.registry import GeneratorName
 from models.two_stage import Candidates
 
-# What ordered the answer: a ranker, the placement's own generators, or only what sells.
+# What ordered the ranking: a ranker, the placement's own generators, or sales alone.
 Strategy = Literal["one_to_one", "predictive", "generators", "popular"]
 
-# Why the answer is not what was asked for: nothing is known of the visitor; no ranker was trained for their kind; it
-# failed; it took too long; there was too little to rank.
+# Why a ranking is not by the requested strategy: the visitor is unknown; no ranker was trained for them; the ranker
+# failed; it took too long; there were too few candidates.
 Fallback = Literal["unknown_visitor", "no_ranker", "ranker_error", "deadline", "shortage"]
 
 
 class SessionEvent(NamedTuple):
-    """An event of the visit: `age` in seconds before the request, `price` of a unit as seen or paid, where known."""
+    """An event of the visit: `age` in seconds before the request, `price` of a unit as shown or paid, if known."""
 
     item_id: str
     name: EventName
@@ -31,22 +31,22 @@ class SessionEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RankingRules:
-    """Who proposes, what may be in the answer, and how it is filled up.
+    """Where candidates come from, which items are allowed, and how a ranking is filled up.
 
-    `generators`: only what these propose (default: those of the recommender). `ranked`: False orders by what the
-    generators say, added up. `allowed` bool[items of the snapshot]: nothing else is in the answer. `best_too`: so
-    many best sellers of what is allowed are ranked with the candidates, for rules that leave few of these. `fill`:
-    generators that fill up an answer that is too short, in this order. `more`: so many candidates are told of beyond
-    the limit. `reasons`: most reasons told of an item.
+    `generators`: candidates of these alone (default: of the recommender's). `use_ranker`: False orders by the sum of
+    the generators' scores. `allowed` bool[items of the snapshot]: no other item is in the ranking.
+    `extra_best_sellers`: so many allowed best sellers are ranked with the candidates, for rules that leave few of
+    these. `fill`: generators that fill up a ranking that is too short, in this order. `reserve`: candidates beyond the
+    limit that the ranking holds too. `max_reasons`: most reasons per item; 0: none are needed.
     """
 
     generators: tuple[GeneratorName, ...] | None = None
-    ranked: bool = True
+    use_ranker: bool = True
     allowed: np.ndarray | None = field(default=None, compare=False)
-    best_too: int = 0
+    extra_best_sellers: int = 0
     fill: tuple[GeneratorName, ...] = ("popular",)
-    more: int = 0
-    reasons: int = 0
+    reserve: int = 0
+    max_reasons: int = 0
 
 
 NO_RULES = RankingRules()
@@ -54,10 +54,10 @@ NO_RULES = RankingRules()
 
 @dataclass(frozen=True, slots=True)
 class RankingRequest:
-    """One visitor who wants `limit` products.
+    """A request for `limit` products for one visitor.
 
-    `recent` is what this visit has touched, oldest first, as `Seen` or its first two; items the catalog
-    does not know are passed over. `exclude` never appears in the answer.
+    `recent`: the events of this visit, oldest first, as `SessionEvent` or its first two fields; items unknown to the
+    catalog are ignored. Items of `exclude` are never in the ranking.
     """
 
     limit: int
@@ -69,7 +69,7 @@ class RankingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The products, best first. `scores` only order items within this answer."""
+    """The products, best first. `scores` compare items within this ranking only."""
 
     item_ids: list[str]
     scores: list[float]
@@ -77,17 +77,17 @@ class Ranking:
     strategy: Strategy
     fallback: Fallback | None
     segment: str  # RFM segment of the customer; PROSPECT where there are no orders
-    ordered: int = 0  # so many of the items were ordered by the strategy; those after them fill up
+    n_ranked: int = 0  # items ordered by the strategy; those after them fill up
     candidates: "RankedCandidates | None" = field(default=None, compare=False, repr=False)
-    """What reasons are computed from, where the request wants them (`models.explain.reasons.ranking_reasons`)."""
+    """Input of reasons (`models.explain.reasons.explain_ranking`), if the request wants them."""
     positions: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)  # in the snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class RankedCandidates:
-    """The first candidates of a ranking in its order, and what they were ranked with: all that reasons rest on.
+    """The first candidates of a ranking in its order, with what they were ranked from: the input of reasons.
 
-    `candidates.query` counts in `visitors`, the batch that was ranked. `max_reasons`: most reasons per item.
+    `candidates.query` refers to `visitors`, the batch that was ranked. `max_reasons`: most reasons per item.
     """
 
     generators: Generators
@@ -100,15 +100,17 @@ class RankedCandidates:
 class Recommender(Protocol):
     """Ranks a batch of visitors in one vectorised call: answer i belongs to request i."""
 
-    def recommend(self, requests: list[RankingRequest]) -> list[Ranking]: ...
+    def recommend(self, requests: list[RankingRequest]) -> list[Ranking]:
+        """Rank for each request."""
+        ...
 
-    def without_ranker(self, request: RankingRequest, why: Fallback) -> Ranking:
-        """An answer made of what fills up alone, for when ranking has failed."""
+    def recommend_without_ranker(self, request: RankingRequest, fallback: Fallback) -> Ranking:
+        """Rank by what fills up alone, for when the ranker has failed."""
         ...
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is known of customers and items."""
+        """The customers and items that it ranks for and from."""
         ...
 
     @property

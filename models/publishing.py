@@ -1,7 +1,7 @@
-"""Where champions are published for running servers: a directory that they follow.
+"""Publishing: the directory in which running servers watch for the current champion.
 
-    current.json        what is to be served: the directory beside it, and the version in the registry
-    VERSION-DIGEST/     a bundle; of those that are not current the last one is kept
+    current.json        what to serve: the name of the directory beside it, and the version in the registry
+    VERSION-DIGEST/     a bundle; beside the current one the last one before it stays
 
 The file is replaced as a whole, after the bundle is complete: a reader sees the old champion or the new one.
 """
@@ -43,16 +43,16 @@ class PublishedBundle:
 
 
 def publishing_dir() -> Path:
-    """`USUAL_CHAMPION`, or `champion` in `USUAL_HOME`."""
+    """Return the directory: `USUAL_CHAMPION`, or `champion` in `USUAL_HOME`."""
     return Path(os.environ.get(CHAMPION_VARIABLE) or home() / "champion").expanduser().absolute()
 
 
 def publish(
     bundle: Path, version: str | None, where: Path, instead_of: PublishedBundle | None = None
 ) -> PublishedBundle:
-    """Make the bundle in directory `bundle` what servers that follow `where` serve.
+    """Make the bundle in directory `bundle` the one that servers watching `where` serve.
 
-    Raises `InputError`, also where something else than `instead_of`, if given, is published by now.
+    Raises `InputError`, also if another bundle than `instead_of`, where given, is published by now.
     """
     read_manifest(bundle)
     where.mkdir(parents=True, exist_ok=True)
@@ -84,13 +84,14 @@ def _publish(bundle: Path, version: str | None, where: Path) -> PublishedBundle:
 
 
 def read_current(where: Path) -> PublishedBundle | None:
-    """What is published in `where`, if anything is. Raises `InputError` where that cannot be read."""
+    """Read what is published in `where`; None if nothing is. Raises `InputError` where it cannot be read."""
     try:
         pointer = _Pointer.model_validate(json.loads((where / POINTER).read_bytes()))
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise InputError(f"{where / POINTER} does not fit: {describe_errors(error)}; `usual promote` writes it") from error
+        wrong = describe_errors(error)
+        raise InputError(f"{where / POINTER} does not fit: {wrong}; `usual promote` writes it") from error
     except ValueError as error:
         raise InputError(f"{where / POINTER} is not JSON; `usual promote` writes it") from error
     return PublishedBundle(where / pointer.bundle, pointer.version)

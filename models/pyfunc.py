@@ -1,8 +1,8 @@
-"""The bundle as an MLflow model: `mlflow.pyfunc.load_model(uri).predict(frame)`.
+"""MLflow model of a bundle: `mlflow.pyfunc.load_model(uri).predict(frame)`.
 
 MLflow runs this file to load the model ("models from code"), so nothing is pickled. The frame has a column
-`customer_id` (null for a visitor who is not known) and may have `k` (items per customer, default 10). The
-answer has one row per customer and item: customer_id, item_id, rank, score, strategy.
+`customer_id` (null for an unknown visitor) and may have `k` (items per customer, default 10). The
+result has one row per customer and item: customer_id, item_id, rank, score, strategy.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from features.common.errors import InputError
-from models.interface import Request
+from models.interface import RankingRequest
 from models.recommender import BundleRecommender, load
 
 DEFAULT_K = 10
@@ -30,7 +30,7 @@ class UsualModel(PythonModel):
             raise InputError(f"the input needs a column customer_id, it has {list(model_input.columns)}")
         customers = [None if pd.isna(c) else str(c) for c in model_input["customer_id"]]
         ks = model_input["k"].astype(int) if "k" in model_input.columns else [DEFAULT_K] * len(customers)
-        requests = [Request(limit=int(k), customer_id=c) for c, k in zip(customers, ks, strict=True)]
+        requests = [RankingRequest(limit=int(k), customer_id=c) for c, k in zip(customers, ks, strict=True)]
         rankings = self.recommender.recommend(requests)
         rows = [
             (customer, item, rank, score, ranking.strategy)

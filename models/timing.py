@@ -1,4 +1,4 @@
-"""How long the stages of ranking take, for whoever wants to know: `candidates`, `features`, `ranker`."""
+"""Stage timing: tells listeners how long the stages of ranking take (`candidates`, `features`, `ranker`)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ Listener = Callable[[Stage, float], None]
 _listeners: list[Listener] = []
 
 
-def tell(listener: Listener) -> None:
+def add_listener(listener: Listener) -> None:
     """Call `listener` with a stage and its seconds, each time one ends, in the thread that ranks."""
     if listener not in _listeners:
         _listeners.append(listener)
@@ -19,7 +19,7 @@ def tell(listener: Listener) -> None:
 
 @contextmanager
 def stage(name: Stage) -> Iterator[None]:
-    """Times a block."""
+    """Time a block as a stage."""
     begun = perf_counter()
     yield
     for listener in _listeners:

@@ -1,7 +1,7 @@
-"""Purchase propensity: how likely a customer orders in the next 7 and 28 days.
+"""Purchase propensity: the probability that a customer orders within the next 7 and 28 days.
 
-One LightGBM classifier a horizon over what a snapshot knows of its customers, its log-odds calibrated by
-Platt's line (Platt 1999): two numbers, which keep the order of customers and cannot be learnt by heart.
+One LightGBM classifier per horizon over a snapshot's customer features, its log-odds calibrated by Platt's line (Platt
+1999): two numbers, which keep the order of customers and cannot overfit.
 """
 
 from collections.abc import Mapping
@@ -58,32 +58,32 @@ class PropensityClassifier:
     intercept: float
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """float64[n]: probabilities for float32[n × len(INPUTS)]; NaN is a missing value."""
+        """Return probabilities, float64[n], for float32[n × len(INPUTS)]; NaN is a missing value."""
         if not len(matrix):
             return np.zeros(0)
-        odds = np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=THREADS))
-        return np.asarray(expit(self.slope * odds + self.intercept))
+        log_odds = np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=THREADS))
+        return np.asarray(expit(self.slope * log_odds + self.intercept))
 
 
 @dataclass(frozen=True)
 class PropensityModel:
-    """The classifiers by horizon in days; a log that was too short has left some out."""
+    """The classifiers by horizon in days; without one where the log was too short to fit it."""
 
     classifiers: Mapping[int, PropensityClassifier] = field(default_factory=dict)
 
     def predict(self, snapshot: Snapshot) -> np.ndarray:
-        """float32[customers × len(COLUMNS)], NaN for a horizon without classifier."""
+        """Predict for all customers, float32[customers × len(COLUMNS)]; NaN for a horizon without classifier."""
         out = np.full((len(snapshot.customers), len(COLUMNS)), np.nan, np.float32)
         for start in range(0, len(out), CHUNK) if self.classifiers else ():
             rows = slice(start, start + CHUNK)
-            known = input_matrix(snapshot, rows)
+            matrix = input_matrix(snapshot, rows)
             for at, days in enumerate(HORIZONS_DAYS):
                 if days in self.classifiers:
-                    out[rows, at] = self.classifiers[days].predict(known)
+                    out[rows, at] = self.classifiers[days].predict(matrix)
         return out
 
     def save(self, path: Path) -> None:
-        """propensity.json and a LightGBM text file per horizon, in directory `path`."""
+        """Write propensity.json and a LightGBM text file per horizon to directory `path`."""
         path.mkdir(parents=True, exist_ok=True)
         for days, classifier in self.classifiers.items():
             (path / f"propensity_{days}d.txt").write_text(classifier.booster.model_to_string())
@@ -93,18 +93,20 @@ class PropensityModel:
 
     @classmethod
     def load(cls, path: Path) -> "PropensityModel":
-        """What `save` wrote to directory `path`. Raises `InputError` where it does not fit this code."""
+        """Load what `save` wrote to directory `path`. Raises `InputError` where it does not fit this code."""
         import lightgbm
 
         try:
             manifest = _PropensityManifest.model_validate_json((path / "propensity.json").read_bytes())
         except ValidationError as error:
-            raise InputError(f"{path / 'propensity.json'} is damaged: {describe_errors(error)}; get the bundle again") from error
-        if manifest.inputs != names(INPUTS):
-            apart = ", ".join(sorted(set(manifest.inputs) ^ set(names(INPUTS)))) or "their order"
             raise InputError(
-                f"the propensity model {path} was trained on other columns of the customers ({apart}); train it again, "
-                "or use it with the version that trained it"
+                f"{path / 'propensity.json'} is damaged: {describe_errors(error)}; get the bundle again"
+            ) from error
+        if manifest.inputs != names(INPUTS):
+            difference = ", ".join(sorted(set(manifest.inputs) ^ set(names(INPUTS)))) or "their order"
+            raise InputError(
+                f"the propensity model {path} was trained on other columns of the customers ({difference}); train it "
+                "again, or use it with the version that trained it"
             )
         return cls(
             {
@@ -119,5 +121,5 @@ class PropensityModel:
 
 
 def input_matrix(snapshot: Snapshot, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-    """float32[customers × len(INPUTS)] of some customers (default: all): what classifiers learn from and read."""
+    """Return the inputs of the classifiers for some customers (default: all), float32[customers × len(INPUTS)]."""
     return np.hstack([snapshot.customer_features[rows], snapshot.lifetime[rows]])

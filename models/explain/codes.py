@@ -1,9 +1,9 @@
-"""The codes that reasons have, and what a reason is."""
+"""Reason codes: the kinds of reasons, and how strong each may be."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-Code = Literal[
+ReasonCode = Literal[
     "due_again",
     "due_again_by_item",
     "bought_often",
@@ -28,12 +28,12 @@ Code = Literal[
     "sold_before",
     "in_range",
 ]
-CODES: tuple[Code, ...] = get_args(Code)
+REASON_CODES: tuple[ReasonCode, ...] = get_args(ReasonCode)
 
-# The strength of a reason at its weakest and at its best. What the visitor did with the product goes before what they
-# did with others, and that before what is said of many: the best seller has its generator's best score for everybody,
-# and that tells nobody why it is shown to them.
-RELEVANCE: dict[Code, tuple[float, float]] = {
+# The strength of a reason at its weakest and at its strongest. The visitor's own interactions with the product go
+# before those with other products, and these before statistics of many: the best seller has its generator's best score
+# for every visitor, which explains nothing about this one.
+STRENGTH_RANGES: dict[ReasonCode, tuple[float, float]] = {
     "due_again": (0.6, 1.0),
     "due_again_by_item": (0.4, 0.85),
     "bought_often": (0.6, 0.95),
@@ -61,11 +61,13 @@ RELEVANCE: dict[Code, tuple[float, float]] = {
 
 
 class Reason(NamedTuple):
-    """`strength` (0–1) compares the reasons of one item; `item_id` is the visitor's item it rests on, if one is;
-    `values` are the numbers that its text speaks of, and the segment's name.
+    """Why an item is recommended: a fact about the visitor, the item or the shop.
+
+    `strength` (0–1) compares the reasons of one item; `item_id` is the visitor's item that the reason cites, if any;
+    `values` are the numbers in its text, and the segment's name.
     """
 
-    code: Code
+    code: ReasonCode
     strength: float
     item_id: str | None
     values: Mapping[str, Any]

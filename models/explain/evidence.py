@@ -1,6 +1,6 @@
-"""Looks up what stands behind candidates: the visitor's item that counts most, neighbours, events of the visit.
+"""Evidence for candidates: the visitor's item that contributes most, neighbours who bought it, events of the visit.
 
-Everything is computed for a batch of visitors at once, and what is found for a visitor depends on that visitor alone.
+Computed for a batch of visitors at once; the evidence for a visitor depends on that visitor alone.
 """
 
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ class SourceItems:
 
 
 class CandidateIndex:
-    """n candidates, `item[i]` of visitor `query[i]`, each given once, to be found among pairs of visitor and item."""
+    """Index of n distinct candidates, `item[i]` of visitor `query[i]`: finds them among pairs of visitor and item."""
 
     def __init__(self, query: np.ndarray, item: np.ndarray, visitors: int, items: int) -> None:
         self.query, self.item, self.items = query, item, items
-        # As large as what `propose` marks its proposals in; one look-up a pair, where a search takes many.
+        # A dense table: one look-up per pair, where a search takes many steps.
         self.row = np.full(visitors * items, -1, np.int32)
         self.row[query * items + item] = np.arange(len(query), dtype=np.int32)
 
     def find(self, query: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(entry, row): which of the pairs are candidates, and which one."""
+        """Return (entry, row): which of the pairs are candidates, and of which row."""
         return self._hits(query * self.items + item)
 
     def _hits(self, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,12 +45,12 @@ class CandidateIndex:
         entry = np.flatnonzero(row >= 0)
         return entry, row[entry].astype(np.int64)
 
-    def behind(self, rows: np.ndarray, similar: ItemSimilarity, asked: ProfileItems) -> SourceItems:
-        """Which of the visitor's items (`asked`) stands behind candidates `rows`: contribution = weight × similarity.
+    def find_sources(self, rows: np.ndarray, similar: ItemSimilarity, profile: ProfileItems) -> SourceItems:
+        """Find the profile items that candidates `rows` owe their scores to: contribution = weight × similarity.
 
-        The result has one entry per row asked for.
+        The result has one entry per entry of `rows`.
         """
-        query, item, weight = self._of_visitors(rows, asked)
+        query, item, weight = self._restrict(rows, profile)
         sizes = similar.indptr[item + 1] - similar.indptr[item]
         flat = ranges(similar.indptr[item], sizes)
         pair = np.repeat(query * self.items, sizes)
@@ -58,17 +58,18 @@ class CandidateIndex:
         entry, row = self._hits(pair)
         source = np.searchsorted(np.cumsum(sizes), entry, "right")
         worth = weight[source].astype(np.float64) * similar.data[flat[entry]]
-        found = self._top(row, item[source].astype(np.int64), worth)
-        return SourceItems(found.item[rows], found.share[rows], found.items[rows], found.total[rows])
+        top = self._top(row, item[source].astype(np.int64), worth)
+        return SourceItems(top.item[rows], top.share[rows], top.items[rows], top.total[rows])
 
-    def _of_visitors(self, rows: np.ndarray, asked: ProfileItems) -> ProfileItems:
-        """Without those of other visitors."""
-        concerned = np.zeros(len(self.row) // max(1, self.items), bool)
-        concerned[self.query[rows]] = True
-        if concerned.all():
-            return asked
-        kept = concerned[asked[0]]
-        return asked[0][kept], asked[1][kept], asked[2][kept]
+    def _restrict(self, rows: np.ndarray, profile: ProfileItems) -> ProfileItems:
+        """Leave out the profile items of visitors without a candidate in `rows`."""
+        relevant = np.zeros(len(self.row) // max(1, self.items), bool)
+        relevant[self.query[rows]] = True
+        query, item, weight = profile
+        if relevant.all():
+            return profile
+        mask = relevant[query]
+        return query[mask], item[mask], weight[mask]
 
     def _top(self, row: np.ndarray, item: np.ndarray, worth: np.ndarray) -> SourceItems:
         n = len(self.query)
@@ -84,44 +85,44 @@ class CandidateIndex:
         share[row[first]] = worth[first] / np.maximum(total[row[first]], 1e-300)
         return SourceItems(best, share, items, total)
 
-    def bought_by(
+    def count_buyers(
         self, rows: np.ndarray, snapshot: Snapshot, neighbours: UserKnn, visitors: Visitors
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(int64, int64) per row asked for: how many of the visitor's neighbours bought the item, how many there are.
+        """Count the visitor's neighbours who bought the item, and all of them: int64 each, aligned with `rows`.
 
-        Only for rows of customers that the snapshot knows.
+        Only for rows of customers in the snapshot.
         """
-        who = np.unique(self.query[rows])
-        start = neighbours.indptr[visitors.customers[who]]
-        sizes = neighbours.indptr[visitors.customers[who] + 1] - start
-        alike, position = snapshot.history.gather(neighbours.indices[ranges(start, sizes)].astype(np.int64))
-        pair = np.repeat(who * self.items, sizes)[alike]
+        queries = np.unique(self.query[rows])
+        start = neighbours.indptr[visitors.customers[queries]]
+        sizes = neighbours.indptr[visitors.customers[queries] + 1] - start
+        neighbour, position = snapshot.history.gather(neighbours.indices[ranges(start, sizes)].astype(np.int64))
+        pair = np.repeat(queries * self.items, sizes)[neighbour]
         pair += snapshot.history.items[position]
         entry, row = self._hits(pair)
         bought = snapshot.history.column("orders")[position[entry]] > 0
         count = np.bincount(row[bought], minlength=len(self.query))
-        return count[rows], sizes[np.searchsorted(who, self.query[rows])]
+        return count[rows], sizes[np.searchsorted(queries, self.query[rows])]
 
-    def kin(self, rows: np.ndarray, codes: np.ndarray, bases: list[ProfileItems]) -> np.ndarray:
-        """int64 per row asked for: the visitor's item of most weight in the candidate's category (`codes`), other
-        than the candidate.
+    def find_category_items(self, rows: np.ndarray, codes: np.ndarray, profiles: list[ProfileItems]) -> np.ndarray:
+        """Find the visitor's item of most weight in the candidate's category (`codes`), other than the candidate.
 
-        Of two `bases` the first one's items go before all of the second one's; -1 where there is none.
+        int64, one entry per entry of `rows`, -1 where there is none. Items of the first profile go before all of the
+        second's.
         """
-        query, item, weight = (np.concatenate(parts) for parts in zip(*bases, strict=True))
-        turn = np.repeat(np.arange(len(bases)), [len(b[0]) for b in bases])
+        query, item, weight = (np.concatenate(parts) for parts in zip(*profiles, strict=True))
+        turn = np.repeat(np.arange(len(profiles)), [len(p[0]) for p in profiles])
         known = np.flatnonzero(codes[item] >= 0)
         group = query[known] * self.items + codes[item[known]]
         order = known[np.lexsort((item[known], -weight[known], turn[known], group))]
         group, of = np.sort(group), self.item[rows]
-        wanted = self.query[rows] * self.items + codes[of]
-        first, end = np.searchsorted(group, wanted), np.searchsorted(group, wanted, "right")
+        key = self.query[rows] * self.items + codes[of]
+        first, end = np.searchsorted(group, key), np.searchsorted(group, key, "right")
         end = np.where(codes[of] >= 0, end, first)
-        found, open_ = np.full(len(rows), -1), np.flatnonzero(first < end)
+        result, open_ = np.full(len(rows), -1), np.flatnonzero(first < end)
         while len(open_):  # past the candidate itself, which the visit may have touched more than once
-            found[open_] = item[order[first[open_]]]
+            result[open_] = item[order[first[open_]]]
             first[open_] += 1
-            open_ = open_[found[open_] == of[open_]]
-            found[open_] = -1
+            open_ = open_[result[open_] == of[open_]]
+            result[open_] = -1
             open_ = open_[first[open_] < end[open_]]
-        return found
+        return result

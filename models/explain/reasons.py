@@ -1,7 +1,7 @@
-"""Why a product is recommended, as codes with the item and the numbers behind them.
+"""Reasons: why a product is recommended, as codes with the item and the numbers behind them.
 
-A reason states a fact of the snapshot or of the visit: it is true whatever the ranker made of it. Nothing is said
-of anyone but the visitor; other people appear as counts of two and more, except as buyers of an item.
+A reason states a fact of the snapshot or of the visit, which is true however the ranker used it. It is about the
+visitor alone; other customers appear as counts of two and more, except as buyers of an item.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from models.explain.evidence import CandidateIndex
 from models.interface import Ranking
 from models.two_stage import Candidates
 
-LEAST = 0.1  # a generator that scores a candidate below so much of its best has nothing to say for it
+LEAST = 0.1  # share of a generator's best score below which its score is no reason
 LEAST_TASTE = 0.3  # factors give almost every item some score
-DUE = (0.75, 1.5)  # of the gap between orders; later, the habit is more likely gone
+DUE = (0.75, 1.5)  # of the gap between orders; later, the habit has more likely ended
 FEW = 3  # fewer buyers in four weeks are not called popular
 REPEATS = 0.1  # an item that fewer of its buyers rebuy has no rhythm
 _VISIT: tuple[tuple[ReasonCode, tuple[str, ...]], ...] = (
@@ -35,39 +35,41 @@ _VISIT: tuple[tuple[ReasonCode, tuple[str, ...]], ...] = (
 )
 
 
-def ranking_reasons(ranking: Ranking) -> list[list[Reason]] | None:
-    """For each item of a ranking its reasons, strongest first; none for what fills it up.
+def explain_ranking(ranking: Ranking) -> list[list[Reason]] | None:
+    """Return the reasons of each item of a ranking, strongest first; an empty list for items that fill it up.
 
-    None where the request wanted no reasons, and where nothing was ranked.
+    None if the request wants no reasons, or nothing was ranked.
     """
-    behind = ranking.candidates
-    if behind is None:
+    r = ranking.candidates
+    if r is None:
         return None
-    ranked = reasons(behind.generators, behind.snapshot, behind.visitors, behind.candidates, behind.max_reasons)
-    return ranked + [[] for _ in range(len(ranking.item_ids) - len(ranked))]
+    reasons = build_reasons(r.generators, r.snapshot, r.visitors, r.candidates, r.max_reasons)
+    return reasons + [[] for _ in range(len(ranking.item_ids) - len(reasons))]
 
 
-def reasons(
-    generators: Generators, snapshot: Snapshot, visitors: Visitors, found: Candidates, most: int = 3
+def build_reasons(
+    generators: Generators, snapshot: Snapshot, visitors: Visitors, candidates: Candidates, most: int = 3
 ) -> list[list[Reason]]:
-    """For each row of `found`, in its order, its reasons: at least one, at most `most`, strongest first.
+    """Return the reasons of each candidate, in their order: at least one, at most `most`, strongest first.
 
-    `visitors` and `found` are what the answer was ranked by (`two_stage.propose`, `TwoStage.rank`); `found` may hold
-    any rows of it. A row's reasons do not depend on the other rows.
+    `visitors` and `candidates` are those of the ranking (`two_stage.propose`, `TwoStage.rank`); `candidates` may be any
+    rows of it. The reasons of a row do not depend on the other rows.
     """
-    made = _ReasonBuilder(generators, snapshot, visitors, found, most)
-    made.own_history()
-    made.this_visit()
-    made.of_the_shop()
-    made.item_to_item()
-    made.people()
-    made.categories()
-    made.if_nothing_else()
-    return made.strongest()
+    builder = _ReasonBuilder(generators, snapshot, visitors, candidates, most)
+    builder.add_history()
+    builder.add_visit()
+    builder.add_popularity()
+    builder.add_item_to_item()
+    builder.add_neighbours()
+    builder.add_categories()
+    builder.add_fallbacks()
+    return builder.select_strongest()
 
 
 @dataclass(frozen=True)
 class _ReasonBlock:
+    """Reasons of one code: one entry per row of the candidates."""
+
     code: ReasonCode
     rows: np.ndarray
     strength: np.ndarray
@@ -77,54 +79,65 @@ class _ReasonBlock:
 
 class _ReasonBuilder:
     def __init__(
-        self, generators: Generators, snapshot: Snapshot, visitors: Visitors, found: Candidates, most: int
+        self, generators: Generators, snapshot: Snapshot, visitors: Visitors, candidates: Candidates, most: int
     ) -> None:
-        self.generators, self.snapshot, self.visitors, self.found = generators, snapshot, visitors, found
-        self.targets = CandidateIndex(found.query, found.item, len(visitors), len(snapshot.items))
+        self.generators, self.snapshot, self.visitors, self.candidates = generators, snapshot, visitors, candidates
+        self.index = CandidateIndex(candidates.query, candidates.item, len(visitors), len(snapshot.items))
         self.history: ProfileItems = profile_items(snapshot, visitors, "history")
         self.visit: ProfileItems = profile_items(snapshot, visitors, "visit")
-        self.lately, self.ever = (
-            np.nan_to_num(snapshot.item(name)[found.item]).astype(np.int64) for name in ("buyers_28d", "buyers")
+        self.recent_buyers, self.buyers = (
+            np.nan_to_num(snapshot.item(name)[candidates.item]).astype(np.int64) for name in ("buyers_28d", "buyers")
         )
-        self.said: list[_ReasonBlock] = []
-        self.top = np.full((len(found.item), most), -1.0)  # the strongest of each row so far, -1 for none
+        self.blocks: list[_ReasonBlock] = []
+        self.top = np.full((len(candidates.item), most), -1.0)  # the strongest of each row so far, -1 for none
 
     def score(self, name: GeneratorName) -> np.ndarray:
-        """float32[n], best 1: what a generator says of each row, over the best of the visitor's candidates."""
-        return self.found.scores[:, self.generators.names.index(name)]
+        """Return a generator's score of each row over the best of the visitor's candidates, float32[n]."""
+        return self.candidates.scores[:, self.generators.names.index(name)]
 
     def add(
-        self, code: ReasonCode, holds: np.ndarray, strength: np.ndarray, item: np.ndarray | None = None, **values: np.ndarray
+        self,
+        code: ReasonCode,
+        holds: np.ndarray,
+        strength: np.ndarray,
+        item: np.ndarray | None = None,
+        **values: np.ndarray,
     ) -> None:
+        """Add a reason to the rows where it holds; the arrays have one entry per candidate."""
         rows = np.flatnonzero(holds)
         cited = None if item is None else item[rows]
         self.add_at(code, rows, strength[rows], cited, **{name: v[rows] for name, v in values.items()})
 
     def add_at(
-        self, code: ReasonCode, rows: np.ndarray, strength: np.ndarray, item: np.ndarray | None = None, **values: np.ndarray
+        self,
+        code: ReasonCode,
+        rows: np.ndarray,
+        strength: np.ndarray,
+        item: np.ndarray | None = None,
+        **values: np.ndarray,
     ) -> None:
-        """The same with one entry per row."""
+        """Add a reason to `rows`; the other arrays have one entry per row."""
         if len(rows):
             worth = _strength(code, strength)
-            self.said.append(_ReasonBlock(code, rows, worth, item, values))
+            self.blocks.append(_ReasonBlock(code, rows, worth, item, values))
             top = self.top[rows]
             least = top.argmin(axis=1)
             self.top[rows, least] = np.maximum(top[np.arange(len(rows)), least], worth)
 
     def open(self, code: ReasonCode, score: np.ndarray, least: float = LEAST) -> np.ndarray:
-        """bool[n]: where such a reason holds and may be among the strongest; to look elsewhere is work for nothing."""
+        """Return where such a reason holds and may be among the strongest, bool[n]; evidence elsewhere is wasted."""
         holds: np.ndarray = (score > least) & (_strength(code, score) >= self.top.min(axis=1))
         return holds
 
-    def own_history(self) -> None:
-        """What the visitor bought, carted and viewed of the candidate itself."""
+    def add_history(self) -> None:
+        """Add the visitor's purchases, carts and views of the candidate itself before the visit."""
         h = self.snapshot.history
-        at = self.visitors.find(h, self.found.query, self.found.item)
+        at = self.visitors.find(h, self.candidates.query, self.candidates.item)
         if not len(at) or at.max() < 0:
             return
         pair = np.where(at[:, None] >= 0, h.values[np.maximum(at, 0)], np.float32(np.nan))
         orders, last, viewed = (pair[:, HISTORY[c]] for c in ("orders", "bought_last_days", "viewed_last_days"))
-        # The generator's score, by what it is made of.
+        # The generator's score, split by kind of interaction.
         bought = pair[:, HISTORY["bought_by_basket"]] + pair[:, HISTORY["bought_decayed"]]
         carts = np.float32(TYPE_WEIGHT["add_to_cart"]) * pair[:, HISTORY["carts_decayed"]]
         views = np.float32(TYPE_WEIGHT["view_item"]) * pair[:, HISTORY["views_decayed"]]
@@ -133,16 +146,18 @@ class _ReasonBuilder:
         self.add("bought_often", orders > 1, whole * bought, orders=times, days_ago=last)
         self.add("bought_before", orders == 1, whole * bought, orders=times, days_ago=last)
         self.add("carted_before", (orders == 0) & (carts > 0), whole * carts)
-        looked = (views > 0) & ((orders == 0) | (viewed < last))
-        self.add("viewed_before", looked, whole * views, days_ago=viewed)
+        viewed_since = (views > 0) & ((orders == 0) | (viewed < last))
+        self.add("viewed_before", viewed_since, whole * views, days_ago=viewed)
         self._due(orders, last, pair[:, HISTORY["bought_first_days"]])
 
     def _due(self, orders: np.ndarray, last: np.ndarray, first: np.ndarray) -> None:
         with np.errstate(divide="ignore", invalid="ignore"):
             own = np.where(orders > 1, (first - last) / (orders - 1), np.float32(np.nan))
-            rebought = self.snapshot.item("repeat_share")[self.found.item] >= REPEATS
+            rebought = self.snapshot.item("repeat_share")[self.candidates.item] >= REPEATS
             of_item = np.where(
-                np.isnan(own) & rebought, self.snapshot.item("repeat_gap_days")[self.found.item], np.float32(np.nan)
+                np.isnan(own) & rebought,
+                self.snapshot.item("repeat_gap_days")[self.candidates.item],
+                np.float32(np.nan),
             )
             for code, gap in (("due_again", own), ("due_again_by_item", of_item)):
                 cycle = last / gap
@@ -150,15 +165,15 @@ class _ReasonBuilder:
                 nearness = np.minimum(cycle, 1 / cycle)
                 self.add(code, holds, nearness, days_ago=last, gap_days=gap)  # type: ignore[arg-type]
 
-    def this_visit(self) -> None:
-        """What the visit did with the candidate itself: `events` times, the last `events_ago` events before now."""
+    def add_visit(self) -> None:
+        """Add the visit's events with the candidate itself: `events` of them, the last `events_ago` events before."""
         v = self.visitors
         touched = np.flatnonzero(v.item >= 0)
-        entry, row = self.targets.find(v.query[touched], v.item[touched])
+        entry, row = self.index.find(v.query[touched], v.item[touched])
         if not len(entry):
             return
-        entry, n = touched[entry], len(self.found.item)
-        # A cart that was emptied again weighs as a view, and is told as one.
+        entry, n = touched[entry], len(self.candidates.item)
+        # A cart that was emptied again has the weight of a view, and is a view as a reason, too.
         emptied = (v.kind[entry] == KIND["add_to_cart"]) & (v.weight[entry] < VISIT_EVENTS["add_to_cart"])
         kind = np.where(emptied, KIND["view_item"], v.kind[entry])
         for code, names in _VISIT:
@@ -167,8 +182,8 @@ class _ReasonBuilder:
             np.minimum.at(ago, row[of], v.back[entry[of]])
             self.add(code, events > 0, self.score("visit"), events=events, events_ago=ago)
 
-    def item_to_item(self) -> None:
-        """The visitor's item that contributes most to a candidate's score, by the generator with the highest score.
+    def add_item_to_item(self) -> None:
+        """Add the visitor's item that contributes most to a candidate's score, by the generator with the highest score.
 
         Which reason a generator's candidates have is declared beside it (`NamedScore.reason`).
         """
@@ -184,82 +199,86 @@ class _ReasonBuilder:
                 rows = np.flatnonzero(holds & (strongest == n))
                 if len(rows):
                     similarity, items = self.generators.evidence(name, self.snapshot, self.visitors)
-                    behind = self.targets.behind(rows, similarity, items)
-                    # An item that is behind a tenth of the score explains little of it.
-                    worth = strength[rows] * np.sqrt(behind.share)
-                    self.add_at(code, rows, worth, behind.item, share=behind.share, items=behind.items)
+                    source = self.index.find_sources(rows, similarity, items)
+                    # An item that contributes a tenth of the score explains little of it.
+                    worth = strength[rows] * np.sqrt(source.share)
+                    self.add_at(code, rows, worth, source.item, share=source.share, items=source.items)
 
-    def people(self) -> None:
-        """Customers alike."""
-        alike = self.score("neighbours")
-        rows = np.flatnonzero(self.open("people_like_you", alike))
+    def add_neighbours(self) -> None:
+        """Add the purchases of similar customers."""
+        score = self.score("neighbours")
+        rows = np.flatnonzero(self.open("people_like_you", score))
         if len(rows):
-            bought, of = self.targets.bought_by(rows, self.snapshot, self.generators[UserKnn], self.visitors)
-            several = bought > 1  # of a single other customer nothing is told
+            bought, of = self.index.count_buyers(rows, self.snapshot, self.generators[UserKnn], self.visitors)
+            several = bought > 1  # a single other customer is never mentioned
             rows, bought, of = rows[several], bought[several], of[several]
-            self.add_at("people_like_you", rows, alike[rows], neighbours_bought=bought, neighbours=of)
+            self.add_at("people_like_you", rows, score[rows], neighbours_bought=bought, neighbours=of)
 
-    def of_the_shop(self) -> None:
-        """What sells, to everyone and to the visitor's segment, and what the visitor's taste is said to be."""
+    def add_popularity(self) -> None:
+        """Add sales, to everyone and to the visitor's segment, and the factors' match."""
         taste, segment, popular = (self.score(name) for name in ("als", "popular_segment", "popular"))
         self.add("fits_taste", taste > LEAST_TASTE, taste)
-        self.add("popular", (popular > LEAST) & (self.lately >= FEW), popular, buyers_28d=self.lately)
-        # Only where it says more than that everybody buys it.
+        self.add("popular", (popular > LEAST) & (self.recent_buyers >= FEW), popular, buyers_28d=self.recent_buyers)
+        # Only where the segment buys it more than everyone does.
         more = (segment > LEAST) & (segment > popular)
         if more.any():
-            customers = np.maximum(self.visitors.customers[self.found.query], 0)
+            customers = np.maximum(self.visitors.customers[self.candidates.query], 0)
             names = np.array(SEGMENT_NAMES, object)[self.snapshot.segments[customers]]
             self.add("popular_with_segment", more, segment, segment=names)
 
-    def categories(self) -> None:
-        """What sells and what is new in the categories of the visitor's items."""
+    def add_categories(self) -> None:
+        """Add best sellers and new arrivals in the categories of the visitor's items."""
         sells, new = self.score("popular_category"), self.score("arrivals")
-        holds = self.open("popular_in_category", sells) & (self.lately >= FEW)
+        holds = self.open("popular_in_category", sells) & (self.recent_buyers >= FEW)
         fresh = self.open("new_in_your_category", new)
         rows = np.flatnonzero(holds | fresh)
         if not len(rows):
             return
         kin = np.full(len(holds), -1)
-        kin[rows] = self.targets.kin(rows, self.snapshot.categories, [self.visit, self.history])
-        age = self.snapshot.item("age_days")[self.found.item]
-        self.add("popular_in_category", holds & (kin >= 0), sells, kin, buyers_28d=self.lately)
+        kin[rows] = self.index.find_category_items(rows, self.snapshot.categories, [self.visit, self.history])
+        age = self.snapshot.item("age_days")[self.candidates.item]
+        self.add("popular_in_category", holds & (kin >= 0), sells, kin, buyers_28d=self.recent_buyers)
         self.add("new_in_your_category", fresh & (kin >= 0), new, kin, age_days=age)
         self.add("new_arrival", fresh & (kin < 0), new, age_days=age)
 
-    def if_nothing_else(self) -> None:
+    def add_fallbacks(self) -> None:
+        """Add sales numbers to the rows without a reason."""
         bare = self.top.max(axis=1) < 0
         if bare.any():
-            few, one = bare & (self.lately < FEW), np.ones(len(bare))
-            self.add("popular", bare & (self.lately >= FEW), self.score("popular"), buyers_28d=self.lately)
-            self.add("sold_before", few & (self.ever > 0), one, buyers=self.ever)
-            self.add("in_range", few & (self.ever == 0), one)
+            few, one = bare & (self.recent_buyers < FEW), np.ones(len(bare))
+            self.add(
+                "popular", bare & (self.recent_buyers >= FEW), self.score("popular"), buyers_28d=self.recent_buyers
+            )
+            self.add("sold_before", few & (self.buyers > 0), one, buyers=self.buyers)
+            self.add("in_range", few & (self.buyers == 0), one)
 
-    def strongest(self) -> list[list[Reason]]:
-        out: list[list[Reason]] = [[] for _ in self.found.item]
+    def select_strongest(self) -> list[list[Reason]]:
+        """Return the strongest reasons of each row."""
+        out: list[list[Reason]] = [[] for _ in self.candidates.item]
         if not out:
             return out
-        sizes = [len(said.rows) for said in self.said]
-        row = np.concatenate([said.rows for said in self.said])
-        strength = np.concatenate([said.strength for said in self.said])
+        sizes = [len(b.rows) for b in self.blocks]
+        row = np.concatenate([b.rows for b in self.blocks])
+        strength = np.concatenate([b.strength for b in self.blocks])
         block = np.repeat(np.arange(len(sizes)), sizes)
-        code = np.repeat([REASON_CODES.index(said.code) for said in self.said], sizes)
+        code = np.repeat([REASON_CODES.index(b.code) for b in self.blocks], sizes)
         order = np.lexsort((code, -strength, row))
         place = np.arange(len(order)) - np.searchsorted(row[order], row[order])
         order = order[place < self.top.shape[1]]
-        cited = np.concatenate([np.full(len(s.rows), -1) if s.item is None else s.item for s in self.said])[order]
+        cited = np.concatenate([np.full(len(b.rows), -1) if b.item is None else b.item for b in self.blocks])[order]
         ids = iter(self.snapshot.items.at(cited[cited >= 0]))
-        named = [next(ids) if c >= 0 else None for c in cited.tolist()]
+        item_ids = [next(ids) if c >= 0 else None for c in cited.tolist()]
         starts = np.cumsum(sizes) - sizes
-        values: list[dict[str, Any]] = [{} for _ in named]
-        for b, said in enumerate(self.said):
-            kept = np.flatnonzero(block[order] == b)
-            at = order[kept] - starts[b]
-            for name, column in said.values.items():
-                for n, value in zip(kept.tolist(), column[at].tolist(), strict=True):
+        values: list[dict[str, Any]] = [{} for _ in item_ids]
+        for number, b in enumerate(self.blocks):
+            places = np.flatnonzero(block[order] == number)
+            entries = order[places] - starts[number]
+            for name, column in b.values.items():
+                for n, value in zip(places.tolist(), column[entries].tolist(), strict=True):
                     values[n][name] = value
-        lines = zip(row[order].tolist(), block[order].tolist(), strength[order].tolist(), named, values, strict=True)
-        for r, b, worth, item_id, numbers in lines:
-            out[r].append(Reason(self.said[b].code, worth, item_id, numbers))
+        lines = zip(row[order].tolist(), block[order].tolist(), strength[order].tolist(), item_ids, values, strict=True)
+        for r, number, worth, item_id, numbers in lines:
+            out[r].append(Reason(self.blocks[number].code, worth, item_id, numbers))
         return out
 
 

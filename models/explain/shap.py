@@ -1,5 +1,5 @@
-"""What the ranker made of a candidate's features: SHAP values by LightGBM (Lundberg et al. 2020), which add up to
-the score, and what they come to by groups that a person can read.
+"""Score contributions: SHAP values of LightGBM (Lundberg et al. 2020), which add up to the ranker's score, summed by
+readable groups of features.
 """
 
 from functools import cache
@@ -13,7 +13,8 @@ from features.tables.columns import Column
 from models.candidates.registry import NAMED_SCORES, GeneratorName
 from models.ranker import Ranker
 
-# Of the features that are no generator's: those declare theirs (`NamedScore.group`). The first prefix that fits decides.
+# The groups of features that are not a generator's, by the first prefix that fits; generators declare their own
+# (`NamedScore.group`).
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("own history with the product", (
         "pair_", "order_share", "behind_last_order", "own_", "item_cycle", "order_cycle", "units_per_order",
@@ -31,7 +32,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 @cache
 def feature_groups(generators: tuple[GeneratorName, ...]) -> tuple[str, ...]:
-    """The readable group of each column of the matrix of a model with these generators."""
+    """Return the readable group of each column of the matrix of a model with these generators."""
     scores = [NAMED_SCORES[name].group for name in generators]
     fixed = (next(group for group, prefixes in GROUPS if c.name.startswith(prefixes)) for c in FIXED_COLUMNS)
     return (*scores, *scores, *fixed)  # each generator has a rank and a score
@@ -48,7 +49,7 @@ class FeatureContribution(NamedTuple):
 
 
 class ScoreContributions(NamedTuple):
-    """`base` + all of `groups` = `score`. `groups` and `features` come by falling size of their contribution."""
+    """`base` + the sum of `groups` = `score`. `groups` and `features` are sorted by falling size of contribution."""
 
     score: float
     base: float
@@ -57,7 +58,7 @@ class ScoreContributions(NamedTuple):
 
 
 def shap_values(ranker: Ranker, matrix: np.ndarray) -> np.ndarray:
-    """float64[n × (features + 1)]: each feature's contribution to each row's score, at the end what all rows share.
+    """Compute each feature's contribution to each row's score, float64[n × (features + 1)]; the last is the base.
 
     A row adds up to `ranker.predict` of it.
     """
@@ -68,7 +69,7 @@ def shap_values(ranker: Ranker, matrix: np.ndarray) -> np.ndarray:
 def explain_scores(
     ranker: Ranker, generators: tuple[GeneratorName, ...], matrix: np.ndarray, most: int = 8
 ) -> list[ScoreContributions]:
-    """For each row of the ranker's matrix, with its `most` strongest features."""
+    """Explain the score of each row of the ranker's matrix, with its `most` strongest features."""
     if not len(matrix):
         return []
     described, of_feature = columns(generators), feature_groups(generators)

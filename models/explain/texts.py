@@ -1,9 +1,9 @@
-"""What reasons say in words. A shop translates by passing its own `Language`; codes and values stay as they are."""
+"""Texts of reasons. A shop translates them by passing its own `Language`; codes and values stay the same."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from models.explain.codes import Code, Reason
+from models.explain.codes import Reason, ReasonCode
 
 
 def _times(n: float) -> str:
@@ -11,7 +11,7 @@ def _times(n: float) -> str:
 
 
 def _span(days: float) -> str:
-    """In days, in weeks from three weeks on, in months from three months on."""
+    """Format a span in days, in weeks from three weeks on, in months from three months on."""
     for unit, size, least in (("months", 30.44, 91), ("weeks", 7, 21)):
         if days >= least:
             return f"{days / size:.0f} {unit}"
@@ -44,7 +44,7 @@ _SEGMENTS = {
     "hibernating": "customers from long ago",
 }
 
-TEMPLATES: dict[Code, str] = {
+TEMPLATES: dict[ReasonCode, str] = {
     "due_again": "Due again: bought every {gap_days}, last {days_ago}",
     "due_again_by_item": "Due again: those who rebuy it do so after {gap_days}; last bought {days_ago}",
     "bought_often": "Bought {orders}, last {days_ago}",
@@ -70,18 +70,18 @@ TEMPLATES: dict[Code, str] = {
     "in_range": "Part of the range; nobody has bought it yet",
 }
 
-Spelling = Callable[..., str]
+Formatter = Callable[..., str]
 
 
 @dataclass(frozen=True)
 class Language:
     """`templates`: a sentence for each code, with a reason's values and `item` in braces.
 
-    `values`: how a value is put into words, by its name; one that is not listed is printed as it is.
+    `values`: how to format a value, by its name; one that is not listed is printed as it is.
     """
 
-    templates: Mapping[Code, str] = field(default_factory=lambda: TEMPLATES)
-    values: Mapping[str, Spelling] = field(
+    templates: Mapping[ReasonCode, str] = field(default_factory=lambda: TEMPLATES)
+    values: Mapping[str, Formatter] = field(
         default_factory=lambda: {
             "days_ago": _ago,
             "gap_days": _span,
@@ -94,11 +94,11 @@ class Language:
         }
     )
 
-    def say(self, reason: Reason, titles: Mapping[str, str] | None = None) -> str:
-        """The sentence for a reason; `titles` are shown instead of ids where there are any."""
-        spelt = {name: self.values[name](v) if name in self.values else v for name, v in reason.values.items()}
+    def render(self, reason: Reason, titles: Mapping[str, str] | None = None) -> str:
+        """Return the sentence of a reason; `titles` by item id replace ids where there are any."""
+        values = {name: self.values[name](v) if name in self.values else v for name, v in reason.values.items()}
         item = (titles or {}).get(reason.item_id or "") or reason.item_id
-        return self.templates[reason.code].format(**spelt, item=item)
+        return self.templates[reason.code].format(**values, item=item)
 
 
 ENGLISH = Language()

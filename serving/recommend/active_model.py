@@ -35,7 +35,7 @@ class ActiveModel:
         """Page the bundle in, by ranking for an unknown visitor and for one who views products."""
         (popular,) = self.recommender.recommend([RankingRequest(limit=12)])
         recent = tuple((i, "view_item") for i in popular.item_ids[:3])
-        rules = RankingRules(allowed=self.availability.available, more=20)
+        rules = RankingRules(allowed=self.availability.available, reserve=20)
         self.recommender.recommend([RankingRequest(limit=12, recent=recent, rules=rules)])  # type: ignore[arg-type]
         if self.visits is not None:
             self.visits.warm_up()

@@ -16,7 +16,7 @@ from features.common.errors import InputError
 from models import timing
 from models.explain.codes import Reason
 from models.explain.explain import explain_request
-from models.explain.reasons import ranking_reasons
+from models.explain.reasons import explain_ranking
 from models.interface import Fallback, Ranking, RankingRequest, SessionEvent
 from serving import metrics
 from serving.event_store import StoreUnavailable
@@ -191,14 +191,14 @@ class RecommendationEngine:
             ranked, outcome = next(settled)
             if isinstance(outcome, BatchResult):
                 queue_ms, run_ms = max(queue_ms, outcome.queue_ms), max(run_ms, outcome.run_ms)
-                shown: Slate | Problem = outcome.value
+                answer: Slate | Problem = outcome.value
             else:
-                shown = await asyncio.to_thread(self._fall_back, ranked, outcome, request_id, pointer.format(i))
-            if isinstance(shown, Problem):
-                results.append(shown)
+                answer = await asyncio.to_thread(self._fall_back, ranked, outcome, request_id, pointer.format(i))
+            if isinstance(answer, Problem):
+                results.append(answer)
             else:
                 limit = planner.resolve_limit(request, self.placements[request.placement])
-                results.append(_count(response.build(shown, limit, used, dry_run)))
+                results.append(_count(response.build(answer, limit, used, dry_run)))
             if not distinct:
                 used.clear()
         metrics.observe_stage("queue", queue_ms / 1e3)
@@ -291,7 +291,7 @@ class RecommendationEngine:
                 return replace(ranking, fallback="ranker_error"), reasons
             except Exception as error:
                 log_failure("the visit's ranking failed too", "of a batch", error)
-        return model.recommender.without_ranker(request, "ranker_error"), None
+        return model.recommender.recommend_without_ranker(request, "ranker_error"), None
 
     def _fall_back(
         self, request: RankedRequest, error: BaseException, request_id: str, pointer: str
@@ -309,7 +309,7 @@ class RecommendationEngine:
             model = self._current_model()
             try:
                 plan = planner.plan(request, self.placements[request.placement], model, (), clock.now(), degraded=True)
-                return slate.assemble(plan, model.recommender.without_ranker(plan.ranking_request, why))
+                return slate.assemble(plan, model.recommender.recommend_without_ranker(plan.ranking_request, why))
             except Exception as worse:
                 log_failure("the fallback failed", request_id, worse)
         return problem("internal_error", "The ranking failed")
@@ -334,7 +334,7 @@ def _plan(
 
 def _with_reasons(rankings: Sequence[Ranking]) -> list[RankingWithReasons]:
     """Takes as long as ranking does: runs in the batcher's thread, never in the event loop."""
-    return [(ranking, ranking_reasons(ranking)) for ranking in rankings]
+    return [(ranking, explain_ranking(ranking)) for ranking in rankings]
 
 
 def _assemble(plan: Plan, ranked: RankingWithReasons | Exception) -> Slate | Exception:

@@ -1,4 +1,4 @@
-"""Plans: what the model is asked to rank, from a request, its placement and what its visitor did."""
+"""Plans: what the model is to rank, from a request, its placement and what its visitor did."""
 
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ def plan(
     narrow = request.filter is not None or resolve_category(request, placement) is not None
     rules = RankingRules(
         generators=placement.generators,
-        ranked=placement.ranked,
+        use_ranker=placement.ranked,
         allowed=_allowed(
             request,
             placement,
@@ -67,10 +67,10 @@ def plan(
             _purchases(visit, days * _DAY_H * _HOUR_S) if days else [],
             bought[days_ago <= days],
         ),
-        best_too=_BEST_SELLERS if narrow and placement.generators is None else 0,
+        extra_best_sellers=_BEST_SELLERS if narrow and placement.generators is None else 0,
         fill=() if request.strict else tuple(dict.fromkeys((*placement.fill, "popular"))),
-        more=pagination.MAX_ITEMS,
-        reasons=_max_reasons(request),
+        reserve=pagination.MAX_ITEMS,
+        max_reasons=_max_reasons(request),
     )
     ranking_request = RankingRequest(
         resolve_limit(request, placement),
@@ -90,13 +90,13 @@ def _plan_rerank(
     positions = model.snapshot.items.find(item_ids)
     allowed = np.zeros(len(model.snapshot.items), bool)
     allowed[positions[positions >= 0]] = True
-    rules = RankingRules(allowed=allowed, best_too=len(positions), fill=(), reasons=_max_reasons(request))
+    rules = RankingRules(allowed=allowed, extra_best_sellers=len(positions), fill=(), max_reasons=_max_reasons(request))
     ranking_request = RankingRequest(len(item_ids), request.customer_id or None, recent, rules=rules)
     return Plan(request, placement, model, ranking_request, [], _NO_ITEMS, degraded)
 
 
 def resolve_limit(request: RankedRequest, placement: Placement) -> int:
-    """How many items the request is to be shown, or for a rerank, how many it may rank."""
+    """How many items the response has at most; for a rerank, how many are ranked."""
     if isinstance(request, RerankRequest):
         return len(request.unique_item_ids)
     return request.limit or placement.limit
@@ -115,7 +115,7 @@ def resolve_visitor(request: RankedRequest, placement: Placement) -> VisitorIds 
 
 
 def merge_context(visit: tuple[SessionEvent, ...], context: tuple[tuple[str, EventName], ...]) -> RecentEvents:
-    """Append what the storefront says of the visit to the stored events; it counts as more recent.
+    """Append the events of the storefront's context to the stored ones; they count as more recent.
 
     An event that both have counts once, as in training: an item that the visit viewed is not viewed again by being
     named, and is put into the cart by it if the visit has not done so.

@@ -51,16 +51,16 @@ def build(slate: Slate, limit: int, used: set[str], dry_run: bool = False) -> Re
 
 def _fallback(ranking: Ranking, places: list[int]) -> ResponseBody | None:
     """Why the response is not what was requested, and the strategy or generator that stood in."""
-    fillers = [ranking.generators[n][0] for n in places if n >= ranking.ordered]
+    fillers = [ranking.generators[n][0] for n in places if n >= ranking.n_ranked]
     if ranking.fallback is not None:
-        return {"why": ranking.fallback, "to": fillers[0] if fillers and not ranking.ordered else ranking.strategy}
+        return {"why": ranking.fallback, "to": fillers[0] if fillers and not ranking.n_ranked else ranking.strategy}
     return {"why": "shortage", "to": fillers[0]} if fillers else None
 
 
 def _next_cursor(slate: Slate, count: int, rest: list[int]) -> str | None:
     """The cursor for what was ranked and is not among the `count` items of this page."""
     ranking = slate.ranking
-    positions = ranking.positions[[n for n in rest if n < ranking.ordered]]
+    positions = ranking.positions[[n for n in rest if n < ranking.n_ranked]]
     if not len(positions):
         return None
     cursor = pagination.Cursor(positions, slate.offset + count, ranking.strategy, int(time()))
@@ -69,7 +69,7 @@ def _next_cursor(slate: Slate, count: int, rest: list[int]) -> str | None:
 
 def _reason(reason: Reason, model: ActiveModel) -> ResponseBody:
     titles = {} if reason.item_id is None else {reason.item_id: model.title(reason.item_id)}
-    text = ENGLISH.say(reason, {i: t for i, t in titles.items() if t})
+    text = ENGLISH.render(reason, {i: t for i, t in titles.items() if t})
     return {"code": reason.code, "item_id": reason.item_id, "text": text}
 
 

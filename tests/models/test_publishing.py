@@ -15,14 +15,14 @@ def made(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_published_is_current_and_whole(made: Path, tmp_path: Path):
     where = tmp_path / "champion"
-    assert publishing.current(where) is None
+    assert publishing.read_current(where) is None
     first = publishing.publish(made, "1", where)
-    assert publishing.current(where) == first
+    assert publishing.read_current(where) == first
     assert Bundle.load(first.path).snapshot.as_of == Bundle.load(made).snapshot.as_of
     second = publishing.publish(made, "2", where)
-    assert publishing.current(where) == second
+    assert publishing.read_current(where) == second
     assert publishing.publish(made, "1", where) == first, "back to one that is still there"
-    assert publishing.current(where) == first
+    assert publishing.read_current(where) == first
 
 
 def test_old_ones_go(made: Path, tmp_path: Path):
@@ -35,7 +35,7 @@ def test_no_bundle_is_not_published(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="is not a bundle"):
         publishing.publish(tmp_path / "empty", "1", tmp_path / "champion")
-    assert publishing.current(tmp_path / "champion") is None
+    assert publishing.read_current(tmp_path / "champion") is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_no_bundle_is_not_published(tmp_path: Path):
 def test_a_damaged_pointer_is_refused(tmp_path: Path, content: str):
     (tmp_path / publishing.POINTER).write_text(content)
     with pytest.raises(InputError, match=r"current\.json"):
-        publishing.current(tmp_path)
+        publishing.read_current(tmp_path)
 
 
 def test_a_failed_copy_leaves_what_was_there(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -57,7 +57,7 @@ def test_a_failed_copy_leaves_what_was_there(made: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("shutil.copytree", full)
     with pytest.raises(OSError, match="No space"):
         publishing.publish(made, "2", tmp_path)
-    assert publishing.current(tmp_path) == first
+    assert publishing.read_current(tmp_path) == first
     assert json.loads((tmp_path / publishing.POINTER).read_text())["version"] == "1"
 
 
@@ -66,7 +66,7 @@ def test_what_replaced_it_meanwhile_is_not_replaced(made: Path, tmp_path: Path):
     second = publishing.publish(made, "2", tmp_path)
     with pytest.raises(InputError, match="meanwhile"):
         publishing.publish(made, "1", tmp_path, instead_of=first)
-    assert publishing.current(tmp_path) == second
+    assert publishing.read_current(tmp_path) == second
     assert publishing.publish(made, "3", tmp_path, instead_of=second).version == "3"
 
 

@@ -11,7 +11,7 @@ from features.ranking.visitors import MOST_RECENT
 from features.tables.rfm import PROSPECT
 from models.bundle import Bundle, RecommenderName
 from models.candidates.popular import popularity
-from models.interface import Ranking, Request
+from models.interface import Ranking, RankingRequest
 from models.recommender import BundleRecommender
 from models.two_stage import TwoStage
 from tests.features.shop import examples, row, snapshot
@@ -42,13 +42,13 @@ DRAWN = st.lists(
 )
 
 
-def requests_of(bundle: Bundle, drawn: list[tuple]) -> list[Request]:
+def requests_of(bundle: Bundle, drawn: list[tuple]) -> list[RankingRequest]:
     def name(ids: list[str], n: int) -> str:
         return ids[n] if n < len(ids) else f"unknown {n}"
 
     customers, items = (ids.values.to_pylist() for ids in (bundle.snapshot.customers, bundle.snapshot.items))
     return [
-        Request(
+        RankingRequest(
             limit,
             None if who is None else name(customers, who),
             tuple((name(items, n), event) for n, event in recent),
@@ -83,7 +83,7 @@ def test_no_request_no_answer(recommender: BundleRecommender):
 def test_a_mix_larger_than_a_chunk(recommender: BundleRecommender, catalog: list[str]):
     customers = recommender.bundle.snapshot.customers.values.to_pylist()
     requests = [
-        Request(3 + n % 4, customers[n % len(customers)] if n % 3 else None, ((catalog[n % 50], "view_item"),))
+        RankingRequest(3 + n % 4, customers[n % len(customers)] if n % 3 else None, ((catalog[n % 50], "view_item"),))
         for n in range(1700)
     ]
     rankings = recommender.recommend(requests)
@@ -93,19 +93,19 @@ def test_a_mix_larger_than_a_chunk(recommender: BundleRecommender, catalog: list
 
 def test_limits_and_exclusions(recommender: BundleRecommender, catalog: list[str]):
     customer = recommender.bundle.snapshot.customers.values.to_pylist()[0]
-    (whole,) = recommender.recommend([Request(1000, customer)])
+    (whole,) = recommender.recommend([RankingRequest(1000, customer)])
     assert sorted(whole.item_ids) == sorted(catalog)
-    (few,) = recommender.recommend([Request(4, customer)])
+    (few,) = recommender.recommend([RankingRequest(4, customer)])
     assert (few.item_ids, few.scores) == (whole.item_ids[:4], whole.scores[:4])
     out = frozenset(whole.item_ids[:3])
-    (rest,) = recommender.recommend([Request(4, customer, exclude=out)])
+    (rest,) = recommender.recommend([RankingRequest(4, customer, exclude=out)])
     assert rest.item_ids == whole.item_ids[3:7]
-    (none,) = recommender.recommend([Request(4, customer, exclude=frozenset(catalog))])
+    (none,) = recommender.recommend([RankingRequest(4, customer, exclude=frozenset(catalog))])
     assert none.item_ids == []
 
 
 def test_the_list_is_topped_up_by_what_sells(recommender: BundleRecommender, catalog: list[str]):
-    (ranking,) = recommender.recommend([Request(len(catalog), None)])
+    (ranking,) = recommender.recommend([RankingRequest(len(catalog), None)])
     by_sales = [catalog[n] for n in np.argsort(-popularity(recommender.bundle.snapshot), kind="stable")]
     ranked = fitted.BUDGETS["predictive"]["popular"]
     assert set(ranking.item_ids[:ranked]) == set(by_sales[:ranked])
@@ -116,14 +116,14 @@ def test_the_list_is_topped_up_by_what_sells(recommender: BundleRecommender, cat
 
 @pytest.mark.parametrize("who", [None, "", "somebody new"])
 def test_of_a_stranger_nothing_is_known(recommender: BundleRecommender, who: str | None):
-    (ranking,) = recommender.recommend([Request(5, who)])
+    (ranking,) = recommender.recommend([RankingRequest(5, who)])
     assert (ranking.strategy, ranking.fallback, ranking.segment) == ("predictive", "unknown_visitor", PROSPECT)
     assert len(ranking.item_ids) == 5
 
 
 def test_a_visit_makes_a_stranger_known(recommender: BundleRecommender, catalog: list[str]):
-    plain = recommender.recommend([Request(10)])[0]
-    answers = [recommender.recommend([Request(10, recent=((i, "view_item"),))])[0] for i in catalog[:12]]
+    plain = recommender.recommend([RankingRequest(10)])[0]
+    answers = [recommender.recommend([RankingRequest(10, recent=((i, "view_item"),))])[0] for i in catalog[:12]]
     assert all(a.fallback is None and a.strategy == "predictive" for a in answers)
     assert any(a.item_ids != plain.item_ids for a in answers)
     assert len({tuple(a.item_ids) for a in answers}) > 1
@@ -135,7 +135,7 @@ def test_what_says_nothing_of_a_visit_is_passed_over(recommender: BundleRecommen
     cart: Recent = ((catalog[8], "add_to_cart"),)
     others: Recent = ((catalog[1], "view_item_list"), (catalog[2], "refund"), ("", "login"))
     visits = [view + cart, view + others + cart, others, ()]
-    seen, with_others, only_others, nothing = recommender.recommend([Request(9, recent=v) for v in visits])
+    seen, with_others, only_others, nothing = recommender.recommend([RankingRequest(9, recent=v) for v in visits])
     assert seen == with_others != nothing
     assert only_others == nothing
 
@@ -144,11 +144,11 @@ def test_of_a_visit_without_an_item_of_the_catalog_nothing_is_known(recommender:
     unknown: Recent = (("never heard of", "view_item"), ("neither", "add_to_cart"))
     renamed: Recent = (("nor of this", "view_item"), ("or this", "add_to_cart"))
     search: Recent = ((catalog[1], "search"), ("", "search"))
-    rankings = recommender.recommend([Request(9, recent=v) for v in (unknown, renamed, search, search[::-1])])
+    rankings = recommender.recommend([RankingRequest(9, recent=v) for v in (unknown, renamed, search, search[::-1])])
     assert [r.fallback for r in rankings] == ["unknown_visitor"] * 4
     assert rankings[0] == rankings[1]
     assert rankings[2] == rankings[3]
-    (known,) = recommender.recommend([Request(9, recent=(*unknown, (catalog[3], "view_item"), *search))])
+    (known,) = recommender.recommend([RankingRequest(9, recent=(*unknown, (catalog[3], "view_item"), *search))])
     assert known.fallback is None
 
 
@@ -156,7 +156,7 @@ def test_only_the_latest_events_of_a_visit_count(recommender: BundleRecommender,
     older: Recent = ((catalog[40], "purchase"),)
     search: Recent = ((catalog[0], "search"),)
     visits = [search * MOST_RECENT, older + search * MOST_RECENT, older + search * (MOST_RECENT - 1), older]
-    nothing, forgotten, remembered, alone = recommender.recommend([Request(9, recent=v) for v in visits])
+    nothing, forgotten, remembered, alone = recommender.recommend([RankingRequest(9, recent=v) for v in visits])
     assert forgotten == nothing
     assert (nothing.fallback, remembered.fallback, alone.fallback) == ("unknown_visitor", None, None)
 
@@ -164,7 +164,7 @@ def test_only_the_latest_events_of_a_visit_count(recommender: BundleRecommender,
 def test_the_segment_is_the_customers(recommender: BundleRecommender):
     s = recommender.bundle.snapshot
     customers = s.customers.values.to_pylist()
-    rankings = recommender.recommend([Request(2, c) for c in customers])
+    rankings = recommender.recommend([RankingRequest(2, c) for c in customers])
     assert [r.segment for r in rankings] == [SEGMENT_NAMES[n] for n in s.segments]
     assert len({r.segment for r in rankings}) > 3
 
@@ -173,7 +173,7 @@ def test_customers_with_history_are_ranked_one_to_one(recommender: BundleRecomme
     s = recommender.bundle.snapshot
     customers = s.customers.values.to_pylist()
     known = s.has_history(np.arange(len(customers)))
-    rankings = recommender.recommend([Request(8, c) for c in customers])
+    rankings = recommender.recommend([RankingRequest(8, c) for c in customers])
     assert [r.strategy == "one_to_one" for r in rankings] == known.tolist()
     assert len({tuple(r.item_ids) for r in rankings}) > len(customers) // 4
     assert all(r.fallback is None for r, k in zip(rankings, known, strict=True) if k)
@@ -188,7 +188,7 @@ def partly(bundle: Bundle) -> BundleRecommender:
 
 def test_without_a_ranker_there_is_what_sells(partly: BundleRecommender, catalog: list[str]):
     customer = partly.bundle.snapshot.customers.values.to_pylist()[0]
-    stranger, known = partly.recommend([Request(6), Request(6, customer)])
+    stranger, known = partly.recommend([RankingRequest(6), RankingRequest(6, customer)])
     assert (stranger.strategy, stranger.fallback) == ("popular", "no_ranker")
     assert stranger.item_ids == [catalog[n] for n in np.argsort(-popularity(partly.bundle.snapshot), kind="stable")[:6]]
     assert (known.strategy, known.fallback) == ("one_to_one", None)
@@ -198,8 +198,9 @@ def test_the_last_resort_keeps_exclusions_and_segment(recommender: BundleRecomme
     s = recommender.bundle.snapshot
     customer = next(n for n in range(len(s.customers)) if s.segments[n])
     name = s.customers.at(np.array([customer]))[0]
-    best = recommender.without_ranker(Request(5), "ranker_error")
-    again = recommender.without_ranker(Request(5, name, exclude=frozenset(best.item_ids[:2])), "ranker_error")
+    best = recommender.recommend_without_ranker(RankingRequest(5), "ranker_error")
+    request = RankingRequest(5, name, exclude=frozenset(best.item_ids[:2]))
+    again = recommender.recommend_without_ranker(request, "ranker_error")
     assert again.item_ids[:3] == best.item_ids[2:]
     assert (again.strategy, again.fallback, again.segment) == ("popular", "ranker_error", s.segment(customer))
 
@@ -211,5 +212,5 @@ def test_a_shop_without_customers_answers():
     def items(ranking: Ranking) -> list[str]:
         return sorted(ranking.item_ids)
 
-    requests = [Request(9), Request(9, "c1"), Request(9, None, (("i1", "view_item"),))]
+    requests = [RankingRequest(9), RankingRequest(9, "c1"), RankingRequest(9, None, (("i1", "view_item"),))]
     assert [items(r) for r in BundleRecommender(whole).recommend(requests)] == [["i0", "i1", "i2", "i3"]] * 3

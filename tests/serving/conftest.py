@@ -54,8 +54,8 @@ class FakeRecommender:
             positions=np.array(positions, np.int64),
         )
 
-    def recommend_without_ranker(self, request: RankingRequest, why: Fallback) -> Ranking:
-        return self._rank(request, why)
+    def recommend_without_ranker(self, request: RankingRequest, fallback: Fallback) -> Ranking:
+        return self._rank(request, fallback)
 
     @property
     def snapshot(self) -> Snapshot:

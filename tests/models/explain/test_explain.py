@@ -55,9 +55,9 @@ def same_answer(recommender: BundleRecommender, request: RankingRequest) -> None
     assert (made.strategy, made.fallback, made.segment) == (ranking.strategy, ranking.fallback, ranking.segment)
     for item in made.items:
         assert item.reasons
-        assert item.ranked is None or item.ranked.score == item.score
+        assert item.contributions is None or item.contributions.score == item.score
     json.dumps(made.as_dict())
-    assert made.text().count("score") == sum(i.ranked is not None for i in made.items)
+    assert made.text().count("score") == sum(i.contributions is not None for i in made.items)
 
 
 def test_what_is_explained_is_what_is_answered(recommender: BundleRecommender):
@@ -76,7 +76,7 @@ def test_without_a_ranker_there_are_reasons_and_no_contributions(bundle: Bundle)
     bare = BundleRecommender(dataclasses.replace(bundle, recommenders={}))
     same_answer(bare, RankingRequest(5))
     (item,) = explain(bare, RankingRequest(5), [bundle.snapshot.items.at(np.array([7]))[0]]).items
-    assert item.ranked is None
+    assert item.contributions is None
     assert item.reasons
 
 
@@ -93,7 +93,7 @@ def test_any_product_can_be_asked_for(recommender: BundleRecommender):
     assert [(i.rank, i.score) for i in proposed] == [
         (n, score) for n, score in enumerate(ranking.scores[: len(proposed)], 1)
     ]
-    assert all(i.ranked and i.reasons for i in made.items)
+    assert all(i.contributions and i.reasons for i in made.items)
     assert "No generator proposed it" in made.text()
 
 

@@ -13,7 +13,7 @@ from models.candidates.user_profile import profile_items
 from models.explain.codes import REASON_CODES, STRENGTH_RANGES, Reason
 from models.explain.evidence import CandidateIndex
 from models.explain.explain import explain
-from models.explain.reasons import ranking_reasons, reasons
+from models.explain.reasons import build_reasons, explain_ranking
 from models.explain.texts import ENGLISH, TEMPLATES, Language
 from models.interface import RankingRequest, RankingRules
 from models.recommender import BundleRecommender
@@ -43,7 +43,7 @@ def batch(snapshot: Snapshot, visits: list[tuple[int, list[tuple[int, str]]]]) -
 
 def told(bundle: Bundle, visitors: Visitors, most: int = 99) -> tuple[Candidates, list[list[Reason]]]:
     found = propose(bundle.generators, bundle.snapshot, visitors, EVERYBODY)
-    return found, reasons(bundle.generators, bundle.snapshot, visitors, found, most)
+    return found, build_reasons(bundle.generators, bundle.snapshot, visitors, found, most)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_what_is_said_of_an_item_does_not_depend_on_the_others(bundle: Bundle, v
     visitors = batch(bundle.snapshot, visits)
     found, said = told(bundle, visitors)
     rows = np.array(random.sample(range(len(found.item)), min(7, len(found.item))), np.int64)
-    some = reasons(bundle.generators, bundle.snapshot, visitors, found.only(rows), 99)
+    some = build_reasons(bundle.generators, bundle.snapshot, visitors, found.only(rows), 99)
     assert some == [said[r] for r in rows]
 
 
@@ -155,7 +155,7 @@ def test_the_items_gap_stands_in_for_an_own_one():
     assert [(r.code, r.values) for r in due] == [
         ("due_again_by_item", pytest.approx({"days_ago": 18, "gap_days": 20})),
     ]
-    assert ENGLISH.say(due[0]) == "Due again: those who rebuy it do so after 20 days; last bought 18 days ago"
+    assert ENGLISH.render(due[0]) == "Due again: those who rebuy it do so after 20 days; last bought 18 days ago"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,9 @@ def test_what_the_visit_did_with_the_product(bundle: Bundle, events: list[tuple[
     visitors = batch(bundle.snapshot, [(-1, [(item, name) for name, item in events])])
     every = {name: len(bundle.snapshot.items) for name in GENERATORS}
     found = propose(bundle.generators, bundle.snapshot, visitors, every)
-    (line,) = reasons(bundle.generators, bundle.snapshot, visitors, found.only(np.flatnonzero(found.item == 1)), 99)
+    (line,) = build_reasons(
+        bundle.generators, bundle.snapshot, visitors, found.only(np.flatnonzero(found.item == 1)), 99
+    )
     seen = {r.code: (r.values["events"], r.values["events_ago"]) for r in line if r.code.endswith("in_visit")}
     assert seen == expected
 
@@ -205,7 +207,7 @@ def test_the_item_behind_is_the_one_that_contributes_most(bundle: Bundle):
     assert len(names) >= 7
     for name in names:
         similar, (q, i, weight) = g.evidence(name, s, visitors)
-        behind = targets.behind(rows, similar, (q, i, weight))
+        behind = targets.find_sources(rows, similar, (q, i, weight))
         expected = g.scores(name, s, visitors).at(query, item)
         np.testing.assert_allclose(behind.total, expected, rtol=1e-4, err_msg=name)
         dense = np.zeros((len(s.items),) * 2)
@@ -226,7 +228,9 @@ def test_kin_is_of_the_same_category_and_the_visit_goes_first(bundle: Bundle):
     visitors = batch(s, visits)
     query, item = (a.ravel() for a in np.indices((len(visitors), len(s.items))))
     visit, history = profile_items(s, visitors, "visit"), profile_items(s, visitors, "history")
-    kin = CandidateIndex(query, item, len(visitors), len(s.items)).kin(np.arange(len(query)), s.categories, [visit, history])
+    kin = CandidateIndex(query, item, len(visitors), len(s.items)).find_category_items(
+        np.arange(len(query)), s.categories, [visit, history]
+    )
     for n, (q, i) in enumerate(zip(query, item, strict=True)):
         looked = visits[q][1][0][0]
         own = {int(x): float(w) for x, w in zip(history[1][history[0] == q], history[2][history[0] == q], strict=True)}
@@ -267,7 +271,7 @@ def test_every_code_has_a_text_and_a_strength():
 
 def test_every_reason_can_be_said(everyone: tuple[Visitors, Candidates, list[list[Reason]]]):
     for reason in {(r.code, r.item_id): r for line in everyone[2] for r in line}.values():
-        text = ENGLISH.say(reason, {str(reason.item_id): "Green tea"})
+        text = ENGLISH.render(reason, {str(reason.item_id): "Green tea"})
         assert text
         assert not {"{", "}", "nan", "None"} & set(text.replace("{", " { ").replace("}", " } ").split())
         assert ("Green tea" in text) == (reason.item_id is not None)
@@ -284,12 +288,12 @@ def test_every_reason_can_be_said(everyone: tuple[Visitors, Candidates, list[lis
     ],
 )
 def test_time_in_words(days: float, said: str):
-    assert ENGLISH.say(Reason("bought_before", 1, None, {"orders": 1, "days_ago": days})) == f"Bought once, {said}"
+    assert ENGLISH.render(Reason("bought_before", 1, None, {"orders": 1, "days_ago": days})) == f"Bought once, {said}"
 
 
 def test_a_shop_says_it_in_its_own_language():
     german = Language({**TEMPLATES, "bought_often": "{orders}-mal gekauft"}, {})
-    assert german.say(Reason("bought_often", 1, None, {"orders": 3, "days_ago": 2.0})) == "3-mal gekauft"
+    assert german.render(Reason("bought_often", 1, None, {"orders": 3, "days_ago": 2.0})) == "3-mal gekauft"
 
 
 def test_a_ranking_has_reasons_where_its_request_wants_them(bundle: Bundle):
@@ -303,19 +307,29 @@ def test_a_ranking_has_reasons_where_its_request_wants_them(bundle: Bundle):
     plain, personal, stranger = recommender.recommend(
         [
             RankingRequest(6, customer),
-            RankingRequest(len(s.items), customer, rules=RankingRules(reasons=2)),
-            RankingRequest(6, None, visit, rules=RankingRules(reasons=3)),
+            RankingRequest(len(s.items), customer, rules=RankingRules(max_reasons=2)),
+            RankingRequest(6, None, visit, rules=RankingRules(max_reasons=3)),
         ]
     )
-    assert ranking_reasons(plain) is None
-    for ranking, request, most in ((personal, RankingRequest(9, customer), 2), (stranger, RankingRequest(6, None, visit), 3)):
-        lists = ranking_reasons(ranking)
+    assert explain_ranking(plain) is None
+    for ranking, request, most in (
+        (personal, RankingRequest(9, customer), 2),
+        (stranger, RankingRequest(6, None, visit), 3),
+    ):
+        lists = explain_ranking(ranking)
         assert lists is not None
         assert len(lists) == len(ranking.item_ids)
         explanations = explain(recommender, request, most=most).items
         assert [e.reasons for e in explanations] == lists[: len(explanations)]
-    lists = ranking_reasons(personal)
+    lists = explain_ranking(personal)
     assert lists is not None
-    assert all(lists[: personal.ordered])
-    assert not any(lists[personal.ordered :])
-    assert ranking_reasons(recommender.without_ranker(RankingRequest(6, customer, rules=RankingRules(reasons=2)), "deadline")) is None
+    assert all(lists[: personal.n_ranked])
+    assert not any(lists[personal.n_ranked :])
+    assert (
+        explain_ranking(
+            recommender.recommend_without_ranker(
+                RankingRequest(6, customer, rules=RankingRules(max_reasons=2)), "deadline"
+            )
+        )
+        is None
+    )

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from models.interface import Ranking
 from serving.recommend.slate import ARRIVALS, arrange, diversify, place_arrivals
 from tests.features.shop import examples
-from tests.serving.small_shop import SHELVES, small_shop
+from tests.serving.small_shop import CATEGORIES, small_shop
 
 SHOP = small_shop(200)
 
@@ -45,13 +45,13 @@ def test_the_ranking_is_kept_by_default() -> None:
 
 
 def test_diversity_spreads_over_categories_and_keeps_the_best_first() -> None:
-    same_shelf = [n * SHELVES for n in range(8)]  # eight of shelf 0, then one each of the others
-    numbers = [*same_shelf, *range(1, SHELVES)]
+    same_shelf = [n * CATEGORIES for n in range(8)]  # eight of shelf 0, then one each of the others
+    numbers = [*same_shelf, *range(1, CATEGORIES)]
     order = diversify(SHOP, np.array(numbers), 5, 0.7)
-    shelves = [numbers[n] % SHELVES for n in order[:5]]
+    shelves = [numbers[n] % CATEGORIES for n in order[:5]]
     assert order[0] == 0
     assert len(set(shelves)) == 5
-    assert [numbers[n] % SHELVES for n in diversify(SHOP, np.array(numbers), 5, 0.0)[:5]] == [0] * 5
+    assert [numbers[n] % CATEGORIES for n in diversify(SHOP, np.array(numbers), 5, 0.0)[:5]] == [0] * 5
 
 
 @examples(30)
@@ -59,7 +59,7 @@ def test_diversity_spreads_over_categories_and_keeps_the_best_first() -> None:
 def test_full_diversity_never_shows_fewer_categories_than_none(numbers: list[int]) -> None:
     def categories(diversity: float) -> int:
         order = diversify(SHOP, np.array(numbers), 5, diversity)[:5]
-        return len({numbers[n] % SHELVES for n in order})
+        return len({numbers[n] % CATEGORIES for n in order})
 
     assert categories(1.0) >= categories(0.0)
 

@@ -90,7 +90,7 @@ class ErasureCounts:
 
 
 class Connection(Protocol):
-    """A connection to a store, used by one thread at a time. All methods raise StoreUnavailable and Unstorable.
+    """A connection to a store, used by one thread at a time. All methods raise StoreUnavailable and UnstorableValue.
 
     A method that writes is one transaction, on disk when it returns.
     """

@@ -147,7 +147,7 @@ class EventStore:
         """Remove what the store holds of a customer and of the clients that are theirs alone.
 
         Of a client that others use too, events that name no customer are removed. Ids of events are remembered for
-        their week, as hashes, so that what is sent again within it does not come back.
+        their week, as hashes, so that events sent again within it do not come back.
         """
         return self.write(lambda connection: connection.erase(customer_id))
 

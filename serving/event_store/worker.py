@@ -83,7 +83,7 @@ class Worker:
             job.settle(lambda job=job: self.run_connected(job.run))  # type: ignore[misc]
 
     def run_connected(self, run: Callable[[Connection], T]) -> T:
-        """Run on the connection, and once more on a new one where an old one turns out to be gone."""
+        """Run on the connection, and once more on a new one where the old one turns out to be closed."""
         connection = self._connection
         if connection is not None:
             try:

@@ -120,7 +120,7 @@ class Batcher(Generic[Req, Res]):
         return future
 
     async def close(self, grace_s: float = 1.0) -> None:
-        """Take no more requests, give those already taken `grace_s` seconds, then fail the rest."""
+        """Refuse new requests, give those submitted `grace_s` seconds, then fail the rest."""
         self._closed = True
         self._target_reached.set()
         if self._task is not None:

@@ -63,7 +63,7 @@ _STATUS: dict[ProblemCode, int] = {
 # Seconds after which to try again: a queue drains within its deadline, a restart takes longer.
 _RETRY_AFTER = {429: "1", 503: "5"}
 
-# The rest of such a body is not wanted.
+# The rest of such a body is not read.
 _CLOSES = {408, 413}
 
 # A body may be wrong in thousands of places; the first ones are enough to mend it.

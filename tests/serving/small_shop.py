@@ -14,12 +14,12 @@ from features.tables.history import Histories
 from features.tables.lifetime import COLUMNS as LIFETIME_COLUMNS
 from features.tables.rfm import CutPoints
 
-SHELVES = 10  # i0, i10, i20 … are in shop/shelf 0
+CATEGORIES = 10  # i0, i10, i20 … are in "shop/shelf 0"
 
 
 @cache
 def small_shop(items: int, as_of: str = "2026-11-20T00:00:00Z") -> Snapshot:
-    """`items` items without customers: item n costs n, is on shelf n % 10 and of brand "odd" or "even"."""
+    """`items` items without customers: item n costs n, is in category n % 10 and of brand "odd" or "even"."""
     features = np.full((items, len(ITEM_COLUMNS)), np.nan, np.float32)
     features[:, ITEM["price"]] = np.arange(items)
     number, none = np.arange(items), np.zeros(0, np.int64)
@@ -40,8 +40,8 @@ def small_shop(items: int, as_of: str = "2026-11-20T00:00:00Z") -> Snapshot:
         customer_features=np.zeros((0, len(CUSTOMER_COLUMNS)), np.float32),
         lifetime=np.zeros((0, len(LIFETIME_COLUMNS)), np.float32),
         items=IdIndex.from_ids([f"i{n}" for n in number]),
-        categories=(number % SHELVES).astype(np.int32),
-        category_names=pa.array([f"shop/shelf {n}" for n in range(SHELVES)]),
+        categories=(number % CATEGORIES).astype(np.int32),
+        category_names=pa.array([f"shop/shelf {n}" for n in range(CATEGORIES)]),
         departments=np.zeros(items, np.int32),
         brands=(number % 2).astype(np.int32),
         item_features=features,

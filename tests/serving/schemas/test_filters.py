@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from serving.recommend.availability import Availability
 from serving.schemas.filters import MAX_ATTRIBUTES, MAX_CONDITIONS, Filter
 from tests.features.shop import examples
-from tests.serving.small_shop import SHELVES, small_shop
+from tests.serving.small_shop import CATEGORIES, small_shop
 
 ITEMS = 60
 
@@ -38,11 +38,11 @@ EVERY = set(range(ITEMS))
         ("brand", "==", "odd", {n for n in EVERY if n % 2}),
         ("brand", "in", ["odd", "even", "other"], EVERY),
         ("brand", "!=", "odd", {n for n in EVERY if n % 2 == 0}),
-        ("category", "==", "shop/shelf 3", {n for n in EVERY if n % SHELVES == 3}),
+        ("category", "==", "shop/shelf 3", {n for n in EVERY if n % CATEGORIES == 3}),
         ("category", "==", "shop", set()),
         ("category", "under", "shop", EVERY),
         ("category", "under", "shop/shelf", set()),
-        ("category", "under", "shop/shelf 3", {n for n in EVERY if n % SHELVES == 3}),
+        ("category", "under", "shop/shelf 3", {n for n in EVERY if n % CATEGORIES == 3}),
         ("title", "contains", "ITEM 5", {5, *range(50, 60)}),
         ("title", "contains", "%", set()),
         ("currency", "==", "EUR", EVERY),

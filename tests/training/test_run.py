@@ -1,4 +1,4 @@
-"""One training run from the log to the registry, as the analyst and the next command find it."""
+"""One training run from the log to the registry: what MLflow shows an analyst, and the registered model."""
 
 import json
 import re
@@ -59,12 +59,12 @@ def test_the_hold_out_is_the_last_horizon(result: TrainingResult):
     assert all(e.per_query.height > 20 for e in result.evaluations.values())
 
 
-def test_it_learnt_something(result: TrainingResult):
-    """Habits are half of what this shop sells: a list by chance would hold one in six of the items."""
-    found = result.evaluations["one_to_one"].summary
-    assert found["hit_rate_at_10"] > 0.35
-    assert found["ndcg_at_10_low"] > 0.1
-    assert found["candidate_recall_union"] > 0.5
+def test_the_recommender_beats_chance(result: TrainingResult):
+    """Half of what this shop sells is bought out of habit; a random list would hold one in six of the items."""
+    summary = result.evaluations["one_to_one"].summary
+    assert summary["hit_rate_at_10"] > 0.35
+    assert summary["ndcg_at_10_low"] > 0.1
+    assert summary["candidate_recall_union"] > 0.5
 
 
 def test_parameters_are_the_recipe(record: MlflowRun, result: TrainingResult):
@@ -86,12 +86,12 @@ def test_metrics_are_the_evaluations(record: MlflowRun, result: TrainingResult, 
         assert metrics[f"headline/{name}_ndcg_at_10"] == metrics[f"{name}_ndcg_at_10"]
     assert np.isfinite(list(metrics.values())).all()
     assert record.outputs
-    (made,) = record.outputs.model_outputs
-    held = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics or ()}
-    assert held == pytest.approx(metric_names.to_mlflow_metrics(result.bundle.metrics))
+    (output,) = record.outputs.model_outputs
+    logged = {m.key: m.value for m in client.get_logged_model(output.model_id).metrics or ()}
+    assert logged == pytest.approx(metric_names.to_mlflow_metrics(result.bundle.metrics))
 
 
-def test_what_the_gate_reads_keeps_its_name_and_the_rest_is_in_sections(record: MlflowRun):
+def test_metrics_of_the_gate_keep_their_names_and_others_are_in_sections(record: MlflowRun):
     """An analyst's charts have a section for what comes before the last slash."""
     metrics = record.data.metrics
     plain = {m for m in metrics if "/" not in m}
@@ -109,7 +109,7 @@ def test_what_the_gate_reads_keeps_its_name_and_the_rest_is_in_sections(record: 
     assert not [s for s in sections if "more" in s and len(sections[s]) > 3]  # nearly all metrics have a section
 
 
-def test_runs_are_told_apart_by_what_is_special_about_them(
+def test_runs_are_named_after_what_differs_from_the_default(
     record: MlflowRun, result: TrainingResult, client: MlflowClient
 ):
     assert record.info.run_name.startswith(iso(SHOP_ENDS)[:10])
@@ -121,11 +121,11 @@ def test_runs_are_told_apart_by_what_is_special_about_them(
     assert "report.html" in experiment.tags["mlflow.note.content"]
 
 
-def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: TrainingResult, event_log: EventLog):
+def test_the_data_set_describes_the_events_trained_on(record: MlflowRun, result: TrainingResult, event_log: EventLog):
     assert record.inputs
-    (used,) = record.inputs.dataset_inputs
-    profile = json.loads(str(used.dataset.profile))
-    assert used.dataset.digest == event_log.fingerprint
+    (data,) = record.inputs.dataset_inputs
+    profile = json.loads(str(data.dataset.profile))
+    assert data.dataset.digest == event_log.fingerprint
     assert profile["events_in_log"] == event_log.info["rows"]
     assert profile["events_before_cut_off"] == event_log.scan().collect().height  # the log ends at the cut-off
     assert profile["cut_off"] == iso(SHOP_ENDS)
@@ -137,15 +137,15 @@ def test_the_data_set_says_what_it_was_trained_on(record: MlflowRun, result: Tra
     assert {profile[f"holdout_queries_{n}"] for n in RECOMMENDERS} == queries
 
 
-def test_plots_and_samples_are_there(run: Run, client: MlflowClient, result: TrainingResult):
-    def listed(folder: str | None = None) -> set[str]:
+def test_plots_and_samples_are_logged(run: Run, client: MlflowClient, result: TrainingResult):
+    def files(folder: str | None = None) -> set[str]:
         return {a.path for a in client.list_artifacts(run.logged.run_id, folder)}
 
     kinds = ("importance", "candidate_recall", "against_baselines")
-    assert {f"plots/{name}_{what}.png" for name in RECOMMENDERS for what in kinds} <= listed("plots")
-    assert "plots/one_to_one_ndcg_by_segment.png" in listed("plots")
-    assert {f"evaluation/{name}.json" for name in RECOMMENDERS} <= listed("evaluation")
-    assert {"report.html", "MODEL_CARD.md", "recipe.yml", "sample_recommendations.json"} <= listed()
+    assert {f"plots/{name}_{what}.png" for name in RECOMMENDERS for what in kinds} <= files("plots")
+    assert "plots/one_to_one_ndcg_by_segment.png" in files("plots")
+    assert {f"evaluation/{name}.json" for name in RECOMMENDERS} <= files("evaluation")
+    assert {"report.html", "MODEL_CARD.md", "recipe.yml", "sample_recommendations.json"} <= files()
     sample = mlflow.load_table("sample_recommendations.json", run_ids=[run.logged.run_id])
     assert {"customer", "segment", "rank", "title", "item_id"} <= set(sample.columns)
     (ranking,) = BundleRecommender(result.bundle).recommend([RankingRequest(10)])
@@ -155,13 +155,13 @@ def test_plots_and_samples_are_there(run: Run, client: MlflowClient, result: Tra
     assert "customer_id" not in table.columns
 
 
-def test_the_recipe_beside_the_run_makes_it_again(run: Run, result: TrainingResult, tmp_path: Path):
+def test_the_logged_recipe_is_the_runs(run: Run, result: TrainingResult, tmp_path: Path):
     mlflow.set_tracking_uri(run.config.uri)
-    kept = mlflow.artifacts.download_artifacts(f"runs:/{run.logged.run_id}/recipe.yml", dst_path=str(tmp_path))
-    assert recipe.load(Path(kept)) == result.recipe
+    path = mlflow.artifacts.download_artifacts(f"runs:/{run.logged.run_id}/recipe.yml", dst_path=str(tmp_path))
+    assert recipe.load(Path(path)) == result.recipe
 
 
-def test_no_customer_is_named_in_what_people_read(run: Run, result: TrainingResult):
+def test_pages_and_tables_name_no_customer(run: Run, result: TrainingResult):
     ids = set(result.bundle.snapshot.customers.values.to_pylist())
     for file in ("report.html", "MODEL_CARD.md", "sample_recommendations.json"):
         text = mlflow.artifacts.load_text(f"runs:/{run.logged.run_id}/{file}")
@@ -173,7 +173,7 @@ def test_a_model_card_describes_the_version(
 ):
     card = client.get_model_version("shop", run.logged.version).description
     summary = result.evaluations["predictive"].summary
-    for told in (
+    for text in (
         event_log.fingerprint,
         f"usual train --log {event_log.path.name} --until {iso(SHOP_ENDS)}",
         f"{summary['ndcg_at_10']:.3f} ({summary['ndcg_at_10_low']:.3f} to {summary['ndcg_at_10_high']:.3f})",
@@ -181,11 +181,11 @@ def test_a_model_card_describes_the_version(
         "lightgbm",
         "## Limits",
     ):
-        assert told in card, told
+        assert text in card, text
     assert "challenger" in client.get_registered_model("shop").description
 
 
-def test_it_is_registered_as_challenger(run: Run, client: MlflowClient):
+def test_the_model_is_registered_as_challenger(run: Run, client: MlflowClient):
     version = client.get_model_version_by_alias("shop", registry.CHALLENGER)
     assert str(version.version) == run.logged.version
     assert version.run_id == run.logged.run_id
@@ -201,7 +201,9 @@ def test_the_model_answers_like_the_recommender(run: Run, result: TrainingResult
     customers = [*result.bundle.snapshot.customers.values.to_pylist()[:6], None, "somebody new"]
     ks = [1, 2, 3, 4, 5, 6, 7, 100]
     table = loaded.predict(pd.DataFrame({"customer_id": customers, "k": ks}))
-    rankings = BundleRecommender(result.bundle).recommend([RankingRequest(k, c) for c, k in zip(customers, ks, strict=True)])
+    rankings = BundleRecommender(result.bundle).recommend(
+        [RankingRequest(k, c) for c, k in zip(customers, ks, strict=True)]
+    )
     assert list(table.columns) == ["customer_id", "item_id", "rank", "score", "strategy"]
     assert table["item_id"].to_list() == [i for r in rankings for i in r.item_ids]
     assert table["score"].to_list() == [s for r in rankings for s in r.scores]
@@ -214,15 +216,15 @@ def test_the_model_answers_like_the_recommender(run: Run, result: TrainingResult
 def test_a_frame_without_customers_is_refused(model: Path):
     from models.pyfunc import UsualModel
 
-    held = UsualModel()
-    held.recommender = load(model / "artifacts" / "bundle")
+    pyfunc_model = UsualModel()
+    pyfunc_model.recommender = load(model / "artifacts" / "bundle")
     with pytest.raises(InputError, match="needs a column customer_id, it has \\['customer'\\]"):
-        held.predict(None, pd.DataFrame({"customer": ["c1"]}))
+        pyfunc_model.predict(None, pd.DataFrame({"customer": ["c1"]}))
 
 
-def test_the_trainers_paths_and_pickles_stay_at_home(model: Path, run: Run):
+def test_the_model_has_no_pickles_and_no_paths_of_the_trainer(model: Path, run: Run):
     own_address = f"artifact_path: {model.as_uri()}"  # where the store keeps the model: MLflow writes it down
-    scratch = Path(tempfile.gettempdir())  # the name of a directory that is gone tells nobody anything
+    scratch = Path(tempfile.gettempdir())  # the name of a deleted directory reveals nothing
     private = [p for p in (ROOT, Path.home(), run.home) if not scratch.is_relative_to(p)]
     assert private
     assert not list((model / "code").rglob("*.pyc"))
@@ -237,9 +239,9 @@ def test_the_trainers_paths_and_pickles_stay_at_home(model: Path, run: Run):
 
 
 def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: TrainingResult, tmp_path: Path):
-    found = registry.resolve_bundle("models:/shop@challenger", run.config)
-    assert Bundle.load(found).info() == result.bundle.info()
-    assert registry.resolve_bundle(str(found), run.config) == found
+    path = registry.resolve_bundle("models:/shop@challenger", run.config)
+    assert Bundle.load(path).info() == result.bundle.info()
+    assert registry.resolve_bundle(str(path), run.config) == path
     with pytest.raises(InputError, match="neither a bundle directory nor a model URI"):
         registry.resolve_bundle(str(tmp_path), run.config)
     for uri in ("models:/shop@champion", "models:/shop/99", "models:/nothing/1", "runs:/0123/usual"):
@@ -247,7 +249,7 @@ def test_the_bundle_is_found_by_uri_and_by_directory(run: Run, result: TrainingR
             registry.resolve_bundle(uri, run.config)
 
 
-def test_the_report_says_where_to_look(result: TrainingResult, run: Run):
+def test_the_terminal_text_says_where_the_run_is(result: TrainingResult, run: Run):
     text = report.render_run(result, run.logged)
     assert f"registered {run.logged.model_uri} as challenger" in text
     assert f"{result.evaluations['predictive'].summary['ndcg_at_10']:.4f}" in text
@@ -255,7 +257,7 @@ def test_the_report_says_where_to_look(result: TrainingResult, run: Run):
 
 
 @pytest.mark.parametrize(("margin", "passes"), [(0.0, True), (-0.1, False)])
-def test_two_versions_meet_on_events_newer_than_both(
+def test_two_versions_are_compared_on_events_newer_than_both(
     run: Run, client: MlflowClient, newer_log: EventLog, event_log: EventLog, margin: float, passes: bool
 ):
     """The same bundle twice: neither is better, so it passes unless it has to be better."""
@@ -267,10 +269,10 @@ def test_two_versions_meet_on_events_newer_than_both(
     for alias in (registry.CHAMPION, registry.CHALLENGER):
         # Tags of another hold-out: only the newer events can tell.
         tags = trained.tags | {"log_fingerprint": alias}
-        made = client.create_model_version(
+        version = client.create_model_version(
             config.registered_model, str(trained.source), trained.run_id, tags=tags, model_id=trained.model_id
         )
-        client.set_registered_model_alias(config.registered_model, alias, made.version)
+        client.set_registered_model_alias(config.registered_model, alias, version.version)
     assert not promote(config).promoted
     with pytest.raises(InputError, match="there is no newer event to compare them on"):
         promote(config, event_log=event_log)

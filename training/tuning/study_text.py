@@ -23,7 +23,7 @@ def recipe_header(result: StudyResult) -> list[str]:
     ]
 
 
-def text(result: StudyResult, logged: LoggedStudy, out: Path) -> str:
+def render_study(result: StudyResult, logged: LoggedStudy, out: Path) -> str:
     """Describe the result for the terminal."""
     start, end = (iso(t)[:10] for t in result.holdout)
     mean, low, high = result.difference
@@ -60,7 +60,7 @@ def text(result: StudyResult, logged: LoggedStudy, out: Path) -> str:
     )
 
 
-def as_dict(result: StudyResult, logged: LoggedStudy, out: Path) -> dict[str, object]:
+def study_to_dict(result: StudyResult, logged: LoggedStudy, out: Path) -> dict[str, object]:
     """Return the result as a JSON-ready dictionary."""
     mean, low, high = result.difference
     return {

@@ -133,7 +133,7 @@ def test_the_best_trial_replaces_the_recipe_only_beyond_chance(tuned: Tuned):
     assert low <= mean <= high
     best = recipes.load(task.out)
     assert best == (recipe_space.apply_settings(task.recipe, study_result.settings) if low > 0 else task.recipe)
-    text = study_text.text(study_result, logged, task.out)
+    text = study_text.render_study(study_result, logged, task.out)
     assert ("stands" in text) is (not study_result.better)
 
 
@@ -244,9 +244,9 @@ def test_one_trial_in_three_changes_one_generator_the_others_the_ranker(
 
 def test_a_better_recipe_is_written_with_a_caveat(whole: tuple[TuningTask, StudyResult, LoggedStudy]):
     task, study_result, logged = whole
-    text = study_text.text(study_result, logged, task.out)
+    text = study_text.render_study(study_result, logged, task.out)
     assert study_result.better
-    assert study_text.as_dict(study_result, logged, task.out)["better"] is True
+    assert study_text.study_to_dict(study_result, logged, task.out)["better"] is True
     assert "optimistic" in text
     assert "one_to_one.ranker.learning_rate: 0.1 -> " in text
     assert task.out.read_text().startswith("# Made by `usual tune`: the best of 10 trials")
@@ -260,7 +260,7 @@ def test_the_initial_recipe_stands_where_none_is_better(
         patch.setattr(quick, "gain", 0.0)
         study_result, logged = tune.tune(changed(task, trials=2), store)
     assert not study_result.better
-    assert "stands: no trial did better" in study_text.text(study_result, logged, task.out)
+    assert "stands: no trial did better" in study_text.render_study(study_result, logged, task.out)
     assert task.out.read_text().startswith("# Left as it was by `usual tune`")
     assert recipes.load(task.out) == task.recipe
 

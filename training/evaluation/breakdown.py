@@ -43,8 +43,8 @@ def over_best_baseline(table: pl.DataFrame, metric: str = "ndcg_at_10") -> tuple
     """
     means = {name: nan_mean(table[column]) for name, column in baseline_columns(table, metric).items()}
     best = max(means, key=lambda name: means[name])
-    own, theirs = (table[c].to_numpy() for c in (metric, f"baseline_{best}_{metric}"))
-    return best, *paired_difference(own, theirs)
+    own, baseline = (table[c].to_numpy() for c in (metric, f"baseline_{best}_{metric}"))
+    return best, *paired_difference(own, baseline)
 
 
 def baseline_columns(table: pl.DataFrame, metric: str) -> dict[str, str]:

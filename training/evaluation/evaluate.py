@@ -57,7 +57,7 @@ class Evaluation:
 
     @cached_property
     def groups(self) -> pl.DataFrame:
-        """The breakdown by RFM segment, traffic and events so far (`training.evaluation.breakdown`)."""
+        """Metrics by RFM segment, traffic and events so far (`training.evaluation.breakdown`)."""
         return break_down(self.queries)
 
 

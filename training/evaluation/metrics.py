@@ -17,10 +17,10 @@ def top_lists(query: np.ndarray, values: np.ndarray, queries: int, empty: int | 
 
     `query` int64[n], ascending; `values` [n], best first within each query.
     """
-    place = np.arange(len(query)) - np.searchsorted(query, query)
-    in_list = place < DEPTH
+    rank = np.arange(len(query)) - np.searchsorted(query, query)
+    in_list = rank < DEPTH
     out = np.full((queries, DEPTH), empty, values.dtype)
-    out[query[in_list], place[in_list]] = values[in_list]
+    out[query[in_list], rank[in_list]] = values[in_list]
     return out
 
 

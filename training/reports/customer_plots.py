@@ -10,21 +10,23 @@ from training.customers.fit import CHURN_DAYS, VALUE_DAYS, CustomerEvaluation
 from training.reports.plots import Plot, plot_calibration
 
 
-def plot_customers(measured: CustomerEvaluation) -> dict[str, Plot]:
+def plot_customers(evaluation: CustomerEvaluation) -> dict[str, Plot]:
     """Return file name → plot of every prediction that was measured."""
     plots = {
         f"propensity_{days}d_calibration": plot_calibration(
             e.tenths.rename({"came_true": "ordered"}), days, iso(e.at)[:10]
         )
-        for days, e in measured.propensity.items()
+        for days, e in evaluation.propensity.items()
     }
-    if measured.churn:
-        title = f"churn risk as of {iso(measured.churn.at)[:10]}, and customers who did not return in {CHURN_DAYS} days"
-        plots[f"churn_{CHURN_DAYS}d"] = plot_outcomes(measured.churn.tenths, title, "churn risk", 100, "%")
-    if measured.value:
-        title = f"expected value as of {iso(measured.value.at)[:10]}, and purchases of the next {VALUE_DAYS} days"
+    if evaluation.churn:
+        title = (
+            f"churn risk as of {iso(evaluation.churn.at)[:10]}, and customers who did not return in {CHURN_DAYS} days"
+        )
+        plots[f"churn_{CHURN_DAYS}d"] = plot_outcomes(evaluation.churn.tenths, title, "churn risk", 100, "%")
+    if evaluation.value:
+        title = f"expected value as of {iso(evaluation.value.at)[:10]}, and purchases of the next {VALUE_DAYS} days"
         plots[f"expected_value_{VALUE_DAYS}d"] = plot_outcomes(
-            measured.value.tenths, title, "expected value", 1, "per customer"
+            evaluation.value.tenths, title, "expected value", 1, "per customer"
         )
     return plots
 
@@ -35,12 +37,12 @@ def plot_outcomes(tenths: pl.DataFrame, title: str, what: str, scale: float, uni
     `tenths`: predicted, came_true (means) and customers, the lowest decile first; plotted × `scale`, in `unit`.
     """
     predicted, came_true = ((scale * tenths[c]).to_list() for c in ("predicted", "came_true"))
-    place = range(1, len(predicted) + 1)
+    deciles = range(1, len(predicted) + 1)
 
     def draw(axes: Any) -> None:
-        axes.bar(place, came_true, color=ONE, width=0.7, label="came true")
-        axes.plot(place, predicted, "o", color=TWO, label="predicted")
-        axes.set_xticks(place)
+        axes.bar(deciles, came_true, color=ONE, width=0.7, label="came true")
+        axes.plot(deciles, predicted, "o", color=TWO, label="predicted")
+        axes.set_xticks(deciles)
         axes.set_ylim(bottom=min(0, *came_true))
         axes.grid(axis="y")
         axes.tick_params(axis="x", length=0)

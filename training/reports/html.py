@@ -190,7 +190,8 @@ def _budgets(name: RecommenderName, budgets: CandidateBudgets) -> str:
         f"<p>{after:.0f} of {before:.0f} candidates per query are kept: a generator's list ends where candidates that "
         "no other generator proposes are hardly ever relevant, measured before the hold-out.</p>"
         '<div class="beside">'
-        f"<figure>{plot.svg()}</figure>{render_details(render_table(f'{name}_budgets', header, rows), 'By rank in the list')}"
+        f"<figure>{plot.svg()}</figure>"
+        f"{render_details(render_table(f'{name}_budgets', header, rows), 'By rank in the list')}"
         "</div></section>"
     )
 

@@ -85,17 +85,17 @@ def plot_baselines(table: pl.DataFrame, name: RecommenderName) -> Plot:
     }
     order = sorted(columns, key=lambda label: nan_mean(table[columns[label]]))
     values = {label: table[columns[label]].drop_nans().to_numpy() for label in order}
-    ours = display_name(name)
-    best = next(label for label in reversed(order) if label != ours)
+    recommender = display_name(name)
+    best = next(label for label in reversed(order) if label != recommender)
 
     def draw(axes: Any) -> None:
-        _bars(axes, values, [ONE if label == ours else TWO for label in order])
+        _bars(axes, values, [ONE if label == recommender else TWO for label in order])
         axes.set_xlabel("NDCG@10 on the hold-out, with 95% intervals")
 
     lead, low, high = paired_difference(table["ndcg_at_10"].to_numpy(), table[columns[best]].to_numpy())
     verdict = "beats" if low > 0 else "is worse than" if high < 0 else "does not differ significantly from"
     alt_text = ", ".join(f"{label} {values[label].mean():.3f}" for label in reversed(order))
-    title = f"{ours} {verdict} {best}, the best baseline\n({lead:+.3f}, 95% interval {low:+.3f} to {high:+.3f})"
+    title = f"{recommender} {verdict} {best}, the best baseline\n({lead:+.3f}, 95% interval {low:+.3f} to {high:+.3f})"
     return Plot(title, f"NDCG@10: {alt_text}", draw, _height(order))
 
 

@@ -42,7 +42,7 @@ def _baselines(name: str, evaluation: Evaluation) -> list[str]:
     columns = baseline_columns(table, "ndcg_at_10")
     if not columns:
         return []
-    ours = table["ndcg_at_10"].to_numpy()
+    own_ndcg = table["ndcg_at_10"].to_numpy()
     new = "unseen_ndcg_at_10" if "unseen_ndcg_at_10" in s else "new_ndcg_at_10"
     lines = [
         f"{name} and its baselines (difference: {name} minus baseline, in ndcg_at_10)",
@@ -50,7 +50,7 @@ def _baselines(name: str, evaluation: Evaluation) -> list[str]:
         f"  {name:<{_LABEL - 2}}{s['ndcg_at_10']:>12.4f}{s['recall_at_20']:>14.4f}{s[new]:>19.4f}",
     ]
     for baseline in sorted(columns, key=lambda b: -s[columns[b]]):
-        lead, low, high = paired_difference(ours, table[columns[baseline]].to_numpy())
+        lead, low, high = paired_difference(own_ndcg, table[columns[baseline]].to_numpy())
         row = f"  {baseline:<{_LABEL - 2}}{s[columns[baseline]]:>12.4f}{s[f'baseline_{baseline}_recall_at_20']:>14.4f}"
         lines.append(f"{row}{s[f'baseline_{baseline}_{new}']:>19.4f}   {_interval(lead, low, high)}")
     if "oracle_share" in s:

@@ -14,7 +14,7 @@ from training.result import TrainingResult
 
 
 @dataclass(frozen=True)
-class Examples:
+class NoisyCandidates:
     """Candidates whose relevance is the second column plus noise."""
 
     matrix: np.ndarray
@@ -23,11 +23,11 @@ class Examples:
     features: tuple[str, ...] = tuple(names(FIXED_COLUMNS))
 
 
-def examples(seed: int, queries: int = 60, each: int = 12) -> Examples:
+def noisy_candidates(seed: int, queries: int = 60, per_query: int = 12) -> NoisyCandidates:
     draw = np.random.default_rng(seed)
-    matrix = draw.normal(size=(queries * each, len(names(FIXED_COLUMNS)))).astype(np.float32)
+    matrix = draw.normal(size=(queries * per_query, len(names(FIXED_COLUMNS)))).astype(np.float32)
     labels = (matrix[:, 1] + draw.normal(size=len(matrix)) > 1.2).astype(np.int64)
-    return Examples(matrix, labels, np.full(queries, each))
+    return NoisyCandidates(matrix, labels, np.full(queries, per_query))
 
 
 def lists(wins: float, queries: int = 80) -> pl.DataFrame:
@@ -39,11 +39,11 @@ def lists(wins: float, queries: int = 80) -> pl.DataFrame:
 
 def test_the_ranker_keeps_its_learning_curve() -> None:
     config = RankerConfig(rounds=40, patience=8, leaves=7, min_leaf=5)
-    ranker = Ranker.fit(examples(1), config, validation=examples(2))
+    ranker = Ranker.fit(noisy_candidates(1), config, validation=noisy_candidates(2))
     assert ranker.trees == int(np.argmax(ranker.validation_curve)) + 1
     assert len(ranker.validation_curve) == min(40, ranker.trees + 8)
     assert max(ranker.validation_curve) > ranker.validation_curve[0]
-    assert Ranker.fit(examples(1), config).validation_curve == ()
+    assert Ranker.fit(noisy_candidates(1), config).validation_curve == ()
     assert Ranker.from_text(ranker.text()).validation_curve == ()
 
 

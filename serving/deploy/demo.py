@@ -27,11 +27,11 @@ def play_visit(url: str, log: EventLog) -> Iterator[str]:
             "context": {"item_ids": [viewed]},
         },
     }
-    for who, request in visits.items():
+    for label, request in visits.items():
         body = {"requests": [{"placement": "home.for_you", "limit": _LIMIT, **request}]}
         response = httpx.post(f"{url}/v1/recommendations", json=body, timeout=10)
         (result,) = response.raise_for_status().json()["results"]
         how = result["strategy"] + (f", fallback {result['fallback']['why']}" if result["fallback"] else "")
-        yield f"\nfor {who} ({how}):"
+        yield f"\nfor {label} ({how}):"
         for item in result["items"]:
             yield f"  {item['rank']:>2}  {item['item_id']:<10} {titles.get(item['item_id']) or ''}"

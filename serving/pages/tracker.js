@@ -2,9 +2,9 @@
 {
   const script = document.currentScript, { key, url } = script.dataset;
   const base = url || new URL(script.src).origin;
-  const EVENT = "usual.event.", BATCH = 20, KEPT = 200, WAIT_MS = 1e3;
+  const EVENT = "usual.event.", BATCH = 20, LIMIT = 200, WAIT_MS = 1e3;
   const id = () => crypto.randomUUID?.() || crypto.getRandomValues(new Uint32Array(4)).join("-");
-  const alone = id();
+  const visit_id = id();
   let refused = script.dataset.consent == "false", consent, customer, timer, fails = 0, last = Promise.resolve();
 
   // Or an object, where storage is denied or full.
@@ -26,7 +26,7 @@
     return visit;
   };
 
-  const who = () => {
+  const ids = () => {
     if (!box["usual.client"]) put("usual.client", id());
     return { client_id: box["usual.client"], customer_id: customer, session_id: session().id };
   };
@@ -46,7 +46,7 @@
     const batch = names(EVENT).slice(0, BATCH);
     if (refused || !batch.length) return;
     const answer = await post("/v1/events", `{"events":[${batch.map((name) => box[name])}]}`).catch(() => {});
-    if (/202|400|413|422/.test(answer?.status)) { // kept, or never will be
+    if (/202|400|413|422/.test(answer?.status)) { // stored or refused
       drop(batch);
       fails = 0;
       if (names(EVENT).length) later(0);
@@ -62,9 +62,9 @@
     if (refused) return;
     const event_id = id(), timestamp = new Date(), agent = navigator.userAgent, { source } = session();
     const device = /Mobi/.test(agent) ? "mobile" : /Android|Tablet/.test(agent) ? "tablet" : "desktop";
-    const event = { event_id, name, timestamp, ...who(), source, device, consent, recommendation_id, params };
+    const event = { event_id, name, timestamp, ...ids(), source, device, consent, recommendation_id, params };
     put(EVENT + +timestamp + event_id, JSON.stringify(event));
-    drop(names(EVENT).slice(0, -KEPT));
+    drop(names(EVENT).slice(0, -LIMIT));
     names(EVENT).length < BATCH || fails ? later(WAIT_MS) : flush();
     return event_id;
   };
@@ -74,18 +74,18 @@
     // Waits a little: what was tracked then counts.
     async recommend(requests, options) {
       if (!fails) await Promise.race([flush(), new Promise((done) => setTimeout(done, 500))]);
-      const visitor = refused ? { session_id: alone } : who();
+      const visitor = refused ? { session_id: visit_id } : ids();
       const body = { requests: [requests].flat().map((one) => ({ ...visitor, ...one })), ...options };
-      const answer = await post("/v1/recommendations", JSON.stringify(body)), said = await answer.json();
-      if (!answer.ok) throw Object.assign(Error(said.detail), said);
-      return said.results;
+      const answer = await post("/v1/recommendations", JSON.stringify(body)), data = await answer.json();
+      if (!answer.ok) throw Object.assign(Error(data.detail), data);
+      return data.results;
     },
     identify(customer_id) {
       customer = customer_id ? customer_id + "" : undefined;
       if (!refused && customer && session({ customer }).customer != customer) track("login");
     },
-    consent(given) {
-      refused = !(consent = given);
+    consent(granted) {
+      refused = !(consent = granted);
       if (refused) drop(names("usual."));
     },
   };

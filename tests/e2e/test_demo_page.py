@@ -21,8 +21,8 @@ from models.recommender import BundleRecommender
 from serving.api.routes.pages import PAGES
 from serving.event_store import open_store
 from tests.serving.api.middleware.test_api_keys import KEYS, SECRET, bearer
-from tests.serving.conftest import FakeRecommender, Server, running
-from tests.serving.stored import everything
+from tests.serving.conftest import FakeRecommender, RunningServer, run_app
+from tests.serving.store_events import read_events
 
 HOSTILE = "<img src=x onerror=alert(1)> & <script>alert(2)</script>"
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.e2e
 class DemoShop:
     """A server with a demo storefront; `store` is the path of its event store."""
 
-    server: Server
+    server: RunningServer
     store: str
     items: list[dict[str, Any]]
 
@@ -44,7 +44,7 @@ class DemoShop:
         return body
 
     def stored_events(self, name: str) -> pl.DataFrame:
-        return everything(self.store).filter(name=name)
+        return read_events(self.store).filter(name=name)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def shop(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     recommender = BundleRecommender(replace(bundle, snapshot=replace(s, catalog=about)))
     store = str(tmp_path_factory.mktemp("demo") / "events.sqlite")
     settings = {"open": True, "visit_budget_ms": 20_000, "deadline_ms": 20_000}
-    with running(recommender, store=open_store(store), **settings) as server:  # type: ignore[arg-type]
+    with run_app(recommender, store=open_store(store), **settings) as server:  # type: ignore[arg-type]
         shop = DemoShop(server, store, [])
         shop.items += shop.get(limit=100)["items"]
         yield shop
@@ -201,14 +201,14 @@ def test_a_customer_and_a_new_visitor_get_different_rankings(visit: DemoPage, sh
     assert [view["customer_id"] for view in views] == [customer["customer_id"], None]
     assert views[0]["client_id"] != views[1]["client_id"]
 
-    before = everything(shop.store).height
+    before = read_events(shop.store).height
     visit.page.get_by_label("The shop may remember what I do").uncheck()
     visit.page.locator("[data-strategy]").first.wait_for()
     visit.open(shop.items[3])
     visit.page.wait_for_timeout(1200)
-    assert everything(shop.store).height == before
+    assert read_events(shop.store).height == before
     assert visit.evaluate("localStorage.length") == 0
-    assert visit.page.locator("#told li").count() == 0
+    assert visit.page.locator("#event-log li").count() == 0
 
 
 def test_the_page_works_without_a_mouse(visit: DemoPage) -> None:
@@ -227,7 +227,7 @@ def test_the_page_works_without_a_mouse(visit: DemoPage) -> None:
     visit.page.locator("#pieces", has_text="1").wait_for()
     visit.settle()
     assert focused.inner_text() == "Add to cart", "what was pressed can be pressed again"
-    assert visit.page.locator("#spoken").inner_text() == f"{name} is in the cart"
+    assert visit.page.locator("#announcement").inner_text() == f"{name} is in the cart"
     search = visit.page.get_by_label("Search the catalog")
     search.fill(name.split()[-1])
     search.press("Enter")
@@ -293,7 +293,7 @@ def test_nothing_of_other_hosts_may_load_or_run(shop: DemoShop) -> None:
 
 
 def test_a_server_with_keys_has_no_demo() -> None:
-    with running(FakeRecommender(), **KEYS) as server:
+    with run_app(FakeRecommender(), **KEYS) as server:
         for path in ("/demo", "/demo/demo.js", "/demo/shop", "/demo/items"):
             assert httpx.get(f"{server.client.base_url}{path}").status_code == 401
             assert server.client.get(path, headers=bearer(SECRET)).status_code == 404

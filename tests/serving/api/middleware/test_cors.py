@@ -18,7 +18,9 @@ def server(serve: Callable[..., RunningServer], fake: type) -> RunningServer:
     return serve(fake(), cors_origins=f"{SHOP}, http://localhost:5173", rate_publishable=1, rate_burst_s=3, **KEYS)
 
 
-def preflight(server: RunningServer, origin: str, path: str = "/v1/recommendations", method: str = "POST") -> httpx.Response:
+def preflight(
+    server: RunningServer, origin: str, path: str = "/v1/recommendations", method: str = "POST"
+) -> httpx.Response:
     headers = {"access-control-request-method": method, "access-control-request-headers": "authorization,content-type"}
     return server.client.options(path, headers={"origin": origin} | headers)
 

@@ -95,7 +95,8 @@ def plot_baselines(table: pl.DataFrame, name: RecommenderName) -> Plot:
     lead, low, high = paired_difference(table["ndcg_at_10"].to_numpy(), table[columns[best]].to_numpy())
     verdict = "beats" if low > 0 else "is worse than" if high < 0 else "does not differ significantly from"
     alt_text = ", ".join(f"{label} {values[label].mean():.3f}" for label in reversed(order))
-    title = f"{recommender} {verdict} {best}, the best baseline\n({lead:+.3f}, 95% interval {low:+.3f} to {high:+.3f})"
+    interval = f"{lead:+.3f}, 95% interval {low:+.3f} to {high:+.3f}"
+    title = f"{recommender} {verdict} {best}\n(the best baseline; difference {interval})"
     return Plot(title, f"NDCG@10: {alt_text}", draw, _height(order))
 
 

@@ -46,11 +46,8 @@ def test_response_has_the_requested_fields(server) -> None:
     (ranking_request,) = server.recommender.batches[-1]
     assert (ranking_request.limit, ranking_request.customer_id, ranking_request.exclude) == (3, "u_91", {"i1"})
     assert ranking_request.recent == (("p1", "view_item"), ("p2", "view_item"), ("p9", "add_to_cart"))
-    assert (ranking_request.rules.generators, ranking_request.rules.ranked, ranking_request.rules.fill) == (
-        ("popular",),
-        False,
-        ("popular",),
-    )
+    rules = ranking_request.rules
+    assert (rules.generators, rules.use_ranker, rules.fill) == (("popular",), False, ("popular",))
 
 
 def test_responses_match_the_documented_schema(server) -> None:

@@ -75,7 +75,7 @@ class Popular(CandidateGenerator[None]):
         return score(snapshot, visitors)
 
     def _score_segments(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
-        """Scores of the visitor's segment; none for those whom the snapshot does not know."""
+        """Scores of the visitor's segment; none for customers unknown to the snapshot."""
         known = visitors.customers >= 0
         if not len(snapshot.segments):
             return GroupScores(self.segments, np.full(len(visitors), -1))

@@ -16,7 +16,7 @@ from models.candidates.protocol import CandidateGenerator, NamedScore
 
 MOST = 31  # `two_stage.Candidates.proposed` has a bit for each, and one that stands for none
 _PACKAGE = __name__.rpartition(".")[0]
-_BUILT_ON_THIS = {"registry", "generators"}
+_BUILT_ON_THIS = {"registry", "generators"}  # importing these here would be a circle
 
 
 def discover(package: str) -> tuple[type[CandidateGenerator[Any]], ...]:
@@ -41,10 +41,10 @@ def discover(package: str) -> tuple[type[CandidateGenerator[Any]], ...]:
 
 
 def _classes(package: str) -> Iterator[type[CandidateGenerator[Any]]]:
-    for found in pkgutil.iter_modules(import_module(package).__path__):
-        if found.name in _BUILT_ON_THIS:
+    for info in pkgutil.iter_modules(import_module(package).__path__):
+        if info.name in _BUILT_ON_THIS:
             continue
-        module = import_module(f"{package}.{found.name}")
+        module = import_module(f"{package}.{info.name}")
         for value in vars(module).values():
             if (
                 inspect.isclass(value)

@@ -31,7 +31,7 @@ def saved(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(saved: Path, tmp_path: Path) -> Path:
-    """A bundle to be damaged."""
+    """A copy of a bundle, to be damaged."""
     return Path(shutil.copytree(saved, tmp_path / "copy"))
 
 
@@ -45,7 +45,7 @@ def answers(bundle: Bundle) -> list[Ranking]:
     return BundleRecommender(bundle).recommend([*requests, RankingRequest(15, None)])
 
 
-def test_what_is_loaded_is_what_was_saved(bundle: Bundle, saved: Path):
+def test_a_loaded_bundle_equals_the_saved_one(bundle: Bundle, saved: Path):
     loaded = Bundle.load(saved)
     before, after = (snapshot_arrays(b.snapshot) for b in (bundle, loaded))
     assert all(same_arrays(after[name], before[name]) for name in after)
@@ -59,14 +59,14 @@ def test_what_is_loaded_is_what_was_saved(bundle: Bundle, saved: Path):
     assert loaded.info() == bundle.info()
 
 
-def test_it_ranks_as_before(bundle: Bundle, saved: Path):
+def test_a_loaded_bundle_ranks_the_same(bundle: Bundle, saved: Path):
     expected = answers(bundle)
     assert answers(Bundle.load(saved)) == expected
     assert BundleRecommender(bundle).recommend([RankingRequest(3)]) == load(saved).recommend([RankingRequest(3)])
     assert {a.strategy for a in expected} == {"one_to_one", "predictive"}
 
 
-def test_arrays_are_mapped_not_read(saved: Path):
+def test_arrays_are_memory_mapped(saved: Path):
     loaded = Bundle.load(saved)
     mapped = {**snapshot_arrays(loaded.snapshot), **loaded.generators.arrays()}
     for name in ("customer_features", "item_features", "indptr", "pairs", "values", "als.items", "item_knn.data"):
@@ -75,13 +75,13 @@ def test_arrays_are_mapped_not_read(saved: Path):
         assert not array.flags.writeable
 
 
-def test_predictions_come_with_it(bundle: Bundle, simulated: ParsedBatch, saved: Path, tmp_path: Path):
-    """Loaded ones are mapped and as they were; a refresh makes them of the newer snapshot, and needs nothing else."""
+def test_predictions_are_saved_with_the_bundle(bundle: Bundle, simulated: ParsedBatch, saved: Path, tmp_path: Path):
+    """Loaded ones are memory-mapped; a refresh computes them from the newer snapshot alone."""
     loaded = Bundle.load(saved)
     for name, array in vars(bundle.predictions).items():
-        found = getattr(loaded.predictions, name)
-        assert same_arrays(found, array)
-        assert isinstance(found.base, np.memmap)
+        mapped = getattr(loaded.predictions, name)
+        assert same_arrays(mapped, array)
+        assert isinstance(mapped.base, np.memmap)
     later = Snapshot.from_tables(
         build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of + 9 * DAY)
     )
@@ -91,10 +91,10 @@ def test_predictions_come_with_it(bundle: Bundle, simulated: ParsedBatch, saved:
         assert same_arrays(getattr(refreshed.predictions, name), array)
     again = Bundle.load(refreshed.save(tmp_path / "later"))
     customer = later.customers.values[3].as_py()
-    told = again.profile(customer)
-    assert told == refreshed.profile(customer) != bundle.profile(customer)
-    assert json.loads(json.dumps(told)) == told
-    assert again.refit_to(again.snapshot).profile(customer) == told
+    profile = again.profile(customer)
+    assert profile == refreshed.profile(customer) != bundle.profile(customer)
+    assert json.loads(json.dumps(profile)) == profile
+    assert again.refit_to(again.snapshot).profile(customer) == profile
     assert again.profile("nobody") is None
 
 
@@ -108,7 +108,7 @@ def test_a_propensity_model_of_other_columns_is_refused(copy: Path):
         Bundle.load(copy)
 
 
-def test_there_is_no_pickle_in_it(saved: Path):
+def test_a_bundle_holds_no_pickle(saved: Path):
     files = [f for f in saved.rglob("*") if f.is_file()]
     assert {f.suffix for f in files} == {".npy", ".arrow", ".txt", ".json"}
     for file in files:
@@ -164,14 +164,14 @@ def replaced(name: str, damage: Callable[[bytes], bytes]) -> Callable[[Path], No
         (replaced("history/indptr.npy", lambda b: b[:-8] + bytes(8)), "history/indptr.npy is not what was saved"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(copy: Path, damage: Callable[[Path], None], message: str):
+def test_a_damaged_or_foreign_bundle_is_refused(copy: Path, damage: Callable[[Path], None], message: str):
     Bundle.load(copy)
     damage(copy)
     with pytest.raises(InputError, match=message):
         load(copy)
 
 
-def test_a_directory_in_use_is_not_written_over(bundle: Bundle, tmp_path: Path):
+def test_a_directory_in_use_is_not_overwritten(bundle: Bundle, tmp_path: Path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_text("")
     with pytest.raises(InputError, match="is not empty"):
@@ -179,23 +179,21 @@ def test_a_directory_in_use_is_not_written_over(bundle: Bundle, tmp_path: Path):
     assert [f.name for f in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
 
-def test_refreshed_onto_the_same_instant_ranks_the_same(bundle: Bundle, simulated: ParsedBatch, saved: Path):
+def test_refit_to_the_same_snapshot_ranks_the_same(bundle: Bundle, simulated: ParsedBatch, saved: Path):
     again = Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, bundle.snapshot.as_of))
     expected = answers(bundle)
     assert answers(bundle.refit_to(again)) == expected
     assert answers(Bundle.load(saved).refit_to(again)) == expected
 
 
-def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(
-    bundle: Bundle, simulated: ParsedBatch, tmp_path: Path
-):
+def test_refit_to_a_later_snapshot_ranks_new_customers(bundle: Bundle, simulated: ParsedBatch, tmp_path: Path):
     old = bundle.snapshot
     later = Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, old.as_of + 9 * DAY))
     assert len(later.customers) > len(old.customers)
     refreshed = bundle.refit_to(later)
-    made = answers(refreshed)
-    assert made != answers(bundle)
-    assert answers(Bundle.load(refreshed.save(tmp_path / "later"))) == made
+    rankings = answers(refreshed)
+    assert rankings != answers(bundle)
+    assert answers(Bundle.load(refreshed.save(tmp_path / "later"))) == rankings
     newcomer = next(
         c for c in later.customers.values.to_pylist() if later.has_history(later.customers.find([c]))[0]
         and old.customers.find([c])[0] < 0
@@ -205,14 +203,14 @@ def test_refreshed_onto_a_later_instant_knows_more_and_still_ranks(
     assert BundleRecommender(bundle).recommend(requests)[0].strategy == "predictive"
 
 
-def test_a_rankers_importance_is_by_gain(bundle: Bundle):
+def test_importance_is_by_gain(bundle: Bundle):
     gains = bundle.recommenders["one_to_one"].ranker.importance()
     assert set(gains) == set(feature_matrix.names(bundle.generators.names))
     assert list(gains.values()) == sorted(gains.values(), reverse=True)
     assert next(iter(gains.values())) > 0
 
 
-def test_a_ranker_is_the_same_after_its_text(bundle: Bundle):
+def test_a_ranker_is_restored_from_its_text(bundle: Bundle):
     ranker = bundle.recommenders["predictive"].ranker
     matrix = np.random.default_rng(1).random((50, len(ranker.features)), np.float32)
     matrix[::3, ::4] = np.nan

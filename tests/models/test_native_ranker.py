@@ -51,7 +51,7 @@ def wild(rows: int, features: int) -> np.ndarray:
 @pytest.mark.parametrize("setting", [None, "", "0"])
 def test_native_ranking_is_off_by_default(setting: str | None, text: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("USUAL_NATIVE") if setting is None else monkeypatch.setenv("USUAL_NATIVE", setting)
-    monkeypatch.setattr(module, "_compile", lambda *_: pytest.fail("compiled without being asked to"))
+    monkeypatch.setattr(module, "_compile", lambda *_: pytest.fail("compiled though it is off"))
     assert Ranker.from_text(text).native is None
     assert not cache.exists()
 
@@ -129,10 +129,10 @@ def test_probes_stand_on_both_sides_of_thresholds_and_are_missing_too(text: str,
             nodes += [node["left_child"], node["right_child"]]
     assert len(splits) > 10
     for feature, at in splits:
-        seen = rows[:, feature]
-        wanted = [at, np.nextafter(at, np.float32(np.inf)), np.nextafter(at, np.float32(-np.inf)), 0, np.inf, -np.inf]
-        assert np.isin(wanted, seen).all()
-        assert np.isnan(seen).any()
+        values = rows[:, feature]
+        expected = [at, np.nextafter(at, np.float32(np.inf)), np.nextafter(at, np.float32(-np.inf)), 0, np.inf, -np.inf]
+        assert np.isin(expected, values).all()
+        assert np.isnan(values).any()
 
 
 @needs_lleaves

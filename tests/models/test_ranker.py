@@ -79,17 +79,17 @@ def test_bins_are_few_rise_and_keep_the_total(rows: list[tuple[float, int]], val
     assert labels.max() <= BINS
     assert len(fit.table) == labels.max() + 1
     assert (np.diff(fit.table) > 0).all()
-    wanted = one.labels > 0
-    price = one.matrix[wanted, PRICE].astype(float)
-    exact = (2.0 ** one.labels[wanted] - 1) * (1 - value + value * price / price.mean())
+    relevant = one.labels > 0
+    price = one.matrix[relevant, PRICE].astype(float)
+    exact = (2.0 ** one.labels[relevant] - 1) * (1 - value + value * price / price.mean())
     assert fit.table[labels].sum() == pytest.approx(exact.sum())
-    assert (np.diff(labels[wanted][np.argsort(exact, kind="stable")]) >= 0).all()
+    assert (np.diff(labels[relevant][np.argsort(exact, kind="stable")]) >= 0).all()
 
 
 def test_validation_is_measured_by_the_same_table():
-    seen, unseen = priced([1, 2, 3, 4], [3, 3, 3, 3]), priced([0.1, 2.5, 400, 2], [3, 3, 3, 0])
-    fit = Gains.fit(seen, 1.0)
-    assert fit.labels(unseen).tolist() == [1, 2, 4, 0]
+    train, holdout = priced([1, 2, 3, 4], [3, 3, 3, 3]), priced([0.1, 2.5, 400, 2], [3, 3, 3, 0])
+    fit = Gains.fit(train, 1.0)
+    assert fit.labels(holdout).tolist() == [1, 2, 4, 0]
 
 
 def test_without_value_labels_are_the_grades():
@@ -105,10 +105,10 @@ def test_without_value_labels_are_the_grades():
 
 
 def test_a_higher_value_puts_higher_prices_first():
-    seen, fresh = shop(1), shop(3)
+    train, fresh = shop(1), shop(3)
     means, hits = [], []
     for value in (0.0, 0.5, 1.0):
-        scores = Ranker.fit(seen, config(value=value), shop(2)).predict(fresh.matrix)
+        scores = Ranker.fit(train, config(value=value), shop(2)).predict(fresh.matrix)
         top = np.argsort(-scores.reshape(120, 20), axis=1)[:, :5] + 20 * np.arange(120)[:, None]
         means.append(fresh.matrix[top, PRICE].mean())
         hits.append((fresh.labels[top] > 0).mean())

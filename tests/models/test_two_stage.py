@@ -114,7 +114,7 @@ def test_a_visitor_ranks_the_same_in_a_chunk_as_alone(bundle: Bundle):
         assert same_arrays(alone_score, score[own])
 
 
-def test_the_config_knows_its_generators():
+def test_unknown_generators_and_empty_budgets_are_refused():
     for budgets in ({"popular": 0}, {"magic": 5}):
         with pytest.raises(ValidationError):
             TwoStageConfig.model_validate({"budgets": budgets})

@@ -8,7 +8,9 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "features.md"
 
 
 def test_the_page_is_what_the_code_declares():
-    assert PAGE.read_text() == "\n".join(docs.render_lines()) + "\n", "run: python -m features.ranking.docs > docs/features.md"
+    assert PAGE.read_text() == "\n".join(docs.render_lines()) + "\n", (
+        "run: python -m features.ranking.docs > docs/features.md"
+    )
 
 
 def test_every_column_of_every_table_is_on_the_page():

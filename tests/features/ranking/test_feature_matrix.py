@@ -20,7 +20,7 @@ PLACE = {name: n for n, name in enumerate(NAMES)}
 
 
 def batch(s: Snapshot, customers: list[int], seed: int) -> tuple[Visitors, np.ndarray, np.ndarray, np.ndarray]:
-    """Visitors with up to four events each, and up to nine candidates each with made-up scores."""
+    """Visitors with up to four events each, and up to nine candidates each with random scores."""
     rng = np.random.default_rng(seed)
     touched = rng.integers(0, 5, len(customers))
     query = np.repeat(np.arange(len(customers)), touched)
@@ -87,7 +87,7 @@ def test_a_stranger_in_a_shop_without_customers():
 def test_cross_features_of_customer_and_item():
     rows = [row("purchase", -d, "c1", "i1", 2.0, 3.0, f"o{d}") for d in (10, 30, 50)]
     rows += [row("purchase", -2, "c1", "i2", 1.0, 6.0, "o2"), row("view_item", -1, "c1", "i3", price=1.0)]
-    bought, once, seen = rows_of(snapshot(rows), 0, [0, 1, 2])
+    bought, once, viewed = rows_of(snapshot(rows), 0, [0, 1, 2])
     expected = {
         "order_share": 3 / 4,
         "behind_last_order_days": 10 - 2,
@@ -100,8 +100,8 @@ def test_cross_features_of_customer_and_item():
     }
     assert list(expected) == [c.name for c in CROSS_COLUMNS]
     assert {k: bought[PLACE[k]] for k in expected} == pytest.approx(expected, rel=1e-6)
-    assert np.isnan([once[PLACE["own_gap_days"]], once[PLACE["own_cycle"]], seen[PLACE["units_per_order"]]]).all()
-    assert seen[PLACE["order_share"]] == 0
+    assert np.isnan([once[PLACE["own_gap_days"]], once[PLACE["own_cycle"]], viewed[PLACE["units_per_order"]]]).all()
+    assert viewed[PLACE["order_share"]] == 0
     assert np.isfinite(bought[PLACE["pair_orders"] :][: len(HISTORY)][0])
 
 

@@ -19,8 +19,8 @@ CONFIG = ContentConfig()
 def shop(titles: list[str | None], categories: list[str | None] | None = None, **more: list) -> Snapshot:
     """Item n, viewed by a visitor of its own, has title n."""
     ids = [f"i{n:02}" for n in range(len(titles))]
-    held = {"item_id": ids, "title": titles, "category": categories or [None] * len(ids), **more}
-    catalog = conform(pl.DataFrame(held, schema_overrides=dict.fromkeys(held, pl.String)), CATALOG_SCHEMA)
+    columns = {"item_id": ids, "title": titles, "category": categories or [None] * len(ids), **more}
+    catalog = conform(pl.DataFrame(columns, schema_overrides=dict.fromkeys(columns, pl.String)), CATALOG_SCHEMA)
     return snapshot([row("view_item", -1, f"d{i}", i) for i in ids], catalog=catalog)
 
 

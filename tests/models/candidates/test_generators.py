@@ -119,12 +119,12 @@ def test_refit_to_a_later_snapshot_keeps_similarities_with_their_items(bundle: B
     new = Snapshot.from_tables(build_from_events(simulated.events.lazy(), simulated.catalog, old.as_of + 9 * DAY))
     moved = fit.refit_to(old, new)
     place = old.items.find(new.items.values.to_pylist())
-    kept, at = np.flatnonzero(place >= 0), place[place >= 0]
-    assert len(kept) > 40
+    remaining, at = np.flatnonzero(place >= 0), place[place >= 0]
+    assert len(remaining) > 40
     for kind, part in ((ItemKnn, "similar"), (Covisit, "touches"), (Covisit, "orders")):
         before, after = (fitted.matrix(getattr(g[kind], part)) for g in (fit, moved))
         assert after.any()
-        assert same_arrays(after[np.ix_(kept, kept)], before[np.ix_(at, at)])
+        assert same_arrays(after[np.ix_(remaining, remaining)], before[np.ix_(at, at)])
 
 
 def test_generators_are_restored_from_their_arrays(bundle: Bundle):

@@ -53,7 +53,7 @@ format: $(READY)
 
 docs: $(READY)
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r requirements-docs.lock
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: $(READY)
 	$(BIN)/uv build --quiet --out-dir dist

@@ -11,7 +11,7 @@ from features.ranking.feature_matrix import assemble
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from models.candidates.generators import Generators
-from models.candidates.registry import MOST, GeneratorName
+from models.candidates.registry import MAX_GENERATORS, GeneratorName
 from models.candidates.scores import Scores, SparseScores
 from models.ranker import Ranker, RankerConfig
 from models.search_space import Between
@@ -57,7 +57,7 @@ Chunk = tuple[int, Visitors, Candidates, np.ndarray]
 """First visitor, the chunk's visitors, candidates, score float64[n]. A visitor's candidates come one after another, by
 falling score, then item; the queries of a chunk count from its first visitor."""
 
-_ALSO = MOST  # the bit of candidates that no generator proposes
+_ALSO = MAX_GENERATORS  # the bit of candidates that no generator proposes
 
 
 def propose(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from models.candidates.protocol import CandidateGenerator, NamedScore
 
-MOST = 31  # `two_stage.Candidates.proposed` has a bit for each, and one that stands for none
+MAX_GENERATORS = 31  # `two_stage.Candidates.proposed` has a bit for each, and one that stands for none
 _PACKAGE = __name__.rpartition(".")[0]
 _BUILT_ON_THIS = {"registry", "generators"}  # importing these here would be a circle
 
@@ -35,8 +35,8 @@ def discover(package: str) -> tuple[type[CandidateGenerator[Any]], ...]:
         for value in values:
             if values.count(value) > 1:
                 raise TypeError(f"two candidate generators of {package} have the {what} {value!r}; choose another")
-    if len(names) > MOST:
-        raise TypeError(f"{package} has {len(names)} candidate generators; {MOST} is the most")
+    if len(names) > MAX_GENERATORS:
+        raise TypeError(f"{package} has {len(names)} candidate generators; {MAX_GENERATORS} is the most")
     return tuple(classes)
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,3 +121,12 @@ def test_unknown_generators_and_empty_budgets_are_refused():
     for budgets in ({"popular": 0}, {"magic": 5}):
         with pytest.raises(ValidationError):
             TwoStageConfig.model_validate({"budgets": budgets})
+
+
+def test_importing_the_models_allocates_nothing():
+    code = """
+from features.common.memory import keep_freed_memory
+import models.recommender, training.train
+assert keep_freed_memory.cache_info().currsize == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

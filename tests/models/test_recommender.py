@@ -60,7 +60,7 @@ def requests_of(bundle: Bundle, drawn: list[tuple]) -> list[RankingRequest]:
 
 @examples(40)
 @given(drawn=DRAWN, seed=st.integers(0, 99))
-def test_every_answer_fits_its_own_request(recommender, catalog, drawn: list[tuple], seed: int):
+def test_every_ranking_fits_its_own_request(recommender, catalog, drawn: list[tuple], seed: int):
     requests = requests_of(recommender.bundle, drawn)
     rankings = recommender.recommend(requests)
     assert len(rankings) == len(requests)
@@ -76,7 +76,7 @@ def test_every_answer_fits_its_own_request(recommender, catalog, drawn: list[tup
     assert recommender.recommend([requests[n] for n in order]) == [rankings[n] for n in order]
 
 
-def test_no_request_no_answer(recommender: BundleRecommender):
+def test_no_requests_no_rankings(recommender: BundleRecommender):
     assert recommender.recommend([]) == []
 
 
@@ -104,7 +104,7 @@ def test_limits_and_exclusions(recommender: BundleRecommender, catalog: list[str
     assert none.item_ids == []
 
 
-def test_the_list_is_topped_up_by_what_sells(recommender: BundleRecommender, catalog: list[str]):
+def test_short_rankings_are_filled_up_with_best_sellers(recommender: BundleRecommender, catalog: list[str]):
     (ranking,) = recommender.recommend([RankingRequest(len(catalog), None)])
     by_sales = [catalog[n] for n in np.argsort(-popularity(recommender.bundle.snapshot), kind="stable")]
     ranked = fitted.BUDGETS["predictive"]["popular"]
@@ -115,13 +115,13 @@ def test_the_list_is_topped_up_by_what_sells(recommender: BundleRecommender, cat
 
 
 @pytest.mark.parametrize("who", [None, "", "somebody new"])
-def test_of_a_stranger_nothing_is_known(recommender: BundleRecommender, who: str | None):
+def test_unknown_visitors_get_a_fallback(recommender: BundleRecommender, who: str | None):
     (ranking,) = recommender.recommend([RankingRequest(5, who)])
     assert (ranking.strategy, ranking.fallback, ranking.segment) == ("predictive", "unknown_visitor", PROSPECT)
     assert len(ranking.item_ids) == 5
 
 
-def test_a_visit_makes_a_stranger_known(recommender: BundleRecommender, catalog: list[str]):
+def test_a_visit_ranks_for_an_unknown_visitor(recommender: BundleRecommender, catalog: list[str]):
     plain = recommender.recommend([RankingRequest(10)])[0]
     answers = [recommender.recommend([RankingRequest(10, recent=((i, "view_item"),))])[0] for i in catalog[:12]]
     assert all(a.fallback is None and a.strategy == "predictive" for a in answers)
@@ -130,17 +130,17 @@ def test_a_visit_makes_a_stranger_known(recommender: BundleRecommender, catalog:
     assert any("item_knn_visit" in g for a in answers for g in a.generators)
 
 
-def test_what_says_nothing_of_a_visit_is_passed_over(recommender: BundleRecommender, catalog: list[str]):
+def test_events_that_say_nothing_about_a_visit_are_ignored(recommender: BundleRecommender, catalog: list[str]):
     view: Recent = ((catalog[3], "view_item"),)
     cart: Recent = ((catalog[8], "add_to_cart"),)
     others: Recent = ((catalog[1], "view_item_list"), (catalog[2], "refund"), ("", "login"))
     visits = [view + cart, view + others + cart, others, ()]
-    seen, with_others, only_others, nothing = recommender.recommend([RankingRequest(9, recent=v) for v in visits])
-    assert seen == with_others != nothing
+    plain, with_others, only_others, nothing = recommender.recommend([RankingRequest(9, recent=v) for v in visits])
+    assert plain == with_others != nothing
     assert only_others == nothing
 
 
-def test_of_a_visit_without_an_item_of_the_catalog_nothing_is_known(recommender: BundleRecommender, catalog: list[str]):
+def test_a_visit_without_catalog_items_is_unknown(recommender: BundleRecommender, catalog: list[str]):
     unknown: Recent = (("never heard of", "view_item"), ("neither", "add_to_cart"))
     renamed: Recent = (("nor of this", "view_item"), ("or this", "add_to_cart"))
     search: Recent = ((catalog[1], "search"), ("", "search"))
@@ -161,7 +161,7 @@ def test_only_the_latest_events_of_a_visit_count(recommender: BundleRecommender,
     assert (nothing.fallback, remembered.fallback, alone.fallback) == ("unknown_visitor", None, None)
 
 
-def test_the_segment_is_the_customers(recommender: BundleRecommender):
+def test_a_ranking_has_the_customers_segment(recommender: BundleRecommender):
     s = recommender.bundle.snapshot
     customers = s.customers.values.to_pylist()
     rankings = recommender.recommend([RankingRequest(2, c) for c in customers])
@@ -186,7 +186,7 @@ def partly(bundle: Bundle) -> BundleRecommender:
     return BundleRecommender(dataclasses.replace(bundle, recommenders=one_to_one))
 
 
-def test_without_a_ranker_there_is_what_sells(partly: BundleRecommender, catalog: list[str]):
+def test_without_a_ranker_best_sellers_are_ranked(partly: BundleRecommender, catalog: list[str]):
     customer = partly.bundle.snapshot.customers.values.to_pylist()[0]
     stranger, known = partly.recommend([RankingRequest(6), RankingRequest(6, customer)])
     assert (stranger.strategy, stranger.fallback) == ("popular", "no_ranker")
@@ -194,7 +194,7 @@ def test_without_a_ranker_there_is_what_sells(partly: BundleRecommender, catalog
     assert (known.strategy, known.fallback) == ("one_to_one", None)
 
 
-def test_the_last_resort_keeps_exclusions_and_segment(recommender: BundleRecommender):
+def test_the_fallback_keeps_exclusions_and_segment(recommender: BundleRecommender):
     s = recommender.bundle.snapshot
     customer = next(n for n in range(len(s.customers)) if s.segments[n])
     name = s.customers.at(np.array([customer]))[0]
@@ -205,7 +205,7 @@ def test_the_last_resort_keeps_exclusions_and_segment(recommender: BundleRecomme
     assert (again.strategy, again.fallback, again.segment) == ("popular", "ranker_error", s.segment(customer))
 
 
-def test_a_shop_without_customers_answers():
+def test_a_shop_without_customers_is_ranked():
     s = snapshot([row("view_item", -1, "d1", f"i{n}", price=1.0) for n in range(4)])
     whole = fitted.bundle(s)
 

@@ -20,43 +20,43 @@ def modulo_three(text: bytes) -> int:
 
 
 @pytest.mark.parametrize("hashed", [None, constant, modulo_three])
-def test_every_id_is_found_where_it_stands_and_no_other_is(monkeypatch: pytest.MonkeyPatch, hashed):
+def test_known_ids_have_their_positions_and_others_none(monkeypatch: pytest.MonkeyPatch, hashed):
     if hashed:
         monkeypatch.setattr(id_index, "_hash", hashed)
 
     @examples(60)
     @given(st.lists(TEXTS, unique=True, max_size=12), st.lists(TEXTS, max_size=8))
     def check(known: list[str], strangers: list[str]):
-        held = IdIndex.from_ids(known)
-        asked = [*known, *strangers, *known[:1], *strangers[:1]]
-        expected = [known.index(i) if i in known else -1 for i in asked]
-        assert held.find(asked).tolist() == expected
-        assert [held.find([i]).tolist() for i in asked] == [[p] for p in expected]
+        index = IdIndex.from_ids(known)
+        ids = [*known, *strangers, *known[:1], *strangers[:1]]
+        expected = [known.index(i) if i in known else -1 for i in ids]
+        assert index.find(ids).tolist() == expected
+        assert [index.find([i]).tolist() for i in ids] == [[p] for p in expected]
         positions = np.array([p for p in expected if p >= 0], np.int64)
-        assert held.at(positions) == [known[p] for p in positions]
+        assert index.at(positions) == [known[p] for p in positions]
 
     check()
 
 
-def test_what_is_mapped_finds_as_what_was_built():
-    held = IdIndex.from_ids(["b", "a", "ü", "a/b"])
-    again = IdIndex(held.values, held.hashes.copy(), held.order.copy())
+def test_mapped_memory_finds_the_same():
+    index = IdIndex.from_ids(["b", "a", "ü", "a/b"])
+    again = IdIndex(index.values, index.hashes.copy(), index.order.copy())
     assert again.find(["ü", "a", "A", ""]).tolist() == [2, 1, -1, -1]
 
 
-def test_a_slice_of_what_is_mapped_begins_at_its_own_first_id():
+def test_a_slice_of_mapped_memory_starts_at_its_own_first_id():
     whole = pa.array(["x", "b", "äh", "c", "y"])
-    held = IdIndex.from_ids(["b", "äh", "c"])
-    assert IdIndex(whole[1:4], held.hashes, held.order).find(["c", "äh", "x", "\ud800"]).tolist() == [2, 1, -1, -1]
-    assert IdIndex(whole[1:4], held.hashes, held.order).at(np.array([0, 2])) == ["b", "c"]
+    index = IdIndex.from_ids(["b", "äh", "c"])
+    assert IdIndex(whole[1:4], index.hashes, index.order).find(["c", "äh", "x", "\ud800"]).tolist() == [2, 1, -1, -1]
+    assert IdIndex(whole[1:4], index.hashes, index.order).at(np.array([0, 2])) == ["b", "c"]
 
 
-def test_nothing_asked_and_nothing_known():
+def test_empty_queries_and_empty_indices():
     assert IdIndex.from_ids([]).find(["a", ""]).tolist() == [-1, -1]
     assert IdIndex.from_ids(["a"]).find([]).tolist() == []
     assert IdIndex.from_ids(["a"]).at(np.zeros(0, np.int64)) == []
 
 
-def test_order_is_kept():
+def test_ids_keep_their_order():
     assert IdIndex.from_ids(["b", "a"]).at(np.array([0, 1, 0])) == ["b", "a", "b"]
     assert len(IdIndex.from_ids(["b", "a"])) == 2

@@ -115,13 +115,13 @@ def slowly(s: Snapshot, visit: list[Event], item: int) -> dict[str, float]:
             sum(recent[n] for n in kin) / sum(recent.values()) if any(recent.values()) else NAN
         )
         out[f"visit_{kind}_last"] = views[-1] in kin if views else NAN
-    seen = [float(price[e.item]) if e.item >= 0 and math.isnan(e.price) else e.price for e in visit]
-    known = [p for p in seen if not math.isnan(p)]
+    prices = [float(price[e.item]) if e.item >= 0 and math.isnan(e.price) else e.price for e in visit]
+    known = [p for p in prices if not math.isnan(p)]
     bases = {
         "ratio": sum(known) / len(known) if known else NAN,
         "to_min": min(known, default=NAN),
         "to_max": max(known, default=NAN),
-        "to_last": seen[views[-1]] if views else NAN,
+        "to_last": prices[views[-1]] if views else NAN,
     }
     out |= {f"visit_price_{k}": float(price[item]) / base if base > 0 else NAN for k, base in bases.items()}
     categories = {int(s.categories[visit[n].item]) for n in touched}
@@ -149,23 +149,24 @@ VISITS = st.lists(st.lists(TIMED, max_size=8) | st.lists(UNTIMED, max_size=8), m
 
 @examples(150)
 @given(SHOPS, VISITS)
-def test_as_slow_loops_say(s: Snapshot, visits: list[list[Event]]):
-    found = every_item(s, batch(visits))
+def test_features_match_a_slow_implementation(s: Snapshot, visits: list[list[Event]]):
+    features = every_item(s, batch(visits))
     expected = [list(slowly(s, visit, item).values()) for visit in visits for item in range(ITEMS)]
-    np.testing.assert_allclose(found, np.array(expected, np.float32), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(features, np.array(expected, np.float32), rtol=1e-5, atol=1e-6)
 
 
 @examples(60)
 @given(SHOPS, VISITS, st.permutations(range(ITEMS)))
-def test_alone_as_in_company_and_in_any_order(s: Snapshot, visits: list[list[Event]], order: list[int]):
+def test_features_do_not_depend_on_the_batch_or_its_order(s: Snapshot, visits: list[list[Event]], order: list[int]):
     visitors = batch(visits)
-    found = every_item(s, visitors).reshape(len(visits), ITEMS, -1)
+    features = every_item(s, visitors).reshape(len(visits), ITEMS, -1)
     for q, visit in enumerate(visits):
-        assert same_arrays(every_item(s, batch([visit])), found[q])
-        assert same_arrays(every_item(s, visitors.slice(q, q + 1)), found[q])
+        assert same_arrays(every_item(s, batch([visit])), features[q])
+        assert same_arrays(every_item(s, visitors.slice(q, q + 1)), features[q])
     query = np.repeat(np.arange(len(visits))[::-1], ITEMS)
     assert same_arrays(
-        compute_session_features(s, visitors, query, np.tile(order, len(visits))), found[::-1, order].reshape(-1, len(PLACE))
+        compute_session_features(s, visitors, query, np.tile(order, len(visits))),
+        features[::-1, order].reshape(-1, len(PLACE)),
     )
 
 
@@ -177,7 +178,7 @@ def test_only_the_latest_events_count(s: Snapshot, long: list[Event], short: lis
 
 @examples(40)
 @given(SHOPS, st.lists(TIMED, max_size=6))
-def test_a_log_with_times_says_what_a_page_without_them_says(s: Snapshot, visit: list[Event]):
+def test_times_of_events_do_not_matter(s: Snapshot, visit: list[Event]):
     untimed = [e._replace(pause=NAN) for e in visit]
     assert same_arrays(every_item(s, batch([untimed])), every_item(s, batch([visit])))
 
@@ -190,7 +191,7 @@ def of(visit: list[Event], item: int) -> dict[str, float]:
     return dict(zip(PLACE, line.tolist(), strict=True))
 
 
-def test_put_in_the_cart_and_taken_out_again():
+def test_removals_take_carts_back():
     visit = [
         Event("view_item", 0, 20),
         Event("view_item", 1, 5, price=5.0),
@@ -240,15 +241,15 @@ def test_put_in_the_cart_and_taken_out_again():
     assert (bought["visit_item_weight"], bought["visit_item_in_cart"], bought["visit_purchases"]) == (3, 0, 1)
 
 
-def test_what_was_in_the_cart_before_the_visit_can_be_put_back():
+def test_an_item_removed_first_can_be_added_again():
     visit = [Event("remove_from_cart", 0), Event("add_to_cart", 0)]
     assert of(visit[:1], 0)["visit_item_in_cart"] == 0
     assert of(visit, 0)["visit_item_in_cart"] == 1
 
 
 def test_a_visit_of_searches_alone():
-    found = of([Event("search", 3, 8), Event("search", -1, 2)], 3)
-    known = {name: value for name, value in found.items() if not math.isnan(value)}
+    features = of([Event("search", 3, 8), Event("search", -1, 2)], 3)
+    known = {name: value for name, value in features.items() if not math.isnan(value)}
     zeros = {name: 0 for name in known if name.startswith("visit_item_")}
     counts = dict.fromkeys(("visit_items", "visit_categories", "visit_carts", "visit_removals", "visit_purchases"), 0)
     assert known == zeros | counts | {"visit_events": 2, "visit_searches": 2, "visit_last_is_cart": 0}

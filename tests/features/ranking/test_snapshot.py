@@ -46,7 +46,7 @@ def test_the_order_of_rows_changes_nothing(rows: list[Row], seed: int):
 
 @examples(12)
 @given(events(-120, 0), events(0, 40, newcomers=True, least=1), st.integers(0, 99))
-def test_what_happens_at_or_after_the_instant_leaves_no_trace(rows: list[Row], later: list[Row], seed: int):
+def test_events_at_or_after_the_instant_leave_no_trace(rows: list[Row], later: list[Row], seed: int):
     rows = [FIRST, *rows]
     doubled = [*rows, *later, *later]
     assert same_tables(build(rows), build_from_events(shuffled(doubled, seed).lazy(), CATALOG, AS_OF))
@@ -61,65 +61,65 @@ def test_refused_consent_and_unknown_names_leave_no_trace(rows: list[Row], other
 
 
 @pytest.mark.parametrize("name", ["purchase", "refund", "view_item", "add_to_cart", "search", "login"])
-def test_consent_that_was_given_or_never_asked_for_counts(name: str):
+def test_granted_and_missing_consent_count(name: str):
     more = row(name, -2, "c0", "i0", 1.0, 2.0, "o2")
     without = build([FIRST])
-    asked, never = (build([FIRST, more | {"consent": c}]) for c in (True, None))
-    assert same_tables(asked, never)
-    assert not same_tables(asked, without)
+    granted, unasked = (build([FIRST, more | {"consent": c}]) for c in (True, None))
+    assert same_tables(granted, unasked)
+    assert not same_tables(granted, without)
 
 
 def test_the_arrays_hold_what_the_tables_say():
     rows = [FIRST, row("view_item", -2, "c1", "i3"), row("login", -1, "c2"), row("view_item", -1, "d1", "i4")]
-    held, made = build(rows), snapshot(rows)
-    assert made.customers.values.to_pylist() == ["c0", "c1", "c2"]
-    assert made.items.values.to_pylist() == ["i0", "i3", "i4"]
-    assert [SEGMENT_NAMES[s] for s in made.segments] == held.customers["segment"].to_list()
+    tables, s = build(rows), snapshot(rows)
+    assert s.customers.values.to_pylist() == ["c0", "c1", "c2"]
+    assert s.items.values.to_pylist() == ["i0", "i3", "i4"]
+    assert [SEGMENT_NAMES[s] for s in s.segments] == tables.customers["segment"].to_list()
     for table, array, columns in (
-        (held.customers, made.customer_features, CUSTOMER_COLUMNS),
-        (held.items, made.item_features, ITEM_COLUMNS),
+        (tables.customers, s.customer_features, CUSTOMER_COLUMNS),
+        (tables.items, s.item_features, ITEM_COLUMNS),
     ):
         assert array.dtype == np.float32
         for n, name in enumerate(names(columns)):
             expected = [np.nan if v is None else v for v in table[name]]
             assert np.array_equal(array[:, n], np.array(expected, np.float32), equal_nan=True)
-    assert made.history.indptr.tolist() == [0, 1, 2, 2]
-    assert made.history.items.tolist() == [0, 1]
-    assert made.fitting_data is not None
-    assert [part.tolist() for part in made.fitting_data.anonymous[:2]] == [[0], [2]]
-    assert [part.tolist() for part in made.fitting_data.recent] == [
+    assert s.history.indptr.tolist() == [0, 1, 2, 2]
+    assert s.history.items.tolist() == [0, 1]
+    assert s.fitting_data is not None
+    assert [part.tolist() for part in s.fitting_data.anonymous[:2]] == [[0], [2]]
+    assert [part.tolist() for part in s.fitting_data.recent] == [
         [0, 1, 2],
         [2, 0, 1],
         [1, 4, 1],
         [AS_OF - n * DAY for n in (1, 3, 2)],
     ]
-    assert made.fitting_data.descriptions == [
+    assert s.fitting_data.descriptions == [
         (None, "Kitchen/Tea", "Alder"),
         (None, None, "Birch"),
         (None, "Garden", None),
     ]
-    assert made.item("price").tolist()[0] == one(held.items, item_id="i0")["price"] == 2
-    assert [made.segment(c) for c in (-1, 1)] == ["prospect", "prospect"]
-    assert made.segment(0) == one(held.customers, customer_id="c0")["segment"] != "prospect"
+    assert s.item("price").tolist()[0] == one(tables.items, item_id="i0")["price"] == 2
+    assert [s.segment(c) for c in (-1, 1)] == ["prospect", "prospect"]
+    assert s.segment(0) == one(tables.customers, customer_id="c0")["segment"] != "prospect"
 
 
-def test_categories_and_brands_are_alike_where_their_names_are():
-    made = snapshot([row("view_item", -1, "d1", f"i{n}") for n in range(7)])
-    assert made.categories.tolist() == [2, 2, 1, -1, 0, 0, 0]
-    assert made.departments.tolist() == [1, 1, 1, -1, 0, 0, 0]
-    assert made.brands.tolist() == [0, 1, 0, 1, -1, 0, -1]
+def test_equal_categories_and_brands_have_equal_codes():
+    s = snapshot([row("view_item", -1, "d1", f"i{n}") for n in range(7)])
+    assert s.categories.tolist() == [2, 2, 1, -1, 0, 0, 0]
+    assert s.departments.tolist() == [1, 1, 1, -1, 0, 0, 0]
+    assert s.brands.tolist() == [0, 1, 0, 1, -1, 0, -1]
 
 
-def test_history_means_something_touched():
-    made = snapshot([FIRST, row("login", -1, "c1"), row("view_item", -1, "c2", "i1")])
-    assert made.has_history(np.array([0, 1, 2, -1])).tolist() == [True, False, True, False]
+def test_history_means_an_interaction_with_an_item():
+    s = snapshot([FIRST, row("login", -1, "c1"), row("view_item", -1, "c2", "i1")])
+    assert s.has_history(np.array([0, 1, 2, -1])).tolist() == [True, False, True, False]
 
 
 def test_a_shop_without_customers():
-    made = snapshot([row("view_item", -1, "d1", "i1"), row("add_to_cart", -1, "d2", "i2")])
-    assert (len(made.customers), len(made.items)) == (0, 2)
-    assert made.has_history(np.array([-1])).tolist() == [False]
-    assert made.customers.find(["c0"]).tolist() == [-1]
+    s = snapshot([row("view_item", -1, "d1", "i1"), row("add_to_cart", -1, "d2", "i2")])
+    assert (len(s.customers), len(s.items)) == (0, 2)
+    assert s.has_history(np.array([-1])).tolist() == [False]
+    assert s.customers.find(["c0"]).tolist() == [-1]
 
 
 def test_nothing_before_the_instant():
@@ -129,10 +129,10 @@ def test_nothing_before_the_instant():
 
 
 def test_tables_on_disk(tmp_path: Path):
-    held = build([FIRST, row("login", -1, "c1")])
-    held.write(tmp_path / "deep" / "out")
+    tables = build([FIRST, row("login", -1, "c1")])
+    tables.write(tmp_path / "deep" / "out")
     for name in ("customers", "items", "history"):
-        assert pl.read_parquet(tmp_path / "deep" / "out" / f"{name}.parquet").equals(getattr(held, name))
+        assert pl.read_parquet(tmp_path / "deep" / "out" / f"{name}.parquet").equals(getattr(tables, name))
     about = json.loads((tmp_path / "deep" / "out" / "snapshot.json").read_text())
     assert about["as_of"] == iso(AS_OF)
     assert set(about["rfm_cut_points"]) == {"recency", "frequency", "monetary"}

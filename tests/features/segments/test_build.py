@@ -26,7 +26,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def made(rows: list[dict] = ROWS) -> Segments:
+def segment_shop(rows: list[dict] = ROWS) -> Segments:
     return segments.build(build(rows))
 
 
@@ -67,7 +67,7 @@ def test_lifecycle(numbers: tuple, expected: str) -> None:
     assert cycle(*numbers) == expected
 
 
-def test_a_shop_where_nobody_came_back_has_a_cycle_all_the_same() -> None:
+def test_a_shop_without_repeat_orders_has_a_cycle() -> None:
     customers = [(float(d), float(d), None, None) for d in (10, 100, 200, 400, 600)]
     columns = ("recency_days", "tenure_days", "order_gap_days", "last_gap_days")
     table = segments.add_lifecycle(pl.DataFrame(customers, dict.fromkeys(columns, pl.Float32), orient="row"))
@@ -76,7 +76,7 @@ def test_a_shop_where_nobody_came_back_has_a_cycle_all_the_same() -> None:
 
 
 def test_one_row_per_customer_with_the_declared_columns() -> None:
-    table = made().table
+    table = segment_shop().table
     assert table["customer_id"].to_list() == sorted({r["customer_id"] for r in ROWS})
     declared = {f.name: {"string": pl.String, "int32": pl.Int32}[f.dtype] for f in segments.FIELDS}
     declared |= {c.name: pl.Float32 for c in segments.COLUMNS}
@@ -87,7 +87,7 @@ def test_one_row_per_customer_with_the_declared_columns() -> None:
 
 
 def test_tiers_visitors_and_traffic() -> None:
-    table = made().table
+    table = segment_shop().table
     tiers = dict(zip(table["customer_id"], table["value_tier"], strict=True))
     assert tiers["cust-looks"] == tiers["cust-login"] == "none"
     assert VALUE_TIERS.index(tiers["cust-steady"]) > VALUE_TIERS.index(tiers["cust-often"]) > 1
@@ -104,15 +104,15 @@ def test_tiers_visitors_and_traffic() -> None:
 
 
 def test_shares_add_up_to_the_whole() -> None:
-    table = made().table
+    table = segment_shop().table
     money = 3 * 20 + 4 * 30 + 2 * 5
     for by in ("segment", "lifecycle", "value_tier", "visitor", "source", "cluster_name"):
-        found = segments.share_table(table, by)
-        assert found["customers"].sum() == 6
-        assert found["buyers"].sum() == 4
-        assert found["share"].sum() == pytest.approx(1)
-        assert found["revenue"].sum() == pytest.approx(money)
-        assert found["revenue_share"].sum() == pytest.approx(1)
+        groups = segments.share_table(table, by)
+        assert groups["customers"].sum() == 6
+        assert groups["buyers"].sum() == 4
+        assert groups["share"].sum() == pytest.approx(1)
+        assert groups["revenue"].sum() == pytest.approx(money)
+        assert groups["revenue_share"].sum() == pytest.approx(1)
     prospects = one(segments.share_table(table, "segment"), segment="prospect")
     assert (prospects["customers"], prospects["mean_value"], prospects["revenue"]) == (2, None, 0)
     assert segments.share_table(table, "source")["source"].to_list() == [EVIL, "ads", "email", None]
@@ -125,23 +125,23 @@ def test_shares_add_up_to_the_whole() -> None:
 
 
 def test_csv_and_parquet_hold_the_same(tmp_path: Path) -> None:
-    found = made()
-    found.write(tmp_path / "new" / "segments.csv")
-    found.write(tmp_path / "segments.parquet")
-    assert pl.read_parquet(tmp_path / "segments.parquet").equals(found.table)
-    again = pl.read_csv(tmp_path / "new" / "segments.csv", schema_overrides=dict(found.table.schema))
-    assert again.equals(found.table)
+    result = segment_shop()
+    result.write(tmp_path / "new" / "segments.csv")
+    result.write(tmp_path / "segments.parquet")
+    assert pl.read_parquet(tmp_path / "segments.parquet").equals(result.table)
+    again = pl.read_csv(tmp_path / "new" / "segments.csv", schema_overrides=dict(result.table.schema))
+    assert again.equals(result.table)
 
 
 @pytest.mark.parametrize("name", ["segments.xlsx", "segments"])
 def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"\.parquet or \.csv"):
-        made().write(tmp_path / name)
+        segment_shop().write(tmp_path / name)
     with pytest.raises(InputError, match=r"--page .* \.html"):
-        report.write_page(made(), tmp_path / "page.pdf")
+        report.write_page(segment_shop(), tmp_path / "page.pdf")
 
 
-def test_predictions_and_lookalikes_come_beside_the_rest() -> None:
+def test_predictions_and_lookalikes_are_added() -> None:
     rows = [*ROWS, *(row("view_item", -n, f"cust-{n:02}", "i1") for n in range(1, 31))]
     scores = pl.DataFrame({"customer_id": ["cust-often"], "propensity_7d": pl.Series([0.25], dtype=pl.Float32)})
     seeds = [f"cust-{n:02}" for n in range(1, 13)]
@@ -180,26 +180,26 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def test_the_page_says_what_the_table_says() -> None:
-    found = made()
-    shown = Cells(report.render_html(found)).tables
-    counted = {name: n for name, n, *_ in shown["rfm"][1:]}
-    sizes = found.table["segment"].value_counts()
+def test_the_page_matches_the_table() -> None:
+    result = segment_shop()
+    cells = Cells(report.render_html(result)).tables
+    counted = {name: n for name, n, *_ in cells["rfm"][1:]}
+    sizes = result.table["segment"].value_counts()
     assert counted == {s.replace("_", " ").replace("cant", "can't"): str(n) for s, n in sizes.iter_rows()}
-    assert sum(int(c.split()[0]) for line in shown["heat"][1:] for c in line[1:]) == 4
-    assert sum(int(line[1]) for line in shown["lifecycle"][1:]) == 6
-    assert ["latest source: ads", "1", "16.7%", "120", "63.2%", "–"] in shown["traffic"]
-    assert [f"latest source: {report.UNKNOWN}", "2", "33.3%", "–", "0.0%", "–"] in shown["traffic"]
+    assert sum(int(c.split()[0]) for line in cells["heat"][1:] for c in line[1:]) == 4
+    assert sum(int(line[1]) for line in cells["lifecycle"][1:]) == 6
+    assert ["latest source: ads", "1", "16.7%", "120", "63.2%", "–"] in cells["traffic"]
+    assert [f"latest source: {report.UNKNOWN}", "2", "33.3%", "–", "0.0%", "–"] in cells["traffic"]
 
 
-def test_names_from_the_data_are_escaped_and_nobody_is_named() -> None:
+def test_names_are_escaped_and_no_customer_is_named() -> None:
     catalog = [("i1", f"Kitchen/{EVIL}", "Alder"), ("i2", "Garden", EVIL), ("i4", EVIL, EVIL)]
     rows = [row("view_item", -n, f"cust-{n:02}-{item}", item) for n in range(1, 15) for item, *_ in catalog]
     table = pl.DataFrame(catalog, ["item_id", "category", "brand"], orient="row")
-    made_ = build_from_events(frame([*ROWS, *rows]).lazy(), conform(table, CATALOG_SCHEMA), AS_OF)
-    found = segments.build(made_)
-    assert any("alert" in c.name for c in found.clustering.clusters)
-    page = report.render_html(found)
+    tables_ = build_from_events(frame([*ROWS, *rows]).lazy(), conform(table, CATALOG_SCHEMA), AS_OF)
+    result = segments.build(tables_)
+    assert any("alert" in c.name for c in result.clustering.clusters)
+    page = report.render_html(result)
     cells = Cells(page)
     assert "script" not in cells.tags
     assert any("alert('&\"$x_1$')" in line[0] for line in cells.tables["clusters"])
@@ -207,8 +207,8 @@ def test_names_from_the_data_are_escaped_and_nobody_is_named() -> None:
     assert "cust-" not in page
 
 
-def test_the_page_needs_nothing_from_elsewhere() -> None:
-    page = report.render_html(made())
+def test_the_page_is_self_contained() -> None:
+    page = report.render_html(segment_shop())
     assert "default-src 'none'" in page
     tags = Cells(page).tags
     assert not {"link", "img", "image", "iframe", "script", "base", "object"} & set(tags)
@@ -221,6 +221,6 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 
 
 def test_a_page_of_a_shop_without_orders() -> None:
-    page = report.render_html(made([row("view_item", -1, "d1", "i1"), row("login", -1, "cust-2")]))
+    page = report.render_html(segment_shop([row("view_item", -1, "d1", "i1"), row("login", -1, "cust-2")]))
     assert "Too few repeat buyers" in page
     assert "Nobody has touched an item" in page

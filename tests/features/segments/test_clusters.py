@@ -44,31 +44,31 @@ def planted(groups: int, each: int = 40, seed: int = 0) -> Shop:
     return people([*ids, "c-"]), pl.DataFrame(rows, AFFINITIES, orient="row")
 
 
-def groups_of(made: Clustering, shop: Shop) -> dict[str, set[int]]:
+def groups_of(clustering: Clustering, shop: Shop) -> dict[str, set[int]]:
     """Which clusters each planted group is in."""
-    found = made.assign(*shop).with_columns(group=pl.col("customer_id").str.head(2)).drop_nulls("cluster")
-    return {g: set(c) for g, c in found.group_by("group").agg("cluster").iter_rows()}
+    assigned = clustering.assign(*shop).with_columns(group=pl.col("customer_id").str.head(2)).drop_nulls("cluster")
+    return {g: set(c) for g, c in assigned.group_by("group").agg("cluster").iter_rows()}
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_planted_groups_are_found_and_counted(k: int) -> None:
     shop = planted(k)
-    made = clusters.fit_clusters(*shop)
-    assert len(made.clusters) == k
-    assert max(made.silhouettes, key=made.silhouettes.__getitem__) == k
-    found = groups_of(made, shop)
-    assert found == {f"c{n}": {n + 1} for n in range(k)}  # the largest first
-    assert [c.customers for c in made.clusters] == [40 + 5 * (k - 1 - n) for n in range(k)]
+    clustering = clusters.fit_clusters(*shop)
+    assert len(clustering.clusters) == k
+    assert max(clustering.silhouettes, key=clustering.silhouettes.__getitem__) == k
+    groups = groups_of(clustering, shop)
+    assert groups == {f"c{n}": {n + 1} for n in range(k)}  # the largest first
+    assert [c.customers for c in clustering.clusters] == [40 + 5 * (k - 1 - n) for n in range(k)]
 
 
 def test_a_cluster_is_named_by_what_sets_it_apart() -> None:
-    made = clusters.fit_clusters(*planted(3))
-    assert {frozenset(c.name.split(" · ")) for c in made.clusters} == {
+    clustering = clusters.fit_clusters(*planted(3))
+    assert {frozenset(c.name.split(" · ")) for c in clustering.clusters} == {
         frozenset({"coffee", "Alder", "dear (tier 5)"}),
         frozenset({"tools", "Birch", "cheap (tier 1)"}),
         frozenset({"decor", "Cedar", "mid-priced (tier 3)"}),
     }
-    for facet, _, share, everybody in made.clusters[0].marks:
+    for facet, _, share, everybody in clustering.clusters[0].marks:
         assert facet != "category_1"  # its branch is told by the deeper level
         assert share == pytest.approx(0.84, abs=0.03)
         assert everybody == pytest.approx(0.32, abs=0.03)
@@ -80,27 +80,27 @@ def test_the_order_of_rows_does_not_matter() -> None:
     mixed = customers.sample(fraction=1, shuffle=True, seed=1), affinities.sample(fraction=1, shuffle=True, seed=2)
     other = clusters.fit_clusters(*mixed)
     assert one.as_dict() == other.as_dict()
-    found = other.assign(*mixed)
-    assert found["customer_id"].to_list() == mixed[0]["customer_id"].to_list()
-    assert found.sort("customer_id").equals(one.assign(customers, affinities).sort("customer_id"))
+    assigned = other.assign(*mixed)
+    assert assigned["customer_id"].to_list() == mixed[0]["customer_id"].to_list()
+    assert assigned.sort("customer_id").equals(one.assign(customers, affinities).sort("customer_id"))
 
 
-def test_who_touched_nothing_is_in_no_cluster() -> None:
+def test_customers_without_interactions_are_in_no_cluster() -> None:
     shop = planted(2)
-    found = clusters.fit_clusters(*shop).assign(*shop)
-    assert found.filter(pl.col("cluster").is_null())["customer_id"].to_list() == ["c-"]
-    assert found.filter(pl.col("cluster_name").is_null())["customer_id"].to_list() == ["c-"]
-    assert dict(found.schema) == {"customer_id": pl.String, "cluster": pl.Int32, "cluster_name": pl.String}
+    assigned = clusters.fit_clusters(*shop).assign(*shop)
+    assert assigned.filter(pl.col("cluster").is_null())["customer_id"].to_list() == ["c-"]
+    assert assigned.filter(pl.col("cluster_name").is_null())["customer_id"].to_list() == ["c-"]
+    assert dict(assigned.schema) == {"customer_id": pl.String, "cluster": pl.Int32, "cluster_name": pl.String}
 
 
-def test_who_is_silent_in_a_facet_is_placed_by_the_others() -> None:
+def test_customers_without_a_facet_are_placed_by_the_others() -> None:
     customers, affinities = planted(2)
     quiet = (pl.col("facet") != "price_tier") & pl.col("customer_id").str.contains("[13579]$")
     silent = affinities.filter(~quiet)
     assert groups_of(clusters.fit_clusters(customers, silent, k=2), (customers, silent)) == {"c0": {1}, "c1": {2}}
 
 
-def test_without_categories_and_brands_habits_tell_customers_apart() -> None:
+def test_without_categories_and_brands_habits_separate_customers() -> None:
     draw = np.random.default_rng(3)
     bulk = np.arange(120) < 40
     items = np.where(bulk, 3, 20) + draw.integers(0, 5, 120)
@@ -108,24 +108,24 @@ def test_without_categories_and_brands_habits_tell_customers_apart() -> None:
     ids = [f"c{'w' if b else 'r'}{n:03}" for n, b in enumerate(bulk)]
     customers = people(ids, basket_items=items, basket_quantity=units)
     affinities = pl.DataFrame([(i, "discount", "none", 1.0) for i in ids], AFFINITIES, orient="row")
-    made = clusters.fit_clusters(customers, affinities, k=2)
-    assert groups_of(made, (customers, affinities)) == {"cr": {1}, "cw": {2}}
-    assert set(made.clusters[1].name.split(" · ")) == {"many of each item", "small baskets"}
+    clustering = clusters.fit_clusters(customers, affinities, k=2)
+    assert groups_of(clustering, (customers, affinities)) == {"cr": {1}, "cw": {2}}
+    assert set(clustering.clusters[1].name.split(" · ")) == {"many of each item", "small baskets"}
     with_brands = pl.concat([affinities, affinities.with_columns(facet=pl.lit("brand"), value=pl.lit("Alder"))])
     assert not clusters.fit_clusters(customers, with_brands).preferences.grids
 
 
 def test_names_are_unique() -> None:
-    made = clusters.fit_clusters(*planted(2), k=7)
-    assert len(made.clusters) == 7
-    assert len({c.name for c in made.clusters}) == 7
+    clustering = clusters.fit_clusters(*planted(2), k=7)
+    assert len(clustering.clusters) == 7
+    assert len({c.name for c in clustering.clusters}) == 7
 
 
-def test_a_fitted_clustering_travels_as_json_and_places_newcomers() -> None:
-    made = clusters.fit_clusters(*planted(3))
-    again = Clustering.from_dict(json.loads(json.dumps(made.as_dict())))
+def test_a_clustering_from_json_assigns_new_customers() -> None:
+    clustering = clusters.fit_clusters(*planted(3))
+    again = Clustering.from_dict(json.loads(json.dumps(clustering.as_dict())))
     newcomers = planted(3, each=9, seed=8)
-    assert again.assign(*newcomers).equals(made.assign(*newcomers))
+    assert again.assign(*newcomers).equals(clustering.assign(*newcomers))
     assert [len(c) for c in groups_of(again, newcomers).values()] == [1, 1, 1]
 
 
@@ -135,13 +135,13 @@ def test_a_damaged_clustering_is_refused(change: dict[str, Any]) -> None:
         Clustering.from_dict(clusters.fit_clusters(*planted(2)).as_dict() | change)
 
 
-def test_a_shop_that_nobody_has_looked_at_has_no_clusters(tmp_path: Path) -> None:
+def test_a_shop_without_interactions_has_no_clusters(tmp_path: Path) -> None:
     shop = people(["c1", "c2"]), pl.DataFrame(schema=AFFINITIES)
-    made = clusters.fit_clusters(*shop)
-    assert made.clusters == ()
-    assert made.assign(*shop)["cluster"].to_list() == [None, None]
-    made.write(tmp_path / "clusters.json")
-    assert Clustering.read(tmp_path / "clusters.json").assign(*shop).equals(made.assign(*shop))
+    clustering = clusters.fit_clusters(*shop)
+    assert clustering.clusters == ()
+    assert clustering.assign(*shop)["cluster"].to_list() == [None, None]
+    clustering.write(tmp_path / "clusters.json")
+    assert Clustering.read(tmp_path / "clusters.json").assign(*shop).equals(clustering.assign(*shop))
     (tmp_path / "clusters.json").write_text("{")
     with pytest.raises(InputError, match="holds no clusters"):
         Clustering.read(tmp_path / "clusters.json")
@@ -151,11 +151,11 @@ def test_few_or_equal_customers_are_one_cluster() -> None:
     customers = people([f"c{n:02}" for n in range(50)])
     equal = pl.DataFrame([(c, "brand", "Alder", 1.0) for c in customers["customer_id"]], AFFINITIES, orient="row")
     for shop in ((customers, equal), planted(2, each=4)):
-        made = clusters.fit_clusters(*shop)
-        assert [c.name for c in made.clusters] == [clusters.EVERYBODY]
+        clustering = clusters.fit_clusters(*shop)
+        assert [c.name for c in clustering.clusters] == [clusters.EVERYBODY]
 
 
-def test_large_shops_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_shops_are_processed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = planted(3)
     whole = clusters.fit_clusters(*shop)
     for module in (clusters, preferences):

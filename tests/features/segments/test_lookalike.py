@@ -1,4 +1,3 @@
-
 import numpy as np
 import polars as pl
 import pytest
@@ -27,26 +26,26 @@ SHOP = shop()
 SEEDS = [f"c{n:03}" for n in range(0, ALIKE, 2)]
 
 
-def test_those_like_the_seeds_come_first() -> None:
-    found = lookalike.rank_lookalikes(*SHOP, SEEDS, 20)
-    best = found.scores.filter(pl.col("lookalike_rank").is_not_null())["customer_id"]
+def test_customers_similar_to_the_seeds_rank_first() -> None:
+    lookalikes = lookalike.rank_lookalikes(*SHOP, SEEDS, 20)
+    best = lookalikes.scores.filter(pl.col("lookalike_rank").is_not_null())["customer_id"]
     assert sum(c < f"c{ALIKE:03}" for c in best) >= 12  # of the 30 that are left among 270
-    assert 0.8 < found.auc < 1
+    assert 0.8 < lookalikes.auc < 1
 
 
-def test_seeds_drawn_by_chance_cannot_be_told_from_the_rest() -> None:
+def test_random_seeds_have_an_auc_near_chance() -> None:
     by_chance = np.random.default_rng(6).permutation(SIZE)[:60]
-    found = lookalike.rank_lookalikes(*SHOP, [f"c{n:03}" for n in by_chance], 10)
-    assert 0.3 < found.auc < 0.7
+    lookalikes = lookalike.rank_lookalikes(*SHOP, [f"c{n:03}" for n in by_chance], 10)
+    assert 0.3 < lookalikes.auc < 0.7
 
 
 def test_scores_and_ranks() -> None:
-    found = lookalike.rank_lookalikes(*SHOP, SEEDS, 20).scores
-    seeds = found.filter("seed")
+    scores = lookalike.rank_lookalikes(*SHOP, SEEDS, 20).scores
+    seeds = scores.filter("seed")
     assert seeds["customer_id"].to_list() == SEEDS
     assert seeds["lookalike_score"].is_null().all()
     assert seeds["lookalike_rank"].is_null().all()
-    others = found.filter(~pl.col("seed")).sort("lookalike_score", descending=True)
+    others = scores.filter(~pl.col("seed")).sort("lookalike_score", descending=True)
     assert others["lookalike_score"].is_between(0, 1).all()
     assert others["lookalike_rank"].to_list() == [*range(1, 21)] + [None] * (others.height - 20)
     everybody = lookalike.rank_lookalikes(*SHOP, SEEDS, 10**6).scores
@@ -65,9 +64,9 @@ def test_the_order_of_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_unknown_and_repeated_seeds_are_counted() -> None:
-    found = lookalike.rank_lookalikes(*SHOP, [*SEEDS, *SEEDS, "nobody", "no one"], 20)
-    assert (found.seeds, found.unknown) == (len(SEEDS), 2)
-    assert "2 unknown" in found.text()
+    lookalikes = lookalike.rank_lookalikes(*SHOP, [*SEEDS, *SEEDS, "nobody", "no one"], 20)
+    assert (lookalikes.seeds, lookalikes.unknown) == (len(SEEDS), 2)
+    assert "2 unknown" in lookalikes.text()
 
 
 def test_too_few_seeds_or_others_are_refused() -> None:

@@ -41,14 +41,16 @@ def by_hand(s: Snapshot) -> list[list[int]]:
     return out
 
 
-def test_next_categories_are_where_taste_and_sales_fall(simulated_snapshot: Snapshot):
-    found = rank_next_categories(simulated_snapshot)
-    assert found.dtype == np.int32
+def test_next_categories_add_profile_and_sales(simulated_snapshot: Snapshot):
+    categories = rank_next_categories(simulated_snapshot)
+    assert categories.dtype == np.int32
     assert len(simulated_snapshot.category_names) > NEXT
-    assert found.tolist() == by_hand(simulated_snapshot)
+    assert categories.tolist() == by_hand(simulated_snapshot)
 
 
-def test_many_customers_are_as_few(simulated_snapshot: Snapshot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+def test_predictions_do_not_depend_on_the_chunk_size(
+    simulated_snapshot: Snapshot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
     whole = CustomerPredictions.predict(bundle.propensity, simulated_snapshot)
     monkeypatch.setattr(propensity, "CHUNK", 7)
     parts = CustomerPredictions.predict(bundle.propensity, simulated_snapshot)
@@ -56,7 +58,7 @@ def test_many_customers_are_as_few(simulated_snapshot: Snapshot, bundle: Bundle,
     assert same_arrays(parts.values, whole.values)
 
 
-def test_what_sells_decides_for_those_who_touched_little():
+def test_sales_decide_for_customers_with_few_interactions():
     s = snapshot(
         [
             *(row("purchase", -3 - n, f"c{n}", "i4") for n in range(3)),  # Garden sells
@@ -71,16 +73,16 @@ def test_what_sells_decides_for_those_who_touched_little():
     assert first == {"c0": "Garden", "c1": "Garden", "c2": "Garden", "c7": "Kitchen", "c8": "Garden", "c9": "Garden"}
 
 
-def test_a_shop_without_categories_or_customers_has_no_next_one():
+def test_a_shop_without_categories_or_customers_has_no_next_category():
     nowhere = snapshot([row("purchase", -1, "c1", "i3"), row("view_item", -2, "d1", "i3")])
     assert rank_next_categories(nowhere).tolist() == [[-1] * NEXT]
-    told = customer_profile(CustomerPredictions.predict(PropensityModel(), nowhere), nowhere, 0)
-    assert (told["next_category"], told["next_categories"]) == (None, [])
+    profile = customer_profile(CustomerPredictions.predict(PropensityModel(), nowhere), nowhere, 0)
+    assert (profile["next_category"], profile["next_categories"]) == (None, [])
     nobody = snapshot([row("view_item", -1, "d1", "i0")])
-    made = CustomerPredictions.predict(PropensityModel(), nobody)
-    assert made.values.shape == (0, len(COLUMN))
-    assert made.next_categories.shape == (0, NEXT)
-    assert made.table(nobody).height == 0
+    predictions = CustomerPredictions.predict(PropensityModel(), nobody)
+    assert predictions.values.shape == (0, len(COLUMN))
+    assert predictions.next_categories.shape == (0, NEXT)
+    assert predictions.table(nobody).height == 0
 
 
 def test_churn_risk_and_value_are_those_of_the_customer_table(bundle: Bundle, simulated: ParsedBatch):
@@ -88,13 +90,13 @@ def test_churn_risk_and_value_are_those_of_the_customer_table(bundle: Bundle, si
     assert customers["customer_id"].to_list() == bundle.snapshot.customers.values.to_pylist()
     for name in ("churn_risk_90d", "expected_value_365d"):
         assert customers[name].count() > 100
-        found = pl.Series(bundle.predictions.values[:, COLUMN[name]]).fill_nan(None)
-        assert found.to_list() == customers[name].to_list()
+        values = pl.Series(bundle.predictions.values[:, COLUMN[name]]).fill_nan(None)
+        assert values.to_list() == customers[name].to_list()
 
 
-def test_a_profile_and_the_table_tell_the_same(bundle: Bundle):
-    s, made = bundle.snapshot, bundle.predictions
-    table = made.table(s)
+def test_profiles_match_the_table(bundle: Bundle):
+    s, predictions = bundle.snapshot, bundle.predictions
+    table = predictions.table(s)
     assert table.schema == {
         "customer_id": pl.String,
         "propensity_7d": pl.Float32,
@@ -104,21 +106,21 @@ def test_a_profile_and_the_table_tell_the_same(bundle: Bundle):
     assert table["propensity_7d"].is_between(0, 1).all()
     assert (table["propensity_7d"] < table["propensity_28d"]).all()
     for n, expected in enumerate(table.head(30).iter_rows(named=True)):
-        told = bundle.profile(expected.pop("customer_id"))
-        assert told is not None
-        assert {name: told[name] for name in expected} == expected
-        assert told["segment"] == s.segment(n)
-        assert told["next_categories"][0] == told["next_category"]
-        assert json.loads(json.dumps(told, allow_nan=False)) == told
+        profile = bundle.profile(expected.pop("customer_id"))
+        assert profile is not None
+        assert {name: profile[name] for name in expected} == expected
+        assert profile["segment"] == s.segment(n)
+        assert profile["next_categories"][0] == profile["next_category"]
+        assert json.loads(json.dumps(profile, allow_nan=False)) == profile
 
 
-def test_what_is_not_known_is_none_not_nan(bundle: Bundle):
+def test_undefined_values_are_none(bundle: Bundle):
     s = bundle.snapshot
     without = CustomerPredictions.predict(PropensityModel({28: bundle.propensity.classifiers[28]}), s)
     prospect = int(np.flatnonzero(s.segments == 0)[0])
-    told = customer_profile(without, s, prospect)
-    assert told["segment"] == "prospect"
-    assert told["propensity_7d"] is told["churn_risk_90d"] is told["expected_value_365d"] is None
-    assert 0 < told["propensity_28d"] < 1
+    profile = customer_profile(without, s, prospect)
+    assert profile["segment"] == "prospect"
+    assert profile["propensity_7d"] is profile["churn_risk_90d"] is profile["expected_value_365d"] is None
+    assert 0 < profile["propensity_28d"] < 1
     assert math.isnan(without.values[prospect, COLUMN["propensity_7d"]])
     assert without.table(s)["propensity_7d"].null_count() == len(s.customers)

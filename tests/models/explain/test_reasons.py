@@ -41,15 +41,15 @@ def batch(snapshot: Snapshot, visits: list[tuple[int, list[tuple[int, str]]]]) -
     return Visitors.from_events(customers, query, item, kind)
 
 
-def told(bundle: Bundle, visitors: Visitors, most: int = 99) -> tuple[Candidates, list[list[Reason]]]:
-    found = propose(bundle.generators, bundle.snapshot, visitors, EVERYBODY)
-    return found, build_reasons(bundle.generators, bundle.snapshot, visitors, found, most)
+def propose_with_reasons(bundle: Bundle, visitors: Visitors, most: int = 99) -> tuple[Candidates, list[list[Reason]]]:
+    candidates = propose(bundle.generators, bundle.snapshot, visitors, EVERYBODY)
+    return candidates, build_reasons(bundle.generators, bundle.snapshot, visitors, candidates, most)
 
 
 @pytest.fixture(scope="module")
 def everyone(bundle: Bundle) -> tuple[Visitors, Candidates, list[list[Reason]]]:
     visitors = fitted.visitors_of(bundle.snapshot, 120, 40)
-    return visitors, *told(bundle, visitors)
+    return visitors, *propose_with_reasons(bundle, visitors)
 
 
 @examples(25)
@@ -57,9 +57,9 @@ def everyone(bundle: Bundle) -> tuple[Visitors, Candidates, list[list[Reason]]]:
 def test_every_candidate_has_reasons_strongest_first(
     bundle: Bundle, visits: list[tuple[int, list[tuple[int, str]]]], most: int
 ):
-    found, said = told(bundle, batch(bundle.snapshot, visits), most)
-    assert len(said) == len(found.item)
-    for line in said:
+    candidates, reasons = propose_with_reasons(bundle, batch(bundle.snapshot, visits), most)
+    assert len(reasons) == len(candidates.item)
+    for line in reasons:
         assert 1 <= len(line) <= most
         assert [r.strength for r in line] == sorted((r.strength for r in line), reverse=True)
         assert all(0 <= r.strength <= STRENGTH_RANGES[r.code][1] for r in line)
@@ -68,40 +68,40 @@ def test_every_candidate_has_reasons_strongest_first(
 
 @examples(25)
 @given(VISITS)
-def test_what_is_said_of_a_visitor_does_not_depend_on_the_batch(
+def test_reasons_of_a_visitor_do_not_depend_on_the_batch(
     bundle: Bundle, visits: list[tuple[int, list[tuple[int, str]]]]
 ):
     visitors = batch(bundle.snapshot, visits)
-    found, said = told(bundle, visitors)
+    candidates, reasons = propose_with_reasons(bundle, visitors)
     for q in range(len(visitors)):
-        _, alone = told(bundle, visitors.slice(q, q + 1))
-        assert alone == [line for line, of in zip(said, found.query, strict=True) if of == q]
+        _, alone = propose_with_reasons(bundle, visitors.slice(q, q + 1))
+        assert alone == [line for line, of in zip(reasons, candidates.query, strict=True) if of == q]
 
 
 @examples(15)
 @given(VISITS, st.integers(1, 4))
 def test_fewer_reasons_are_the_strongest_of_all(bundle: Bundle, visits: list, most: int):
     visitors = batch(bundle.snapshot, visits)
-    _, every = told(bundle, visitors)
-    assert told(bundle, visitors, most)[1] == [line[:most] for line in every]
+    _, every = propose_with_reasons(bundle, visitors)
+    assert propose_with_reasons(bundle, visitors, most)[1] == [line[:most] for line in every]
 
 
 @examples(25)
 @given(VISITS, st.randoms(use_true_random=False))
-def test_what_is_said_of_an_item_does_not_depend_on_the_others(bundle: Bundle, visits: list, random):
+def test_reasons_of_an_item_do_not_depend_on_other_items(bundle: Bundle, visits: list, random):
     visitors = batch(bundle.snapshot, visits)
-    found, said = told(bundle, visitors)
-    rows = np.array(random.sample(range(len(found.item)), min(7, len(found.item))), np.int64)
-    some = build_reasons(bundle.generators, bundle.snapshot, visitors, found.only(rows), 99)
-    assert some == [said[r] for r in rows]
+    candidates, reasons = propose_with_reasons(bundle, visitors)
+    rows = np.array(random.sample(range(len(candidates.item)), min(7, len(candidates.item))), np.int64)
+    some = build_reasons(bundle.generators, bundle.snapshot, visitors, candidates.only(rows), 99)
+    assert some == [reasons[r] for r in rows]
 
 
 @examples(25)
 @given(VISITS)
-def test_a_cited_item_is_the_visitors_own_and_another(bundle: Bundle, visits: list):
+def test_a_cited_item_is_another_item_of_the_visitor(bundle: Bundle, visits: list):
     s, visitors = bundle.snapshot, batch(bundle.snapshot, visits)
-    found, said = told(bundle, visitors)
-    for q, item, line in zip(found.query, found.item, said, strict=True):
+    candidates, reasons = propose_with_reasons(bundle, visitors)
+    for q, item, line in zip(candidates.query, candidates.item, reasons, strict=True):
         own = set(visitors.item[visitors.query == q].tolist())
         if (customer := visitors.customers[q]) >= 0:
             own |= set(s.history.items[s.history.indptr[customer] : s.history.indptr[customer + 1]].tolist())
@@ -140,18 +140,18 @@ def test_own_history_in_numbers(code: str, events: list[tuple[str, float]], expe
     ]
     shop = fitted.bundle(Snapshot.from_tables(build([*others, *own], AS_OF)))
     customer = shop.snapshot.customers.find(["c1"])
-    found, said = told(shop, Visitors.of_customers(customer))
-    (line,) = (said[n] for n in np.flatnonzero(found.item == shop.snapshot.items.find(["i3"])[0]))
+    candidates, reasons = propose_with_reasons(shop, Visitors.of_customers(customer))
+    (line,) = (reasons[n] for n in np.flatnonzero(candidates.item == shop.snapshot.items.find(["i3"])[0]))
     values = [r.values for r in line if r.code == code]
     assert values == ([] if expected is None else [pytest.approx(expected)])
 
 
-def test_the_items_gap_stands_in_for_an_own_one():
+def test_the_items_gap_replaces_a_missing_own_gap():
     """Five customers buy it every 20 days; the sixth bought it once, 18 days ago."""
     rows = [row("purchase", -d - n, f"c{n}", "i2", 1.0, 1.0, f"o{n}{d}") for n in range(5) for d in (5, 25, 45)]
     shop = fitted.bundle(Snapshot.from_tables(build([*rows, row("purchase", -18, "c9", "i2", 1.0, 1.0, "o9")], AS_OF)))
-    _, said = told(shop, Visitors.of_customers(shop.snapshot.customers.find(["c9"])))
-    due = [r for line in said for r in line if r.code.startswith("due")]
+    _, reasons = propose_with_reasons(shop, Visitors.of_customers(shop.snapshot.customers.find(["c9"])))
+    due = [r for line in reasons for r in line if r.code.startswith("due")]
     assert [(r.code, r.values) for r in due] == [
         ("due_again_by_item", pytest.approx({"days_ago": 18, "gap_days": 20})),
     ]
@@ -169,35 +169,37 @@ def test_the_items_gap_stands_in_for_an_own_one():
         ([("search", 1), ("view_item", 2)], {}),
     ],
 )
-def test_what_the_visit_did_with_the_product(bundle: Bundle, events: list[tuple[str, int]], expected: dict):
+def test_visit_reasons_count_events_of_the_product(bundle: Bundle, events: list[tuple[str, int]], expected: dict):
     visitors = batch(bundle.snapshot, [(-1, [(item, name) for name, item in events])])
     every = {name: len(bundle.snapshot.items) for name in GENERATORS}
-    found = propose(bundle.generators, bundle.snapshot, visitors, every)
+    candidates = propose(bundle.generators, bundle.snapshot, visitors, every)
     (line,) = build_reasons(
-        bundle.generators, bundle.snapshot, visitors, found.only(np.flatnonzero(found.item == 1)), 99
+        bundle.generators, bundle.snapshot, visitors, candidates.only(np.flatnonzero(candidates.item == 1)), 99
     )
-    seen = {r.code: (r.values["events"], r.values["events_ago"]) for r in line if r.code.endswith("in_visit")}
-    assert seen == expected
+    visit_reasons = {r.code: (r.values["events"], r.values["events_ago"]) for r in line if r.code.endswith("in_visit")}
+    assert visit_reasons == expected
 
 
 def test_neighbours_are_counted(bundle: Bundle, everyone: tuple[Visitors, Candidates, list[list[Reason]]]):
     s, alike = bundle.snapshot, bundle.generators[UserKnn]
-    visitors, found, said = everyone
+    visitors, candidates, reasons = everyone
     checked = 0
-    for q, item, line in zip(found.query, found.item, said, strict=True):
+    for q, item, line in zip(candidates.query, candidates.item, reasons, strict=True):
         for reason in line:
             if reason.code == "people_like_you":
                 customer = visitors.customers[q]
-                who = alike.indices[alike.indptr[customer] : alike.indptr[customer + 1]].astype(np.int64)
-                at = Visitors.of_customers(who).find(s.history, np.arange(len(who)), np.full(len(who), item))
+                neighbours = alike.indices[alike.indptr[customer] : alike.indptr[customer + 1]].astype(np.int64)
+                at = Visitors.of_customers(neighbours).find(
+                    s.history, np.arange(len(neighbours)), np.full(len(neighbours), item)
+                )
                 bought = (at >= 0) & (s.history.column("orders")[at] > 0)
-                assert reason.values == {"neighbours_bought": bought.sum(), "neighbours": len(who)}
+                assert reason.values == {"neighbours_bought": bought.sum(), "neighbours": len(neighbours)}
                 assert bought.sum() > 1
                 checked += 1
     assert checked > 100
 
 
-def test_the_item_behind_is_the_one_that_contributes_most(bundle: Bundle):
+def test_the_source_item_contributes_most(bundle: Bundle):
     """Against the dense matrix of similarities; and all contributions add up to the generator's score."""
     s, g = bundle.snapshot, bundle.generators
     visitors = batch(s, [(c, [(n % 60, "view_item") for n in (c, c + 1, c)]) for c in range(40)])
@@ -222,7 +224,7 @@ def test_the_item_behind_is_the_one_that_contributes_most(bundle: Bundle):
         assert ((behind.item >= 0) == (expected > 0)).all()
 
 
-def test_kin_is_of_the_same_category_and_the_visit_goes_first(bundle: Bundle):
+def test_category_items_share_the_category_and_the_visit_goes_first(bundle: Bundle):
     s, visitors = bundle.snapshot, fitted.visitors_of(bundle.snapshot, 30, 0)
     visits = [(c, [((c * 7) % 60, "view_item")]) for c in range(30)]
     visitors = batch(s, visits)
@@ -232,22 +234,24 @@ def test_kin_is_of_the_same_category_and_the_visit_goes_first(bundle: Bundle):
         np.arange(len(query)), s.categories, [visit, history]
     )
     for n, (q, i) in enumerate(zip(query, item, strict=True)):
-        looked = visits[q][1][0][0]
+        viewed = visits[q][1][0][0]
         own = {int(x): float(w) for x, w in zip(history[1][history[0] == q], history[2][history[0] == q], strict=True)}
         same = {x: w for x, w in own.items() if x != i and s.categories[x] == s.categories[i]}
-        if looked != i and s.categories[looked] == s.categories[i]:
-            assert kin[n] == looked
+        if viewed != i and s.categories[viewed] == s.categories[i]:
+            assert kin[n] == viewed
         elif same:
             assert same[kin[n]] == max(same.values())
         else:
             assert kin[n] == -1
 
 
-def test_the_segment_named_is_the_customers(bundle: Bundle, everyone: tuple[Visitors, Candidates, list[list[Reason]]]):
-    visitors, found, said = everyone
+def test_the_segment_in_a_reason_is_the_customers(
+    bundle: Bundle, everyone: tuple[Visitors, Candidates, list[list[Reason]]]
+):
+    visitors, candidates, reasons = everyone
     named = {
         (int(q), r.values["segment"])
-        for q, line in zip(found.query, said, strict=True)
+        for q, line in zip(candidates.query, reasons, strict=True)
         for r in line
         if r.code == "popular_with_segment"
     }
@@ -255,10 +259,10 @@ def test_the_segment_named_is_the_customers(bundle: Bundle, everyone: tuple[Visi
     assert all(name == SEGMENT_NAMES[bundle.snapshot.segments[visitors.customers[q]]] for q, name in named)
 
 
-def test_nothing_is_said_of_few_buyers_as_popular(bundle: Bundle, everyone: tuple):
-    _, found, said = everyone
+def test_few_buyers_are_not_called_popular(bundle: Bundle, everyone: tuple):
+    _, candidates, reasons = everyone
     lately = bundle.snapshot.item("buyers_28d")
-    for item, line in zip(found.item, said, strict=True):
+    for item, line in zip(candidates.item, reasons, strict=True):
         for r in line:
             if r.code in ("popular", "popular_in_category"):
                 assert r.values["buyers_28d"] == lately[item] >= 3
@@ -269,7 +273,7 @@ def test_every_code_has_a_text_and_a_strength():
     assert all(0 <= low <= high <= 1 for low, high in STRENGTH_RANGES.values())
 
 
-def test_every_reason_can_be_said(everyone: tuple[Visitors, Candidates, list[list[Reason]]]):
+def test_every_reason_has_a_text(everyone: tuple[Visitors, Candidates, list[list[Reason]]]):
     for reason in {(r.code, r.item_id): r for line in everyone[2] for r in line}.values():
         text = ENGLISH.render(reason, {str(reason.item_id): "Green tea"})
         assert text
@@ -278,7 +282,7 @@ def test_every_reason_can_be_said(everyone: tuple[Visitors, Candidates, list[lis
 
 
 @pytest.mark.parametrize(
-    ("days", "said"),
+    ("days", "text"),
     [
         (0.2, "within the last day"),
         (1.2, "1 day ago"),
@@ -287,11 +291,11 @@ def test_every_reason_can_be_said(everyone: tuple[Visitors, Candidates, list[lis
         (152, "5 months ago"),
     ],
 )
-def test_time_in_words(days: float, said: str):
-    assert ENGLISH.render(Reason("bought_before", 1, None, {"orders": 1, "days_ago": days})) == f"Bought once, {said}"
+def test_times_are_formatted(days: float, text: str):
+    assert ENGLISH.render(Reason("bought_before", 1, None, {"orders": 1, "days_ago": days})) == f"Bought once, {text}"
 
 
-def test_a_shop_says_it_in_its_own_language():
+def test_a_shop_translates_texts():
     german = Language({**TEMPLATES, "bought_often": "{orders}-mal gekauft"}, {})
     assert german.render(Reason("bought_often", 1, None, {"orders": 3, "days_ago": 2.0})) == "3-mal gekauft"
 

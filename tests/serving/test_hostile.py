@@ -254,7 +254,7 @@ def test_bytes_on_the_wire(shop: HostileTarget, status: int, sent_bytes: bytes):
 
 @pytest.mark.parametrize("path", [*BODIES, *LISTS])
 def test_a_slow_body(shop: HostileTarget, path: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("serving.api.json_io.BODY_WITHIN_S", 0.05)
+    monkeypatch.setattr("serving.api.json_io.BODY_TIMEOUT_S", 0.05)
     slow = wire(
         b"Content-Length: 500", at=path.encode(), method=b"PATCH" if path == "/v1/items" else b"POST", body=b"{"
     )

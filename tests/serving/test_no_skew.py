@@ -110,8 +110,9 @@ def sending(day: pl.DataFrame, clock: dict[str, int]) -> Callable[[Any, int], No
 
 @pytest.mark.parametrize("situation", ["predictive", "one_to_one_visit"])
 def test_features_in_serving_equal_those_of_training(
-    serve: Callable, store: EventStore, bundle: Bundle, simulated: ParsedBatch, day: pl.DataFrame, clock: dict[str, int],
-    matrices: list[tuple[np.ndarray, np.ndarray]], sending: Callable[[Any, int], None], situation: RecommenderName,
+    serve: Callable, store: EventStore, bundle: Bundle, simulated: ParsedBatch, day: pl.DataFrame,
+    clock: dict[str, int], matrices: list[tuple[np.ndarray, np.ndarray]], sending: Callable[[Any, int], None],
+    situation: RecommenderName,
 ):  # fmt: skip
     # Only the features are compared, so the trees of the ranker do not matter.
     both = {"one_to_one_visit": bundle.recommenders["predictive"], **bundle.recommenders}

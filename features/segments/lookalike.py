@@ -66,13 +66,13 @@ def rank_lookalikes(customers: pl.DataFrame, affinities: pl.DataFrame, seeds: Se
     known, unknown = int(seed.sum()), len(seed_ids) - int(seed.sum())
     if known < FEWEST_SEEDS:
         raise InputError(
-            f"{known} of the {len(seed_ids)} seeds are customers of this log before the time asked for; lookalikes "
+            f"{known} of the {len(seed_ids)} seeds are customers of this log before that time; lookalikes "
             f"need at least {FEWEST_SEEDS}: list more customers, or check that the ids are those of the log"
         )
     if (~seed).sum() < FEWEST_SEEDS:
         raise InputError(
             f"all but {(~seed).sum()} of the {len(seed)} customers are seeds, so there is nobody to compare them "
-            "with; list only those who are to be found again"
+            "with; list only the customers whose lookalikes you need"
         )
     rng = np.random.default_rng(SEED)
     sides = [rng.permutation(np.flatnonzero(side))[:MOST_ROWS] for side in (seed, ~seed)]

@@ -138,7 +138,9 @@ def _churn(table: pl.DataFrame) -> str:
     risk, alive = (np.histogram(c, bins=10, range=(0, 1))[0].tolist() for c in columns)
     rows = [(f"{10 * n}–{10 * n + 10}%", [f"{risk[n]:,}", f"{alive[n]:,}"]) for n in range(10)]
     plot = plots.tenths(risk, alive, ("churn risk: no order in 90 days", "alive: has not stopped buying"))
-    return f"{head}{plot}{render_details(render_table('churn', ('probability', 'churn risk', 'alive'), rows))}</section>"
+    return (
+        f"{head}{plot}{render_details(render_table('churn', ('probability', 'churn risk', 'alive'), rows))}</section>"
+    )
 
 
 def _clusters(segments: Segments) -> str:

@@ -23,7 +23,7 @@ from models.interface import Ranking
 from models.two_stage import Candidates
 
 LEAST = 0.1  # share of a generator's best score below which its score is no reason
-LEAST_TASTE = 0.3  # factors give almost every item some score
+LEAST_FACTORS = 0.3  # factors give almost every item some score
 DUE = (0.75, 1.5)  # of the gap between orders; later, the habit has more likely ended
 FEW = 3  # fewer buyers in four weeks are not called popular
 REPEATS = 0.1  # an item that fewer of its buyers rebuy has no rhythm
@@ -216,8 +216,8 @@ class _ReasonBuilder:
 
     def add_popularity(self) -> None:
         """Add sales, to everyone and to the visitor's segment, and the factors' match."""
-        taste, segment, popular = (self.score(name) for name in ("als", "popular_segment", "popular"))
-        self.add("fits_taste", taste > LEAST_TASTE, taste)
+        factors, segment, popular = (self.score(name) for name in ("als", "popular_segment", "popular"))
+        self.add("fits_taste", factors > LEAST_FACTORS, factors)
         self.add("popular", (popular > LEAST) & (self.recent_buyers >= FEW), popular, buyers_28d=self.recent_buyers)
         # Only where the segment buys it more than everyone does.
         more = (segment > LEAST) & (segment > popular)

@@ -66,7 +66,7 @@ def rank_lookalikes(customers: pl.DataFrame, affinities: pl.DataFrame, seeds: Se
     known, unknown = int(seed.sum()), len(seed_ids) - int(seed.sum())
     if known < FEWEST_SEEDS:
         raise InputError(
-            f"{known} of the {len(seed_ids)} seeds are customers of this log before that time; lookalikes "
+            f"{known} of the {len(seed_ids)} seeds are customers of this log before --as-of; lookalikes "
             f"need at least {FEWEST_SEEDS}: list more customers, or check that the ids are those of the log"
         )
     if (~seed).sum() < FEWEST_SEEDS:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features.common.background import BackgroundCall
 from features.common.clock import DAY, iso, moment, parse
 from features.event_log.dedup import day_starts, days_of
 
@@ -63,8 +63,7 @@ class PartitionWriter:
         self._directory, self.rows = directory, rows
         self._finished: list[Partition] = []
         self._open: _OpenPartition | None = None
-        self._workers = ThreadPoolExecutor(2)
-        self._pending: Future[None] | None = None
+        self._writer = BackgroundCall[None](threads=2)
 
     def __enter__(self) -> "PartitionWriter":
         return self
@@ -72,7 +71,7 @@ class PartitionWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._workers.shutdown()
+        self._writer.__exit__(kind, error, trace)
         if self._open:
             self._open.file.close()
 
@@ -81,24 +80,19 @@ class PartitionWriter:
         if events.is_empty():
             return
         table, day = events.to_arrow().combine_chunks(), days_of(events)
-        self._wait()
-        self._pending = self._workers.submit(self._write, table, day)
+        self._writer.wait()
+        self._writer.start(self._write, table, day)
 
     def close(self) -> list[Partition]:
         """End the current partition and return all that were written since the last `close`."""
-        self._wait()
+        self._writer.wait()
         self._end()
         finished, self._finished = self._finished, []
         return finished
 
-    def _wait(self) -> None:
-        if self._pending:
-            pending, self._pending = self._pending, None
-            pending.result()
-
     def _write(self, table: pa.Table, day: np.ndarray) -> None:
         edges = day_starts(day).tolist()
-        hashing = self._workers.submit(_digests, table, day, edges)
+        hashing = self._writer.executor.submit(_digests, table, day, edges)
         # The days of this table that go into the open partition, and those of each partition after it.
         groups: list[list[int]] = [[]]
         rows = self._open.rows if self._open else 0

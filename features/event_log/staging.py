@@ -3,7 +3,6 @@
 They lie on disk as sorted runs, so that memory does not grow with the input.
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from types import TracebackType
 import numpy as np
 import polars as pl
 
+from features.common.background import BackgroundCall
 from features.event_log.dedup import day_starts, days_of, hash_keys, spill
 from features.event_log.schema import EVENT_SCHEMA
 
@@ -53,8 +53,7 @@ class Staging:
         self._directory = directory
         self._buffer: list[pl.DataFrame] = []
         self._buffered_rows = 0
-        self._worker = ThreadPoolExecutor(1)
-        self._pending: Future[SortedRun] | None = None
+        self._writer = BackgroundCall[SortedRun]()
         self.rows = 0
         self.runs: list[SortedRun] = []
 
@@ -64,7 +63,7 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._worker.shutdown()
+        self._writer.__exit__(kind, error, trace)
 
     def add(self, events: pl.DataFrame) -> None:
         """Add `events` in `EVENT_SCHEMA`, each with a timestamp."""
@@ -80,17 +79,12 @@ class Staging:
         """Write the rows in memory to disk; call it after the last `add`."""
         if self._buffered_rows:
             self._start()
-        self._wait()
+        self.runs += self._writer.wait()
 
     def _start(self) -> None:
         batches, self._buffer, self._buffered_rows = self._buffer, [], 0
-        self._wait()
-        self._pending = self._worker.submit(self._write_run, batches, len(self.runs))
-
-    def _wait(self) -> None:
-        if self._pending:
-            pending, self._pending = self._pending, None
-            self.runs.append(pending.result())
+        self.runs += self._writer.wait()
+        self._writer.start(self._write_run, batches, len(self.runs))
 
     def _write_run(self, batches: list[pl.DataFrame], number: int) -> SortedRun:
         events = pl.concat(batches)

@@ -150,21 +150,21 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 def unsafe(module: ast.Module) -> list[str]:
     """What runs code out of data: allow_pickle=True, yaml.load, eval, exec."""
-    found = []
+    findings = []
     for node in ast.walk(module):
         if not isinstance(node, ast.Call):
             continue
-        found += [
+        findings += [
             f"allow_pickle, line {node.lineno}"
             for k in node.keywords
             if k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False)
         ]
         called = ast.unparse(node.func)
         if called in ("yaml.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"):
-            found.append(f"{called}, line {node.lineno}")
+            findings.append(f"{called}, line {node.lineno}")
         if called in ("np.load", "numpy.load") and "allow_pickle" not in {k.arg for k in node.keywords}:
-            found.append(f"{called} does not say allow_pickle=False, line {node.lineno}")
-    return found
+            findings.append(f"{called} does not say allow_pickle=False, line {node.lineno}")
+    return findings
 
 
 def test_there_is_something_to_look_at():
@@ -209,6 +209,15 @@ def test_an_upward_import_and_a_circle_are_recognised():
     assert upward(graph, {"p": {"low": "", "high": "low"}}) == ["p.low.a imports p.high.b"]
     assert set(circle(graph)) == {"p.low.a", "p.high.b"}
     assert circle({"a": {"b"}, "b": set()}) == []
+
+
+def test_a_class_name_stands_for_one_class():
+    names: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in tree(file).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                names.setdefault(node.name, []).append(module_name(file))
+    assert {name: modules for name, modules in names.items() if len(modules) > 1} == {}
 
 
 def test_every_import_is_a_declared_dependency():

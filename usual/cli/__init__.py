@@ -25,8 +25,8 @@ for group in (demo, data, tables, training, promotion, inference, serving):
     app.add_typer(group.app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(version: bool) -> None:
+    if version:
         typer.echo(f"usual {__version__}")
         raise typer.Exit
 

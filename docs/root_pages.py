@@ -1,0 +1,17 @@
+"""MkDocs hook: CONTRIBUTING, CHANGELOG and SECURITY lie on top of the repository and are pages of the site."""
+
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "security.md": "SECURITY.md"}
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Put the file on top in place of the page, with links as they are inside docs/."""
+    if page.file.src_uri not in PAGES:
+        return markdown
+    text = (ROOT / PAGES[page.file.src_uri]).read_text().replace("](docs/", "](")
+    for inside, on_top in PAGES.items():
+        text = text.replace(f"]({on_top})", f"]({inside})")
+    return text

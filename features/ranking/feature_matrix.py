@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from features.common.arrays import Float32Array, Int64Array
 from features.ranking import session_features
 from features.ranking.snapshot import CUSTOMER, CUSTOMER_COLUMNS, ITEM, ITEM_COLUMNS, Snapshot
 from features.ranking.visitors import Visitors
@@ -75,11 +76,11 @@ def schema_hash(generators: tuple[str, ...]) -> str:
 def assemble(
     snapshot: Snapshot,
     visitors: Visitors,
-    query: np.ndarray,
-    item: np.ndarray,
-    ranks: np.ndarray,
-    scores: np.ndarray,
-) -> np.ndarray:
+    query: Int64Array,
+    item: Int64Array,
+    ranks: Float32Array,
+    scores: Float32Array,
+) -> Float32Array:
     """Assemble the features of n candidates, `item[i]` for visitor `query[i]` (rising): float32[n × columns].
 
     `ranks` and `scores`, float32[n × generators], are the candidates' rank by each generator and their score over the
@@ -89,7 +90,7 @@ def assemble(
     out = np.empty((len(query), ranks.shape[1] + scores.shape[1] + len(FIXED_COLUMNS)), np.float32)
     at = 0
 
-    def put(block: np.ndarray) -> np.ndarray:
+    def put(block: Float32Array) -> Float32Array:
         nonlocal at
         place = out[:, at : at + block.shape[1]]
         place[...] = block
@@ -109,16 +110,16 @@ def assemble(
     return out
 
 
-def _rows(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def _rows(table: Float32Array, positions: Int64Array) -> Float32Array:
     """The table's rows at `positions`, NaN at -1."""
     if not len(table):
         return np.full((len(positions), table.shape[1]), np.nan, np.float32)
-    rows: np.ndarray = table[np.maximum(positions, 0)]
+    rows: Float32Array = table[np.maximum(positions, 0)]
     rows[positions < 0] = np.nan
     return rows
 
 
-def _cross(pair: np.ndarray, item: np.ndarray, customer: np.ndarray) -> np.ndarray:
+def _cross(pair: Float32Array, item: Float32Array, customer: Float32Array) -> Float32Array:
     orders, last = pair[:, HISTORY["orders"]], pair[:, HISTORY["bought_last_days"]]
     with np.errstate(divide="ignore", invalid="ignore"):
         own_gap = (pair[:, HISTORY["bought_first_days"]] - last) / (orders - 1)

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from features.common.arrays import Int32Array, Int64Array, IntArray, UInt64Array
+
 
 def _hash(text: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
@@ -15,14 +17,14 @@ def _hash(text: bytes) -> int:
 
 @dataclass(frozen=True)
 class IdIndex:
-    """Ids by position: `values` holds them; `hashes` uint64 is sorted, `order` int32 is the position each belongs to.
+    """Ids by position: `values` holds them; `hashes` is sorted, `order` is the position each belongs to.
 
     A Python dict of a million ids takes a process about 100 MB; these arrays are mapped once for all.
     """
 
     values: pa.StringArray
-    hashes: np.ndarray
-    order: np.ndarray
+    hashes: UInt64Array
+    order: Int32Array
 
     @classmethod
     def from_ids(cls, ids: Iterable[str]) -> "IdIndex":
@@ -35,7 +37,7 @@ class IdIndex:
     def __len__(self) -> int:
         return len(self.values)
 
-    def find(self, ids: Sequence[str]) -> np.ndarray:
+    def find(self, ids: Sequence[str]) -> Int64Array:
         """Return the position of each id, int64[len(ids)]; -1 for an unknown one."""
         if not len(self) or not len(ids):
             return np.full(len(ids), -1)
@@ -67,17 +69,17 @@ class IdIndex:
         return -1
 
     @cached_property
-    def by_position(self) -> np.ndarray:
+    def by_position(self) -> UInt64Array:
         """uint64[ids]: the hash of each id, by position."""
         hashes = np.empty(len(self), np.uint64)
         hashes[self.order] = self.hashes
         return hashes
 
-    def at(self, positions: np.ndarray) -> list[str]:
+    def at(self, positions: IntArray) -> list[str]:
         """Return the ids at `positions`."""
         return [str(text, "utf-8") for text in self._texts(positions)]
 
-    def _texts(self, positions: np.ndarray) -> list[memoryview]:
+    def _texts(self, positions: IntArray) -> list[memoryview]:
         # pyarrow's take needs twenty times as long for the ten ids of an answer when its code is not in the processor's
         # cache.
         offsets, data = self._memory
@@ -85,7 +87,7 @@ class IdIndex:
         return [data[start:end] for start, end in bounds]
 
     @cached_property
-    def _memory(self) -> tuple[np.ndarray, memoryview]:
+    def _memory(self) -> tuple[Int32Array, memoryview]:
         """Offsets int32[ids + 1] into the bytes, and the bytes: the ids, one after another in UTF-8."""
         _, offsets, data = self.values.buffers()
         first = self.values.offset

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from features.common.arrays import BoolArray, Float32Array, FloatArray, Int64Array, IntArray, ScalarT
 from features.ranking.pair_index import find_keys
 from features.ranking.snapshot import ITEM, Snapshot
 from features.ranking.visitors import KIND, MOST_RECENT, Visitors
@@ -59,7 +61,9 @@ COLUMNS = (
 _DECAY = (DECAY ** np.arange(MOST_RECENT)).astype(np.float32)
 
 
-def compute_session_features(snapshot: Snapshot, visitors: Visitors, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+def compute_session_features(
+    snapshot: Snapshot, visitors: Visitors, query: Int64Array, item: Int64Array
+) -> Float32Array:
     """Compute the features of n candidates, `item[i]` for visitor `query[i]`: float32[n × len(COLUMNS)].
 
     Events are summed once per visitor and item, category or brand, and every candidate looks its sums up: the
@@ -96,12 +100,12 @@ class _EventGroups:
     """
 
     size: int
-    keys: np.ndarray
-    order: np.ndarray
-    starts: np.ndarray
+    keys: Int64Array
+    order: Int64Array
+    starts: Int64Array
 
     @classmethod
-    def build(cls, query: np.ndarray, code: np.ndarray, size: int) -> "_EventGroups":
+    def build(cls, query: Int64Array, code: IntArray, size: int) -> "_EventGroups":
         rows = np.flatnonzero(code >= 0)
         key = query[rows] * size + code[rows]
         sort = np.argsort(key, kind="stable")
@@ -110,22 +114,22 @@ class _EventGroups:
         return cls(size, key[starts], rows[sort], starts)
 
     @property
-    def newest(self) -> np.ndarray:
+    def newest(self) -> Int64Array:
         """int64[groups]: each group's last event."""
-        newest: np.ndarray = self.order[np.append(self.starts, len(self.order))[1:] - 1]
+        newest: Int64Array = self.order[np.append(self.starts, len(self.order))[1:] - 1]
         return newest
 
-    def reduce(self, operation: np.ufunc, values: np.ndarray) -> np.ndarray:
+    def reduce(self, operation: np.ufunc, values: npt.NDArray[ScalarT]) -> npt.NDArray[ScalarT]:
         """Reduce one value per event to one per group, always in the order of the visitor's own events."""
         if not len(self.starts):
             return np.zeros(0, values.dtype)
-        reduced: np.ndarray = operation.reduceat(values[self.order], self.starts)
+        reduced: npt.NDArray[ScalarT] = operation.reduceat(values[self.order], self.starts)
         return reduced
 
-    def sum(self, values: np.ndarray) -> np.ndarray:
+    def sum(self, values: BoolArray | FloatArray) -> Float32Array:
         return self.reduce(np.add, values.astype(np.float32))
 
-    def find(self, query: np.ndarray, code: np.ndarray) -> np.ndarray:
+    def find(self, query: Int64Array, code: IntArray) -> Int64Array:
         """Find the group of each visitor and code; -1 where there is none."""
         if not len(self.keys):
             return np.full(len(query), -1)
@@ -133,7 +137,7 @@ class _EventGroups:
         return np.where(hit & (code >= 0), slot, -1)
 
 
-def _item_block(snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+def _item_block(snapshot: Snapshot, v: Visitors, query: Int64Array, item: Int64Array) -> Float32Array:
     groups = _EventGroups.build(v.query, v.item, len(snapshot.items))
     add, removal = v.kind == KIND["add_to_cart"], v.kind == KIND["remove_from_cart"]
     order = np.arange(1, len(v.query) + 1)
@@ -153,13 +157,13 @@ def _item_block(snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.nda
     )
     for n, column in enumerate(columns):
         table[:-1, n] = column
-    rows: np.ndarray = table[groups.find(query, item)]  # the last row is for -1
+    rows: Float32Array = table[groups.find(query, item)]  # the last row is for -1
     return rows
 
 
 def _kin_block(
-    snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray, last_view: np.ndarray
-) -> np.ndarray:
+    snapshot: Snapshot, v: Visitors, query: Int64Array, item: Int64Array, last_view: Int64Array
+) -> Float32Array:
     """Share, decayed share and last view of the candidate's category, department and brand."""
     touched = v.item >= 0
     weight = v.weight * _DECAY[v.back]
@@ -184,8 +188,8 @@ def _kin_block(
 
 
 def _price_block(
-    snapshot: Snapshot, v: Visitors, query: np.ndarray, item: np.ndarray, last_view: np.ndarray
-) -> np.ndarray:
+    snapshot: Snapshot, v: Visitors, query: Int64Array, item: Int64Array, last_view: Int64Array
+) -> Float32Array:
     price = snapshot.item_features[:, ITEM["price"]]
     # As shown or paid; where the event does not say, the item's current price.
     event_price = np.where(np.isnan(v.price) & (v.item >= 0), price[v.item], v.price)
@@ -196,11 +200,11 @@ def _price_block(
     base[visits.keys, 2] = visits.reduce(np.maximum, event_price)
     base[:, 3] = np.where(last_view >= 0, event_price[last_view], np.nan)
     base[base <= 0] = np.nan
-    ratio: np.ndarray = price[item][:, None] / base[query]
+    ratio: Float32Array = price[item][:, None] / base[query]
     return ratio
 
 
-def _visit_block(snapshot: Snapshot, v: Visitors, last: np.ndarray) -> np.ndarray:
+def _visit_block(snapshot: Snapshot, v: Visitors, last: Int64Array) -> Float32Array:
     """Compute the columns about the whole visit: float32[len(v) × len(_VISIT_COLUMNS)]."""
     n, items = len(v), len(snapshot.items)
     touched = v.item >= 0
@@ -216,5 +220,5 @@ def _visit_block(snapshot: Snapshot, v: Visitors, last: np.ndarray) -> np.ndarra
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _distinct(query: np.ndarray, code: np.ndarray, size: int, visitors: int) -> np.ndarray:
+def _distinct(query: Int64Array, code: IntArray, size: int, visitors: int) -> Int64Array:
     return np.bincount(np.unique((query * size + code)[code >= 0]) // size, minlength=visitors)

@@ -7,9 +7,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from features.common.arrays import BoolArray, Float32Array, Int32Array, Int64Array, UInt8Array
 from features.ranking.id_index import IdIndex
 from features.tables import interactions, lifetime
-from features.tables.build import CUSTOMER_COLUMNS, ITEM_COLUMNS, Tables
+from features.tables.build import CUSTOMER_COLUMNS as ALL_CUSTOMER_COLUMNS
+from features.tables.build import ITEM_COLUMNS as ALL_ITEM_COLUMNS
+from features.tables.build import Tables
 from features.tables.columns import names, pick
 from features.tables.history import COLUMNS as HISTORY_COLUMNS
 from features.tables.history import Histories
@@ -17,13 +20,13 @@ from features.tables.rfm import PROSPECT, SEGMENTS, CutPoints
 
 # The columns of the tables that rankers were measured to use; the others are for segments and for people.
 CUSTOMER_COLUMNS = pick(
-    CUSTOMER_COLUMNS,
+    ALL_CUSTOMER_COLUMNS,
     "recency_days frequency monetary average_order_value tenure_days r_score f_score m_score views_7d views_30d "
     "views_90d carts_7d carts_30d carts_90d orders_7d orders_30d orders_90d sessions active_days_ago known_days "
     "basket_items basket_quantity price_paid distinct_items repeat_share order_gap_days gap_ratio refund_share",
 )
 ITEM_COLUMNS = pick(
-    ITEM_COLUMNS,
+    ALL_ITEM_COLUMNS,
     "buyers_1d buyers_3d buyers_7d buyers_28d buyers_90d buyers buyers_last_year trend trend_90d views_7d views_28d "
     "carts_28d cart_rate buy_rate age_days sold_last_days price price_mean price_change repeat_share repeat_gap_days "
     "quantity_per_order basket_items refund_share",
@@ -50,10 +53,10 @@ class FittingData:
     the catalog has no vectors. Like titles they are the catalog's latest at every `as_of`: the catalog has no past.
     """
 
-    anonymous: tuple[np.ndarray, np.ndarray, np.ndarray]
-    recent: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    anonymous: tuple[Int32Array, Int64Array, Float32Array]
+    recent: tuple[Int32Array, Int64Array, UInt8Array, Int64Array]
     descriptions: list[tuple[str | None, str | None, str | None]]
-    embeddings: np.ndarray | None = None
+    embeddings: Float32Array | None = None
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,15 @@ class Snapshot:
 
     as_of: int
     customers: IdIndex
-    segments: np.ndarray
-    customer_features: np.ndarray
-    lifetime: np.ndarray
+    segments: UInt8Array
+    customer_features: Float32Array
+    lifetime: Float32Array
     items: IdIndex
-    categories: np.ndarray
+    categories: Int32Array
     category_names: pa.StringArray
-    departments: np.ndarray
-    brands: np.ndarray
-    item_features: np.ndarray
+    departments: Int32Array
+    brands: Int32Array
+    item_features: Float32Array
     catalog: pa.Table
     history: Histories
     cut_points: CutPoints
@@ -117,21 +120,21 @@ class Snapshot:
         )
 
     @property
-    def embeddings(self) -> np.ndarray | None:
+    def embeddings(self) -> Float32Array | None:
         """float32[items × d], see `FittingData.embeddings`; None in a shipped snapshot too."""
         return self.fitting_data.embeddings if self.fitting_data else None
 
-    def item(self, name: str) -> np.ndarray:
+    def item(self, name: str) -> Float32Array:
         """Return one item feature, float32[items]."""
-        column: np.ndarray = self.item_features[:, ITEM[name]]
+        column: Float32Array = self.item_features[:, ITEM[name]]
         return column
 
-    def has_history(self, customers: np.ndarray) -> np.ndarray:
+    def has_history(self, customers: Int64Array) -> BoolArray:
         """Return whether each customer has bought, carted or viewed anything, bool; -1 has not."""
         row = np.maximum(customers, 0)
         if not len(self.customers):
             return np.zeros(len(customers), bool)
-        mask: np.ndarray = (customers >= 0) & (self.history.indptr[row + 1] > self.history.indptr[row])
+        mask: BoolArray = (customers >= 0) & (self.history.indptr[row + 1] > self.history.indptr[row])
         return mask
 
     def segment(self, customer: int) -> str:
@@ -168,7 +171,7 @@ def _fitting_data(tables: Tables) -> FittingData:
     )
 
 
-def _embeddings(tables: Tables) -> np.ndarray | None:
+def _embeddings(tables: Tables) -> Float32Array | None:
     if tables.embeddings is None or tables.embeddings.is_empty():
         return None
     vectors = tables.items.select("item_id").join(tables.embeddings, on="item_id", how="left", maintain_order="left")
@@ -179,7 +182,7 @@ def _embeddings(tables: Tables) -> np.ndarray | None:
     return matrix
 
 
-def _matrix(table: pl.DataFrame, columns: list[str]) -> np.ndarray:
+def _matrix(table: pl.DataFrame, columns: list[str]) -> Float32Array:
     return np.ascontiguousarray(table.select(columns).to_numpy(), dtype=np.float32)
 
 
@@ -187,11 +190,11 @@ def _position_of(ids: pl.Series) -> dict[str, int]:
     return {i: n for n, i in enumerate(ids)}
 
 
-def _positions(values: pl.Series, positions: Mapping[str, int]) -> np.ndarray:
+def _positions(values: pl.Series, positions: Mapping[str, int]) -> Int64Array:
     # The cast is for an empty mapping, which replace_strict hands back in the type of the ids.
     return values.replace_strict(positions, return_dtype=pl.Int64).cast(pl.Int64).to_numpy()
 
 
-def _codes(values: pl.Series) -> np.ndarray:
-    """int32: 0…k-1 in the order of the values, -1 for null."""
+def _codes(values: pl.Series) -> Int32Array:
+    """0…k-1 in the order of the values, -1 for null."""
     return values.rank("dense").cast(pl.Int64).fill_null(0).to_numpy().astype(np.int32) - 1

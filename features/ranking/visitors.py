@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from features.common.arrays import BoolArray, Float32Array, FloatArray, Int64Array, IntArray, UInt8Array
 from features.common.clock import SECOND
 from features.event_log.schema import EventName
 from features.ranking.pair_index import find_keys, look_up
@@ -31,8 +32,9 @@ _WEIGHTS = np.array(list(VISIT_EVENTS.values()), np.float32)
 
 
 # The fields after `customers` of visitors without events.
-_NO_EVENTS = tuple(np.zeros(0, t) for t in (np.int64, np.int64, np.uint8, np.float32, np.float32, np.int64, np.float32))
-_Index = slice | np.ndarray
+_NO_INTS, _NO_FLOATS = np.zeros(0, np.int64), np.zeros(0, np.float32)
+_NO_EVENTS = (_NO_INTS, _NO_INTS, np.zeros(0, np.uint8), _NO_FLOATS, _NO_FLOATS, _NO_INTS, _NO_FLOATS)
+_Index = slice | Int64Array
 _T = TypeVar("_T")
 
 
@@ -42,55 +44,54 @@ class Visitors:
 
     `customers` int64[n]: row in the snapshot's customers, -1 for someone it does not know. The others hold one
     entry per event, at most `MOST_RECENT` a visitor, sorted by query, oldest first:
-    `query` int64: whose (0…n-1); `item` int64: which item, -1 for none (a search) or one that the snapshot
-    does not know; `kind` uint8: code of the event's name in `KIND`; `age` float32: seconds before the request;
-    `price` float32: of a unit, as shown or paid, NaN (as `age`) where it is not known; `back` int64: how many of
-    the visitor's events came after it; `weight` float32: how strongly it signals interest in the item.
+    `query`: whose (0…n-1); `item`: which item, -1 for none (a search) or one that the snapshot does not know; `kind`:
+    code of the event's name in `KIND`; `age`: seconds before the request; `price`: of a unit, as shown or paid, NaN
+    (as `age`) where it is not known; `back`: how many of the visitor's events came after it; `weight`: how strongly
+    it signals interest in the item.
     """
 
-    customers: np.ndarray
-    query: np.ndarray
-    item: np.ndarray
-    kind: np.ndarray
-    age: np.ndarray
-    price: np.ndarray
-    back: np.ndarray
-    weight: np.ndarray
+    customers: Int64Array
+    query: Int64Array
+    item: Int64Array
+    kind: UInt8Array
+    age: Float32Array
+    price: Float32Array
+    back: Int64Array
+    weight: Float32Array
     _cache: dict[Hashable, tuple[object, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def of_customers(cls, customers: np.ndarray) -> "Visitors":
+    def of_customers(cls, customers: Int64Array) -> "Visitors":
         """Visitors without events of a current visit."""
         return cls(customers.astype(np.int64), *_NO_EVENTS)
 
     @classmethod
     def from_events(
         cls,
-        customers: np.ndarray,
-        query: np.ndarray,
-        item: np.ndarray,
-        kind: np.ndarray,
-        age: np.ndarray | None = None,
-        price: np.ndarray | None = None,
+        customers: Int64Array,
+        query: Int64Array,
+        item: Int64Array,
+        kind: UInt8Array | IntArray,
+        age: FloatArray | IntArray | None = None,
+        price: FloatArray | None = None,
     ) -> "Visitors":
         """Visitors with events, sorted by query, oldest first; the last `MOST_RECENT` of each visitor are kept."""
         unknown = np.full(len(query), np.nan, np.float32)
         ends = np.cumsum(np.bincount(query, minlength=len(customers)))
         back = ends[query] - 1 - np.arange(len(query)) if len(query) else query
         keep = back < MOST_RECENT
-        query, kind = query[keep], kind[keep].astype(np.uint8)
-        item = np.where(
-            kind == KIND["search"], -1, item[keep]
-        )  # the items of a search result were not chosen by the visitor
+        query, code = query[keep], kind[keep].astype(np.uint8)
+        # The items of a search result were not chosen by the visitor.
+        item = np.where(code == KIND["search"], -1, item[keep])
         return cls(
             customers.astype(np.int64),
             query,
             item,
-            kind,
+            code,
             (unknown if age is None else age.astype(np.float32))[keep],
             (unknown if price is None else price.astype(np.float32))[keep],
             back[keep],
-            _weights(query, item, kind),
+            _weights(query, item, code),
         )
 
     def __len__(self) -> int:
@@ -104,11 +105,11 @@ class Visitors:
         value: _T = entry[1]
         return value
 
-    def pairs(self, history: Histories) -> tuple[np.ndarray, np.ndarray]:
+    def pairs(self, history: Histories) -> tuple[Int64Array, Int64Array]:
         """Return `history.gather` of the customers: (query, position in the history)."""
         return self.once("pairs", history, lambda: history.gather(self.customers))
 
-    def find(self, history: Histories, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+    def find(self, history: Histories, query: Int64Array, item: Int64Array) -> Int64Array:
         """Return the position in the history of each visitor's pair with `item`, int64[len(query)]; -1 for none."""
         customer_query, position = self.pairs(history)
         if not len(position):
@@ -123,7 +124,7 @@ class Visitors:
         a, b = np.searchsorted(self.query, [start, stop])
         return self._part(np.s_[start:stop], np.s_[a:b], self.query[a:b] - start)
 
-    def only(self, rows: np.ndarray) -> "Visitors":
+    def only(self, rows: Int64Array) -> "Visitors":
         """Return those at `rows` (rising)."""
         if len(rows) == len(self):
             return self
@@ -133,22 +134,30 @@ class Visitors:
         return self._part(rows, events, place[self.query[events]])
 
     @property
-    def active(self) -> np.ndarray:
+    def active(self) -> BoolArray:
         """bool[n]: whether the visit has any event yet."""
         return np.bincount(self.query, minlength=len(self)) > 0
 
-    def _part(self, rows: _Index, events: _Index, query: np.ndarray) -> "Visitors":
-        fields = (self.item, self.kind, self.age, self.price, self.back, self.weight)
-        return Visitors(self.customers[rows], query, *(field[events] for field in fields))
+    def _part(self, rows: _Index, events: _Index, query: Int64Array) -> "Visitors":
+        return Visitors(
+            self.customers[rows],
+            query,
+            self.item[events],
+            self.kind[events],
+            self.age[events],
+            self.price[events],
+            self.back[events],
+            self.weight[events],
+        )
 
 
-def age_seconds(now: int | np.ndarray, t: np.ndarray) -> np.ndarray:
+def age_seconds(now: int | Int64Array, t: Int64Array) -> Float32Array:
     """Return the seconds from `t` to `now`, both in microseconds, as float32: training and serving round alike."""
     return ((now - t) / SECOND).astype(np.float32)
 
 
-def _weights(query: np.ndarray, item: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Return the weight of each event, float32: that of its kind, save that a removal takes back the carts before it.
+def _weights(query: Int64Array, item: Int64Array, kind: UInt8Array) -> Float32Array:
+    """Return the weight of each event: that of its kind, save that a removal takes back the carts before it.
 
     An item that was put in the cart and removed again was looked at and is of no more interest: these carts count as
     views. A removal has weight 0 and not less: people often swap an item for a similar one, and a negative weight

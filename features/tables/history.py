@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import narwhals as nw
 import numpy as np
 
+from features.common.arrays import Float32Array, Int32Array, Int64Array
 from features.tables.columns import Column, names, select
 from features.tables.engine import Lazy, days_before, exact_sum, from_fixed, to_fixed
 
@@ -119,23 +120,23 @@ class Histories:
     float32[pairs × len(COLUMNS)], NaN where a value is not defined.
     """
 
-    indptr: np.ndarray
-    items: np.ndarray
-    values: np.ndarray
+    indptr: Int64Array
+    items: Int32Array
+    values: Float32Array
 
     @classmethod
-    def build(cls, rows: np.ndarray, items: np.ndarray, values: np.ndarray, customers: int) -> "Histories":
+    def build(cls, rows: Int64Array, items: Int64Array, values: Float32Array, customers: int) -> "Histories":
         """Build from one entry per pair, sorted by row, then item."""
         indptr = np.zeros(customers + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=customers), out=indptr[1:])
         return cls(indptr, items.astype(np.int32), np.ascontiguousarray(values, dtype=np.float32))
 
-    def column(self, name: str) -> np.ndarray:
+    def column(self, name: str) -> Float32Array:
         """float32[pairs]: one column of `values`."""
-        values: np.ndarray = self.values[:, COLUMN[name]]
+        values: Float32Array = self.values[:, COLUMN[name]]
         return values
 
-    def gather(self, customers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def gather(self, customers: Int64Array) -> tuple[Int64Array, Int64Array]:
         """Gather all pairs of some customers: (query int64[n], position int64[n]), query i being customers[i].
 
         A customer of -1 is unknown and has none.
@@ -146,8 +147,8 @@ class Histories:
         return np.arange(len(customers)).repeat(sizes), ranges(self.indptr[row], sizes)
 
 
-def ranges(start: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def ranges(start: Int64Array | Int32Array, sizes: Int64Array | Int32Array) -> Int64Array:
     """Concatenate ranges: start[0], start[0] + 1, …, `sizes[0]` of them, and so on for each."""
-    out = (start - (sizes.cumsum() - sizes)).repeat(sizes)
+    out: Int64Array = (start - (sizes.cumsum() - sizes)).repeat(sizes)
     out += np.arange(len(out))
     return out

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from features.common.arrays import AnyArray
 from features.common.clock import iso, parse
 from features.common.errors import InputError
 from features.common.yaml_config import describe_errors
@@ -103,7 +104,7 @@ class Bundle:
         if path.exists() and any(path.iterdir()):
             raise InputError(f"{path} is not empty; choose another directory for the bundle")
         s = self.snapshot
-        arrays = {
+        arrays: dict[str, AnyArray] = {
             "customers/hashes": s.customers.hashes,
             "customers/order": s.customers.order,
             "customers/segments": s.segments,
@@ -236,7 +237,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _snapshot(path: Path, arrays: Mapping[str, np.ndarray], as_of: int, cuts: CutPoints) -> Snapshot:
+def _snapshot(path: Path, arrays: Mapping[str, AnyArray], as_of: int, cuts: CutPoints) -> Snapshot:
     def ids(kind: str) -> IdIndex:
         return IdIndex(_load_texts(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
 

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from features.common.arrays import BoolArray, Int64Array
 from features.event_log.schema import EventName
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
@@ -42,7 +43,7 @@ class RankingRules:
 
     generators: tuple[GeneratorName, ...] | None = None
     use_ranker: bool = True
-    allowed: np.ndarray | None = field(default=None, compare=False)
+    allowed: BoolArray | None = field(default=None, compare=False)
     extra_best_sellers: int = 0
     fill: tuple[GeneratorName, ...] = ("popular",)
     reserve: int = 0
@@ -80,7 +81,7 @@ class Ranking:
     n_ranked: int = 0  # items ordered by the strategy; those after them fill up
     candidates: "RankedCandidates | None" = field(default=None, compare=False, repr=False)
     """Input of reasons (`models.explain.reasons.explain_ranking`), if the request wants them."""
-    positions: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)  # in the snapshot
+    positions: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)  # in the snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.common.arrays import Float32Array, Float64Array
 from features.common.clock import SECOND, now
 from features.common.errors import InputError
 from features.common.paths import home
@@ -31,8 +32,8 @@ from features.common.threads import THREADS
 if TYPE_CHECKING:
     import lightgbm
 
-Predict = Callable[[np.ndarray], np.ndarray]
-"""float32[n × features] → float64[n]."""
+Predict = Callable[[Float32Array], Float64Array]
+"""[n × features] → [n]."""
 
 log = logging.getLogger("usual.models")
 PROBES = 4096  # rows that must score the same
@@ -80,7 +81,7 @@ def scores_match(predict: Predict, booster: "lightgbm.Booster", text: str) -> bo
     return np.array_equal(predict(rows), np.asarray(booster.predict(rows, num_threads=THREADS)))
 
 
-def probe_rows(text: str) -> np.ndarray:
+def probe_rows(text: str) -> Float32Array:
     """float32[PROBES × features]: each value at a threshold of its feature, just beside one, missing or extreme."""
     lines = {key: [line.partition("=")[2] for line in text.splitlines() if line.startswith(key)] for key in _KEYS}
     names, split, threshold = ("".join(f"{line} " for line in lines[key]).split() for key in _KEYS)
@@ -123,7 +124,7 @@ def _compile(text: str, trees: int) -> Predict:
         if now() // SECOND - file.stat().st_mtime > _UNUSED_S:
             file.unlink(missing_ok=True)
 
-    def predict(matrix: np.ndarray) -> np.ndarray:
+    def predict(matrix: Float32Array) -> Float64Array:
         out = np.empty(len(matrix))
         jobs = THREADS if len(matrix) > _SINGLE_THREAD else 1
         for start in range(0, len(matrix), _BLOCK * jobs):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from features.common.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from features.common.threads import THREADS
 from models.native_ranker import Predict, compile_ranker
 from models.search_space import Between
@@ -55,16 +56,16 @@ class LabelledCandidates(Protocol):
     int64[n], `groups` int64[queries]: rows of each query."""
 
     @property
-    def matrix(self) -> np.ndarray: ...
+    def matrix(self) -> Float32Array: ...
 
     @property
     def features(self) -> tuple[str, ...]: ...
 
     @property
-    def labels(self) -> np.ndarray: ...
+    def labels(self) -> Int64Array: ...
 
     @property
-    def groups(self) -> np.ndarray: ...
+    def groups(self) -> Int64Array: ...
 
 
 def parameters(config: RankerConfig, rows: int) -> dict[str, Any]:
@@ -113,8 +114,8 @@ class Gains:
 
     value: float
     mean: float
-    edges: np.ndarray
-    table: np.ndarray
+    edges: Float64Array
+    table: Float64Array
 
     @classmethod
     def fit(cls, examples: LabelledCandidates, value: float) -> "Gains":
@@ -129,7 +130,7 @@ class Gains:
         place = np.searchsorted(edges, gain, side="right")
         return cls(value, mean, edges, np.append(0.0, np.bincount(place, gain) / np.bincount(place)))
 
-    def labels(self, examples: LabelledCandidates) -> np.ndarray:
+    def labels(self, examples: LabelledCandidates) -> Int64Array:
         """int64[n]: the label of each candidate."""
         relevant = np.flatnonzero(examples.labels > 0)
         gain = _gain(examples.labels[relevant], _price(examples, relevant), self.value, self.mean)
@@ -138,18 +139,20 @@ class Gains:
         return out
 
 
-def _price(examples: LabelledCandidates, rows: np.ndarray) -> np.ndarray:
-    return np.maximum(examples.matrix[rows, examples.features.index("item_price")].astype(np.float64), 0)
+def _price(examples: LabelledCandidates, rows: BoolArray | Int64Array) -> Float64Array:
+    column = examples.features.index("item_price")
+    price: Float64Array = np.maximum(examples.matrix[rows, column].astype(np.float64), 0)
+    return price
 
 
-def _gain(grade: np.ndarray, price: np.ndarray, value: float, mean: float) -> np.ndarray:
-    gain: np.ndarray = (2.0**grade - 1) * ((1 - value) + value * np.where(np.isnan(price), 1.0, price / mean))
+def _gain(grade: Int64Array, price: Float64Array, value: float, mean: float) -> Float64Array:
+    gain: Float64Array = (2.0**grade - 1) * ((1 - value) + value * np.where(np.isnan(price), 1.0, price / mean))
     return gain
 
 
 def objective(
     config: RankerConfig, examples: LabelledCandidates
-) -> tuple[dict[str, Any], Callable[[LabelledCandidates], np.ndarray]]:
+) -> tuple[dict[str, Any], Callable[[LabelledCandidates], Int64Array]]:
     """LightGBM's parameters for `examples`, and the function that labels them and the validation set."""
     settings = parameters(config, len(examples.labels))
     if not config.value:
@@ -210,11 +213,12 @@ class Prior:
         best = minimize_scalar(loss, bounds=(0.0, 5.0), method="bounded")
         return replace(unit, strength=float(best.x))
 
-    def __call__(self, matrix: np.ndarray) -> np.ndarray:
+    def __call__(self, matrix: Float32Array) -> Float64Array:
         """float64[n]: the prior of each candidate."""
-        return self.strength * np.log(self._sums(matrix)[-1])
+        prior: Float64Array = self.strength * np.log(self._sums(matrix)[-1])
+        return prior
 
-    def contributions(self, matrix: np.ndarray) -> np.ndarray:
+    def contributions(self, matrix: Float32Array) -> Float64Array:
         """float64[n × (features + 1)]: what each feature adds to the prior, in the order of `PRIOR`; at the end the
         constant that all rows share. A row adds up to its prior."""
         out = np.zeros((len(matrix), matrix.shape[1] + 1))
@@ -223,14 +227,14 @@ class Prior:
         out[:, -1] = logs[0]
         return out
 
-    def _sums(self, matrix: np.ndarray) -> np.ndarray:
+    def _sums(self, matrix: Float32Array) -> Float64Array:
         """float64[1 + features of `PRIOR` × n]: the running sum of the score, one feature after another."""
         # Not a matrix product, whose last bit depends on how many rows there are.
         terms = np.empty((1 + len(PRIOR), len(matrix)))
         terms[0], terms[1:] = _PRIOR_FLOOR, matrix[:, list(self.columns)].T
         terms[np.isnan(terms)] = 0
         terms[1:] *= _PRIOR_WEIGHTS
-        sums: np.ndarray = terms.cumsum(axis=0)
+        sums: Float64Array = terms.cumsum(axis=0)
         return sums
 
 
@@ -256,7 +260,7 @@ class Ranker:
         settings, labels = objective(config, examples)
         prior = Prior.fit(examples) if config.prior else None
 
-        def initial_score(part: LabelledCandidates) -> np.ndarray | None:
+        def initial_score(part: LabelledCandidates) -> Float64Array | None:
             return prior(part.matrix) if prior else None
 
         data = lightgbm.Dataset(
@@ -287,10 +291,10 @@ class Ranker:
         """The number of trees in use: up to the best on the validation window, if there was one."""
         return int(self.booster.best_iteration) if self.booster.best_iteration > 0 else int(self.booster.num_trees())
 
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
+    def predict(self, matrix: Float32Array) -> Float64Array:
         """Score the rows of `matrix`: float64[n]; only the order within one visitor means anything."""
         raw = self.native(matrix) if self.native else self.booster.predict(matrix, num_threads=THREADS)
-        scores: np.ndarray = np.asarray(raw)
+        scores: Float64Array = np.asarray(raw)
         return scores + self.prior(matrix) if self.prior else scores
 
     def importance(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from features.common.arrays import BoolArray, Float64Array, Int64Array, UInt32Array
 from features.common.memory import keep_freed_memory
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import KIND, Visitors
@@ -65,7 +66,7 @@ class BundleRecommender:
             # A ranker trained without visits gets none; requests about the visit go to the ranker trained on visits.
             about_visit = personal & active & np.array([_only_visit_generators(r.rules) for r in requests], bool)
             active = active & ~personal
-        routes: tuple[tuple[RecommenderName, np.ndarray], ...] = (
+        routes: tuple[tuple[RecommenderName, Int64Array], ...] = (
             ("one_to_one", np.flatnonzero(personal & ~active & ~about_visit)),
             ("one_to_one_visit", np.flatnonzero(personal & active)),
             ("predictive", np.flatnonzero(~personal | about_visit)),
@@ -111,13 +112,13 @@ class BundleRecommender:
                 ranked = rows, candidates, score, batch
                 yield self._ranking(requests[i], visitors, i, ranked, strategy, None if known[i] else "unknown_visitor")
 
-    def _extra_items(self, requests: Sequence[RankingRequest]) -> list[np.ndarray] | None:
+    def _extra_items(self, requests: Sequence[RankingRequest]) -> list[Int64Array] | None:
         """Return the items that are ranked without being proposed, for each request, rising."""
         if not any(r.rules.extra_best_sellers for r in requests):
             return None
         return [self._best_sellers(r.rules) for r in requests]
 
-    def _best_sellers(self, rules: RankingRules) -> np.ndarray:
+    def _best_sellers(self, rules: RankingRules) -> Int64Array:
         if not rules.extra_best_sellers or rules.allowed is None:
             return np.zeros(0, np.int64)
         best = self.bundle.generators[Popular].best_sellers
@@ -128,7 +129,7 @@ class BundleRecommender:
         request: RankingRequest,
         visitors: Visitors,
         row: int,
-        ranked: tuple[np.ndarray, Candidates, np.ndarray, Visitors] | None,
+        ranked: tuple[Int64Array, Candidates, Float64Array, Visitors] | None,
         strategy: Strategy,
         fallback: Fallback | None,
     ) -> Ranking:
@@ -175,7 +176,7 @@ class BundleRecommender:
             positions=items,
         )
 
-    def _available(self, request: RankingRequest) -> np.ndarray | None:
+    def _available(self, request: RankingRequest) -> BoolArray | None:
         """Return which items the ranking may hold, bool[items], an array of its own; None: all."""
         rules, s = request.rules, self.snapshot
         if rules.allowed is None and not request.exclude:
@@ -185,7 +186,7 @@ class BundleRecommender:
         available[excluded[excluded >= 0]] = False
         return available
 
-    def _rank_all(self, name: GeneratorName, visitors: Visitors, row: int) -> np.ndarray:
+    def _rank_all(self, name: GeneratorName, visitors: Visitors, row: int) -> Int64Array:
         """Return the positions of all items with a score above 0 by a generator, best first."""
         if name == "popular":
             return self.bundle.generators[Popular].best_sellers
@@ -201,7 +202,7 @@ def _only_visit_generators(rules: RankingRules) -> bool:
     return rules.generators is not None and all(NAMED_SCORES[name].basis == "visit" for name in rules.generators)
 
 
-def _proposed_by(generators: Generators, names: Iterable[GeneratorName], proposed: np.ndarray) -> np.ndarray:
+def _proposed_by(generators: Generators, names: Iterable[GeneratorName], proposed: UInt32Array) -> BoolArray:
     """Return whether one of the generators `names` proposed each candidate, bool[n]."""
     bits = sum(1 << column for column in generators.columns(names))
     return proposed & bits > 0

@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from features.common.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, UInt32Array
 from features.ranking.feature_matrix import assemble
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
@@ -43,17 +44,17 @@ class Candidates:
     them; `proposed` uint32[n]: bit g is set if the g-th of `Generators.names` proposed the candidate.
     """
 
-    query: np.ndarray
-    item: np.ndarray
-    ranks: np.ndarray
-    scores: np.ndarray
-    proposed: np.ndarray
+    query: Int64Array
+    item: Int64Array
+    ranks: Float32Array
+    scores: Float32Array
+    proposed: UInt32Array
 
-    def only(self, rows: np.ndarray) -> "Candidates":
+    def only(self, rows: BoolArray | Int64Array) -> "Candidates":
         return Candidates(self.query[rows], self.item[rows], self.ranks[rows], self.scores[rows], self.proposed[rows])
 
 
-Chunk = tuple[int, Visitors, Candidates, np.ndarray]
+Chunk = tuple[int, Visitors, Candidates, Float64Array]
 """First visitor, the chunk's visitors, candidates, score float64[n]. A visitor's candidates come one after another, by
 falling score, then item; the queries of a chunk count from its first visitor."""
 
@@ -65,7 +66,7 @@ def propose(
     snapshot: Snapshot,
     visitors: Visitors,
     budgets: Mapping[GeneratorName, int],
-    also: Sequence[np.ndarray] | None = None,
+    also: Sequence[Int64Array] | None = None,
 ) -> Candidates:
     """Unite the candidates of the generators, each within its budget, and score them by every generator.
 
@@ -89,7 +90,9 @@ def propose(
     return score_candidates(scores, query, item, proposed & ~np.uint32(1 << _ALSO))
 
 
-def score_candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarray, proposed: np.ndarray) -> Candidates:
+def score_candidates(
+    scores: Sequence[Scores], query: Int64Array, item: Int64Array, proposed: UInt32Array
+) -> Candidates:
     """Rank the candidates `item[i]` of visitor `query[i]` (rising) by each generator's `scores`, and scale each score
     to the visitor's best."""
     shares = np.zeros((len(scores), len(query)), np.float32)
@@ -110,14 +113,14 @@ def score_candidates(scores: Sequence[Scores], query: np.ndarray, item: np.ndarr
     return Candidates(query, item, np.ascontiguousarray(ranks.T), np.ascontiguousarray(shares.T), proposed)
 
 
-def _starts(rising: np.ndarray) -> np.ndarray:
-    """int64: where each run of equal values begins."""
+def _starts(rising: Int64Array) -> Int64Array:
+    """Where each run of equal values begins."""
     new = np.ones(len(rising), bool)
     np.not_equal(rising[1:], rising[:-1], out=new[1:])
     return np.flatnonzero(new)
 
 
-def within_query_ranks(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def within_query_ranks(query: Int64Array, scores: Float32Array) -> Int32Array:
     """Count how many rows stand before each, by query (rising), then falling score: int32[generators × n].
 
     Equal scores of a query share the better rank. `scores` float32[generators × n], none of them NaN.
@@ -159,14 +162,14 @@ class TwoStage:
         snapshot: Snapshot,
         visitors: Visitors,
         budgets: Mapping[GeneratorName, int] | None = None,
-        also: Sequence[np.ndarray] | None = None,
+        also: Sequence[Int64Array] | None = None,
     ) -> Iterator[Chunk]:
         """Rank the visitors' candidates, best first, in chunks.
 
         `budgets`: in place of the recommender's own; `also`: see `propose`.
         """
 
-        def score(batch: Visitors, c: Candidates) -> np.ndarray:
+        def score(batch: Visitors, c: Candidates) -> Float64Array:
             with stage("features"):
                 matrix = assemble(snapshot, batch, c.query, c.item, c.ranks, c.scores)
             with stage("ranker"):
@@ -181,7 +184,7 @@ def rank_by_score_fusion(
     snapshot: Snapshot,
     visitors: Visitors,
     budgets: Mapping[GeneratorName, int],
-    also: Sequence[np.ndarray] | None = None,
+    also: Sequence[Int64Array] | None = None,
 ) -> Iterator[Chunk]:
     """Rank as `TwoStage.rank` does, but by the sum of the generators' scores instead of a ranker.
 
@@ -189,8 +192,8 @@ def rank_by_score_fusion(
     """
     columns = generators.columns(budgets)
 
-    def score(_: Visitors, c: Candidates) -> np.ndarray:
-        total: np.ndarray = c.scores[:, columns].sum(axis=1, dtype=np.float64)
+    def score(_: Visitors, c: Candidates) -> Float64Array:
+        total: Float64Array = c.scores[:, columns].sum(axis=1, dtype=np.float64)
         return total
 
     return _rank_chunks(generators, snapshot, visitors, budgets, also, score)
@@ -201,8 +204,8 @@ def _rank_chunks(
     snapshot: Snapshot,
     visitors: Visitors,
     budgets: Mapping[GeneratorName, int],
-    also: Sequence[np.ndarray] | None,
-    score: Callable[[Visitors, Candidates], np.ndarray],
+    also: Sequence[Int64Array] | None,
+    score: Callable[[Visitors, Candidates], Float64Array],
 ) -> Iterator[Chunk]:
     for start, batch in chunks(snapshot, visitors):
         with stage("candidates"):

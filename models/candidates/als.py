@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy import sparse
 
+from features.common.arrays import AnyArray, Float32Array, Float64Array, FloatArray, Int64Array
 from features.common.threads import THREADS
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
@@ -50,9 +51,9 @@ class Als(CandidateGenerator[AlsConfig]):
     named_scores = (NamedScore("als", "what similar customers take"),)
     settings = AlsConfig
 
-    customers: np.ndarray
-    items: np.ndarray
-    gram: np.ndarray
+    customers: Float32Array
+    items: Float32Array
+    gram: Float64Array
     alpha: float
     regularization: float
 
@@ -75,7 +76,7 @@ class Als(CandidateGenerator[AlsConfig]):
         return cls._fold_in_all(h, np.asarray(model.item_factors), config.alpha, config.regularization)
 
     @classmethod
-    def _fold_in_all(cls, history: Histories, items: np.ndarray, alpha: float, regularization: float) -> Self:
+    def _fold_in_all(cls, history: Histories, items: Float32Array, alpha: float, regularization: float) -> Self:
         gram = (items.T @ items).astype(np.float64) + regularization * np.eye(items.shape[1])
         confidence = _confidence(pair_weights(history), alpha)
         customers = np.zeros((len(history.indptr) - 1, items.shape[1]), np.float32)
@@ -84,7 +85,7 @@ class Als(CandidateGenerator[AlsConfig]):
             customers[customer] = _fold_in(gram, items[history.items[row]], confidence[row])
         return cls(customers, items, gram, alpha, regularization)
 
-    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+    def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
         """Items keep their vectors, new ones have none yet; customers are folded in anew."""
         moved = np.where(items[:, None] >= 0, self.items[np.maximum(items, 0)], np.float32(0))
         return self._fold_in_all(snapshot.history, moved, self.alpha, self.regularization)
@@ -97,19 +98,19 @@ class Als(CandidateGenerator[AlsConfig]):
             vectors[visitor] = vector
         return FactoredScores(vectors, self.items)
 
-    def _visit_vectors(self, snapshot: Snapshot, visitors: Visitors) -> dict[int, np.ndarray]:
+    def _visit_vectors(self, snapshot: Snapshot, visitors: Visitors) -> dict[int, Float32Array]:
         """Visitor → vector float32[factors], of those whose visit shows interest in an item."""
         if not len(visitors.item):
             return {}
         query, item, weight = visit_weights(visitors)
-        vectors: dict[int, np.ndarray] = {}
+        vectors: dict[int, Float32Array] = {}
         for visitor in np.unique(query).tolist():
             events = slice(*np.searchsorted(query, [visitor, visitor + 1]))
             _, pairs = snapshot.history.gather(visitors.customers[visitor : visitor + 1])
             items = np.concatenate([snapshot.history.items[pairs], item[events]])
             own, place = np.unique(items, return_inverse=True)
             weights = np.concatenate([pair_weights(snapshot.history, pairs), weight[events]])
-            purchases = np.bincount(place, weights, len(own))
+            purchases: AnyArray = np.bincount(place, weights, len(own))
             vectors[visitor] = _fold_in(self.gram, self.items[own], _confidence(purchases, self.alpha))
         return vectors
 
@@ -118,23 +119,23 @@ class Als(CandidateGenerator[AlsConfig]):
         return {"customers": self.customers, "items": self.items, "gram": self.gram, "settings": settings}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         alpha, regularization = (float(v) for v in arrays["settings"])
         return cls(arrays["customers"], arrays["items"], arrays["gram"], alpha, regularization)
 
 
-def _confidence(purchases: np.ndarray, alpha: float) -> np.ndarray:
+def _confidence(purchases: FloatArray, alpha: float) -> Float32Array:
     # c = 1 + alpha·log(1 + r), r in decayed purchases. implicit takes an entry as c itself and a missing one as 1, so
     # without the 1 a weak sign of interest would count for less than none.
-    confidence: np.ndarray = (1 + alpha * np.log1p(purchases)).astype(np.float32)
+    confidence: Float32Array = (1 + alpha * np.log1p(purchases)).astype(np.float32)
     return confidence
 
 
-def _fold_in(gram: np.ndarray, own: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+def _fold_in(gram: Float64Array, own: Float32Array, confidence: Float32Array) -> Float32Array:
     """float32[factors]: x = (YᵀY + Yᵀ(C - I)Y + λI)⁻¹ YᵀCp, Hu, Koren, Volinsky 2008, eq. 4.
 
     `gram` is YᵀY + λI, `own` float32[n × factors] the vectors of the items that were touched.
     """
     left = gram + own.T @ (own * (confidence - 1)[:, None])
-    vector: np.ndarray = np.linalg.solve(left, own.T @ confidence).astype(np.float32)
+    vector: Float32Array = np.linalg.solve(left, own.T @ confidence).astype(np.float32)
     return vector

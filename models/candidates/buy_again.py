@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-
+from features.common.arrays import AnyArray, Int64Array
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from models.candidates.protocol import CandidateGenerator, NamedScore
@@ -29,7 +28,7 @@ class BuyAgain(CandidateGenerator[None]):
     def fit(cls, snapshot: Snapshot, config: None = None) -> Self:
         return cls()
 
-    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+    def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
         return self
 
     def scores(self, name: str, snapshot: Snapshot, visitors: Visitors) -> SparseScores:
@@ -45,5 +44,5 @@ class BuyAgain(CandidateGenerator[None]):
         return SparseScores(query * n_items + h.items[position], value, len(visitors), n_items)
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         return cls()

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from scipy import sparse
 
+from features.common.arrays import AnyArray, Int64Array
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from models.candidates.protocol import Arrays, ItemToItemGenerator, NamedScore
@@ -58,7 +59,7 @@ class Content(ItemToItemGenerator[ContentConfig]):
             return cls(ItemSimilarity.empty(n), config)
         return cls(ItemSimilarity.nearest(vectors.T, config.neighbours), config)
 
-    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+    def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
         return self.fit(snapshot, self.config)
 
     def evidence(self, name: str, snapshot: Snapshot, visitors: Visitors) -> tuple[ItemSimilarity, ProfileItems]:
@@ -68,7 +69,7 @@ class Content(ItemToItemGenerator[ContentConfig]):
         return {**self.similar.arrays(), "settings": np.array([self.config.neighbours, self.config.common])}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         neighbours, common = arrays["settings"].tolist()
         return cls(ItemSimilarity.from_arrays(arrays), ContentConfig(neighbours=int(neighbours), common=common))
 

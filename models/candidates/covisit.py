@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from scipy import sparse
 
+from features.common.arrays import AnyArray, Float32Array, Int32Array, Int64Array, UInt8Array
 from features.common.clock import DAY
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
@@ -66,7 +67,7 @@ class Covisit(ItemToItemGenerator[CovisitConfig]):
             _strongest(_orders(visitor, item, kind, t, decay, n), config.neighbours),
         )
 
-    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+    def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
         """New items have no pairs yet."""
         return type(self)(self.touches.reindex(items), self.orders.reindex(items))
 
@@ -78,12 +79,12 @@ class Covisit(ItemToItemGenerator[CovisitConfig]):
         return {**self.touches.arrays("touches."), **self.orders.arrays("orders.")}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         return cls(*(ItemSimilarity.from_arrays(arrays, prefix) for prefix in ("touches.", "orders.")))
 
 
 def _touches(
-    visitor: np.ndarray, item: np.ndarray, kind: np.ndarray, t: np.ndarray, decay: np.ndarray, n: int
+    visitor: Int32Array, item: Int64Array, kind: UInt8Array, t: Int64Array, decay: Float32Array, n: int
 ) -> sparse.csr_matrix:
     total = sparse.csr_matrix((n, n), dtype=np.float32)
     for apart in range(1, REACH + 1):
@@ -96,7 +97,7 @@ def _touches(
 
 
 def _orders(
-    visitor: np.ndarray, item: np.ndarray, kind: np.ndarray, t: np.ndarray, decay: np.ndarray, n: int
+    visitor: Int32Array, item: Int64Array, kind: UInt8Array, t: Int64Array, decay: Float32Array, n: int
 ) -> sparse.csr_matrix:
     bought = np.flatnonzero(kind == TOUCHES.index("purchase"))
     buyer, item, t, decay = visitor[bought], item[bought], t[bought], decay[bought]

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from features.common.arrays import AnyArray
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from models.candidates.protocol import Arrays, CandidateGenerator, ItemToItemGenerator
@@ -123,7 +124,7 @@ class Generators:
         return {f"{key}.{name}": array for key, each in self.by_key.items() for name, array in each.arrays().items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Generators":
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> "Generators":
         """The generators whose `arrays()` these were."""
         return cls({each.key: each.from_arrays(_under(each.key, arrays)) for each in _active(arrays)})
 
@@ -138,6 +139,6 @@ def _active(arrays: Iterable[str]) -> list[type[CandidateGenerator[Any]]]:
     return [each for each in CLASSES if each.key in keys or not each.stored]
 
 
-def _under(key: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+def _under(key: str, arrays: Mapping[str, AnyArray]) -> Arrays:
     prefix = f"{key}."
     return {name.removeprefix(prefix): np.asarray(a) for name, a in arrays.items() if name.startswith(prefix)}

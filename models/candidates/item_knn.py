@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from scipy import sparse
 
+from features.common.arrays import AnyArray, Int64Array
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from models.candidates.protocol import Arrays, ItemToItemGenerator, NamedScore
@@ -62,7 +63,7 @@ class ItemKnn(ItemToItemGenerator[ItemKnnConfig]):
         damped = (weighted @ sparse.diags(np.maximum(norms, 1e-9) ** -config.damping)).tocsr()
         return cls(ItemSimilarity.nearest(damped, config.neighbours), config.last_baskets, config.visit_decay)
 
-    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+    def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
         """New items have no neighbours yet."""
         return replace(self, similar=self.similar.reindex(items))
 
@@ -74,7 +75,7 @@ class ItemKnn(ItemToItemGenerator[ItemKnnConfig]):
         return {**self.similar.arrays(), "settings": np.array([self.last_baskets, self.visit_decay])}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         last_baskets, visit_decay = (float(v) for v in arrays["settings"])
         return cls(ItemSimilarity.from_arrays(arrays), last_baskets, visit_decay)
 

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
+from features.common.arrays import AnyArray, Float32Array, FloatArray, Int64Array, IntArray
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from features.ranking.visitors import Visitors
 from models.candidates.protocol import Arrays, CandidateGenerator, NamedScore
@@ -19,10 +20,12 @@ _PER_CATEGORY = 100
 _BASES: tuple[tuple[Basis, float], ...] = (("history", 1.0), ("visit", 3.0))  # whose categories, and their weight
 
 
-def popularity(snapshot: Snapshot) -> np.ndarray:
+def popularity(snapshot: Snapshot) -> Float32Array:
     """float32[items], above 0: buyers of four weeks; among equals those of ninety days, then views, then ever."""
     item = snapshot.item
-    score = item("buyers_28d") + 1e-2 * item("buyers_90d") + 1e-3 * item("views_28d") + 1e-4 * item("buyers") + 1e-6
+    score: Float32Array = (
+        item("buyers_28d") + 1e-2 * item("buyers_90d") + 1e-3 * item("views_28d") + 1e-4 * item("buyers") + 1e-6
+    )
     return score.astype(np.float32)
 
 
@@ -43,9 +46,9 @@ class Popular(CandidateGenerator[None]):
         NamedScore("arrivals", "what sells and what is new"),
     )
 
-    everyone: np.ndarray
-    arrivals: np.ndarray
-    segments: np.ndarray
+    everyone: Float32Array
+    arrivals: Float32Array
+    segments: Float32Array
     categories: sparse.csr_matrix
 
     @classmethod
@@ -53,16 +56,16 @@ class Popular(CandidateGenerator[None]):
         everyone = popularity(snapshot)
         return cls(everyone, _arrivals(snapshot), _by_segment(snapshot), _by_category(snapshot, everyone))
 
-    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+    def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
         return self.fit(snapshot)
 
     @cached_property
-    def best_sellers(self) -> np.ndarray:
+    def best_sellers(self) -> Int64Array:
         """int64[items]: all items, best sellers first."""
         return np.argsort(-self.everyone, kind="stable")
 
     @cached_property
-    def latest(self) -> np.ndarray:
+    def latest(self) -> Int64Array:
         """int64[items]: all items, the best new ones first."""
         return np.argsort(-self.arrivals, kind="stable")
 
@@ -84,7 +87,7 @@ class Popular(CandidateGenerator[None]):
 
     def _score_categories(self, snapshot: Snapshot, visitors: Visitors) -> Scores:
         """Best sellers of a category × the visitor's share of it, in the history and in this visit."""
-        parts = []
+        parts: list[tuple[Int64Array, IntArray, FloatArray]] = []
         for basis, basis_weight in _BASES if len(visitors.query) else _BASES[:1]:
             query, item, weight = profile_items(snapshot, visitors, basis)
             code = snapshot.categories[item]
@@ -111,14 +114,14 @@ class Popular(CandidateGenerator[None]):
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         parts = tuple(arrays[name] for name in ("data", "indices", "indptr"))
         shape = (len(arrays["indptr"]) - 1, len(arrays["everyone"]))
         categories = sparse.csr_matrix(parts, shape=shape)
         return cls(arrays["everyone"], arrays["arrivals"], arrays["segments"], categories)
 
 
-def _arrivals(snapshot: Snapshot) -> np.ndarray:
+def _arrivals(snapshot: Snapshot) -> Float32Array:
     """float32[items]: buyers and views of new items by their time on sale, 0 for the others."""
     item = snapshot.item
     age = item("age_days")
@@ -126,7 +129,7 @@ def _arrivals(snapshot: Snapshot) -> np.ndarray:
     return np.where(age <= ARRIVAL_DAYS, pace, 0).astype(np.float32)
 
 
-def _by_segment(snapshot: Snapshot) -> np.ndarray:
+def _by_segment(snapshot: Snapshot) -> Float32Array:
     """float32[segments × items]: decayed purchases, carts and views of each RFM segment's customers."""
     h = snapshot.history
     customer = np.repeat(np.arange(len(snapshot.customers)), np.diff(h.indptr))
@@ -135,7 +138,7 @@ def _by_segment(snapshot: Snapshot) -> np.ndarray:
     return np.bincount(key, pair_weights(h), shape[0] * shape[1]).reshape(shape).astype(np.float32)
 
 
-def _by_category(snapshot: Snapshot, everyone: np.ndarray) -> sparse.csr_matrix:
+def _by_category(snapshot: Snapshot, everyone: Float32Array) -> sparse.csr_matrix:
     items = np.flatnonzero(snapshot.categories >= 0)
     order = items[np.lexsort((items, -everyone[items], snapshot.categories[items]))]
     code = snapshot.categories[order].astype(np.int64)

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, Self, TypeVar
 
-import numpy as np
 from pydantic import BaseModel
 
+from features.common.arrays import AnyArray, Int64Array
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from models.candidates.scores import Scores
 from models.candidates.similarity import ItemSimilarity
 from models.candidates.user_profile import Basis, ProfileItems
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, AnyArray]
 """What a generator has learnt, by name; shipped as .npy files."""
 
 SignalGroup = Literal[
@@ -83,7 +83,7 @@ class CandidateGenerator(ABC, Generic[SettingsT]):
         """Fit on a snapshot that has its `fitting_data`; `config` is None without `settings`."""
 
     @abstractmethod
-    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+    def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
         """Carry what was learnt over to a newer snapshot: a refresh without retraining.
 
         `items` int64[new items]: where each of its items was in the old snapshot, -1 for those that are new.
@@ -99,7 +99,7 @@ class CandidateGenerator(ABC, Generic[SettingsT]):
 
     @classmethod
     @abstractmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         """The generator whose `arrays()` these were; they may be memory-mapped."""
 
 

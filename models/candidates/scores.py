@@ -11,10 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
+from features.common.arrays import Float32Array, FloatArray, Int64Array, IntArray
 from features.ranking.pair_index import look_up
 from features.tables.history import ranges
 
-Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
+Csr = tuple[IntArray, IntArray, Float32Array]
 """indptr, indices and data of a matrix in CSR form."""
 
 _BLOCK = 1 << 15  # entries that are summed at once: they stay in the processor's cache
@@ -27,14 +28,14 @@ _FEW = 1 << 14  # going through this many cells takes as long as starting a sort
 class Scores(Protocol):
     """Scores of n visitors over all items."""
 
-    def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    def top(self, budget: int) -> tuple[Int64Array, Int64Array]:
         """(visitor int64[m], item int64[m]), in no order: each visitor's `budget` best items of those above 0.
 
         Ties go to the first items in every form, as the form may depend on the batch.
         """
         ...
 
-    def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+    def at(self, query: Int64Array, item: Int64Array) -> Float32Array:
         """float32[len(query)]: the score of each `item[i]` for visitor `query[i]`."""
         ...
 
@@ -43,13 +44,13 @@ class Scores(Protocol):
 class DenseScores:
     """`values` float32[visitors × items]."""
 
-    values: np.ndarray
+    values: Float32Array
 
-    def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    def top(self, budget: int) -> tuple[Int64Array, Int64Array]:
         return _concatenated([_best(row, budget) for row in self.values])
 
-    def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        scores: np.ndarray = self.values[query, item]
+    def at(self, query: Int64Array, item: Int64Array) -> Float32Array:
+        scores: Float32Array = self.values[query, item]
         return scores
 
 
@@ -61,10 +62,10 @@ class FactoredScores:
     many visitors there are. So it only selects items that may be among the best; these are then scored one by one.
     """
 
-    vectors: np.ndarray
-    items: np.ndarray
+    vectors: Float32Array
+    items: Float32Array
 
-    def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    def top(self, budget: int) -> tuple[Int64Array, Int64Array]:
         rough = self.vectors @ self.items.T
         # Rounding may hide scores just above 0, and swap items near the end of the list.
         rough += _ROUNDING * np.abs(self.vectors).sum(axis=1)[:, None]
@@ -72,8 +73,8 @@ class FactoredScores:
         query, rows = _best_of_each(query.searchsorted(np.arange(len(rough) + 1)), self.at(query, item), budget)
         return query, item[rows]
 
-    def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        scores: np.ndarray = np.einsum("nf,nf->n", self.vectors[query], self.items[item])
+    def at(self, query: Int64Array, item: Int64Array) -> Float32Array:
+        scores: Float32Array = np.einsum("nf,nf->n", self.vectors[query], self.items[item])
         return scores
 
 
@@ -81,17 +82,17 @@ class FactoredScores:
 class SharedScores:
     """The same for all of `visitors` visitors: `values` float32[items]."""
 
-    values: np.ndarray
+    values: Float32Array
     visitors: int
-    order: np.ndarray  # int64[items]: by falling score, then item
+    order: Int64Array  # by falling score, then item
 
-    def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    def top(self, budget: int) -> tuple[Int64Array, Int64Array]:
         best = self.order[:budget]
         best = best[self.values[best] >= _LEAST]
         return np.arange(self.visitors).repeat(len(best)), best[None].repeat(self.visitors, axis=0).reshape(-1)
 
-    def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        scores: np.ndarray = self.values[item]
+    def at(self, query: Int64Array, item: Int64Array) -> Float32Array:
+        scores: Float32Array = self.values[item]
         return scores
 
 
@@ -99,10 +100,10 @@ class SharedScores:
 class GroupScores:
     """The same for all visitors of a group: `values` float32[groups × items], `group` int64[visitors], -1 for none."""
 
-    values: np.ndarray
-    group: np.ndarray
+    values: Float32Array
+    group: Int64Array
 
-    def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    def top(self, budget: int) -> tuple[Int64Array, Int64Array]:
         rows, items = [], []
         for g in np.unique(self.group[self.group >= 0]):
             _, best = DenseScores(self.values[g : g + 1]).top(budget)
@@ -112,17 +113,17 @@ class GroupScores:
         none = np.zeros(0, np.int64)
         return np.concatenate([none, *rows]), np.concatenate([none, *items])
 
-    def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+    def at(self, query: Int64Array, item: Int64Array) -> Float32Array:
         group = self.group[query]
         return np.where(group >= 0, self.values[np.maximum(group, 0), item], np.float32(0))
 
 
 @dataclass(frozen=True)
 class SparseScores:
-    """Scores of few items: `keys` int64, visitor × `size` + item, rising; `values` float32."""
+    """Scores of few items: `keys` are visitor × `size` + item, rising."""
 
-    keys: np.ndarray
-    values: np.ndarray
+    keys: Int64Array
+    values: Float32Array
     visitors: int
     size: int  # how many items there are
 
@@ -133,7 +134,7 @@ class SparseScores:
 
     @classmethod
     def from_entries(
-        cls, query: np.ndarray, item: np.ndarray, weight: np.ndarray, visitors: int, size: int
+        cls, query: Int64Array, item: IntArray, weight: FloatArray, visitors: int, size: int
     ) -> "SparseScores":
         """Add up the weights of each (query, item), in double precision and in their order.
 
@@ -151,18 +152,18 @@ class SparseScores:
         total = np.bincount(place, weight, len(keys))
         return cls(keys[total != 0], total[total != 0].astype(np.float32), visitors, size)
 
-    def top(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    def top(self, budget: int) -> tuple[Int64Array, Int64Array]:
         if not len(self.keys):
             return self.keys, self.keys
         starts = self.keys.searchsorted(np.arange(self.visitors + 1) * self.size)
         query, rows = _best_of_each(starts, self.values, budget)
         return query, self.keys[rows] - query * self.size
 
-    def at(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+    def at(self, query: Int64Array, item: Int64Array) -> Float32Array:
         return look_up(self.keys, self.values, query * self.size + item, np.float32(0))
 
 
-def product(query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr, visitors: int, size: int) -> Scores:
+def product(query: Int64Array, row: IntArray, weight: FloatArray, matrix: Csr, visitors: int, size: int) -> Scores:
     """Sum weight × `matrix[row]` over each visitor's rows (`query` rising), in double precision, in their order."""
     if not len(row):
         return SparseScores.from_entries(query, row, weight, visitors, size)
@@ -190,7 +191,7 @@ def product(query: np.ndarray, row: np.ndarray, weight: np.ndarray, matrix: Csr,
     return DenseScores(out)
 
 
-def _best(values: np.ndarray, budget: int) -> np.ndarray:
+def _best(values: Float32Array, budget: int) -> Int64Array:
     """Positions of the `budget` largest values above 0, rising; ties go to the first."""
     if len(values) <= budget:
         return np.flatnonzero(values >= _LEAST)
@@ -205,12 +206,12 @@ def _best(values: np.ndarray, budget: int) -> np.ndarray:
     return best
 
 
-def _best_of_each(starts: np.ndarray, values: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+def _best_of_each(starts: Int64Array, values: Float32Array, budget: int) -> tuple[Int64Array, Int64Array]:
     """(visitor, position): `_best` of each visitor, whose values are those from `starts[visitor]` to the next."""
     return _concatenated([first + _best(values[first:last], budget) for first, last in pairwise(starts.tolist())])
 
 
-def _concatenated(best: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _concatenated(best: Sequence[Int64Array]) -> tuple[Int64Array, Int64Array]:
     """(visitor, position) of one array per visitor."""
     if len(best) == 1:
         return np.zeros(len(best[0]), np.int64), best[0]

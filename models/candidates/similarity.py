@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from features.common.arrays import AnyArray, Float32Array, FloatArray, Int32Array, Int64Array, IntArray
 from features.common.threads import THREADS
 from models.candidates.scores import Scores, product
 
@@ -18,9 +19,9 @@ class ItemSimilarity:
     `indptr` int64[items + 1], `indices` int32 rising within a row, `data` float32.
     """
 
-    indptr: np.ndarray
-    indices: np.ndarray
-    data: np.ndarray
+    indptr: Int64Array
+    indices: Int32Array
+    data: Float32Array
 
     @classmethod
     def from_matrix(cls, matrix: sparse.csr_matrix) -> "ItemSimilarity":
@@ -48,7 +49,7 @@ class ItemSimilarity:
         """float32[items × items]; cached, as scipy copies and checks its input."""
         return sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(self.size, self.size))
 
-    def reindex(self, items: np.ndarray) -> "ItemSimilarity":
+    def reindex(self, items: Int64Array) -> "ItemSimilarity":
         """For a snapshot with other items; `items` int64 is where each was before, -1 for those that are new."""
         place = np.full(self.size, -1, np.int64)
         place[items[items >= 0]] = np.flatnonzero(items >= 0)
@@ -59,15 +60,15 @@ class ItemSimilarity:
         shape = (len(items), len(items))
         return ItemSimilarity.from_matrix(sparse.csr_matrix(entries, shape=shape, dtype=np.float32))
 
-    def scores(self, visitors: int, query: np.ndarray, item: np.ndarray, weight: np.ndarray) -> Scores:
+    def scores(self, visitors: int, query: Int64Array, item: IntArray, weight: FloatArray) -> Scores:
         """Sum weight × similarity over each visitor's items (`query` rising)."""
         return product(query, item, weight, (self.indptr, self.indices, self.data), visitors, self.size)
 
-    def arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
+    def arrays(self, prefix: str = "") -> dict[str, AnyArray]:
         return {f"{prefix}indptr": self.indptr, f"{prefix}indices": self.indices, f"{prefix}data": self.data}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> "ItemSimilarity":
+    def from_arrays(cls, arrays: Mapping[str, AnyArray], prefix: str = "") -> "ItemSimilarity":
         return cls(arrays[f"{prefix}indptr"], arrays[f"{prefix}indices"], arrays[f"{prefix}data"])
 
 

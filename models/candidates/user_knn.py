@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from scipy import sparse
 
+from features.common.arrays import AnyArray, Float32Array, Int32Array, Int64Array
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from features.tables.history import ranges
@@ -44,16 +45,16 @@ class UserKnn(CandidateGenerator[UserKnnConfig]):
     named_scores = (NamedScore("neighbours", "what similar customers take"),)
     settings = UserKnnConfig
 
-    indptr: np.ndarray
-    indices: np.ndarray
-    data: np.ndarray
-    strength: np.ndarray
+    indptr: Int64Array
+    indices: Int32Array
+    data: Float32Array
+    strength: Float32Array
     neighbours: int
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: UserKnnConfig) -> Self:
         h = snapshot.history
-        strength: np.ndarray = h.column("bought_by_basket") + pair_weights(h)
+        strength: Float32Array = h.column("bought_by_basket") + pair_weights(h)
         vectors = sparse.csr_matrix((strength, h.items, h.indptr), shape=(len(snapshot.customers), len(snapshot.items)))
         similar = without_diagonal(nearest(unit_rows(vectors).astype(np.float64).T, config.neighbours))
         total = np.asarray(similar.sum(axis=1)).ravel()
@@ -61,7 +62,7 @@ class UserKnn(CandidateGenerator[UserKnnConfig]):
         indptr, indices = similar.indptr.astype(np.int64), similar.indices.astype(np.int32)
         return cls(indptr, indices, similar.data.astype(np.float32), strength, config.neighbours)
 
-    def refit_to(self, snapshot: Snapshot, items: np.ndarray) -> Self:
+    def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
         return self.fit(snapshot, UserKnnConfig(neighbours=self.neighbours))
 
     def scores(self, name: str, snapshot: Snapshot, visitors: Visitors) -> Scores:
@@ -77,10 +78,10 @@ class UserKnn(CandidateGenerator[UserKnnConfig]):
 
     def arrays(self) -> Arrays:
         settings = np.array([self.neighbours])
-        parts = {"indptr": self.indptr, "indices": self.indices, "data": self.data, "strength": self.strength}
+        parts: Arrays = {"indptr": self.indptr, "indices": self.indices, "data": self.data, "strength": self.strength}
         return {**parts, "settings": settings}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         indptr, indices, data = (arrays[name] for name in ("indptr", "indices", "data"))
         return cls(indptr, indices, data, arrays["strength"], int(arrays["settings"][0]))

@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from features.common.arrays import Float32Array, FloatArray, Int64Array, IntArray
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from features.tables.history import Histories
@@ -11,13 +12,15 @@ from features.tables.history import Histories
 Basis = Literal["history", "last_baskets", "visit"]
 """Where a profile's items come from."""
 
-ProfileItems = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""query int64 (rising), item int64, weight float32: one entry per visitor and item, or per event of a visit."""
+ProfileItems = tuple[Int64Array, IntArray, FloatArray]
+"""query (rising), item, weight: one entry per visitor and item, or per event of a visit.
+
+Items of a history are int32, weights of a visit that `visit_decay` was applied to float64."""
 
 
-def pair_weights(history: Histories, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """float32: purchases, carts and views of some pairs (default: all) as decayed purchases."""
-    weight: np.ndarray = (
+def pair_weights(history: Histories, pairs: Int64Array | slice = slice(None)) -> Float32Array:
+    """Weigh purchases, carts and views of some pairs (default: all) as decayed purchases."""
+    weight: Float32Array = (
         history.column("bought_decayed")[pairs]
         + np.float32(0.4) * history.column("carts_decayed")[pairs]
         + np.float32(0.1) * history.column("views_decayed")[pairs]
@@ -25,8 +28,8 @@ def pair_weights(history: Histories, pairs: np.ndarray | slice = slice(None)) ->
     return weight
 
 
-def visitor_pair_weights(snapshot: Snapshot, visitors: Visitors) -> np.ndarray:
-    """float32: `pair_weights` of the visitors' histories, in the order of `visitors.pairs`."""
+def visitor_pair_weights(snapshot: Snapshot, visitors: Visitors) -> Float32Array:
+    """Return `pair_weights` of the visitors' histories, in the order of `visitors.pairs`."""
     h = snapshot.history
     return visitors.once("pair_weights", h, lambda: pair_weights(h, visitors.pairs(h)[1]))
 

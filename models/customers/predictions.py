@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from features.common.arrays import Float32Array, FloatArray, Int32Array
 from features.ranking.snapshot import Snapshot
 from features.tables import lifetime
 from features.tables.columns import names, pick
@@ -47,8 +48,8 @@ class CustomerPredictions:
     codes of the snapshot's categories, the likeliest first, -1 where there is none.
     """
 
-    values: np.ndarray
-    next_categories: np.ndarray
+    values: Float32Array
+    next_categories: Int32Array
 
     @classmethod
     def predict(cls, model: PropensityModel, snapshot: Snapshot) -> "CustomerPredictions":
@@ -99,7 +100,7 @@ def describe_profile(profile: Mapping[str, Any]) -> list[str]:
     return [line for line in lines if line]
 
 
-def rank_next_categories(snapshot: Snapshot, weight: np.ndarray | None = None) -> np.ndarray:
+def rank_next_categories(snapshot: Snapshot, weight: FloatArray | None = None) -> Int32Array:
     """Rank the categories a customer is likeliest to order from: codes, int32[customers × NEXT], -1 beyond the last.
 
     `weight`: how much each pair of the history counts, in purchases; default: `pair_weights`.

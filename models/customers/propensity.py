@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from scipy.special import expit
 
+from features.common.arrays import Float32Array, Float64Array, Int64Array
 from features.common.errors import InputError
 from features.common.threads import THREADS
 from features.common.yaml_config import describe_errors
@@ -57,7 +58,7 @@ class PropensityClassifier:
     slope: float
     intercept: float
 
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
+    def predict(self, matrix: Float32Array) -> Float64Array:
         """Return probabilities, float64[n], for float32[n × len(INPUTS)]; NaN is a missing value."""
         if not len(matrix):
             return np.zeros(0)
@@ -71,7 +72,7 @@ class PropensityModel:
 
     classifiers: Mapping[int, PropensityClassifier] = field(default_factory=dict)
 
-    def predict(self, snapshot: Snapshot) -> np.ndarray:
+    def predict(self, snapshot: Snapshot) -> Float32Array:
         """Predict for all customers, float32[customers × len(COLUMNS)]; NaN for a horizon without classifier."""
         out = np.full((len(snapshot.customers), len(COLUMNS)), np.nan, np.float32)
         for start in range(0, len(out), CHUNK) if self.classifiers else ():
@@ -120,6 +121,6 @@ class PropensityModel:
         )
 
 
-def input_matrix(snapshot: Snapshot, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+def input_matrix(snapshot: Snapshot, rows: slice | Int64Array = slice(None)) -> Float32Array:
     """Return the inputs of the classifiers for some customers (default: all), float32[customers × len(INPUTS)]."""
     return np.hstack([snapshot.customer_features[rows], snapshot.lifetime[rows]])

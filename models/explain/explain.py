@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from features.common.arrays import Int64Array
 from features.common.clock import iso
 from features.common.errors import InputError
 from features.ranking.feature_matrix import assemble
@@ -158,7 +159,7 @@ class _RankingExplainer:
         return [explanations[item_id] for item_id in ids]
 
     def _explain(
-        self, candidates: Candidates, position: np.ndarray, most: int, by_ranker: bool
+        self, candidates: Candidates, position: Int64Array, most: int, by_ranker: bool
     ) -> dict[str, ItemExplanation]:
         s, row = self.bundle.snapshot, np.searchsorted(candidates.item, position)
         item_reasons = build_reasons(self.bundle.generators, s, self.visitors, candidates.only(row), most)
@@ -184,11 +185,11 @@ class _RankingExplainer:
 
 
 def candidates_for_items(
-    generators: Generators, snapshot: Snapshot, visitors: Visitors, item: np.ndarray
+    generators: Generators, snapshot: Snapshot, visitors: Visitors, item: Int64Array
 ) -> Candidates:
     """Return one visitor's `item` (rising) as candidates of no generator: `two_stage.propose` for these items alone."""
     scores = [generators.scores(name, snapshot, visitors) for name in generators.names]
-    return score_candidates(scores, np.zeros(len(item), np.int64), item, np.zeros(len(item), np.uint16))
+    return score_candidates(scores, np.zeros(len(item), np.int64), item, np.zeros(len(item), np.uint32))
 
 
 def _item(item: ItemExplanation, language: Language, titles: Mapping[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from features.common.arrays import AnyArray, BoolArray, Float32Array, Float64Array, FloatArray, Int64Array
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from features.ranking.visitors import KIND, VISIT_EVENTS, Visitors
 from features.tables.history import COLUMN as HISTORY
@@ -71,10 +72,10 @@ class _ReasonBlock:
     """Reasons of one code: one entry per row of the candidates."""
 
     code: ReasonCode
-    rows: np.ndarray
-    strength: np.ndarray
-    item: np.ndarray | None
-    values: dict[str, np.ndarray]
+    rows: Int64Array
+    strength: Float64Array
+    item: Int64Array | None
+    values: dict[str, AnyArray]
 
 
 class _ReasonBuilder:
@@ -91,17 +92,17 @@ class _ReasonBuilder:
         self.blocks: list[_ReasonBlock] = []
         self.top = np.full((len(candidates.item), most), -1.0)  # the strongest of each row so far, -1 for none
 
-    def score(self, name: GeneratorName) -> np.ndarray:
+    def score(self, name: GeneratorName) -> Float32Array:
         """Return a generator's score of each row over the best of the visitor's candidates, float32[n]."""
         return self.candidates.scores[:, self.generators.names.index(name)]
 
     def add(
         self,
         code: ReasonCode,
-        holds: np.ndarray,
-        strength: np.ndarray,
-        item: np.ndarray | None = None,
-        **values: np.ndarray,
+        holds: BoolArray,
+        strength: FloatArray,
+        item: Int64Array | None = None,
+        **values: AnyArray,
     ) -> None:
         """Add a reason to the rows where it holds; the arrays have one entry per candidate."""
         rows = np.flatnonzero(holds)
@@ -111,10 +112,10 @@ class _ReasonBuilder:
     def add_at(
         self,
         code: ReasonCode,
-        rows: np.ndarray,
-        strength: np.ndarray,
-        item: np.ndarray | None = None,
-        **values: np.ndarray,
+        rows: Int64Array,
+        strength: FloatArray,
+        item: Int64Array | None = None,
+        **values: AnyArray,
     ) -> None:
         """Add a reason to `rows`; the other arrays have one entry per row."""
         if len(rows):
@@ -124,9 +125,9 @@ class _ReasonBuilder:
             least = top.argmin(axis=1)
             self.top[rows, least] = np.maximum(top[np.arange(len(rows)), least], worth)
 
-    def open(self, code: ReasonCode, score: np.ndarray, least: float = LEAST) -> np.ndarray:
+    def open(self, code: ReasonCode, score: Float32Array, least: float = LEAST) -> BoolArray:
         """Return where such a reason holds and may be among the strongest, bool[n]; evidence elsewhere is wasted."""
-        holds: np.ndarray = (score > least) & (_strength(code, score) >= self.top.min(axis=1))
+        holds: BoolArray = (score > least) & (_strength(code, score) >= self.top.min(axis=1))
         return holds
 
     def add_history(self) -> None:
@@ -150,7 +151,7 @@ class _ReasonBuilder:
         self.add("viewed_before", viewed_since, whole * views, days_ago=viewed)
         self._due(orders, last, pair[:, HISTORY["bought_first_days"]])
 
-    def _due(self, orders: np.ndarray, last: np.ndarray, first: np.ndarray) -> None:
+    def _due(self, orders: Float32Array, last: Float32Array, first: Float32Array) -> None:
         with np.errstate(divide="ignore", invalid="ignore"):
             own = np.where(orders > 1, (first - last) / (orders - 1), np.float32(np.nan))
             rebought = self.snapshot.item("repeat_share")[self.candidates.item] >= REPEATS
@@ -282,7 +283,7 @@ class _ReasonBuilder:
         return out
 
 
-def _strength(code: ReasonCode, score: np.ndarray) -> np.ndarray:
+def _strength(code: ReasonCode, score: FloatArray) -> Float64Array:
     low, high = STRENGTH_RANGES[code]
-    worth: np.ndarray = low + (high - low) * np.minimum(np.maximum(score.astype(np.float64), 0), 1)
+    worth: Float64Array = low + (high - low) * np.minimum(np.maximum(score.astype(np.float64), 0), 1)
     return worth

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from features.common.arrays import Float32Array, Float64Array
 from features.common.threads import THREADS
 from features.ranking.feature_matrix import FIXED_COLUMNS, columns
 from features.tables.columns import Column
@@ -57,17 +58,17 @@ class ScoreContributions(NamedTuple):
     features: list[FeatureContribution]
 
 
-def shap_values(ranker: Ranker, matrix: np.ndarray) -> np.ndarray:
+def shap_values(ranker: Ranker, matrix: Float32Array) -> Float64Array:
     """Compute each feature's contribution to each row's score, float64[n × (features + 1)]; the last is the base.
 
     A row adds up to `ranker.predict` of it.
     """
-    parts: np.ndarray = np.asarray(ranker.booster.predict(matrix, pred_contrib=True, num_threads=THREADS))
+    parts: Float64Array = np.asarray(ranker.booster.predict(matrix, pred_contrib=True, num_threads=THREADS))
     return parts + ranker.prior.contributions(matrix) if ranker.prior else parts
 
 
 def explain_scores(
-    ranker: Ranker, generators: tuple[GeneratorName, ...], matrix: np.ndarray, most: int = 8
+    ranker: Ranker, generators: tuple[GeneratorName, ...], matrix: Float32Array, most: int = 8
 ) -> list[ScoreContributions]:
     """Explain the score of each row of the ranker's matrix, with its `most` strongest features."""
     if not len(matrix):

@@ -7,8 +7,9 @@ dispatcher hands results to the wrong callers when one is missing, so it only fe
 import gc
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # BentoML reports each start to its makers by default; a shop did not agree to that.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
@@ -55,6 +56,11 @@ class _MountedApp:
 
 
 _mounted = _MountedApp()
+_F = TypeVar("_F", bound=Callable[..., Any])
+# BentoML's decorators have no types.
+_on_startup: Callable[[_F], _F] = bentoml.on_startup
+_on_shutdown: Callable[[_F], _F] = bentoml.on_shutdown
+_api: Callable[..., Callable[[_F], _F]] = bentoml.api
 
 
 class BulkRequest(RootModel[Any]):
@@ -102,7 +108,7 @@ class Usual:
         path, version = _locate_bundle(settings.bundle)
         self._app = create_app(load(path), settings, version, store, load)
 
-    @bentoml.on_startup
+    @_on_startup
     async def start(self) -> None:
         """Warm up, then serve."""
         self._lifespan = self._app.router.lifespan_context(self._app)
@@ -113,12 +119,12 @@ class Usual:
         gc.set_threshold(50_000, 20, 50)
         _mounted.app = self._app
 
-    @bentoml.on_shutdown
+    @_on_shutdown
     async def stop(self) -> None:
         """Respond to what is waiting, then stop."""
         await self._lifespan.__aexit__(None, None, None)
 
-    @bentoml.api(
+    @_api(
         route="/v1/recommendations/bulk",
         batchable=True,
         max_batch_size=256,

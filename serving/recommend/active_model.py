@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from features.common.arrays import Float32Array, Int64Array
 from features.common.clock import DAY, parse
 from features.tables.history import COLUMN as HISTORY
 from models.interface import RankingRequest, RankingRules, Recommender
@@ -50,10 +51,10 @@ class ActiveModel:
         (at,) = self.snapshot.items.find([item_id])
         return self.availability.titles[int(at)].as_py() if at >= 0 else None
 
-    def purchases(self, customer_id: str | None, now: int) -> tuple[np.ndarray, np.ndarray]:
+    def purchases(self, customer_id: str | None, now: int) -> tuple[Int64Array, Float32Array]:
         """Look up what a customer bought before the snapshot.
 
-        int64: positions of the items; float32: days from the last purchase of each to `now` (microseconds).
+        Returns the positions of the items, and the days from the last purchase of each to `now` (microseconds).
         """
         s = self.snapshot
         (customer,) = s.customers.find([customer_id or ""])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from features.common.arrays import BoolArray, Float64Array, Int64Array
 from features.ranking.snapshot import Snapshot
 from serving.recommend.item_overrides import ItemOverride
 from serving.schemas.filters import CatalogColumns, Condition, Filter, evaluate
@@ -52,14 +53,14 @@ class Availability:
             self._available = available
             self._all_available = bool(available.all())
             self._columns = self._columns.with_prices(price)
-            self._masks: OrderedDict[tuple[str | None, str | None], np.ndarray] = OrderedDict()
+            self._masks: OrderedDict[tuple[str | None, str | None], BoolArray] = OrderedDict()
 
     @property
-    def available(self) -> np.ndarray:
+    def available(self) -> BoolArray:
         """bool[items]: whether an item may be shown at all."""
         return self._available
 
-    def allowed(self, filter_: Filter | None = None, category: str | None = None) -> np.ndarray | None:
+    def allowed(self, filter_: Filter | None = None, category: str | None = None) -> BoolArray | None:
         """bool[items]: whether an item is available, passes the filter and is in the category or below it.
 
         None where that is every item. Masks are cached until the next `apply`: do not write to them.
@@ -79,7 +80,7 @@ class Availability:
                     self._masks.popitem(last=False)
         return mask
 
-    def matches(self, filter_: Filter | None = None, category: str | None = None) -> np.ndarray:
+    def matches(self, filter_: Filter | None = None, category: str | None = None) -> BoolArray:
         """bool[items]: whether an item passes the filter and is in the category or below it, available or not."""
         columns = self._columns
         mask = np.ones(len(columns.price), bool)
@@ -90,9 +91,9 @@ class Availability:
             mask &= evaluate(below, columns)
         return mask
 
-    def prices(self, positions: np.ndarray) -> np.ndarray:
-        """float64: the current prices of items, NaN where none is known."""
-        prices: np.ndarray = self._columns.price[positions]
+    def prices(self, positions: Int64Array) -> Float64Array:
+        """The current prices of items, NaN where none is known."""
+        prices: Float64Array = self._columns.price[positions]
         return prices
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.common.arrays import Int64Array, UInt64Array
 from features.ranking.id_index import IdIndex
 from models.interface import Strategy
 
@@ -31,7 +32,7 @@ class InvalidCursor(Exception):
 class Cursor:
     """`positions`: items still to come, best first; `offset`: how many came before them; `issued_s`: Unix seconds."""
 
-    positions: np.ndarray
+    positions: Int64Array
     offset: int
     strategy: Strategy
     issued_s: int
@@ -70,7 +71,7 @@ def decode(text: str, items: IdIndex, placement: str, now_s: float) -> Cursor:
     return Cursor(positions, offset, _STRATEGIES[strategy], issued_s)
 
 
-def _find_prefixes(items: IdIndex, hashes: np.ndarray) -> np.ndarray:
+def _find_prefixes(items: IdIndex, hashes: UInt64Array) -> Int64Array:
     """Positions of the items whose hash begins as one of `hashes` does, in their order, without repetitions."""
     if not len(items):
         return np.zeros(0, np.int64)
@@ -78,7 +79,8 @@ def _find_prefixes(items: IdIndex, hashes: np.ndarray) -> np.ndarray:
     same = items.hashes[slot] >> np.uint64(64 - 8 * _BYTES) == hashes >> np.uint64(64 - 8 * _BYTES)
     positions = items.order[slot[same]].astype(np.int64)
     _, first = np.unique(positions, return_index=True)
-    return positions[np.sort(first)]
+    distinct: Int64Array = positions[np.sort(first)]
+    return distinct
 
 
 def _placement_digest(placement: str) -> bytes:

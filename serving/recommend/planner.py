@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.common.arrays import BoolArray, Int64Array
 from features.event_log.schema import EventName
 from features.ranking.visitors import MOST_RECENT
 from models.interface import RankingRequest, RankingRules, SessionEvent
@@ -34,7 +35,7 @@ class Plan:
     model: ActiveModel
     ranking_request: RankingRequest
     thanks: list[str]
-    cooling: np.ndarray
+    cooling: Int64Array
     degraded: bool = False
 
 
@@ -150,8 +151,8 @@ def _excluded_ids(request: RecommendationRequest, placement: Placement, thanks: 
 
 def _allowed(
     request: RecommendationRequest, placement: Placement, model: ActiveModel, visit_purchases: list[str],
-    bought: np.ndarray,
-) -> np.ndarray | None:  # fmt: skip
+    bought: Int64Array,
+) -> BoolArray | None:  # fmt: skip
     """bool[items]: what may be shown; None: everything.
 
     `visit_purchases` (ids) and `bought` (positions): purchases too recent to be shown, in this visit and before it.

@@ -6,6 +6,7 @@ from zlib import crc32
 
 import numpy as np
 
+from features.common.arrays import BoolArray, Int64Array
 from features.ranking.snapshot import Snapshot
 from models.explain.codes import Reason
 from models.interface import Ranking
@@ -22,14 +23,14 @@ ARRIVALS = "arrivals"
 class Slate:
     """The items of one response and those in reserve, before a body with `distinct` is settled.
 
-    `order`: int64, places of the ranking in display order. `reasons`: per item of the ranking. `offset`: items on
+    `order`: places of the ranking in display order. `reasons`: per item of the ranking. `offset`: items on
     earlier pages. `scored`: False where the ranking comes from a cursor, which keeps neither scores nor generators.
     """
 
     request: RankedRequest
     model: ActiveModel
     ranking: Ranking
-    order: np.ndarray
+    order: Int64Array
     reasons: list[list[Reason]] | None = None
     thanks: list[str] = field(default_factory=list)
     degraded: bool = False
@@ -78,10 +79,10 @@ def arrange(
     limit: int,
     diversity: float = 0,
     explore: float = 0,
-    cooling: np.ndarray | None = None,
+    cooling: Int64Array | None = None,
     rotation: int = 0,
-) -> np.ndarray:
-    """Compute the display order: int64, places of the ranking. What fills it up stays behind what was ranked.
+) -> Int64Array:
+    """Compute the display order, as places of the ranking. What fills it up stays behind what was ranked.
 
     `cooling`: positions of items whose categories go behind the rest. `rotation`: any number that differs among
     visitors; it shifts where the first new arrival may stand.
@@ -100,7 +101,7 @@ def arrange(
     return order
 
 
-def diversify(snapshot: Snapshot, positions: np.ndarray, limit: int, diversity: float) -> np.ndarray:
+def diversify(snapshot: Snapshot, positions: Int64Array, limit: int, diversity: float) -> Int64Array:
     """Maximal marginal relevance (Carbonell & Goldstein 1998): places of `positions`, the first `limit` rearranged.
 
     Relevance falls evenly with the place; two items are alike by 1 in one category, 1/2 in one department, and by
@@ -123,7 +124,7 @@ def diversify(snapshot: Snapshot, positions: np.ndarray, limit: int, diversity: 
     return np.concatenate([np.array(first, np.int64), np.flatnonzero(open_)])
 
 
-def place_arrivals(order: np.ndarray, new: np.ndarray, limit: int, every: int, since: int = 0) -> np.ndarray:
+def place_arrivals(order: Int64Array, new: BoolArray, limit: int, every: int, since: int = 0) -> Int64Array:
     """Give new arrivals (bool, one per entry of `order`) each `every`-th place, where those above it have none.
 
     `since`: how many places without one came before; where that differs, short lists have their share, too.
@@ -141,10 +142,10 @@ def place_arrivals(order: np.ndarray, new: np.ndarray, limit: int, every: int, s
     return np.array(out, np.int64)
 
 
-def _in_categories_of(snapshot: Snapshot, positions: np.ndarray) -> np.ndarray:
+def _in_categories_of(snapshot: Snapshot, positions: Int64Array) -> BoolArray:
     """bool[items]: whether an item shares a category with one of those at `positions`."""
     categories = snapshot.categories[positions]
-    shared: np.ndarray = np.isin(snapshot.categories, categories[categories >= 0])
+    shared: BoolArray = np.isin(snapshot.categories, categories[categories >= 0])
     return shared
 
 

@@ -8,6 +8,8 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from features.common.arrays import BoolArray, Float64Array
+
 Op = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not_in", "under", "contains"]
 MAX_CONDITIONS, MAX_VALUES, MAX_ATTRIBUTES = 20, 100, 4  # each attribute is read out of every item's JSON
 _MAX_NUMBER = 1e15
@@ -81,11 +83,11 @@ class CatalogColumns:
     `price`: float64[items], NaN where none is known.
     """
 
-    def __init__(self, columns: dict[str, pa.Array], attributes: pa.Array, price: np.ndarray) -> None:
+    def __init__(self, columns: dict[str, pa.Array], attributes: pa.Array, price: Float64Array) -> None:
         self._columns, self._attributes, self.price = columns, attributes, price
         self._attribute_cache: dict[str, pa.Array] = {}
 
-    def with_prices(self, price: np.ndarray) -> "CatalogColumns":
+    def with_prices(self, price: Float64Array) -> "CatalogColumns":
         """Replace the prices; the cache of attributes is shared."""
         changed = CatalogColumns(self._columns, self._attributes, price)
         changed._attribute_cache = self._attribute_cache
@@ -111,7 +113,7 @@ def _read_attribute(attributes: pa.Array, name: str) -> pa.Array:
     return texts.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def evaluate(filter_: Filter, columns: CatalogColumns) -> np.ndarray:
+def evaluate(filter_: Filter, columns: CatalogColumns) -> BoolArray:
     """bool[items]: which items pass a filter."""
     mask = np.ones(len(columns.price), bool)
     for condition in filter_.all:
@@ -123,12 +125,12 @@ def evaluate(filter_: Filter, columns: CatalogColumns) -> np.ndarray:
     return mask
 
 
-def _evaluate(condition: Condition, columns: CatalogColumns) -> np.ndarray:
+def _evaluate(condition: Condition, columns: CatalogColumns) -> BoolArray:
     numeric = condition.field in _NUMERIC or condition.op in _ORDER
     return _compare_numbers(condition, columns) if numeric else _compare_texts(condition, columns)
 
 
-def _compare_numbers(condition: Condition, columns: CatalogColumns) -> np.ndarray:
+def _compare_numbers(condition: Condition, columns: CatalogColumns) -> BoolArray:
     if condition.field in _NUMERIC:
         numbers = columns.price
     else:
@@ -137,7 +139,7 @@ def _compare_numbers(condition: Condition, columns: CatalogColumns) -> np.ndarra
         numbers = pc.cast(pc.if_else(numeric, texts, None), pa.float64()).to_numpy(zero_copy_only=False)
     value: Any = condition.value
     with np.errstate(invalid="ignore"):
-        mask: np.ndarray
+        mask: BoolArray
         match condition.op:
             case "<":
                 mask = numbers < value
@@ -158,7 +160,7 @@ def _compare_numbers(condition: Condition, columns: CatalogColumns) -> np.ndarra
     return mask
 
 
-def _compare_texts(condition: Condition, columns: CatalogColumns) -> np.ndarray:
+def _compare_texts(condition: Condition, columns: CatalogColumns) -> BoolArray:
     texts, value = columns.texts(condition.field), condition.value
     match condition.op:
         case "under":

@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from features.common.arrays import Int64Array
 from features.ranking.snapshot import CUSTOMER, SEGMENT_NAMES, Snapshot
 from serving.api.json_io import json_response, read_message
 from serving.recommend.active_model import ActiveModel
@@ -132,7 +133,7 @@ def add_page_routes(app: FastAPI, engine: RecommendationEngine, demo: bool) -> N
     app.post("/demo/items", include_in_schema=False)(routes.lookup)
 
 
-def _search(active: ActiveModel, query: _CatalogQuery) -> np.ndarray:
+def _search(active: ActiveModel, query: _CatalogQuery) -> Int64Array:
     """Return positions of the items that match `query`, those with most buyers in four weeks first."""
     text, filter_ = query.search.strip(), None
     if text:
@@ -142,7 +143,7 @@ def _search(active: ActiveModel, query: _CatalogQuery) -> np.ndarray:
     return positions[np.argsort(-buyers, kind="stable")]
 
 
-def _describe(active: ActiveModel, positions: np.ndarray) -> list[dict[str, Any]]:
+def _describe(active: ActiveModel, positions: Int64Array) -> list[dict[str, Any]]:
     s = active.snapshot
     about = s.catalog.select(["title", "brand", "currency"]).take(positions).to_pylist()
     prices = active.availability.prices(positions).tolist()

@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this d
 from features.common.clock import now
 from features.sources import event_store as source
 from serving.event_store import StoredEvent, StoreUnavailable, open_store
-from serving.event_store.protocol import COLUMNS
 from serving.events.validate import order_key_of_rows
 
 THREADS = 8
@@ -37,11 +36,11 @@ RESENT = 20  # events before and after the last acknowledged one that the next r
 def build_event(event_id: str) -> StoredEvent:
     """Build the event with this id, the same each time."""
     number = int(event_id.rsplit("-", 1)[1])
-    shared = dict.fromkeys(COLUMNS) | {"event_id": event_id, "timestamp": now(), "received_at": now()}
+    shared = dict.fromkeys(source.COLUMNS) | {"event_id": event_id, "timestamp": now(), "received_at": now()}
     shared |= {"name": "view_item", "client_id": f"d{number % 50}", "quantity": 1.0, "price": 2.0}
     if number % 10 == 0:
         shared |= {"name": "purchase", "order_id": event_id, "customer_id": f"c{number % 50}"}
-    rows = tuple(tuple((shared | {"item_id": item})[c] for c in COLUMNS) for item in ("i1", "i2"))
+    rows = tuple(tuple((shared | {"item_id": item})[c] for c in source.COLUMNS) for item in ("i1", "i2"))
     return StoredEvent(rows, order_key_of_rows(rows))
 
 

@@ -76,6 +76,7 @@ ROOMS = {
     "usual": {"cli": "", "__main__": "cli"},
 }
 LONGEST = 400
+TYPED_ARRAYS = ("features/ranking", "models", "serving")
 RUNS_CODE = {"pickle", "cloudpickle", "joblib", "dill", "marshal", "shelve"}
 FILES = sorted(f for package in PACKAGES for f in (ROOT / package).rglob("*.py"))
 
@@ -167,6 +168,16 @@ def unsafe(module: ast.Module) -> list[str]:
     return findings
 
 
+def arrays_without_dtype(module: ast.Module) -> list[int]:
+    """The lines where `np.ndarray` is a type; in a call, such as isinstance, it is not."""
+    values = {id(node) for call in ast.walk(module) if isinstance(call, ast.Call) for node in ast.walk(call)}
+    return [
+        node.lineno
+        for node in ast.walk(module)
+        if isinstance(node, ast.Attribute) and node.attr == "ndarray" and id(node) not in values
+    ]
+
+
 def test_there_is_something_to_look_at():
     assert {f.relative_to(ROOT).parts[0] for f in FILES} == set(PACKAGES)
     assert len(FILES) > 40
@@ -245,6 +256,13 @@ def test_nothing_loads_code_from_data():
         assert unsafe(module) == [], file
 
 
+def test_arrays_have_a_dtype_where_mypy_is_strict():
+    """Of `features.common.arrays`, as a bare `np.ndarray` passes as an array of any dtype."""
+    for room in TYPED_ARRAYS:
+        for file in (ROOT / room).rglob("*.py"):
+            assert arrays_without_dtype(tree(file)) == [], file.relative_to(ROOT)
+
+
 def test_files_can_be_read_in_one_sitting():
     long = {f.relative_to(ROOT).as_posix(): n for f in FILES if (n := len(f.read_text().splitlines())) > LONGEST}
     assert long == {}
@@ -289,3 +307,19 @@ def test_imports_are_found_wherever_they_are(source: str, seen: set[str]):
 )
 def test_what_runs_code_is_recognised(call: str, harmless: bool):
     assert (unsafe(ast.parse(call)) == []) is harmless
+
+
+@pytest.mark.parametrize(
+    ("source", "bare"),
+    [
+        ("def f(a: np.ndarray): ...", True),
+        ("def f() -> tuple[int, np.ndarray | None]: ...", True),
+        ("class C:\n    a: np.ndarray", True),
+        ("Arrays = dict[str, np.ndarray]", True),
+        ("isinstance(a, np.ndarray)", False),
+        ("def f(a: npt.NDArray[np.int64]): ...", False),
+        ("'np.ndarray'", False),
+    ],
+)
+def test_an_array_without_a_dtype_is_recognised(source: str, bare: bool):
+    assert (arrays_without_dtype(ast.parse(source)) != []) is bare

@@ -20,7 +20,7 @@ from models.candidates.similarity import ItemSimilarity
 from models.candidates.user_profile import ProfileItems, profile_items
 from models.search_space import Between
 
-_BLOCK_CELLS = 1 << 24  # of items × items that are compared at once: 64 MB
+_BLOCK_CELLS = 1 << 22  # of items × items that are compared at once: 16 MB
 _CHUNK = 32  # columns whose largest entry stands for them when a row's nearest are looked for
 
 
@@ -78,7 +78,7 @@ def nearest_by_cosine(vectors: Float32Array, k: int) -> ItemSimilarity:
     """Find each item's `k` most similar others by cosine, of those above 0; of equal ones the first.
 
     `vectors` float32[items × d]: rows of NaN and rows of zeros are similar to nothing. Needs items² × d operations and
-    64 MB.
+    about 100 MB.
     """
     n = len(vectors)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -100,8 +100,16 @@ def _nearest(unit: Float32Array, k: int) -> Iterator[tuple[Int64Array, Int64Arra
         cosine[np.arange(len(cosine)), np.arange(start, start + len(cosine))] = 0  # not an item with itself
         # The k-th largest of the chunks' best is a bound: k entries at least reach it. So only few entries are sorted.
         best = cosine.reshape(len(cosine), chunks, _CHUNK).max(axis=2)
-        bound = np.partition(best, chunks - k, axis=1)[:, chunks - k] if k < chunks else np.zeros(len(cosine))
-        row, column = np.nonzero(cosine >= np.maximum(bound, np.finfo(np.float32).tiny)[:, None])
+        bound = np.zeros((len(cosine), 1), np.float32)
+        if k < chunks:
+            bound[:, 0] = np.partition(best, chunks - k, axis=1)[:, chunks - k]
+        np.maximum(bound, np.finfo(np.float32).tiny, out=bound)
+        near = cosine >= bound
+        # Many equal vectors leave more at the bound than can be kept: only the first of them are.
+        crowded = np.flatnonzero(np.count_nonzero(near, axis=1) > k + _CHUNK)
+        equal = cosine[crowded] == bound[crowded]
+        near[crowded] &= ~equal | (np.cumsum(equal, axis=1, dtype=np.int32) <= k)
+        row, column = np.nonzero(near)
         value = cosine[row, column]
         order = np.lexsort((column, -value, row))
         row, column, value = row[order], column[order], value[order]

@@ -185,7 +185,7 @@ def test_the_model_page_shows_aliases_tags_and_cards(pages: MlflowPages, page: A
     assert pages.runs[1].data.tags["log_fingerprint"] in row
     assert "NDCG@10" in row
     assert "challenger" not in page.locator("[role=row], tr").filter(has_text="Version 1").first.inner_text()
-    page.get_by_text("waits for the promotion gate").wait_for()
+    page.get_by_text("The promotion gate").wait_for()
     page.goto(f"{pages.url}/#/models/usual/versions/2")
     page.get_by_role("heading", name="Intended use").wait_for()
     assert "--until" in page.inner_text("body")

@@ -33,7 +33,7 @@ from features.ranking.snapshot import Snapshot
 from features.tables.history import Histories
 from features.tables.rfm import CutPoints
 from models.candidates.generators import Generators, names_of_arrays
-from models.candidates.registry import GeneratorName
+from models.candidates.registry import GENERATORS, GeneratorName
 from models.customers.predictions import CustomerPredictions, customer_profile
 from models.customers.propensity import PropensityModel
 from models.ranker import Ranker
@@ -224,6 +224,11 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"the bundle {path} has format {number}, this version reads format {FORMAT}; train and package it again"
         )
+    if unknown := _unknown_generators(content):
+        raise InputError(
+            f"the bundle {path} was made with candidate generators that this version does not have: "
+            f"{', '.join(unknown)}; serve it with the version that trained it, or train it again"
+        )
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
@@ -235,6 +240,14 @@ def read_manifest(path: Path) -> Manifest:
             f"{features}); train it again, or serve it with the version that trained it"
         )
     return manifest
+
+
+def _unknown_generators(content: dict[str, Any]) -> list[str]:
+    budgets = content.get("budgets")
+    if not isinstance(budgets, dict):
+        return []
+    names = {name for each in budgets.values() if isinstance(each, dict) for name in each}
+    return sorted(names - set(GENERATORS))
 
 
 def _snapshot(path: Path, arrays: Mapping[str, AnyArray], as_of: int, cuts: CutPoints) -> Snapshot:

@@ -7,7 +7,7 @@ from typing import Self
 from features.common.arrays import AnyArray, Int64Array
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
-from models.candidates.protocol import CandidateGenerator, NamedScore
+from models.candidates.protocol import Arrays, CandidateGenerator, NamedScore
 from models.candidates.scores import SparseScores
 from models.candidates.user_profile import profile_items, visitor_pair_weights
 
@@ -22,7 +22,6 @@ class BuyAgain(CandidateGenerator[None]):
         NamedScore("history", "own history with the product", "history"),
         NamedScore("visit", "this visit", "visit"),
     )
-    stored = False
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: None = None) -> Self:
@@ -42,6 +41,9 @@ class BuyAgain(CandidateGenerator[None]):
         query, position = visitors.pairs(h)
         value = h.column("bought_by_basket")[position] + visitor_pair_weights(snapshot, visitors)
         return SparseScores(query * n_items + h.items[position], value, len(visitors), n_items)
+
+    def arrays(self) -> Arrays:
+        return {}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:

@@ -42,7 +42,7 @@ class Content(ItemToItemGenerator[ContentConfig]):
     key = "content"
     position = 6
     named_scores = (
-        NamedScore("content", "likeness of the description", "history", "like_what"),
+        NamedScore("content", "likeness of the products", "history", "like_what"),
         NamedScore("content_visit", "this visit", "visit", "like_what"),
     )
     settings = ContentConfig

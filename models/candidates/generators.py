@@ -10,6 +10,7 @@ import numpy as np
 from features.common.arrays import AnyArray
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
+from models.candidates.buy_again import BuyAgain
 from models.candidates.protocol import Arrays, CandidateGenerator, ItemToItemGenerator
 from models.candidates.registry import CLASSES, NAMED_SCORES, GeneratorName, GeneratorsConfig
 from models.candidates.scores import Scores, SparseScores
@@ -121,7 +122,13 @@ class Generators:
 
     def arrays(self) -> Arrays:
         """The arrays of all, each under its key and a dot."""
-        return {f"{key}.{name}": array for key, each in self.by_key.items() for name, array in each.arrays().items()}
+        out: Arrays = {}
+        for key, each in self.by_key.items():
+            arrays = each.arrays()
+            if not arrays and not isinstance(each, BuyAgain):
+                raise TypeError(f"the generator {key!r} ships no arrays, by which a bundle tells that it is active")
+            out |= {f"{key}.{name}": array for name, array in arrays.items()}
+        return out
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> "Generators":
@@ -136,7 +143,7 @@ def names_of_arrays(arrays: Iterable[str]) -> tuple[GeneratorName, ...]:
 
 def _active(arrays: Iterable[str]) -> list[type[CandidateGenerator[Any]]]:
     keys = {name.partition(".")[0] for name in arrays}
-    return [each for each in CLASSES if each.key in keys or not each.stored]
+    return [each for each in CLASSES if each.key in keys or each is BuyAgain]  # which has none, and is in every bundle
 
 
 def _under(key: str, arrays: Mapping[str, AnyArray]) -> Arrays:

@@ -27,7 +27,7 @@ SignalGroup = Literal[
     "this visit",
     "what goes with their products",
     "what similar customers take",
-    "likeness of the description",
+    "likeness of the products",
     "what sells and what is new",
 ]
 """What a score goes by, in words for people: an explanation adds up contributions by these groups."""
@@ -65,8 +65,6 @@ class CandidateGenerator(ABC, Generic[SettingsT]):
     """What it scores by, in the order of their columns."""
     settings: ClassVar[type[BaseModel] | None] = None
     """Its settings, with defaults for all; tuning ranges stand beside the fields (`models.search_space.Between`)."""
-    stored: ClassVar[bool] = True
-    """Whether a bundle holds arrays of it: it is active in the bundles that do. Without arrays it is active in all."""
 
     @classmethod
     def applies_to(cls, snapshot: Snapshot) -> bool:
@@ -93,9 +91,9 @@ class CandidateGenerator(ABC, Generic[SettingsT]):
     def scores(self, name: str, snapshot: Snapshot, visitors: Visitors) -> Scores:
         """Score all items for each visitor by the named score `name`."""
 
+    @abstractmethod
     def arrays(self) -> Arrays:
-        """The arrays to ship; at least one where `stored`."""
-        return {}
+        """The arrays to ship, at least one: a bundle's active generators are those that it holds arrays of."""
 
     @classmethod
     @abstractmethod

@@ -58,7 +58,7 @@ TEMPLATES: dict[ReasonCode, str] = {
     "bought_with": "Chosen by the same people as {item}",
     "bought_next": "Often in the next order after {item}",
     "viewed_next": "Often looked at or bought soon after {item}",
-    "like_what": "Described like {item}",
+    "like_what": "Similar to {item}",
     "people_like_you": "Bought by {neighbours_bought} of the {neighbours} most similar customers",
     "popular_in_category": "Popular in the category of {item}: bought by {buyers_28d} in four weeks",
     "new_in_your_category": "New in the category of {item}: here for {age_days}",

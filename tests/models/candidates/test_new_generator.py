@@ -32,7 +32,7 @@ class SameBrand(ItemToItemGenerator[SameBrandConfig]):
     key = "same_brand"
     position = 1000
     named_scores = (
-        NamedScore("brand", "likeness of the description", "history", "like_what"),
+        NamedScore("brand", "likeness of the products", "history", "like_what"),
         NamedScore("brand_visit", "this visit", "visit", "like_what"),
     )
     settings = SameBrandConfig

@@ -21,7 +21,7 @@ from models.candidates.user_profile import ProfileItems, profile_items
 from models.search_space import Between
 
 _BLOCK_CELLS = 1 << 22  # of items × items that are compared at once: 16 MB
-_CHUNK = 32  # columns whose largest entry stands for them when a row's nearest are looked for
+_CHUNK = 32  # most columns whose largest entry stands for them when a row's nearest are looked for
 
 
 class EmbeddingConfig(BaseModel):
@@ -40,7 +40,7 @@ class Embedding(ItemToItemGenerator[EmbeddingConfig]):
     key = "embedding"
     position = 8
     named_scores = (
-        NamedScore("embedding", "likeness of the description", "history", "like_what"),
+        NamedScore("embedding", "likeness of the products", "history", "like_what"),
         NamedScore("embedding_visit", "this visit", "visit", "like_what"),
     )
     settings = EmbeddingConfig
@@ -77,12 +77,13 @@ class Embedding(ItemToItemGenerator[EmbeddingConfig]):
 def nearest_by_cosine(vectors: Float32Array, k: int) -> ItemSimilarity:
     """Find each item's `k` most similar others by cosine, of those above 0; of equal ones the first.
 
-    `vectors` float32[items × d]: rows of NaN and rows of zeros are similar to nothing. Needs items² × d operations and
-    about 100 MB.
+    `vectors` float32[items × d]: rows of NaN and rows of zeros are similar to nothing. Needs items² × d operations.
     """
     n = len(vectors)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)  # NaN > 0 is False
+    # Scaled first: the squares of very large or small numbers do not fit into float32.
+    largest = np.abs(vectors).max(axis=1, initial=0, keepdims=True)
+    scaled = np.divide(vectors, largest, out=np.zeros_like(vectors), where=largest > 0)  # NaN > 0 is False
+    unit = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1)
     rows, columns, values = (np.concatenate(parts) for parts in zip(*_nearest(unit, k), strict=True))
     return ItemSimilarity.from_matrix(sparse.csr_matrix((values, (rows, columns)), shape=(n, n)))
 
@@ -90,8 +91,9 @@ def nearest_by_cosine(vectors: Float32Array, k: int) -> ItemSimilarity:
 def _nearest(unit: Float32Array, k: int) -> Iterator[tuple[Int64Array, Int64Array, Float32Array]]:
     """Row, column and cosine of each row's nearest, a block of rows at a time."""
     n = len(unit)
-    chunks = -(-n // _CHUNK)
-    padded = np.zeros((chunks * _CHUNK, unit.shape[1]), np.float32)
+    width = min(_CHUNK, max(1, n // (4 * k)))  # at least four times as many chunks as are looked for
+    chunks = -(-n // width)
+    padded = np.zeros((chunks * width, unit.shape[1]), np.float32)
     padded[:n] = unit
     size = max(1, _BLOCK_CELLS // len(padded))
     yield np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
@@ -99,14 +101,14 @@ def _nearest(unit: Float32Array, k: int) -> Iterator[tuple[Int64Array, Int64Arra
         cosine = unit[start : start + size] @ padded.T
         cosine[np.arange(len(cosine)), np.arange(start, start + len(cosine))] = 0  # not an item with itself
         # The k-th largest of the chunks' best is a bound: k entries at least reach it. So only few entries are sorted.
-        best = cosine.reshape(len(cosine), chunks, _CHUNK).max(axis=2)
+        best = cosine.reshape(len(cosine), chunks, width).max(axis=2)
         bound = np.zeros((len(cosine), 1), np.float32)
         if k < chunks:
             bound[:, 0] = np.partition(best, chunks - k, axis=1)[:, chunks - k]
         np.maximum(bound, np.finfo(np.float32).tiny, out=bound)
         near = cosine >= bound
         # Many equal vectors leave more at the bound than can be kept: only the first of them are.
-        crowded = np.flatnonzero(np.count_nonzero(near, axis=1) > k + _CHUNK)
+        crowded = np.flatnonzero(np.count_nonzero(near, axis=1) > k + width)
         equal = cosine[crowded] == bound[crowded]
         near[crowded] &= ~equal | (np.cumsum(equal, axis=1, dtype=np.int32) <= k)
         row, column = np.nonzero(near)

@@ -70,6 +70,18 @@ def test_the_nearest_are_those_of_a_comparison_of_all_pairs(data: list[list[floa
     assert (np.diag(similarity) == 0).all()
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_the_length_of_a_vector_does_not_matter(scale: float):
+    vectors = np.array([[1, 0], [2, 1], [0, 3]], np.float32) * np.float32(scale)
+    assert matrix(nearest_by_cosine(vectors, 5))[0, 1] == pytest.approx(2 / 5**0.5)
+
+
+def test_of_many_equal_items_the_first_are_kept():
+    similarity = matrix(nearest_by_cosine(np.ones((700, 2), np.float32), 3))
+    assert ((similarity > 0).sum(axis=1) == 3).all()
+    assert (similarity[10:, :3] > 0).all()
+
+
 def test_an_item_nobody_has_touched_is_proposed_for_the_history_and_for_the_visit():
     s = shop()
     generators = Generators.fit(s, GeneratorsConfig())

@@ -24,6 +24,6 @@ def find_keys(keys: Int64Array, pairs: Int64Array) -> tuple[Int64Array, BoolArra
 def look_up(keys: Int64Array, values: npt.NDArray[ScalarT], pairs: Int64Array, missing: Any) -> npt.NDArray[ScalarT]:
     """Return the entry of `values`, one per entry of `keys` (rising), for each of `pairs`; `missing` where none is."""
     if not len(keys):
-        return np.full(len(pairs), missing)
+        return np.full(len(pairs), missing, values.dtype)
     slot, hit = find_keys(keys, pairs)
     return np.where(hit, values[slot], missing)

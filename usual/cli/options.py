@@ -7,8 +7,6 @@ from typing import Annotated, Any
 import typer
 
 LogDir = Annotated[Path, typer.Option("--log", help="Event log directory, as `usual ingest` writes it.")]
-OptionalLogDir = Annotated[Path | None, typer.Option("--log", help="Event log directory, as `usual ingest` writes it.")]
-AsOf = Annotated[str, typer.Option(help="Events before this time count; ISO 8601, UTC.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as one JSON object.")]
 Model = Annotated[
     str | None,

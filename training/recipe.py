@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from features.common import yaml_config
 from models.bundle import RECOMMENDERS, RecommenderName
-from models.candidates.registry import GeneratorName, GeneratorsConfig
+from models.candidates.registry import CLASSES, GeneratorName, GeneratorsConfig
 from models.two_stage import TwoStageConfig
 
 DEFAULT_RECIPE = Path(__file__).with_name("recipe.yml")
@@ -52,6 +52,12 @@ class Recipe(BaseModel):
     def for_generators(self, names: Collection[GeneratorName]) -> "Recipe":
         """Return the recipe without the budgets of inactive generators; `names` are those that are active."""
         return self.model_copy(update={name: self.recommender(name).for_generators(names) for name in RECOMMENDERS})
+
+    def dump_active(self, names: Collection[GeneratorName]) -> dict[str, Any]:
+        """Dump the recipe as for JSON, without budgets and settings of inactive generators."""
+        tree = self.for_generators(names).model_dump(mode="json")
+        active = {cls.key for cls in CLASSES if any(score.name in names for score in cls.named_scores)}
+        return tree | {"generators": {key: value for key, value in tree["generators"].items() if key in active}}
 
 
 def load(path: Path | None = None) -> Recipe:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
-from features.event_log import ingest
+from features.event_log import ingest, log
 from features.event_log.ingest import ParsedBatch
 from features.event_log.log import EventLog
 from features.sources.simulator.shop import read
@@ -29,6 +31,21 @@ def newer_log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
     """The same shop five weeks later: half of this log comes after the end of the other."""
     later = SHOP.model_copy(update={"start": SHOP.start + timedelta(days=35)})
     return ingest.ingest(read(later), tmp_path_factory.mktemp("logs") / "later").log
+
+
+@pytest.fixture(scope="session")
+def with_vectors(event_log: EventLog, tmp_path_factory: pytest.TempPathFactory) -> EventLog:
+    """The log of the shop, with random vectors in the catalog."""
+    catalog = event_log.catalog()
+    vectors = np.random.default_rng(5).normal(size=(catalog.height, 4)).astype(np.float32)
+    with_column = catalog.with_columns(embedding=pl.Series(vectors.tolist(), dtype=pl.List(pl.Float32)))
+    return log.write(
+        tmp_path_factory.mktemp("logs") / "with vectors",
+        event_log.scan().collect(),
+        with_column,
+        event_log.rejected(),
+        event_log.links(),
+    )
 
 
 @pytest.fixture(scope="session")

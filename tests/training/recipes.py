@@ -38,3 +38,15 @@ _SMALL = {
 def small(**changes: object) -> Recipe:
     """The default recipe, cut down so that a fit takes moments."""
     return Recipe.model_validate(yaml.safe_load(recipe.DEFAULT_RECIPE.read_text()) | _SMALL | changes)
+
+
+def small_with_embedding() -> Recipe:
+    """`small` with three boundaries and a budget of the generator `embedding` for every recommender."""
+    tree = small(boundaries=3).model_dump()
+    for name, generator in (
+        ("one_to_one", "embedding"),
+        ("one_to_one_visit", "embedding_visit"),
+        ("predictive", "embedding_visit"),
+    ):
+        tree[name]["budgets"][generator] = 5
+    return Recipe.model_validate(tree)

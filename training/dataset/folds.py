@@ -65,14 +65,18 @@ def before_holdout(boundaries: Sequence[int], recipe: Recipe) -> list[bool]:
 
 
 def build_folds(
-    event_log: EventLog, boundaries: Sequence[int], recipe: Recipe, report: Callable[[str], None]
+    event_log: EventLog,
+    boundaries: Sequence[int],
+    recipe: Recipe,
+    report: Callable[[str], None],
+    active: Collection[str] | None = None,
 ) -> Iterator[Fold]:
     """Build the fold of each boundary, one at a time: a fold takes much memory, and most are needed only briefly.
 
-    `report` is called with a line of progress before each. All have the generators that apply to the first.
+    `report` is called with a line of progress before each. All have the generators whose keys are `active`, by default
+    those that apply to the first.
     """
     events, catalog, links = event_log.scan(), event_log.catalog(), event_log.links()
-    active = None
     for at in boundaries:
         report(f"refit as of {iso(at)[:10]}")
         fold = build_fold(events, catalog, at, recipe, links, active)

@@ -4,7 +4,7 @@ The ranges are declared beside the fields of each config (models/search_space.py
 flat name, as in MLflow: `one_to_one.ranker.leaves`, `generators.als.factors`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -12,6 +12,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from pydantic import BaseModel
 
 from models.bundle import RecommenderName
+from models.candidates.registry import GeneratorName
 from models.search_space import Between
 from training.recipe import Recipe, flatten
 
@@ -20,17 +21,18 @@ Settings = dict[str, float | int]
 Range = IntDistribution | FloatDistribution
 
 
-def search_space(recipe: Recipe, name: RecommenderName) -> dict[str, Range]:
+def search_space(recipe: Recipe, name: RecommenderName, generators: Collection[GeneratorName]) -> dict[str, Range]:
     """Gather the ranges of the settings that the recommender `name` depends on, by flat name.
 
+    `generators`: the names of the active ones; settings and budgets of others change nothing, so they have no range.
     The recipe's own value is always inside: a range is widened to it, so that the recipe can be a trial.
     """
     ranges = {**dict(_ranges(recipe.generators, "generators.")), **dict(_ranges(getattr(recipe, name), f"{name}."))}
-    values = flatten(recipe.model_dump())
+    values = flatten(recipe.dump_active(generators))
     return {
         key: _distribution(b, values[key])
         for key, b in ranges.items()
-        if b.only in (None, name) or name == "one_to_one_visit"
+        if key in values and (b.only in (None, name) or name == "one_to_one_visit")
     }
 
 

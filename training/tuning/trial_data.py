@@ -17,7 +17,7 @@ from features.common.threads import THREADS
 from features.event_log.log import EventLog
 from features.ranking.feature_matrix import assemble
 from models.bundle import RecommenderName
-from models.candidates.registry import GeneratorsConfig
+from models.candidates.registry import GeneratorName, GeneratorsConfig
 from models.ranker import Prior, Ranker, RankerConfig, objective, parameters
 from models.two_stage import Candidates, TwoStageConfig, chunks, propose
 from training.dataset.candidate_budgets import fit_budgets
@@ -94,10 +94,18 @@ class TrialDataCache:
         self._end = end
         self._name = name
         self._latest: list[TrialData] = []
+        self._holdout: tuple[Fold, GeneratorsConfig] | None = None  # until the first trial data have it
 
     def count_folds(self, recipe: Recipe) -> int:
-        """Count the folds that the first `get` builds. Raises `InputError` where the log is too short."""
+        """Count the folds that are built before the first trial. Raises `InputError` where the log is too short."""
         return len(self._boundaries(recipe))
+
+    def active_generators(self, recipe: Recipe, report: Callable[[str], None]) -> tuple[GeneratorName, ...]:
+        """Name the generators that apply to the log, as a training run decides it: on the fold of the hold-out.
+
+        The fold is built for this, after a call of `report`; the first `get` takes it over.
+        """
+        return self._build_holdout(recipe, report).generators.names
 
     def get(self, recipe: Recipe, report: Callable[[str], None]) -> TrialData:
         """Return the trial data of the recipe's generators and budgets, built if need be.
@@ -122,10 +130,22 @@ class TrialDataCache:
 
     def _folds(self, recipe: Recipe, report: Callable[[str], None]) -> list[Fold]:
         if not self._latest:
-            return list(build_folds(self._log, self._boundaries(recipe), recipe, report))
+            holdout = self._build_holdout(recipe, report)
+            earlier = self._boundaries(recipe)[1:]
+            self._holdout = None
+            return [holdout, *build_folds(self._log, earlier, recipe, report, holdout.generators.active)]
         # The data used last differ the least: a trial changes one generator, or the budgets.
         nearest = self._latest[0]
         return [_refit(fold, nearest.generators, recipe.generators) for fold in nearest.folds]
+
+    def _build_holdout(self, recipe: Recipe, report: Callable[[str], None]) -> Fold:
+        if self._holdout is None:
+            (fold,) = build_folds(self._log, self._boundaries(recipe)[:1], recipe, report)
+        else:
+            fold, config = self._holdout
+            fold = _refit(fold, config, recipe.generators)
+        self._holdout = fold, recipe.generators
+        return fold
 
     def _build(self, recipe: Recipe, config: TwoStageConfig, report: Callable[[str], None]) -> TrialData:
         folds = self._folds(recipe, report)

@@ -73,20 +73,21 @@ def tune(task: TuningTask, config: MlflowConfig, step: Progress = silent) -> tup
     if task.metric not in METRICS:
         raise InputError(f"--metric {task.metric} is not one to tune for; choose one of {', '.join(METRICS)}")
     name, metric = METRICS[task.metric]
-    ranges = search_space(task.recipe, name)
     data = TrialDataCache(task.event_log, task.end, name, metric)
-    folds = data.count_folds(task.recipe)
+    steps, total = count(1), data.count_folds(task.recipe) + task.trials
+
+    def report(text: str) -> None:
+        step(text, next(steps), total)
+
+    generators = data.active_generators(task.recipe, report)
+    ranges = search_space(task.recipe, name, generators)
     identity = study_identity(task.event_log, task.end, task.metric, task.recipe, ranges)
     with (
         open_study(task.name, identity, ranges, task.recipe) as study,
         open_study_run(config, study, identity) as run,
     ):
         done = len(study.finished())
-        steps, total = count(1), folds + task.trials - done
-
-        def report(text: str) -> None:
-            step(text, next(steps), total)
-
+        steps = count(next(steps) + done)  # trials of an earlier run count as done
         while done < task.trials:
             run.log_trial(_run_trial(task, study, data, report))
             done = len(study.finished())

@@ -13,12 +13,13 @@ from models.bundle import RecommenderName
 from models.candidates.als import Als
 from models.candidates.covisit import Covisit
 from models.candidates.item_knn import ItemKnn
+from models.candidates.registry import GENERATORS
 from models.two_stage import chunks, propose
 from tests.conftest import SHOP_ENDS
-from tests.training.recipes import small
+from tests.training.recipes import small, small_with_embedding
 from training.dataset.folds import build_fold
 from training.evaluation.evaluate import evaluate
-from training.recipe import flatten
+from training.recipe import Recipe, flatten
 from training.result import TrainingResult
 from training.tuning import recipe_space, tune
 from training.tuning.holdout_metric import HoldoutMetric
@@ -36,6 +37,35 @@ def test_events_from_the_end_on_change_nothing(event_log: EventLog, tmp_path: Pa
     of_whole, of_part = (p.measure(recipe.one_to_one.ranker, lambda *_: None)[0] for p in (whole, part))
     assert len(of_whole) > 10
     assert np.array_equal(of_whole, of_part)
+
+
+def test_generators_that_do_not_apply_to_the_log_have_no_settings_to_tune(event_log: EventLog, with_vectors: EventLog):
+    def tuned_settings(source: EventLog, recipe: Recipe) -> set[str]:
+        steps: list[str] = []
+        cache = TrialDataCache(source, SHOP_ENDS, "one_to_one", "ndcg_at_10")
+        names = cache.active_generators(recipe, steps.append)
+        assert len(steps) == 1
+        return {n for n in recipe_space.search_space(recipe, "one_to_one", names) if "embedding" in n}
+
+    old, new = small(boundaries=3), small_with_embedding()
+    assert tuned_settings(event_log, old) == tuned_settings(event_log, new) == set()
+    assert tuned_settings(with_vectors, old) == {"generators.embedding.neighbours"}  # its scores are columns
+    assert tuned_settings(with_vectors, new) == {"generators.embedding.neighbours", "one_to_one.budgets.embedding"}
+
+
+def test_the_fold_that_decides_on_generators_is_that_of_the_first_trial(event_log: EventLog):
+    base = small(boundaries=3)
+    changed = recipe_space.apply_settings(base, {"generators.als.alpha": 20.0})
+    values, steps = [], []  # type: ignore[var-annotated]
+    for recipes in ((base, changed), (changed,)):  # a study that continues begins with other settings than the recipe's
+        cache = TrialDataCache(event_log, SHOP_ENDS, "one_to_one", "ndcg_at_10")
+        steps.append([])
+        assert "als" in cache.active_generators(recipes[0], steps[-1].append)
+        data = cache.get(recipes[-1], steps[-1].append)
+        values.append(data.measure(changed.one_to_one.ranker, lambda *_: None)[0])
+    assert steps[0] == steps[1]
+    assert len(steps[0]) == cache.count_folds(base) == 2
+    assert np.array_equal(*values)
 
 
 def test_only_what_a_trial_changes_is_built_anew(event_log: EventLog):
@@ -97,13 +127,13 @@ def test_queries_are_sampled_evenly(event_log: EventLog):
 
 def test_the_search_space_includes_the_recipe_and_what_the_recommender_depends_on():
     base = recipe_space.apply_settings(small(), {"one_to_one.ranker.l2": 0.0, "generators.als.factors": 300})
-    ranges = recipe_space.search_space(base, "one_to_one")
+    ranges = recipe_space.search_space(base, "one_to_one", GENERATORS)
     values = flatten(base.model_dump())
     assert all(r.low <= values[name] <= r.high for name, r in ranges.items())
     assert ranges["generators.als.factors"].high == 300
     assert not ranges["one_to_one.ranker.l2"].log
     assert {"one_to_one.budgets.als", "generators.item_knn.last_baskets"} <= set(ranges)
     assert not any(name.startswith("predictive.") or name.endswith("visit_decay") for name in ranges)
-    of_visits = recipe_space.search_space(base, "predictive")
+    of_visits = recipe_space.search_space(base, "predictive", GENERATORS)
     assert "generators.item_knn.visit_decay" in of_visits
     assert not any(name.startswith(("one_to_one.", "generators.als.")) for name in of_visits)

@@ -18,6 +18,7 @@ from features.common.errors import InputError
 from features.common.paths import home
 from features.event_log import log
 from features.event_log.log import EventLog
+from models.candidates.registry import GENERATORS
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
@@ -32,6 +33,7 @@ from training.tuning.study_result import StudyResult
 from training.tuning.trial_data import ProgressCallback
 from training.tuning.tune import TuningTask
 
+WITHOUT_VECTORS = tuple(name for name in GENERATORS if not name.startswith("embedding"))
 TEXT = yaml.safe_dump(small().model_dump(mode="json"), sort_keys=False)
 
 
@@ -50,6 +52,9 @@ class FakeTrialData:
 
     def count_folds(self, _: Recipe) -> int:
         return 0
+
+    def active_generators(self, *_: object) -> tuple[str, ...]:
+        return WITHOUT_VECTORS
 
     def get(self, *_: object) -> "FakeTrialData":
         return self
@@ -173,7 +178,9 @@ def test_a_killed_study_continues_as_if_it_had_not_been(
 
     with pytest.raises(KeyboardInterrupt):
         tune.tune(changed(task, trials=6), store, killed_in_trial_4)
-    study_result, logged = tune.tune(changed(task, trials=6), store)
+    steps: list[tuple[int, int | None]] = []
+    study_result, logged = tune.tune(changed(task, trials=6), store, lambda _, n, total: steps.append((n, total)))
+    assert steps == [(5, 6), (6, 6)]  # four trials are done
     states = [t.state for t in trials(study_result)]
     assert states[4] is TrialState.FAIL
     assert len(states) == 7

@@ -5,10 +5,12 @@ outranks the earlier. That holds column by column, and null says nothing. So a l
 holds the latest value of some column: a later ingest, in whatever order, cannot tell the difference from all rows.
 
 The column `embedding` is there only in a catalog in which some item has a vector. Its vectors are what the shop's
-own text or image model made of the items, all of one length. Like every column it has no past: the latest vector
-counts at every instant, also at instants before the shop had it.
+own text or image model made of the items, all of one length. Vectors of another length are of another model: when
+the first ones arrive, those the catalog has are dropped, so items that get no new one have none. Like every column it
+has no past: the latest vector counts at every instant, also at instants before the shop had it.
 """
 
+from collections.abc import Mapping
 from typing import cast
 
 import polars as pl
@@ -73,25 +75,47 @@ class Catalog:
     def __init__(self, rows: pl.DataFrame | None = None) -> None:
         self._rows = [pl.DataFrame(schema=CATALOG_SCHEMA) if rows is None else rows]
         self._compacted = self._rows[0].height
+        self._length = _vector_length(self._rows[0])  # of all vectors in `_rows`
+        self._dropped: list[pl.DataFrame] = []  # item_id, length
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Add `rows`. Raises `InputError` for a vector that is empty or has a number that is not finite."""
+        """Add `rows`; if they have vectors, those of another length that came before are dropped.
+
+        Raises `InputError` for a vector that is empty or has a number that is not finite, and where vectors of `rows`
+        differ in length.
+        """
         rows = conform_catalog(rows)
         if EMBEDDING in rows.columns:
             _check_vectors(rows)
+            self._set_length(_vector_length(rows))
         self._rows.append(rows)
         if sum(r.height for r in self._rows) > 2 * self._compacted + _ROWS_HELD:
             self._compact()
 
     def compact(self) -> pl.DataFrame:
-        """All rows as `compact` reduces them. Raises `InputError` where the items' latest vectors differ in length."""
+        """All rows as `compact` reduces them."""
         self._compact()
-        if EMBEDDING in self._rows[0].columns:
-            _check_lengths(self._rows[0])
         return self._rows[0]
 
+    def dropped_vectors(self) -> dict[int, int]:
+        """Length of the vector dropped last → number of items, of those items that have no vector now."""
+        if not self._dropped:
+            return {}
+        last = pl.concat(self._dropped).unique("item_id", keep="last", maintain_order=True)
+        for rows in self._rows:
+            if EMBEDDING in rows.columns:
+                last = last.join(rows.drop_nulls(EMBEDDING), on="item_id", how="anti")
+        return dict(cast("list[tuple[int, int]]", last.group_by("length").len().sort("length").rows()))
+
+    def _set_length(self, length: int | None) -> None:
+        if self._length not in (None, length):
+            # At once, not when all rows are known: else the result would depend on which catalogs come in one ingest.
+            with_vectors = [rows.drop_nulls(EMBEDDING) for rows in self._rows if EMBEDDING in rows.columns]
+            self._dropped += [rows.select("item_id", length=pl.lit(self._length, pl.Int64)) for rows in with_vectors]
+            self._rows = [rows.drop(EMBEDDING, strict=False) for rows in self._rows]
+        self._length = length
+
     def _compact(self) -> None:
-        # Lengths may differ here: what is added next may bring the other items' new vectors.
         self._rows = [compact(pl.concat(self._rows, how="diagonal"))]
         self._compacted = self._rows[0].height
 
@@ -110,6 +134,15 @@ def are_vectors(values: pl.Series) -> pl.Series:
     return finite & (values.list.len() > 0)
 
 
+def describe_dropped_vectors(dropped: Mapping[int, int]) -> str:
+    """Say in one line what `Catalog.dropped_vectors` counts."""
+    counts = (
+        f"{_count_items(n)} lost {'its vector' if n == 1 else 'their vectors'} of length {length:,}"
+        for length, n in dropped.items()
+    )
+    return f"{EMBEDDING}: {'; '.join(counts)}, since newer vectors have another length"
+
+
 def _values(rows: pl.DataFrame) -> list[str]:
     return [c for c in rows.columns if c not in _NOT_VALUES]
 
@@ -121,16 +154,23 @@ def _check_vectors(rows: pl.DataFrame) -> None:
             f"item {bad['item_id'][0]!r} has an {EMBEDDING} that is empty or holds what is no finite number "
             f"(float32); correct it or leave it out"
         )
-
-
-def _check_lengths(compacted: pl.DataFrame) -> None:
-    size = pl.col(EMBEDDING).list.len()
-    sizes = compacted.drop_nulls(EMBEDDING).group_by(size.alias("size")).agg(pl.len(), pl.col("item_id").min())
-    if sizes.height > 1:
-        rows = cast("list[tuple[int, int, str]]", sizes.sort("size").rows())
-        counts = "; ".join(f"{n:,} items have {size:,} numbers, such as {item!r}" for size, n, item in rows)
-        raise InputError(
-            f"the catalog's {EMBEDDING} vectors differ in length, with those that the log has already: {counts}. They "
-            "must come from one model: after a change of model give a catalog with a new vector for every item that "
-            "has one, or ingest the sources into a new log"
+    length = pl.col(EMBEDDING).list.len().alias("length")
+    lengths = rows.drop_nulls(EMBEDDING).group_by(length).agg(pl.len(), pl.col("item_id").min()).sort("length")
+    if lengths.height > 1:
+        counts = "; ".join(
+            f"{_count_items(n)} of length {length:,}, such as {item!r}"
+            for length, n, item in cast("list[tuple[int, int, str]]", lengths.rows())
         )
+        raise InputError(
+            f"the catalog's {EMBEDDING} vectors differ in length: {counts}. Vectors of one catalog come from one model "
+            "and have one length"
+        )
+
+
+def _vector_length(rows: pl.DataFrame) -> int | None:
+    """The length of the vectors in `rows`; None if there are none."""
+    return cast("int | None", rows[EMBEDDING].list.len().max()) if EMBEDDING in rows.columns else None
+
+
+def _count_items(n: int) -> str:
+    return f"{n:,} item{'s' if n != 1 else ''}"

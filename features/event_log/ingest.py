@@ -12,7 +12,7 @@ from features.common.errors import InputError
 from features.common.progress import Progress, silent
 from features.event_log import log
 from features.event_log.atomic_dir import DirectoryChange, replace_directory
-from features.event_log.catalog import Catalog
+from features.event_log.catalog import Catalog, describe_dropped_vectors
 from features.event_log.compaction import compact
 from features.event_log.identity_links import LinkTable
 from features.event_log.quarantine import Quarantine
@@ -46,6 +46,7 @@ class IngestReport:
     log: log.EventLog
     notes: tuple[str, ...] = ()
     erased: int = 0  # of customers who were erased from the log; nothing of these rows is kept
+    dropped_vectors: dict[int, int] = field(default_factory=dict)  # length → items (`Catalog.dropped_vectors`)
 
     def check(self) -> None:
         """Raise `RuntimeError` where the counts do not add up."""
@@ -54,7 +55,9 @@ class IngestReport:
             raise RuntimeError(f"ingest lost count: read {self.rows_read:,} rows, accounted for {accounted:,}")
 
     def as_dict(self) -> dict[str, Any]:
-        return {
+        """The report as JSON; the key `dropped_vectors` is there only where some were dropped."""
+        dropped = {str(length): n for length, n in self.dropped_vectors.items()}
+        report = {
             "rows_read": self.rows_read,
             "kept": self.kept,
             "merged": self.merged,
@@ -64,6 +67,7 @@ class IngestReport:
             "log": {"path": str(self.log.path), **self.log.summary},
             "notes": list(self.notes),
         }
+        return report | {"dropped_vectors": dropped} if dropped else report
 
     def text(self) -> str:
         """Render a table whose numbers add up to the rows read."""
@@ -76,6 +80,8 @@ class IngestReport:
         ]
         lines = [f"{n:>12,}  {what}" for what, n in rows if n]
         lines += [f"{self.rows_read:>12,}  rows read", *self.notes]
+        if self.dropped_vectors:
+            lines.append(describe_dropped_vectors(self.dropped_vectors))
         info = self.log.info
         span = f" from {info['first'][:10]} to {info['last'][:10]}" if info["rows"] else ""
         lines.append(f"{self.log.path}: {info['rows']:,} events{span}")
@@ -161,6 +167,7 @@ def _write_log(
         log=log.write_manifest(change, out, new),
         notes=tuple(intake.notes),
         erased=intake.erased,
+        dropped_vectors=intake.catalog.dropped_vectors(),
     )
     report.check()
     change.commit()

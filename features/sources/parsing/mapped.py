@@ -174,6 +174,6 @@ def _check_sizes(vectors: pl.Series, path: Path) -> None:
         at = int(filled[0])
         row = next(n for n in filled if sizes[n] != sizes[at])
         raise InputError(
-            f"the catalog {path}: row {row} (from 0) has an {EMBEDDING} of {sizes[row]} numbers, row {at} one of "
-            f"{sizes[at]}; vectors of one catalog come from one model and have one length"
+            f"the catalog {path}: row {row} (from 0) has an {EMBEDDING} of length {sizes[row]}, row {at} one of "
+            f"length {sizes[at]}; vectors of one catalog come from one model and have one length"
         )

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.common.errors import InputError
-from features.event_log.catalog import Catalog, compact, flatten, merge_catalogs
-from features.event_log.schema import CATALOG_SCHEMA, conform
+from features.event_log.catalog import Catalog, compact, describe_dropped_vectors, flatten, merge_catalogs
+from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, conform
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=1)
@@ -122,10 +122,77 @@ def test_what_is_no_vector_is_refused(vector: list):
         Catalog().add(with_vector(None, "i1", *vector))
 
 
-def test_the_latest_vectors_have_one_length():
-    catalog = Catalog(compact(pl.concat([with_vector(None, "i1", 1, 2), with_vector(None, "i2", 1, 2)])))
-    catalog.add(with_vector(None, "i1", 1, 2, 3))
-    with pytest.raises(InputError, match="1 items have 2 numbers, such as 'i2'; 1 items have 3 numbers"):
-        catalog.compact()
-    catalog.add(with_vector(None, "i2", 4, 5, 6))
-    assert flatten(catalog.compact())["embedding"].to_list() == [[1, 2, 3], [4, 5, 6]]
+def catalog_of(**vectors: list[float] | None) -> pl.DataFrame:
+    rows = [{"item_id": i, "title": f"{i} {v}", "embedding": v} for i, v in vectors.items()]
+    return conform(pl.DataFrame(rows), CATALOG_SCHEMA | CATALOG_OPTIONAL)
+
+
+def vectors_of(catalog: Catalog) -> dict[str, list[float] | None]:
+    table = flatten(catalog.compact())
+    return dict(table.select("item_id", "embedding").iter_rows()) if "embedding" in table.columns else {}
+
+
+def test_newer_vectors_of_another_length_drop_the_others():
+    catalog = Catalog(compact(catalog_of(i1=[1, 2], i2=[1, 2], gone=[1, 2])))
+    catalog.add(catalog_of(i1=[1, 2, 3], i2=None))
+    assert vectors_of(catalog) == {"i1": [1, 2, 3], "i2": None, "gone": None}
+    assert catalog.dropped_vectors() == {2: 2}
+    catalog.add(catalog_of(i2=[4, 5, 6]))
+    assert vectors_of(catalog) == {"i1": [1, 2, 3], "i2": [4, 5, 6], "gone": None}
+    assert catalog.dropped_vectors() == {2: 1}
+    assert flatten(catalog.compact())["title"].to_list() == ["gone [1, 2]", "i1 [1, 2, 3]", "i2 [4, 5, 6]"]
+
+
+def test_vectors_of_one_length_drop_none():
+    catalog = Catalog(compact(catalog_of(i1=[1, 2], gone=[1, 2])))
+    for rows in (catalog_of(i1=[3, 4]), catalog_of(i1=None), rows_of(LATER, title="A")):
+        catalog.add(rows)
+    assert vectors_of(catalog) == {"i1": [3, 4], "gone": [1, 2]}
+    assert catalog.dropped_vectors() == {}
+
+
+def test_vectors_of_one_catalog_have_one_length():
+    message = "1 item of length 2, such as 'i2'; 2 items of length 3, such as 'i1'"
+    with pytest.raises(InputError, match=message):
+        Catalog().add(catalog_of(i1=[1, 2, 3], i2=[1, 2], i3=[1, 2, 3]))
+
+
+def test_dropped_vectors_are_described_in_one_line():
+    assert describe_dropped_vectors({2: 1}) == (
+        "embedding: 1 item lost its vector of length 2, since newer vectors have another length"
+    )
+    assert describe_dropped_vectors({2: 1, 512: 1234}) == (
+        "embedding: 1 item lost its vector of length 2; 1,234 items lost their vectors of length 512, "
+        "since newer vectors have another length"
+    )
+
+
+VECTORS = st.integers(1, 2).flatmap(
+    lambda n: st.dictionaries(
+        st.sampled_from(["i1", "i2", "i3"]),
+        st.none() | st.lists(st.sampled_from([0.0, 1.0]), min_size=n, max_size=n),
+        min_size=1,
+    )
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(VECTORS, min_size=1, max_size=6), st.data())
+def test_vectors_are_the_same_however_catalogs_are_ingested(catalogs: list[dict], data: st.DataObject):
+    """In one ingest or in several, and with catalogs and events without vectors in between."""
+    at_once, one_by_one = Catalog(), Catalog()
+    expected: dict[str, list[float] | None] = {}
+    for vectors in catalogs:
+        latest = {i: v for i, v in vectors.items() if v is not None}
+        if latest:
+            length = len(next(iter(latest.values())))
+            expected = {i: v for i, v in expected.items() if v is not None and len(v) == length} | latest
+        rows = catalog_of(**vectors)
+        at_once.add(rows)
+        one_by_one.add(rows)
+        for more in data.draw(st.lists(st.sampled_from([rows_of(LATER, brand="Alder"), rows_of(None, price=1.0)]))):
+            one_by_one.add(more)
+        if data.draw(st.booleans()):
+            one_by_one = Catalog(one_by_one.compact())
+    for catalog in (at_once, one_by_one):
+        assert {i: v for i, v in vectors_of(catalog).items() if v is not None} == expected

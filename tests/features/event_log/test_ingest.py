@@ -6,7 +6,7 @@ import pytest
 
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, REJECTED_SCHEMA, conform
+from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EVENT_SCHEMA, REJECTED_SCHEMA, conform
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -110,3 +110,30 @@ def test_a_note_that_comes_with_every_batch_is_in_the_report_once(tmp_path: Path
         [batch("e1", notes=("a.csv: day first",)), batch("e2", notes=("a.csv: day first",))], tmp_path / "log"
     )
     assert report.notes == ("a.csv: day first",)
+
+
+def with_vectors(**vectors: list[float]) -> pl.DataFrame:
+    rows = [{"item_id": i, "embedding": v} for i, v in vectors.items()]
+    return conform(pl.DataFrame(rows), CATALOG_SCHEMA | CATALOG_OPTIONAL)
+
+
+def test_vectors_of_another_length_are_in_the_report(tmp_path: Path):
+    first = ingest([batch("e1", catalog=with_vectors(i1=[1, 2], i2=[1, 2]))], tmp_path / "log")
+    assert "dropped_vectors" not in first.as_dict()
+    assert "embedding" not in first.text()
+    second = ingest([batch("e2", catalog=with_vectors(i1=[1, 2, 3]))], tmp_path / "log")
+    assert second.log.catalog()["embedding"].to_list() == [[1, 2, 3], None]
+    assert second.as_dict()["dropped_vectors"] == {"2": 1}
+    assert "\nembedding: 1 item lost its vector of length 2, since newer vectors" in second.text()
+    third = ingest([batch("e3", catalog=catalog("i1", title="Vase"))], tmp_path / "log")
+    assert third.as_dict().keys() == first.as_dict().keys()
+    assert third.log.catalog()["embedding"].to_list() == [[1, 2, 3], None]
+
+
+def test_vectors_of_several_lengths_stop_an_ingest_when_they_come(tmp_path: Path):
+    def batches():
+        yield batch("e1", catalog=with_vectors(i1=[1, 2], i2=[1, 2, 3]))
+        raise AssertionError("read on")
+
+    with pytest.raises(InputError, match="1 item of length 2, such as 'i1'; 1 item of length 3, such as 'i2'"):
+        ingest(batches(), tmp_path / "log")

@@ -113,22 +113,22 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, number: float):
 
 def test_vectors_of_different_lengths_are_refused(tmp_path: Path):
     vectors = {"i0": None, "i1": [1.0, 2.0], "i2": [1.0, 2.0], "i3": [1.0]}
-    with pytest.raises(InputError, match=r"row 3 \(from 0\) has an embedding of 1 numbers, row 1 one of 2"):
+    with pytest.raises(InputError, match=r"row 3 \(from 0\) has an embedding of length 1, row 1 one of length 2"):
         ingest_with(tmp_path, write_jsonl(tmp_path / "items.jsonl", vectors))
 
 
-def test_another_model_needs_vectors_of_all_items(tmp_path: Path):
-    """A log holds vectors of one length: a new length must come for every item that has a vector."""
-    log = ingest_with(tmp_path, write_jsonl(tmp_path / "items.jsonl", VECTORS))
-    before = (log.path / "catalog.parquet").read_bytes()
-    some = write_jsonl(tmp_path / "some.jsonl", {"i1": [1.0, 2.0, 3.0], "i4": [1.0, 2.0, 3.0]})
-    message = r"1 items have 2 numbers, such as 'i2'; 2 items have 3 numbers, such as 'i1'.*new vector for every item"
-    with pytest.raises(InputError, match=message):
-        ingest_with(tmp_path, some, "i4")
-    assert (log.path / "catalog.parquet").read_bytes() == before
-    everything = write_jsonl(tmp_path / "all.jsonl", {"i1": [1.0, 2.0, 3.0], "i2": [4.0, 5.0, 6.0]})
-    catalog = ingest_with(tmp_path, everything).catalog()
-    assert catalog["embedding"].to_list() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], None]
+def test_a_new_model_has_the_last_word_on_the_length(tmp_path: Path):
+    """Items that the new catalog no longer lists, or lists without a vector, keep none of the old length."""
+    log = ingest_with(tmp_path, write_jsonl(tmp_path / "items.jsonl", VECTORS | {"gone": [1.0, 1.0]}))
+    new = {"i1": [1.0, 2.0, 3.0], "i2": None, "i3": [4.0, 5.0, 6.0]}
+    write_jsonl(tmp_path / "new.jsonl", new)
+    (tmp_path / "shop.yml").write_text(MAPPING.format("new.jsonl"))
+    report = ingest(events_file.read([tmp_path / "events.csv"], tmp_path / "shop.yml"), log.path)
+    assert dict(report.log.catalog().select("item_id", "embedding").iter_rows()) == new | {"gone": None}
+    assert report.dropped_vectors == {2: 2}
+    content = (log.path / "catalog.parquet").read_bytes()
+    ingest(events_file.read([tmp_path / "events.csv"]), log.path)
+    assert (log.path / "catalog.parquet").read_bytes() == content
 
 
 def test_a_later_catalog_replaces_vectors_and_leaves_the_others(tmp_path: Path):

@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import optuna
+import yaml
 from optuna.distributions import FloatDistribution, IntDistribution
 from pydantic import BaseModel
 
 from models.bundle import RecommenderName
 from models.candidates.registry import GeneratorName
 from models.search_space import Between
-from training.recipe import Recipe, flatten
+from training.recipe import DEFAULT_RECIPE, Recipe, flatten
 
 Settings = dict[str, float | int]
 """Flat name → value."""
@@ -27,8 +28,12 @@ def search_space(recipe: Recipe, name: RecommenderName, generators: Collection[G
     `generators`: the names of the active ones; settings and budgets of others change nothing, so they have no range.
     The recipe's own value is always inside: a range is widened to it, so that the recipe can be a trial.
     """
-    ranges = {**dict(_ranges(recipe.generators, "generators.")), **dict(_ranges(getattr(recipe, name), f"{name}."))}
-    values = flatten(recipe.dump_active(generators))
+    active = recipe.dump_active(generators)
+    ranges: dict[str, Between] = {}
+    for key in _in_turn(active["generators"]):
+        ranges |= _ranges(getattr(recipe.generators, key), f"generators.{key}.")
+    ranges |= _ranges(recipe.recommender(name), f"{name}.")
+    values = flatten(active)
     return {
         key: _distribution(b, values[key])
         for key, b in ranges.items()
@@ -62,6 +67,15 @@ def apply_settings(recipe: Recipe, settings: Settings) -> Recipe:
             branch = branch[key]
         branch[last] = value
     return Recipe.model_validate(tree)
+
+
+def _in_turn(keys: Collection[str]) -> list[str]:
+    """Order generators as the default recipe does: it decides which trial of a study, also of an older one, is whose.
+
+    Those that it leaves to their defaults follow.
+    """
+    order = [*yaml.safe_load(DEFAULT_RECIPE.read_text())["generators"], *keys]
+    return sorted(keys, key=order.index)
 
 
 def _ranges(config: BaseModel, prefix: str) -> Iterator[tuple[str, Between]]:

@@ -28,7 +28,7 @@ from features.common.locks import exclusive_lock
 from features.common.paths import home
 from features.event_log.log import EventLog
 from features.ranking.feature_matrix import schema_hash
-from models.candidates.registry import GENERATORS
+from models.candidates.registry import GeneratorName
 from training.recipe import Recipe, flatten
 from training.tracking.mlflow_client import silence_logs
 from training.tuning import recipe_space
@@ -102,16 +102,25 @@ def trial_value(trial: FrozenTrial) -> float:
 
 
 def study_identity(
-    event_log: EventLog, until: int, metric: str, recipe: Recipe, ranges: dict[str, Any]
+    event_log: EventLog,
+    until: int,
+    metric: str,
+    recipe: Recipe,
+    ranges: dict[str, Any],
+    generators: tuple[GeneratorName, ...],
 ) -> dict[str, str]:
-    """Describe what must be the same for the values of trials to be comparable, in words for messages."""
+    """Describe what must be the same for the values of trials to be comparable, in words for messages.
+
+    `generators`: the names of the active ones, in the order of columns. Of others nothing counts, so that a study
+    continues when a generator is added that does not apply to its log.
+    """
     return {
         "log": event_log.fingerprint,
         "end": iso(until),
         "metric": metric,
-        "recipe": _digest(recipe.model_dump(mode="json")),
+        "recipe": _digest(recipe.dump_active(generators)),
         "search space": _digest({name: repr(distribution) for name, distribution in ranges.items()}),
-        "features": schema_hash(GENERATORS),
+        "features": schema_hash(generators),
     }
 
 

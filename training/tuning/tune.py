@@ -81,7 +81,7 @@ def tune(task: TuningTask, config: MlflowConfig, step: Progress = silent) -> tup
 
     generators = data.active_generators(task.recipe, report)
     ranges = search_space(task.recipe, name, generators)
-    identity = study_identity(task.event_log, task.end, task.metric, task.recipe, ranges)
+    identity = study_identity(task.event_log, task.end, task.metric, task.recipe, ranges, generators)
     with (
         open_study(task.name, identity, ranges, task.recipe) as study,
         open_study_run(config, study, identity) as run,

@@ -21,7 +21,7 @@ from features.event_log.log import EventLog
 from models.candidates.registry import GENERATORS
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
-from tests.training.recipes import small
+from tests.training.recipes import small, small_with_embedding
 from training import recipe as recipes
 from training.config import MlflowConfig
 from training.recipe import Recipe, flatten
@@ -29,6 +29,7 @@ from training.result import TrainingResult
 from training.tracking import mlflow_client
 from training.tuning import recipe_space, study_plots, study_text, tune
 from training.tuning.log_study import PARENT, LoggedStudy
+from training.tuning.study import study_identity
 from training.tuning.study_result import StudyResult
 from training.tuning.trial_data import ProgressCallback
 from training.tuning.tune import TuningTask
@@ -155,7 +156,7 @@ def test_mlflow_has_a_nested_run_per_trial(tuned: Tuned, store: MlflowConfig):
         assert set(flatten(task.recipe.model_dump())) == set(run.data.params)
         assert run.data.metrics[study_result.metric] == pytest.approx(trial.value)
         assert run.data.metrics["seconds"] > 0
-    assert runs["3"].data.tags["changed"] == "generators.neighbours"
+    assert runs["3"].data.tags["changed"] == "generators.als"
     parent = client.get_run(logged.run_id)
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["best_one_to_one_ndcg_at_10"] == pytest.approx(study_result.best)
@@ -243,10 +244,10 @@ def test_one_trial_in_three_changes_one_generator_the_others_the_ranker(
     all_trials = trials(study_result)
     blocks = [t.user_attrs["changed"] for t in all_trials]
     assert blocks[0] == "the recipe itself"
-    assert blocks[3::3] == ["generators.neighbours", "generators.als", "generators.item_knn"]
+    assert blocks[3::3] == ["generators.als", "generators.item_knn", "generators.neighbours"]
     assert {b for n, b in enumerate(blocks) if n % 3} == {"one_to_one.ranker"}
-    neighbours = [t.params["generators.neighbours.neighbours"] for t in all_trials]
-    assert neighbours[0] == neighbours[1] == neighbours[2] != neighbours[3]
+    als = [tuple(v for k, v in t.params.items() if k.startswith("generators.als")) for t in all_trials]
+    assert als[0] == als[1] == als[2] != als[3]
 
 
 def test_a_better_recipe_is_written_with_a_caveat(whole: tuple[TuningTask, StudyResult, LoggedStudy]):
@@ -290,6 +291,21 @@ def test_a_study_of_another_identity_is_refused(task: TuningTask, store: MlflowC
     # Without a name each has its own study.
     names = {tune.tune(changed(task, trials=1, name=None, until=u), store)[0].study for u in (None, SHOP_ENDS - DAY)}
     assert len(names) == 2
+
+
+def test_inactive_generators_do_not_change_a_study(event_log: EventLog):
+    def identify(recipe: Recipe, generators: tuple[str, ...]) -> dict[str, str]:
+        ranges = recipe_space.search_space(recipe, "one_to_one", generators)
+        return study_identity(event_log, SHOP_ENDS, "one_to_one_mrr", recipe, ranges, generators)
+
+    old, new = small(boundaries=3), small_with_embedding()
+    set_by_hand = recipe_space.apply_settings(new, {"generators.embedding.neighbours": 99})
+    study = identify(old, WITHOUT_VECTORS)
+    assert study == identify(new, WITHOUT_VECTORS) == identify(set_by_hand, WITHOUT_VECTORS)
+    assert study["features"] == "740e305c0c60bba1"  # as before there was `embedding`
+    others = [identify(recipe, GENERATORS) for recipe in (old, new, set_by_hand)]
+    assert len({each["recipe"] for each in (study, *others)}) == 4
+    assert all(each["features"] != study["features"] for each in others)
 
 
 @pytest.mark.usefixtures("quick")

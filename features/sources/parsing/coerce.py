@@ -88,6 +88,7 @@ def to_dtype(values: pl.Series, name: str, dtype: pl.DataType, zone: str) -> pl.
         answer = answer.str.strip_suffix(".0")
         return answer.replace_strict(_YES_NO, default=None, return_dtype=pl.Boolean).alias(name)
     if dtype.is_numeric():
+        values = _decode_texts(values)
         number = values.str.strip_chars() if values.dtype == pl.String else values
         number = number.cast(pl.Float64, strict=False)
         if dtype.is_integer():
@@ -103,6 +104,7 @@ def to_vectors(values: pl.Series) -> pl.Series:
 
     Null where that is empty or holds anything but finite numbers of float32.
     """
+    values = _decode_texts(values)
     nulls = pl.Series(values.name, [None] * values.len(), pl.List(pl.Float32))
     if values.dtype == pl.String:
         plain = values.str.strip_chars()
@@ -116,6 +118,12 @@ def to_vectors(values: pl.Series) -> pl.Series:
 
 def is_filled(values: pl.Series) -> pl.Series:
     """Whether each cell holds anything: is neither null nor blank text."""
+    values = _decode_texts(values)
     if values.dtype != pl.String:
         return values.is_not_null()
     return (values.str.strip_chars() != "").fill_null(False)
+
+
+def _decode_texts(values: pl.Series) -> pl.Series:
+    """Convert dictionary-encoded texts to plain ones; other values stay as they are."""
+    return values.cast(pl.String) if isinstance(values.dtype, pl.Categorical | pl.Enum) else values

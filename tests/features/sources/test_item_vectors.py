@@ -66,6 +66,15 @@ def test_vectors_of_json_lines_and_csv(tmp_path: Path):
         assert dict(catalog.select("item_id", "embedding").iter_rows()) == VECTORS
 
 
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Enum(["[0.5, -1.25]", " [0, 3]", " "])], ids=str)
+def test_vectors_of_a_parquet_catalog_as_text(tmp_path: Path, dtype: pl.DataType):
+    """Dictionary-encoded texts too, with a blank one for an item without a vector."""
+    texts = pl.Series("embedding", ["[0.5, -1.25]", " [0, 3]", " "], dtype)
+    pl.DataFrame([pl.Series("item_id", list(VECTORS)), texts]).write_parquet(tmp_path / "items.parquet")
+    catalog = ingest_with(tmp_path, "items.parquet").catalog()
+    assert dict(catalog.select("item_id", "embedding").iter_rows()) == VECTORS
+
+
 def test_a_log_without_vectors_has_no_such_column(tmp_path: Path):
     log = ingest_with(tmp_path, write_jsonl(tmp_path / "items.jsonl", {"i1": None, "i2": None}))
     assert pl.read_parquet_schema(log.path / "catalog.parquet") == CATALOG_SCHEMA

@@ -28,6 +28,15 @@ def test_identifiers_are_stripped_whatever_their_length(values: list[str | None]
     assert coerce.to_ids(given_.cast(pl.Categorical)).cast(pl.String).to_list() == expected
 
 
+@pytest.mark.parametrize("dtype", [pl.Categorical(), pl.Enum(["7.5", " 3 ", "x", " "])], ids=str)
+def test_dictionary_encoded_texts_are_read_as_plain_ones(dtype: pl.DataType):
+    plain = pl.Series("price", ["7.5", " 3 ", "x", " ", None])
+    for number in (pl.Float64(), pl.Int32()):
+        expected = coerce.to_dtype(plain, "price", number, "UTC")
+        assert coerce.to_dtype(plain.cast(dtype), "price", number, "UTC").equals(expected)
+    assert coerce.is_filled(plain.cast(dtype)).to_list() == coerce.is_filled(plain).to_list()
+
+
 def test_raw_rows_of_any_type_are_json():
     source = pl.DataFrame({
         "when": [datetime(2020, 1, 1, 12), None],

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from features.common import yaml_config
+from features.common.errors import InputError
 from models.bundle import RECOMMENDERS, RecommenderName
 from models.candidates.registry import CLASSES, GeneratorName, GeneratorsConfig
 from models.two_stage import TwoStageConfig
@@ -50,8 +51,21 @@ class Recipe(BaseModel):
         return config
 
     def for_generators(self, names: Collection[GeneratorName]) -> "Recipe":
-        """Return the recipe without the budgets of inactive generators; `names` are those that are active."""
-        return self.model_copy(update={name: self.recommender(name).for_generators(names) for name in RECOMMENDERS})
+        """Return the recipe without the budgets of inactive generators; `names` are those that are active.
+
+        Raises `InputError` where a recommender has budgets of inactive generators only.
+        """
+        configs: dict[str, TwoStageConfig] = {}
+        for name in RECOMMENDERS:
+            budgets = self.recommender(name).budgets
+            configs[name] = self.recommender(name).for_generators(names)
+            if budgets and not configs[name].budgets:
+                raise InputError(
+                    f"{name} of the recipe has budgets only of generators that do not apply to this log, as it has no "
+                    f"data for them: {', '.join(budgets)}. Add to {name}.budgets some of those that apply "
+                    f"({', '.join(names)}), or bring the data, such as vectors in the catalog's column embedding"
+                )
+        return self.model_copy(update=configs)
 
     def dump_active(self, names: Collection[GeneratorName]) -> dict[str, Any]:
         """Dump the recipe as for JSON, without budgets and settings of inactive generators."""

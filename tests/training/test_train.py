@@ -10,9 +10,11 @@ from features.common.errors import InputError
 from features.event_log import log
 from features.event_log.log import EventLog
 from models.bundle import read_manifest
+from models.candidates.registry import GENERATORS
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
+from training.recipe import Recipe
 from training.result import TrainingResult
 from training.train import train
 
@@ -88,3 +90,18 @@ def test_too_few_customers_to_learn_from(event_log: EventLog, tmp_path: Path):
     assert [n for _, n, _ in steps[:4]] == [1, 2, 3, 4]
     assert steps[0][0] == "refit as of 2026-03-02"
     assert all(done <= total for _, done, total in steps)
+
+
+def test_a_recommender_without_any_generator_that_applies_is_refused(event_log: EventLog):
+    tree = small(boundaries=3).model_dump()
+    tree["predictive"]["budgets"] = {"embedding_visit": 30, "embedding": 5}  # the catalog has no vectors
+    recipe = Recipe.model_validate(tree)
+    with pytest.raises(
+        InputError, match=r"predictive of the recipe has budgets only of .*: embedding_visit, embedding"
+    ) as e:
+        train(event_log, recipe)
+    assert "Add to predictive.budgets some of those that apply (history, " in str(e.value)
+    assert "vectors in the catalog's column embedding" in str(e.value)
+    assert recipe.for_generators(GENERATORS) == recipe
+    no_budgets = recipe.model_copy(update={"predictive": recipe.predictive.model_copy(update={"budgets": {}})})
+    assert no_budgets.for_generators(("history", "popular")).predictive == no_budgets.predictive

@@ -327,6 +327,10 @@ def test_errors_say_what_cannot_be_tuned(task: TuningTask, store: MlflowConfig, 
         tune.tune(changed(task, metric="coverage"), store)
     with pytest.raises(InputError, match="with horizon_days 60 training needs 180"):
         tune.tune(changed(task, recipe=small(horizon_days=60)), store)
+    tree = small(boundaries=3).model_dump()
+    tree["predictive"]["budgets"] = {"embedding_visit": 30}
+    with pytest.raises(InputError, match=r"predictive of the recipe has budgets only of .*: embedding_visit\. Add"):
+        tune.tune(changed(task, recipe=Recipe.model_validate(tree)), store)
     few = event_log.scan().filter(pl.col("client_id").is_in([f"d00000{n}" for n in range(5)])).collect()
     tiny = log.write(tmp_path / "few", few, event_log.catalog(), event_log.rejected(), event_log.links())
     with pytest.raises(InputError, match=r"one_to_one cannot be tuned: the log has \d+ queries to learn from"):

@@ -120,14 +120,6 @@ class Catalog:
         self._compacted = self._rows[0].height
 
 
-def merge_catalogs(old: list[pl.DataFrame], new: list[pl.DataFrame]) -> pl.DataFrame:
-    """One row per item from catalogs in the order in which they came."""
-    catalog = Catalog()
-    for rows in [*old, *new]:
-        catalog.add(rows)
-    return flatten(catalog.compact())
-
-
 def are_vectors(values: pl.Series) -> pl.Series:
     """Whether each list of numbers is a vector: not empty, and nothing in it null, NaN or infinite; null for null."""
     finite = values.list.eval(pl.element().is_finite().fill_null(False)).list.all()

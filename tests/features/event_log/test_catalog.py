@@ -7,11 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.common.errors import InputError
-from features.event_log.catalog import Catalog, compact, describe_dropped_vectors, flatten, merge_catalogs
+from features.event_log.catalog import Catalog, compact, describe_dropped_vectors, flatten
 from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, conform
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=1)
+
+
+def merge_catalogs(old: list[pl.DataFrame], new: list[pl.DataFrame]) -> pl.DataFrame:
+    """One row per item from catalogs in the order in which they came."""
+    catalog = Catalog()
+    for rows in [*old, *new]:
+        catalog.add(rows)
+    return flatten(catalog.compact())
 
 
 def rows_of(at: datetime | None, item_id: str = "i1", **values: Any) -> pl.DataFrame:

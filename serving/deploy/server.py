@@ -18,13 +18,14 @@ import psutil  # type: ignore[import-untyped]
 
 from features.common.errors import InputError
 from features.common.paths import CODE_ROOT, bentoml_home
-from features.common.subprocesses import module_command
+from features.common.subprocesses import module_command, module_path
 from features.sources.event_store import is_postgres, sqlite_path
 from models import publishing
 from models.bundle import read_manifest
 from serving.api.middleware.api_keys import is_loopback
 from serving.api.middleware.gateway import gateway_options
 from serving.deploy.bento import BENTO, bentoml_variables
+from serving.schemas import placements
 from serving.settings import Settings, open_environment, read_settings
 
 # Seconds that requests have to end when the server stops; BentoML would wait a day.
@@ -103,6 +104,9 @@ def build_command(
         raise InputError(f"cannot listen on {host!r}: give an IP address, such as 127.0.0.1 or 0.0.0.0") from None
     command, env = module_command("bentoml", "serve", "--host", host, "--port", str(port))
     command += ["--timeout-graceful-shutdown", str(_GRACE_S)]
+    placements.read(
+        settings.placements
+    )  # a worker that cannot read them dies, and BentoML starts the next one for ever
     env |= bentoml_variables() | _absolute_paths(settings) | {"OTEL_SDK_DISABLED": "true"}
     if not own_keys:
         env = open_environment(env)
@@ -131,14 +135,16 @@ def build_command(
             return [*command, "--working-dir", str(CODE_ROOT), "serving.service:Usual"], env
     else:
         env.pop(publishing.CHAMPION_VARIABLE, None)
-    # By its path, not its tag: a tag is tried as a Python module first.
-    return [*command, str(_resolve_bento(None if target is None else str(target)))], env
+    bento = _resolve_bento(None if target is None else str(target))
+    # With the code that was packed with its model. By its path, not its tag: a tag is tried as a Python module first.
+    return [*command, str(bento)], env | module_path(bento / "src")
 
 
 def _absolute_paths(settings: Settings) -> dict[str, str]:
     """Return the variables that hold relative paths as absolute ones: workers run in the directory of their code."""
     paths = {"USUAL_LOG": settings.log, "USUAL_CHAMPION": settings.champion, "USUAL_PLACEMENTS": settings.placements}
-    env = {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+    # An empty variable is one that is not set; `Path("")` would be the working directory.
+    env = {name: str(path.expanduser().absolute()) for name, path in paths.items() if path and os.environ.get(name)}
     if settings.event_store is not None and not is_postgres(url := settings.event_store_url()):
         env["USUAL_EVENT_STORE"] = str(sqlite_path(url))
     return env

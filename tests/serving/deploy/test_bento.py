@@ -16,6 +16,7 @@ from features.ranking.snapshot import Snapshot
 from serving.deploy import bento, requirements
 from serving.deploy.bento import PACKAGES, build_bento
 from serving.deploy.server import build_command, find_free_port, run_process, run_server
+from serving.schemas import placements
 from tests.models import fitted
 
 
@@ -134,6 +135,7 @@ def test_relative_paths_are_those_of_the_working_directory(
     """The server itself runs in the directory of its code."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("USUAL_HOME")
+    shutil.copy(placements.DEFAULT, "p.yml")
     for variable, path in (("LOG", "log"), ("PLACEMENTS", "p.yml"), ("EVENT_STORE", "events.sqlite")):
         monkeypatch.setenv(f"USUAL_{variable}", path)
     _, env = build_command(bundle, None, None, None)
@@ -144,6 +146,25 @@ def test_relative_paths_are_those_of_the_working_directory(
     monkeypatch.setenv("USUAL_EVENT_STORE", "postgresql://shop@127.0.0.1/events")
     _, env = build_command(bundle, None, None, None)
     assert env["USUAL_EVENT_STORE"] == "postgresql://shop@127.0.0.1/events"
+
+
+def test_a_home_directory_is_expanded_and_an_empty_variable_is_none(
+    bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(own_home))
+    monkeypatch.setenv("USUAL_LOG", "~/log")
+    monkeypatch.setenv("USUAL_CHAMPION", "")
+    _, env = build_command(bundle, None, None, None)
+    assert env["USUAL_LOG"] == str(own_home / "log")
+    assert not env.get("USUAL_CHAMPION")
+
+
+def test_placements_that_cannot_be_read_stop_the_server_before_it_starts(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USUAL_PLACEMENTS", str(tmp_path / "typo.yml"))
+    with pytest.raises(InputError, match=r"typo\.yml"):
+        build_command(bundle, None, None, None)
 
 
 def test_nothing_packaged_yet_says_what_to_do() -> None:
@@ -166,6 +187,7 @@ def test_only_an_exact_tag_is_served(own_home: Path) -> None:
         command, env = build_command(target, None, None, None)
         assert command[-1] == str(store / version)
         assert env["BENTOML_HOME"] == str(own_home / "bentoml")
+        assert env["PYTHONPATH"].split(os.pathsep)[0] == str(store / version / "src")  # its own code, not ours
         assert command[command.index("--host") + 1] == "127.0.0.1"
 
 

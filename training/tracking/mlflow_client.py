@@ -74,7 +74,8 @@ def serve_ui(config: MlflowConfig, host: str, port: int) -> None:
     command = ["mlflow", "server", "--backend-store-uri", config.uri, "--host", host, "--port", str(port)]
     # One worker and no job processes: this serves one analyst from a local store.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    os.execv(sys.executable, [sys.executable, "-P", "-m", *command, "--workers", "1"])  # noqa: S606
+    os.environ["PYTHONSAFEPATH"] = "1"  # also of the server's own processes: the working directory holds no modules
+    os.execv(sys.executable, [sys.executable, "-m", *command, "--workers", "1"])  # noqa: S606
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def _acquire(path: Path, if_held: Callable[[str], str] | None) -> int:
         except FileNotFoundError:
             pass
         except BlockingIOError:
-            holder = os.read(descriptor, 20).decode() or "unknown"
+            holder = os.read(descriptor, 20).decode(errors="replace") or "unknown"
             os.close(descriptor)
             raise InputError(if_held(holder) if if_held else f"{path} is locked by process {holder}") from None
         os.close(descriptor)

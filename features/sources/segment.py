@@ -135,7 +135,7 @@ def _drop_foreign(calls: pl.DataFrame) -> pl.DataFrame:
 
 
 def _assemble(lines: pl.DataFrame, events: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
-    """`lines` as `_named` gives them; `events` are those of shops."""
+    """Build the batch of `lines`, all calls; `events` are those that are events of a shop."""
     rows, foreign = _explode_products(events), lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
     rows = pl.concat([rows, foreign], how="diagonal").sort(ROW, maintain_order=True)
     rules = tuple(

@@ -4,7 +4,7 @@
     own_purchases   items the customer has bought, most orders first, then most recent
     als, item_knn   one generator alone: matrix factorisation; neighbours of all items in the customer's history
     tifu_knn        TIFU-KNN (Hu et al. 2020, SIGIR): 0.7 × own decayed vector + 0.3 × mean of the most similar
-                    customers; 0.7 is the paper's weight on Ta-Feng and ValuedShopper, the decay is that of `Neighbours`
+                    customers; 0.7 is the paper's weight on Ta-Feng and ValuedShopper, the decay is that of `UserKnn`
     visit_items     items this visit has touched, latest first, then their neighbours by co-visitation
     item_knn_visit, covisit_visit   one generator alone: neighbours of the items this visit has touched
 

@@ -134,7 +134,7 @@ def render_run(result: TrainingResult, logged: LoggedRun) -> str:
             "",
             f"registered {logged.model_uri} as challenger",
             f"MLflow run {logged.run_id} in experiment {logged.experiment} at {logged.tracking_uri}",
-            "open it with: make ui",
+            "open it with: usual ui",
         ]
     )
 

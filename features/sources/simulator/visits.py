@@ -47,7 +47,7 @@ class Visits:
 
 @dataclass(frozen=True)
 class Rates:
-    """What `browse` found out about itself, for the truth."""
+    """What `draw_visits` measures of itself, for the truth."""
 
     looks: float  # mean looks of a visit, without those that are only there to buy
     orders: NDArray[np.float64]  # per customer: chance that a visit becomes an order

@@ -12,6 +12,7 @@ from models.bundle import Bundle, RecommenderName
 from models.candidates.als import AlsConfig
 from models.candidates.content import ContentConfig
 from models.candidates.covisit import CovisitConfig
+from models.candidates.embedding import Embedding, EmbeddingConfig, nearest_by_cosine
 from models.candidates.generators import Generators
 from models.candidates.item_knn import ItemKnnConfig
 from models.candidates.registry import GENERATORS, GeneratorName, GeneratorsConfig
@@ -45,10 +46,14 @@ _VISIT: tuple[EventName, ...] = ("view_item", "view_item", "add_to_cart", "remov
 
 
 def with_active(bundle: Bundle, name: GeneratorName) -> Generators:
-    """The bundle's generators; skips the test where `name` is inactive."""
-    if name not in bundle.generators.names:
+    """The bundle's generators, with `embedding` on drawn vectors, which the shop lacks; skips the test where `name` is
+    inactive all the same."""
+    vectors = np.random.default_rng(3).normal(size=(len(bundle.snapshot.items), 5)).astype(np.float32)
+    embedding = Embedding(nearest_by_cosine(vectors, 7), EmbeddingConfig(neighbours=7))
+    generators = Generators.of(*bundle.generators.by_key.values(), embedding)
+    if name not in generators.names:
         pytest.skip(f"the generator {name} does not apply to this shop")
-    return bundle.generators
+    return generators
 
 
 def best(generators: Generators, name: GeneratorName, snapshot: Snapshot, visitors: Visitors, k: int) -> np.ndarray:

@@ -20,7 +20,7 @@ def add_listener(listener: Listener) -> None:
 @contextmanager
 def stage(name: Stage) -> Iterator[None]:
     """Time a block as a stage."""
-    begun = perf_counter()
+    started = perf_counter()
     yield
     for listener in _listeners:
-        listener(name, perf_counter() - begun)
+        listener(name, perf_counter() - started)

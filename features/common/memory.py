@@ -11,6 +11,6 @@ def keep_freed_memory() -> None:
 
     glibc gives memory back to the system once more of it is free than twice the largest block freed before, where
     blocks above 32 MB do not count. Freeing a block of just that size raises the bound to 64 MB: getting the pages
-    anew was a tenth of the time that a batch takes.
+    again was a tenth of the time that a batch takes.
     """
     np.empty((32 << 20) - 8192, np.uint8)

@@ -86,7 +86,7 @@ class Als(CandidateGenerator[AlsConfig]):
         return cls(customers, items, gram, alpha, regularization)
 
     def refit_to(self, snapshot: Snapshot, items: Int64Array) -> Self:
-        """Items keep their vectors, new ones have none yet; customers are folded in anew."""
+        """Items keep their vectors, new ones have none yet; customers are folded in again."""
         moved = np.where(items[:, None] >= 0, self.items[np.maximum(items, 0)], np.float32(0))
         return self._fold_in_all(snapshot.history, moved, self.alpha, self.regularization)
 

@@ -37,7 +37,7 @@ class ContentConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Content(ItemToItemGenerator[ContentConfig]):
-    """`similar`: cosine of descriptions. It follows from the catalog alone and is fitted anew at each refresh."""
+    """`similar`: cosine of descriptions. It follows from the catalog alone and is refitted at each refresh."""
 
     key = "content"
     position = 6

@@ -50,7 +50,7 @@ class Generators:
         return cls({each.key: each for each in sorted(fitted, key=lambda each: each.position)})
 
     def refit_changed(self, snapshot: Snapshot, old: GeneratorsConfig, new: GeneratorsConfig) -> "Generators":
-        """Fit anew those whose settings differ between `old` and `new`; the others stay."""
+        """Refit those whose settings differ between `old` and `new`; the others stay."""
         return Generators(
             {
                 key: each if before == after else each.fit(snapshot, after)
@@ -62,7 +62,7 @@ class Generators:
     def refit_to(self, old: Snapshot, new: Snapshot) -> "Generators":
         """Carry all over from the snapshot `old` to `new`: a refresh without retraining.
 
-        What follows from the snapshot alone is fitted anew. What was learnt stays with its items; those that are new
+        What follows from the snapshot alone is refitted. What was learnt stays with its items; those that are new
         have nothing of it yet.
         """
         items = old.items.find(new.items.values.to_pylist())

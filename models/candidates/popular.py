@@ -31,7 +31,7 @@ def popularity(snapshot: Snapshot) -> Float32Array:
 
 @dataclass(frozen=True)
 class Popular(CandidateGenerator[None]):
-    """It follows from the snapshot alone and is fitted anew at each refresh.
+    """It follows from the snapshot alone and is refitted at each refresh.
 
     `everyone` and `arrivals` float32[items], `segments` float32[RFM segments × items];
     `categories` is a CSR of each category's best sellers, the first of which counts 1.

@@ -37,7 +37,7 @@ class UserKnn(CandidateGenerator[UserKnnConfig]):
     """CSR over customers: each one's neighbours and their weights, which add up to 1.
 
     `strength` float32[pairs of the history]: what each item weighs in its customer's vector. All follow from the
-    snapshot alone and are fitted anew at each refresh.
+    snapshot alone and are refitted at each refresh.
     """
 
     key = "neighbours"

@@ -215,5 +215,5 @@ def _datasets(
 
 
 def _refit(fold: Fold, old: GeneratorsConfig, new: GeneratorsConfig) -> Fold:
-    """Fit the generators anew whose settings differ."""
+    """Refit the generators whose settings differ."""
     return replace(fold, generators=fold.generators.refit_changed(fold.snapshot, old, new))

@@ -1,8 +1,8 @@
 """The fitted generators: all candidate generators of a model, fitted together on one snapshot."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -92,9 +92,11 @@ class Generators:
     def scores(self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors) -> Scores:
         """Score all items for each visitor by generator `name`; an inactive one has no scores."""
         each = self._of_name.get(name)
-        if each is None and name in NAMED_SCORES:
-            return SparseScores.empty(len(visitors), len(snapshot.items))
-        return self._of_name[name].scores(name, snapshot, visitors)
+        if each is not None:
+            return each.scores(name, snapshot, visitors)
+        if name not in NAMED_SCORES:
+            raise KeyError(name)
+        return SparseScores.empty(len(visitors), len(snapshot.items))
 
     def evidence(
         self, name: GeneratorName, snapshot: Snapshot, visitors: Visitors
@@ -109,16 +111,16 @@ class Generators:
         """The columns of those of `names` that are active, in the order of `names`."""
         return [self.names.index(name) for name in names if name in self._of_name]
 
-    def proposers(self, mask: int) -> tuple[GeneratorName, ...]:
-        """The generators whose bits are set in an entry of `Candidates.proposed`."""
-        known = self._proposers.get(mask)
-        if known is None:
-            known = self._proposers[mask] = tuple(name for bit, name in enumerate(self.names) if mask >> bit & 1)
-        return known
-
     @cached_property
-    def _proposers(self) -> dict[int, tuple[GeneratorName, ...]]:
-        return {}
+    def proposers(self) -> Callable[[int], tuple[GeneratorName, ...]]:
+        """Maps an entry of `Candidates.proposed` to the generators whose bits are set in it."""
+        names = self.names
+
+        @cache
+        def of_mask(mask: int) -> tuple[GeneratorName, ...]:
+            return tuple(name for bit, name in enumerate(names) if mask >> bit & 1)
+
+        return of_mask
 
     def arrays(self) -> Arrays:
         """The arrays of all, each under its key and a dot."""

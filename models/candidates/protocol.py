@@ -8,6 +8,7 @@ has a budget in a recipe, two columns in the ranker's matrix, and a place in the
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel
@@ -117,6 +118,7 @@ class ItemToItemGenerator(CandidateGenerator[SettingsT]):
         return similarity.scores(len(visitors), *items)
 
     @classmethod
+    @cache  # asked for by each request
     def basis_of(cls, name: str) -> Basis:
         """The declared basis of a named score."""
         basis = next(score.basis for score in cls.named_scores if score.name == name)

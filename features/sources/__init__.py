@@ -1,7 +1,7 @@
 """Sources: other systems' formats in, batches of events, catalog rows and identity links out.
 
 One module per source, each of which declares its `SOURCE`: name, options, and how it is read. `read` finds a source
-by its name; `option_help` says which sources take an option. To add a source, open `rees46.py`, the shortest, add a
+by its name; `option_help` says which sources take an option. To add a source, open `rees46.py`, the simplest, add a
 module like it, its name to `SourceName` in `source.py` and its `SOURCE` below. What sources share is in `parsing/`;
 `simulator/` is a shop that does not exist.
 

@@ -31,7 +31,7 @@ SignalGroup = Literal[
     "likeness of the products",
     "what sells and what is new",
 ]
-"""What a score goes by, in words for people: an explanation adds up contributions by these groups."""
+"""What a score is based on, in words for people: an explanation adds up contributions by these groups."""
 
 ItemReason = Literal["bought_with", "bought_next", "viewed_next", "like_what"]
 """Reason codes that cite one of the visitor's own items."""
@@ -46,7 +46,7 @@ class NamedScore:
     name: str
     group: SignalGroup
     basis: Basis | None = None
-    """Which of the visitor's items it goes by, if by these alone."""
+    """The items that the score depends on; None if it depends on anything else. Placements about the visit need it."""
     reason: ItemReason | None = None
     """Why its candidates are shown; only for an `ItemToItemGenerator`, which knows the item to cite."""
 

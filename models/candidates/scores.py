@@ -20,7 +20,8 @@ Csr = tuple[IntArray, IntArray, Float32Array]
 
 _BLOCK = 1 << 15  # entries that are summed at once: they stay in the processor's cache
 _LEAST = np.finfo(np.float32).tiny  # anything smaller counts as 0
-_ROUNDING, _SPARE = 1e-5, 32  # of a product over a batch: its error, and by how many places that may move an item
+_ROUNDING = 1e-5  # most that rounding may change a score in a product over a batch
+_SPARE = 32  # items listed beyond the budget, as that may change their order
 _CELLS = 16  # going through this many cells takes as long as sorting one entry
 _FEW = 1 << 14  # going through this many cells takes as long as starting a sort
 

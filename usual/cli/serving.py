@@ -27,7 +27,10 @@ def package(model: Model = None, as_json: Json = False) -> None:
 @app.command(rich_help_panel=PANEL)
 def serve(
     target: Annotated[
-        str | None, typer.Argument(help="Bento tag or bundle directory; default: the latest Bento.")
+        str | None,
+        typer.Argument(
+            help="Bento tag or bundle directory; default: the latest Bento, or without one the published champion."
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,

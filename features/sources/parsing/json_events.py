@@ -31,7 +31,8 @@ def assemble(
     """Assemble a `ParsedBatch` from `rows`, events × items, and `lines`, the batch they come from; both have `ROW`.
 
     An item that one event names more than once is one row; of its rows those that break a rule are not
-    merged but rejected. The copy of a foreign event is its name alone: there may be many, and large ones.
+    merged but rejected. Of an event that the log has no name for only the name is copied: there may be many, and
+    large ones.
     """
 
     def raw(numbers: pl.Series) -> pl.Series:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -32,14 +32,13 @@ from features.ranking.id_index import IdIndex
 from features.ranking.snapshot import Snapshot
 from features.tables.history import Histories
 from features.tables.rfm import CutPoints
-from models.candidates.generators import Generators, names_of_arrays
+from models.candidates.generators import Generators, names_of_arrays, under
 from models.candidates.registry import GENERATORS, GeneratorName
 from models.customers.predictions import CustomerPredictions, customer_profile
 from models.customers.propensity import PropensityModel
 from models.ranker import Ranker
 from models.two_stage import TwoStage
 
-T = TypeVar("T")
 FORMAT = 4
 RecommenderName = Literal["one_to_one", "one_to_one_visit", "predictive"]
 """one_to_one ranks for a customer with history whose visit has no events yet, one_to_one_visit for one inside a
@@ -73,7 +72,7 @@ class Manifest(BaseModel):
     @property
     def generators(self) -> tuple[GeneratorName, ...]:
         """The names of the active generators, from the files that are there."""
-        return names_of_arrays(_under("generators/", dict.fromkeys(self.files)))
+        return names_of_arrays(under("generators/", dict.fromkeys(self.files)))
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Bundle:
             if name.endswith(".npy")
         }
         snapshot = _snapshot(path, arrays, parse(manifest.as_of), manifest.rfm_cut_points)
-        generators = Generators.from_arrays(_under("generators/", arrays))
+        generators = Generators.from_arrays(under("generators/", arrays))
         return cls(
             snapshot=snapshot,
             generators=generators,
@@ -270,10 +269,6 @@ def _snapshot(path: Path, arrays: Mapping[str, AnyArray], as_of: int, cuts: CutP
         history=Histories(arrays["history/indptr"], arrays["history/items"], arrays["history/values"]),
         cut_points=cuts,
     )
-
-
-def _under(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _digest(file: Path) -> str:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
-import numpy as np
-
 from features.common.arrays import AnyArray
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
@@ -17,6 +15,7 @@ from models.candidates.scores import Scores, SparseScores
 from models.candidates.similarity import ItemSimilarity
 from models.candidates.user_profile import ProfileItems
 
+T = TypeVar("T")
 GeneratorT = TypeVar("GeneratorT", bound=CandidateGenerator[Any])
 
 
@@ -135,7 +134,7 @@ class Generators:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> "Generators":
         """The generators whose `arrays()` these were."""
-        return cls({each.key: each.from_arrays(_under(each.key, arrays)) for each in _active(arrays)})
+        return cls({each.key: each.from_arrays(under(f"{each.key}.", arrays)) for each in _active(arrays)})
 
 
 def names_of_arrays(arrays: Iterable[str]) -> tuple[GeneratorName, ...]:
@@ -148,6 +147,6 @@ def _active(arrays: Iterable[str]) -> list[type[CandidateGenerator[Any]]]:
     return [each for each in CLASSES if each.key in keys or each is BuyAgain]  # which has none, and is in every bundle
 
 
-def _under(key: str, arrays: Mapping[str, AnyArray]) -> Arrays:
-    prefix = f"{key}."
-    return {name.removeprefix(prefix): np.asarray(a) for name, a in arrays.items() if name.startswith(prefix)}
+def under(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
+    """Select the entries of `named` whose names start with `prefix`, which is removed."""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}

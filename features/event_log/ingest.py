@@ -1,7 +1,7 @@
 """Ingest: read a source into an event log, and account for every row."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,11 @@ from features.event_log.tombstones import Tombstones
 
 @dataclass(frozen=True)
 class ParsedBatch:
-    """One batch of a source's rows, in the log's schemas; `rows_read` = events + merged + rejected."""
+    """One batch of a source's rows, in the log's schemas.
+
+    `rows_read` + `derived` = events + merged + rejected + left out. `events` may have one column more, `_file`: see
+    `schema.FILE`.
+    """
 
     rows_read: int
     events: pl.DataFrame
@@ -32,11 +36,14 @@ class ParsedBatch:
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINK_SCHEMA))
     merged: int = 0  # rows added to another row of the same event and item, or twice in the file
     notes: tuple[str, ...] = ()  # assumptions made in reading the file, for the person who runs the command
+    left_out: Mapping[str, int] = field(default_factory=dict)  # condition of the mapping → rows that it left out
+    derived: int = 0  # event rows made beside their row, as the refund of an order that was paid and refunded
+    columns: Mapping[str, str] = field(default_factory=dict)  # our column → theirs, to name the cell of a rejected row
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """How many rows one ingest kept, merged, rejected or skipped; the counts add up to `rows_read`."""
+    """How many rows one ingest kept, merged, rejected or skipped; the counts add up to `rows_read` + `derived`."""
 
     rows_read: int
     kept: dict[str, int]  # by event name
@@ -47,12 +54,16 @@ class IngestReport:
     notes: tuple[str, ...] = ()
     erased: int = 0  # of customers who were erased from the log; nothing of these rows is kept
     dropped_vectors: dict[int, int] = field(default_factory=dict)  # length → items (`Catalog.dropped_vectors`)
+    left_out: dict[str, int] = field(default_factory=dict)  # by condition of the mapping
+    derived: int = 0  # event rows made beside their row
 
     def check(self) -> None:
         """Raise `RuntimeError` where the counts do not add up."""
         accounted = sum(self.kept.values()) + self.merged + self.duplicates + sum(self.rejected.values()) + self.erased
-        if accounted != self.rows_read:
-            raise RuntimeError(f"ingest lost count: read {self.rows_read:,} rows, accounted for {accounted:,}")
+        accounted += sum(self.left_out.values())
+        if accounted != self.rows_read + self.derived:
+            made = f" and made {self.derived:,}" if self.derived else ""
+            raise RuntimeError(f"ingest lost count: read {self.rows_read:,} rows{made}, accounted for {accounted:,}")
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON; the key `dropped_vectors` is there only where some were dropped."""
@@ -64,6 +75,8 @@ class IngestReport:
             "duplicates": self.duplicates,
             "rejected": self.rejected,
             "erased": self.erased,
+            "left_out": self.left_out,
+            "derived": self.derived,
             "log": {"path": str(self.log.path), **self.log.summary},
             "notes": list(self.notes),
         }
@@ -77,6 +90,8 @@ class IngestReport:
             ("duplicates", self.duplicates),
             *((f"rejected: {reason}", n) for reason, n in self.rejected.items()),
             ("of customers who were erased", self.erased),
+            *((f"left out: {condition}", n) for condition, n in self.left_out.items()),
+            ("derived from another row", -self.derived),
         ]
         lines = [f"{n:>12,}  {what}" for what, n in rows if n]
         lines += [f"{self.rows_read:>12,}  rows read", *self.notes]
@@ -98,7 +113,8 @@ class _Intake:
         self.catalog = Catalog(pl.read_parquet(old.path / "catalog.parquet") if old else None)
         self.links = LinkTable(old.links() if old else pl.DataFrame(schema=LINK_SCHEMA))
         self.tombstones = Tombstones.load(old.path) if old else Tombstones()
-        self.batches = self.rows = self.merged = self.erased = 0
+        self.batches = self.rows = self.merged = self.erased = self.derived = 0
+        self.left_out: Counter[str] = Counter()
         self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
 
     def add(self, batch: ParsedBatch) -> None:
@@ -113,6 +129,8 @@ class _Intake:
         self.batches += 1
         self.rows += batch.rows_read
         self.merged += batch.merged
+        self.derived += batch.derived
+        self.left_out.update(batch.left_out)
         self.notes |= dict.fromkeys(batch.notes)
 
 
@@ -168,6 +186,8 @@ def _write_log(
         notes=tuple(intake.notes),
         erased=intake.erased,
         dropped_vectors=intake.catalog.dropped_vectors(),
+        left_out=sort_by_frequency(intake.left_out),
+        derived=intake.derived,
     )
     report.check()
     change.commit()

@@ -102,6 +102,10 @@ REJECTED_SCHEMA: dict[str, pl.DataType] = {
 # Reserved column names under which a source hands its row numbers and raw rows to `validate`.
 ROW, RAW = "_row", "_raw"
 
+# Reserved column of `ParsedBatch.events`, int32: the number of the row's file within the command, in a row that is a
+# line of an order and has no event id of its own; null in the others. The log merges such rows (see lines.py).
+FILE = "_file"
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -35,7 +35,8 @@ class RankingRules:
     """Where candidates come from, which items are allowed, and how a ranking is filled up.
 
     `generators`: candidates of these alone (default: of the recommender's). `use_ranker`: False orders by the sum of
-    the generators' scores. `allowed` bool[items of the snapshot]: no other item is in the ranking.
+    the generators' scores. `allowed` bool[items of the snapshot]: no other item is in the ranking; None: those that the
+    snapshot's catalog has as available (`models.availability`).
     `extra_best_sellers`: so many allowed best sellers are ranked with the candidates, for rules that leave few of
     these. `fill`: generators that fill up a ranking that is too short, in this order. `reserve`: candidates beyond the
     limit that the ranking holds too. `max_reasons`: most reasons per item; 0: none are needed.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from features.common.arrays import BoolArray, Float64Array, Int64Array, UInt32Ar
 from features.common.memory import keep_freed_memory
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import KIND, Visitors
+from models.availability import catalog_available
 from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.candidates.popular import Popular
@@ -46,8 +48,8 @@ class BundleRecommender:
         """Rank for each request: ranking i belongs to request i, and does not depend on the other requests.
 
         Customers with history go to one_to_one, everyone else to predictive. Where there are fewer candidates than the
-        limit, the generators of `RankingRules.fill` fill up, by default best sellers; a ranking is shorter only if the
-        catalog is.
+        limit, the generators of `RankingRules.fill` fill up, by default best sellers; a ranking is shorter only if
+        there are fewer items that may be shown. Without `RankingRules.allowed`, unavailable items may not.
         """
         rankings: dict[int, Ranking] = {}
         for name, rows, visitors in self.route(requests):
@@ -124,6 +126,12 @@ class BundleRecommender:
         best = self.bundle.generators[Popular].best_sellers
         return np.sort(best[rules.allowed[best]][: rules.extra_best_sellers])
 
+    @cached_property
+    def _shown_by_default(self) -> BoolArray | None:
+        """bool[items]: what rankings may hold whose rules do not say so; None: every item."""
+        mask = catalog_available(self.snapshot)
+        return None if mask.all() else mask
+
     def _ranking(
         self,
         request: RankingRequest,
@@ -178,10 +186,11 @@ class BundleRecommender:
 
     def _available(self, request: RankingRequest) -> BoolArray | None:
         """Return which items the ranking may hold, bool[items], an array of its own; None: all."""
-        rules, s = request.rules, self.snapshot
-        if rules.allowed is None and not request.exclude:
+        s = self.snapshot
+        allowed = self._shown_by_default if request.rules.allowed is None else request.rules.allowed
+        if allowed is None and not request.exclude:
             return None
-        available = np.ones(len(s.items), bool) if rules.allowed is None else rules.allowed.copy()
+        available = np.ones(len(s.items), bool) if allowed is None else allowed.copy()
         excluded = s.items.find(list(request.exclude))
         available[excluded[excluded >= 0]] = False
         return available

@@ -103,7 +103,8 @@ def explain(
     """
     snapshot = recommender.bundle.snapshot
     _check(snapshot, request, item_ids)
-    every = replace(request, limit=len(snapshot.items), exclude=frozenset())
+    everything = replace(request.rules, allowed=np.ones(len(snapshot.items), bool))  # also what is not on sale now
+    every = replace(request, limit=len(snapshot.items), exclude=frozenset(), rules=everything)
     (ranking,) = recommender.recommend([every if item_ids else request])
     ((name, _, visitors),) = recommender.route([request])
     two_stage = None if ranking.strategy == "popular" else recommender.bundle.recommenders[name]

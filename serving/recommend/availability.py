@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from features.common.arrays import BoolArray, Float64Array, Int64Array
 from features.ranking.snapshot import Snapshot
+from models.availability import catalog_available
 from serving.recommend.item_overrides import ItemOverride
 from serving.schemas.filters import CatalogColumns, Condition, Filter, evaluate
 
@@ -27,9 +28,8 @@ class Availability:
         self._snapshot = snapshot
         self._lock = threading.Lock()
         self._positions: dict[str, int] = {}  # of items that were ever overridden; -1: not in the snapshot
-        self._catalog_available = np.array(
-            catalog["available"].combine_chunks().fill_null(True).to_numpy(zero_copy_only=False)
-        )
+        self._catalog_available = catalog_available(snapshot)
+        self._catalog_is_whole = bool(self._catalog_available.all())
         self._columns = CatalogColumns(
             texts, catalog["attributes"].combine_chunks(), np.where(np.isnan(prices), list_prices, prices)
         )
@@ -51,7 +51,8 @@ class Availability:
                     price[position] = override.price
         with self._lock:
             self._available = available
-            self._all_available = bool(available.all())
+            # Of a catalog with unavailable items the recommender takes no mask as that catalog's (`RankingRules`).
+            self._unrestricted = self._catalog_is_whole and bool(available.all())
             self._columns = self._columns.with_prices(price)
             self._masks: OrderedDict[tuple[str | None, str | None], BoolArray] = OrderedDict()
 
@@ -63,10 +64,10 @@ class Availability:
     def allowed(self, filter_: Filter | None = None, category: str | None = None) -> BoolArray | None:
         """bool[items]: whether an item is available, passes the filter and is in the category or below it.
 
-        None where that is every item. Masks are cached until the next `apply`: do not write to them.
+        None where that is every item, and the catalog says the same. Masks are cached until the next `apply`: do not write to them.
         """
         if filter_ is None and category is None:
-            return None if self._all_available else self._available
+            return None if self._unrestricted else self._available
         key, available = (_cache_key(filter_), category), self._available
         with self._lock:
             if key in self._masks:

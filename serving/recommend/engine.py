@@ -17,7 +17,7 @@ from models import timing
 from models.explain.codes import Reason
 from models.explain.explain import explain_request
 from models.explain.reasons import explain_ranking
-from models.interface import Fallback, Ranking, RankingRequest, SessionEvent
+from models.interface import Fallback, Ranking, RankingRequest, RankingRules, SessionEvent
 from serving import metrics
 from serving.event_store import StoreUnavailable
 from serving.recommend import planner, response, slate
@@ -131,14 +131,15 @@ class RecommendationEngine:
         return {**result, "items": items, "next_cursor": None}, timing_text
 
     async def explain(self, request: ExplainRequest) -> ResponseBody | Problem:
-        """Explain the ranking of a visitor; item overrides have no part in it."""
-        model = self.active_model
+        """Explain the ranking of a visitor among the items that are available now, or that of the items it names."""
+        model = self._current_model()
         visit: tuple[SessionEvent, ...] = ()
         try:
             if model.visits is not None:
                 (visit,) = await asyncio.to_thread(model.visits.read, [request.visitor])
             recent = planner.merge_context(visit, request.context_events)
-            ranking_request = RankingRequest(request.limit, request.customer_id or None, recent)
+            rules = RankingRules(allowed=model.availability.allowed())
+            ranking_request = RankingRequest(request.limit, request.customer_id or None, recent, rules=rules)
             return await asyncio.to_thread(explain_request, model.recommender, ranking_request, request.item_ids)
         except StoreUnavailable:
             return problem("store_unavailable", "The event store cannot be read, and the visit is a part of the answer")

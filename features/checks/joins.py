@@ -1,0 +1,64 @@
+"""Checks of joins: whether events and catalog speak of the same items, and what of the catalog can be shown."""
+
+import polars as pl
+
+from features.checks.facts import RECENT_DAYS, Facts
+from features.checks.finding import Finding, Severity, count, percent, quote
+
+FEW_ROWS = 20  # with fewer recent rows than this all of the log counts
+BROKEN, POOR, GOOD = 0.2, 0.8, 0.98  # shares of item events whose item the catalog has
+HARDLY_ANY_AVAILABLE = 0.05
+ID_ADVICE = (
+    "write the item ids of events and catalog alike (leading zeros, capitals, SKU or product number), with a mapping "
+    "that names the other column, and ingest both again"
+)
+
+
+def check_join(facts: Facts) -> list[Finding]:
+    """Which share of what is viewed and sold the catalog has, and may be shown."""
+    catalog, items = facts.shop_catalog, facts.items
+    if catalog.is_empty() or items.is_empty():
+        return []
+    recent = int(items["recent"].sum()) >= FEW_ROWS
+    weights, when = ("recent", f"in the last {RECENT_DAYS} days") if recent else ("events", "in the log")
+    joined = items.filter(pl.col(weights) > 0).join(
+        catalog.select("item_id", available=pl.col("available").fill_null(True), listed=True), on="item_id", how="left"
+    )
+    listed, available = pl.col("listed").fill_null(False), pl.col("available").fill_null(False)
+    total, known, shown = joined.select(
+        pl.col(weights).sum().alias("total"),
+        pl.col(weights).filter(listed).sum().alias("known"),
+        pl.col(weights).filter(available).sum().alias("shown"),
+    ).row(0)
+    findings = []
+    share = known / total
+    if share < GOOD:
+        missing = joined.filter(~listed).sort(weights, "item_id", descending=[True, False])
+        severity: Severity = "stop" if share < BROKEN else "warn" if share < POOR else "info"
+        findings.append(
+            Finding(
+                "catalog_join",
+                severity,
+                f"The catalog has the item of {percent(share)} of the {count(total, 'event')} with an item {when}; "
+                f"{count(missing.height, 'item')} that customers touched {'is' if missing.height == 1 else 'are'} "
+                f"not in it and can never be shown.",
+                ID_ADVICE
+                if share < POOR
+                else "hand over the catalog with these items, or leave them if they are no longer sold",
+                f"events have {quote(missing['item_id'][0])}, the catalog has {quote(catalog['item_id'][0])}",
+                {"share": round(share, 4), "events": total, "items_missing": missing.height},
+            )
+        )
+    if share >= BROKEN and shown / total < HARDLY_ANY_AVAILABLE:
+        on_sale = int(catalog["available"].fill_null(True).sum())
+        findings.append(
+            Finding(
+                "nothing_available",
+                "stop",
+                f"Only {percent(shown / total)} of the {count(total, 'event')} with an item {when} are of an "
+                f"available item: {on_sale:,} of the catalog's {catalog.height:,} items are.",
+                "correct the column `available` of the catalog: true, or `in stock`, for what may be shown",
+                numbers={"share": round(shown / total, 4), "available_items": on_sale, "items": catalog.height},
+            )
+        )
+    return findings

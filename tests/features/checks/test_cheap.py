@@ -1,0 +1,79 @@
+"""The checks that stop a training: each on a log with that one fault, and none on a healthy one."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from features.checks.cheap import cheap_checks
+from features.checks.finding import Finding
+from features.event_log.ingest import ParsedBatch, ingest
+from tests.features.checks.logs import START, Row, healthy_catalog, healthy_rows, write_log
+
+
+def stops(path: Path, rows: list[Row] | None = None, catalog: list[Row] | None = None) -> dict[str, Finding]:
+    findings = cheap_checks(write_log(path / "log", rows, catalog))
+    assert all(f.severity == "stop" and f.text.endswith(".") and f.advice for f in findings)
+    return {f.code: f for f in findings}
+
+
+def test_a_healthy_log_is_trained_on(tmp_path: Path) -> None:
+    assert stops(tmp_path) == {}
+
+
+def test_a_simulated_shop_is_trained_on(simulated: ParsedBatch, tmp_path: Path) -> None:
+    assert cheap_checks(ingest([simulated], tmp_path / "log").log) == []
+
+
+def test_without_a_catalog_there_is_no_join_to_break(tmp_path: Path) -> None:
+    assert stops(tmp_path, catalog=[]) == {}
+
+
+def test_a_catalog_with_other_ids(tmp_path: Path) -> None:
+    catalog = [row | {"item_id": f"SKU{n}"} for n, row in enumerate(healthy_catalog())]
+    finding = stops(tmp_path, catalog=catalog)["catalog_join"]
+    assert finding.numbers["share"] == 0
+    assert "'item-" in finding.example
+    assert "'SKU0'" in finding.example
+
+
+def test_a_catalog_of_which_nothing_is_available(tmp_path: Path) -> None:
+    catalog = [row | {"available": False} for row in healthy_catalog()]
+    assert list(stops(tmp_path, catalog=catalog)) == ["nothing_available"]
+
+
+@pytest.mark.parametrize(("days", "stopped"), [(20_000, True), (-19_000, True), (61, False)])
+def test_one_event_far_from_all_others(tmp_path: Path, days: int, stopped: bool) -> None:
+    rows = healthy_rows()
+    rows.append(rows[0] | {"timestamp": START + timedelta(days=days)})
+    found = stops(tmp_path, rows)
+    assert list(found) == (["isolated_times"] if stopped else [])
+    if stopped:
+        assert found["isolated_times"].numbers == {"events": 1, "first": "2026-01-01", "last": "2026-03-01"}
+
+
+def test_a_shop_that_closes_for_a_season_is_not_isolated(tmp_path: Path) -> None:
+    rows = healthy_rows()
+    later = [
+        row | {"timestamp": row["timestamp"] + timedelta(days=300), "order_id": None} for row in rows[: len(rows) // 4]
+    ]
+    assert stops(tmp_path, rows + later) == {}
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    rows = [row for row in healthy_rows(days=10) if row["customer_id"] in ("1000", "1001")]
+    assert list(stops(tmp_path, rows)) == ["few_visitors", "few_orders"]
+
+
+def test_names_that_are_not_known(tmp_path: Path) -> None:
+    rows = [row | {"name": {"view_item": "Product View", "purchase": "order"}[row["name"]]} for row in healthy_rows()]
+    found = stops(tmp_path, rows)
+    assert "order: purchase" in found["unknown_names"].advice
+    assert "Product View: view_item" in found["unknown_names"].advice
+
+
+def test_a_guest_account_that_has_nearly_all_orders(tmp_path: Path) -> None:
+    rows = [row | ({"customer_id": "guest7"} if n % 10 else {}) for n, row in enumerate(healthy_rows())]
+    found = stops(tmp_path, rows)
+    assert set(found) >= {"one_visitor_events", "one_visitor_orders"}
+    assert "'guest7'" in found["one_visitor_orders"].example

@@ -7,6 +7,7 @@ One line is one event; its `items` become one row each. BigQuery writes whole nu
   upload (`event_bundle_sequence_id`, `batch_…`), transaction and items. A line exported twice is one event.
 - consent is refused where analytics_storage or ads_storage is "No", given where analytics_storage is "Yes".
 - An item without quantity is one piece. The price is `items.price`: in GA4, after discounts.
+- A refund without items takes back the whole order where its purchase is in the input too.
 - Events without a name in the log (page_view, scroll, session_start …) are counted as `not_a_shop_event`.
 """
 
@@ -20,10 +21,12 @@ from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, ROW, Rule
 from features.sources.parsing import event_ids, json_events, json_lines, readers, timestamps
 from features.sources.parsing.json_events import FOREIGN, non_empty, to_number
+from features.sources.parsing.whole_refunds import WholeRefunds
 from features.sources.source import Source
 
 NAMES = {name: name for name in EVENT_NAMES} | {"view_search_results": "search"}
 CATEGORIES = ("item_category", "item_category2", "item_category3", "item_category4", "item_category5")
+_NAME = pl.col("event_name").str.strip_chars()
 _PLACE = ("event_bundle_sequence_id", "batch_page_id", "batch_ordering_id", "batch_event_index")
 
 
@@ -59,6 +62,7 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
     Raises `InputError` for a file that is not JSON lines or not of GA4: none of its first lines has event_name and
     event_timestamp.
     """
+    whole = WholeRefunds()
     for path in paths:
         columns = readers.read_column_names(path, {"event_name", "event_timestamp"})
         if missing := [c for c in ("event_name", "event_timestamp") if c not in columns]:
@@ -66,27 +70,32 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
                 f"{path} is not GA4's export: no line has {' or '.join(missing)}; found "
                 f"{', '.join(columns) or 'none'}. Extract the table events_… as newline-delimited JSON"
             )
-        for offset, lines in json_events.read_events(path, SCHEMA, rows):
-            yield _parse(lines, offset, path.name)
+        for lines in _read_lines(path, rows):
+            # Most events are foreign: the nested columns are parsed for the others only.
+            events = _explode_items(_read_events(lines.filter(pl.col(FOREIGN).is_null())))
+            yield _assemble(lines, whole.take(events, lines, path.name), path.name)
+    purchases = (lines.filter(_NAME == "purchase") for path in paths for lines in _read_lines(path, rows))
+    for events, lines, source in whole.resolve(lambda _: (_explode_items(_read_events(part)) for part in purchases)):
+        yield _assemble(lines, events, source)
+    if notes := whole.notes():
+        yield ParsedBatch(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), notes=notes)
 
 
-def _parse(lines: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
-    name = pl.col("event_name").str.strip_chars()
-    lines = lines.with_columns(
-        pl.when(~name.is_in(list(NAMES))).then(name).alias(FOREIGN)
-    ).with_row_index(ROW, offset=offset)  # fmt: skip
-    shop = lines[FOREIGN].is_null()
-    # Most events are foreign: the nested columns are parsed for the others only.
-    events = _read_events(lines.filter(shop))
-    rows = _explode_items(events)
-    others = lines.filter(~shop).select(ROW, FOREIGN)
+def _read_lines(path: Path, rows: int) -> Iterator[pl.DataFrame]:
+    foreign = pl.when(~_NAME.is_in(list(NAMES))).then(_NAME).alias(FOREIGN)
+    for offset, lines in json_events.read_events(path, SCHEMA, rows):
+        yield lines.with_columns(foreign).with_row_index(ROW, offset=offset)
+
+
+def _assemble(lines: pl.DataFrame, rows: pl.DataFrame, source: str) -> ParsedBatch:
+    others = lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
     rows = pl.concat([rows, others], how="diagonal").sort(ROW, maintain_order=True)
     unreadable = pl.col("_quantity").is_not_null() & pl.col("quantity").is_null()
     rules = (
         Rule("bad_quantity", unreadable),
         Rule("bad_price", pl.col("_price").is_not_null() & pl.col("price").is_null()),
     )
-    return json_events.assemble(rows, lines, offset, source, rules)
+    return json_events.assemble(rows, lines, source, rules)
 
 
 def _parameter(key: str, *kinds: str) -> pl.Expr:

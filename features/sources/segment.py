@@ -1,5 +1,5 @@
-"""Source `segment`: Segment's and RudderStack's calls by the Ecommerce Spec v2, as JSON lines (warehouse or S3 raw
-files).
+"""Source `segment`: Segment's and RudderStack's calls by the Ecommerce Spec v2 or v1, as JSON lines (warehouse or S3
+raw files).
 
 One line is one call; the `products` of a track call become one row each.
 
@@ -10,6 +10,8 @@ One line is one call; the `products` of a track call become one row each.
 - consent is refused where any category in `context.consent.categoryPreferences` is false (Segment) or
   `context.consentManagement.deniedConsentIds` names any (RudderStack), and given where categories are
   listed and none is refused.
+- An order that is cancelled is refunded. Order Refunded or Cancelled without products takes back the whole order
+  where its purchase is in the input too.
 - page, screen, group, alias and other events are counted as `not_a_shop_event`.
 """
 
@@ -23,28 +25,51 @@ from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform
 from features.sources.parsing import event_ids, json_events, json_lines, pii, readers, timestamps
 from features.sources.parsing.json_events import FOREIGN, non_empty, to_number
+from features.sources.parsing.whole_refunds import WholeRefunds, resolve_within
 from features.sources.source import Source
 
+# Compared without case, spaces, _ and -: Order Completed is also sent as order_completed and orderCompleted.
 NAMES = {
-    "product list viewed": "view_item_list",
-    "product clicked": "select_item",
-    "product viewed": "view_item",
-    "products searched": "search",
-    "product added to wishlist": "add_to_wishlist",
-    "product added": "add_to_cart",
-    "product removed": "remove_from_cart",
-    "cart viewed": "view_cart",
-    "checkout started": "begin_checkout",
-    "order completed": "purchase",
-    "order refunded": "refund",
-    "signed in": "login",
+    "productlistviewed": "view_item_list",
+    "productclicked": "select_item",
+    "productviewed": "view_item",
+    "productssearched": "search",
+    "productaddedtowishlist": "add_to_wishlist",
+    "productadded": "add_to_cart",
+    "productremoved": "remove_from_cart",
+    "cartviewed": "view_cart",
+    "checkoutstarted": "begin_checkout",
+    "ordercompleted": "purchase",
+    "orderrefunded": "refund",
+    "ordercancelled": "refund",
+    "ordercanceled": "refund",
+    "signedin": "login",
+}
+V1_NAMES = {
+    "viewedproductcategory": "view_item_list",
+    "viewedproductlist": "view_item_list",
+    "clickedproduct": "select_item",
+    "viewedproduct": "view_item",
+    "searchedproducts": "search",
+    "addedproducttowishlist": "add_to_wishlist",
+    "addedproduct": "add_to_cart",
+    "removedproduct": "remove_from_cart",
+    "viewedcart": "view_cart",
+    "startedcheckout": "begin_checkout",
+    "startedorder": "begin_checkout",
+    "completedorder": "purchase",
+    "refundedorder": "refund",
+    "cancelledorder": "refund",
+    "canceledorder": "refund",
 }
 _PIECES = ("purchase", "refund", "add_to_cart", "remove_from_cart")  # where no quantity means one piece
 
-_PRODUCT = {
+_PRODUCT: json_lines.Schema = {
     leaf: pl.String()
-    for leaf in ("product_id", "sku", "name", "brand", "category", "price", "quantity", "currency", "position")
-}
+    for leaf in ("product_id", "productId", "id", "sku", "name", "brand", "category", "price", "quantity", "currency",
+                 "position")
+}  # fmt: skip
+_PRODUCTS = pl.List(pl.Struct(_PRODUCT))
 _ADDRESS = pl.Struct({"email": pl.String()})
 SCHEMA: json_lines.Schema = {
     **dict.fromkeys(
@@ -56,8 +81,10 @@ SCHEMA: json_lines.Schema = {
     "properties": pl.Struct(
         {
             **_PRODUCT,
-            **dict.fromkeys(("order_id", "query", "list_id", "cart_id", "session_id", "email"), pl.String()),
-            "products": pl.List(pl.Struct(_PRODUCT)),
+            **dict.fromkeys(
+                ("order_id", "orderId", "query", "list_id", "listId", "cart_id", "session_id", "email"), pl.String()
+            ),
+            "products": _PRODUCTS,
         }
     ),
     "context": pl.Struct({
@@ -80,14 +107,26 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
     Raises `InputError` for a file that is not JSON lines or not of Segment, and for e-mail addresses without a salt to
     hash them with.
     """
+    whole = WholeRefunds()
     for path in paths:
         columns = readers.read_column_names(path, {"type", "event"})
         if "type" not in columns and "event" not in columns:
             raise InputError(
                 f"{path} holds no Segment calls: no line has type or event; found {', '.join(columns) or 'none'}"
             )
-        for offset, lines in json_events.read_events(path, SCHEMA, rows):
-            yield _parse(lines, offset, path.name)
+        for calls in _read_calls(path, rows):
+            events = _explode_products(_read_events(_drop_foreign(calls)))
+            yield _assemble(calls, whole.take(events, calls, path.name), path.name, _read_links(calls))
+    purchases = (calls.filter(name="purchase") for path in paths for calls in _read_calls(path, rows))
+    for events, calls, source in whole.resolve(lambda _: (_explode_products(_read_events(c)) for c in purchases)):
+        yield _assemble(calls, events, source)
+    if notes := whole.notes():
+        yield ParsedBatch(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), notes=notes)
+
+
+def _read_calls(path: Path, rows: int) -> Iterator[pl.DataFrame]:
+    for offset, lines in json_events.read_events(path, SCHEMA, rows):
+        yield _name_calls(lines, offset)
 
 
 def parse_calls(lines: list[str], source: str) -> tuple[ParsedBatch, pl.DataFrame]:
@@ -102,27 +141,26 @@ def parse_calls(lines: list[str], source: str) -> tuple[ParsedBatch, pl.DataFram
         ROW, client_id=non_empty("anonymousId"), customer_id=non_empty("userId"), previous_id=_previous()
     )
     ids = ids.join(events.select(ROW, "event_id"), on=ROW, how="left", maintain_order="left")
-    return _assemble(calls, events, 0, source), ids.drop(ROW)
-
-
-def _parse(lines: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
-    calls = _name_calls(lines, offset)
-    return _assemble(calls, _read_events(_drop_foreign(calls)), offset, source)
+    rows = resolve_within(_explode_products(events))
+    return _assemble(calls, rows, source, _read_links(calls)), ids.drop(ROW)
 
 
 def _name_calls(lines: pl.DataFrame, offset: int) -> pl.DataFrame:
     """Add `ROW`, the event's name, `FOREIGN`, and the call's time and kind as _at and _kind."""
     event = non_empty("event")
+    plain = event.str.to_lowercase().str.replace_all(r"[\s_-]", "")
     kind = pl.coalesce(non_empty("type").str.to_lowercase(), pl.when(event.is_not_null()).then(pl.lit("track")))
     name = (
-        pl.when(kind == "track").then(event.str.to_lowercase().replace_strict(NAMES, default=None))
+        pl.when(kind == "track").then(plain.replace_strict(NAMES | V1_NAMES, default=None))
         .when((kind == "identify") & non_empty("userId").is_not_null()).then(pl.lit("login"))
     )  # fmt: skip
     valid = kind.is_in(["track", "identify", "page", "screen", "group", "alias"]) & (
         (kind != "track") | event.is_not_null()
     )
     label = pl.coalesce(pl.when(kind == "track").then(event), kind, pl.lit("?"))
-    return lines.with_columns(kind.alias("_kind"), name.alias("name")).with_columns(
+    v1 = plain.is_in(list(V1_NAMES)).fill_null(False)
+    lines = _decode_products(lines)
+    return lines.with_columns(kind.alias("_kind"), name.alias("name"), v1.alias("_v1")).with_columns(
         pl.when(pl.col("name").is_null() & valid.fill_null(False)).then(label).alias(FOREIGN),
         pl.coalesce(
             timestamps.parse(lines[c]) for c in ("timestamp", "originalTimestamp", "receivedAt")
@@ -134,14 +172,30 @@ def _drop_foreign(calls: pl.DataFrame) -> pl.DataFrame:
     return calls.filter(pl.col(FOREIGN).is_null())
 
 
-def _assemble(lines: pl.DataFrame, events: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
-    """Build the batch of `lines`, all calls; `events` are those that are events of a shop."""
-    rows, foreign = _explode_products(events), lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
+def _decode_products(lines: pl.DataFrame) -> pl.DataFrame:
+    """Read `products` that a warehouse stored as a text of JSON."""
+    text = pl.col(json_lines.LINE)
+    written = pl.col("properties").struct.field("products").is_null() & text.str.contains(r'"products"\s*:\s*"\s*\[')
+    coded = lines.with_row_index("_at").filter(written)
+    if coded.is_empty():
+        return lines
+    texts = coded.select(text.str.json_path_match("$.properties.products").str.replace_all(r"\s", " ")).to_series()
+    products = json_lines.parse([f'{{"products":{t}}}' for t in texts.fill_null("null")], {"products": _PRODUCTS})
+    decoded = coded.select("_at").hstack([products["products"].alias("_decoded")])
+    joined = lines.with_row_index("_at").join(decoded, on="_at", how="left", maintain_order="left")
+    whole = pl.col("properties").struct
+    both = pl.coalesce("_decoded", whole.field("products")).alias("products")
+    return joined.with_columns(pl.col("properties").struct.with_fields(both)).drop("_at", "_decoded")
+
+
+def _assemble(lines: pl.DataFrame, rows: pl.DataFrame, source: str, links: pl.DataFrame | None = None) -> ParsedBatch:
+    """Build the batch of `lines`, all calls; `rows` are events × items of those that are events of a shop."""
+    foreign = lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
     rows = pl.concat([rows, foreign], how="diagonal").sort(ROW, maintain_order=True)
     rules = tuple(
         Rule(f"bad_{c}", pl.col(f"_{c}").is_not_null() & pl.col(c).is_null()) for c in ("quantity", "price", "position")
     )
-    return json_events.assemble(rows, lines, offset, source, rules, _read_links(lines))
+    return json_events.assemble(rows, lines, source, rules, links)
 
 
 def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
@@ -150,15 +204,16 @@ def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
         ROW,
         FOREIGN,
         "name",
+        "_v1",
         "properties",
         event_id=non_empty("messageId"),
         timestamp="_at",
         customer_id=non_empty("userId"),
         client_id=non_empty("anonymousId"),
         session_id=pl.coalesce(non_empty(properties.field("session_id")), non_empty(context.field("sessionId"))),
-        order_id=non_empty(properties.field("order_id")),
+        order_id=pl.coalesce(non_empty(properties.field("order_id")), non_empty(properties.field("orderId"))),
         query=non_empty(properties.field("query")),
-        list_id=non_empty(properties.field("list_id")),
+        list_id=pl.coalesce(non_empty(properties.field("list_id")), non_empty(properties.field("listId"))),
         source=non_empty(context.field("campaign").struct.field("source")),
         device=pl.coalesce(
             non_empty(context.field("device").struct.field("type")), non_empty(context.field("os").struct.field("name"))
@@ -198,7 +253,13 @@ def _explode_products(events: pl.DataFrame) -> pl.DataFrame:
     ).explode("_product")
     item = pl.col("_product").struct
     rows = rows.with_columns(
-        item_id=pl.coalesce(non_empty(item.field("product_id")), non_empty(item.field("sku"))),
+        item_id=pl.coalesce(
+            non_empty(item.field("product_id")),
+            non_empty(item.field("productId")),
+            pl.when("_v1").then(non_empty(item.field("id"))),
+            non_empty(item.field("sku")),
+            non_empty(item.field("id")),
+        ),
         title=non_empty(item.field("name")),
         brand=non_empty(item.field("brand")),
         category=non_empty(item.field("category")),
@@ -211,7 +272,7 @@ def _explode_products(events: pl.DataFrame) -> pl.DataFrame:
         quantity=pl.coalesce(to_number(pl.col("_quantity")), one),
         price=to_number(pl.col("_price")),
         position=pl.when(position == position.floor()).then(position).cast(EVENT_SCHEMA["position"], strict=False),
-    ).drop("_product", "_currency", "properties")
+    ).drop("_product", "_currency", "properties", "_v1")
 
 
 def _previous() -> pl.Expr:

@@ -25,10 +25,12 @@ def read_events(path: Path, schema: json_lines.Schema, rows: int) -> Iterator[tu
 
 
 def assemble(
-    rows: pl.DataFrame, lines: pl.DataFrame, offset: int, source: str, rules: Sequence[Rule] = (),
+    rows: pl.DataFrame, lines: pl.DataFrame, source: str, rules: Sequence[Rule] = (),
     links: pl.DataFrame | None = None,
 ) -> ParsedBatch:  # fmt: skip
     """Assemble a `ParsedBatch` from `rows`, events × items, and `lines`, the batch they come from; both have `ROW`.
+
+    `lines` are in the order of `ROW`.
 
     An item that one event names more than once is one row; of its rows those that break a rule are not
     merged but rejected. Of an event that the log has no name for only the name is copied: there may be many, and
@@ -36,7 +38,7 @@ def assemble(
     """
 
     def raw(numbers: pl.Series) -> pl.Series:
-        line = lines[numbers - offset]
+        line = lines[lines[ROW].search_sorted(numbers)]
         unparsed = pl.struct(json_lines.UNPARSED).struct.json_encode()
         foreign = pl.struct(pl.col(FOREIGN).alias("event")).struct.json_encode()
         return line.select(

@@ -154,3 +154,15 @@ def test_other_files_are_refused(tmp_path: Path):
     (tmp_path / "e.csv").write_text("event_name,event_timestamp\n")
     with pytest.raises(InputError, match="this source reads JSON lines"):
         list(ga4.read([tmp_path / "e.csv"]))
+
+
+def test_a_refund_without_items_takes_back_the_whole_order(parse, tmp_path: Path):
+    refund = BOUGHT | {"event_name": "refund", "items": [], "event_timestamp": str(int(BOUGHT["event_timestamp"]) + 9)}
+    parse(refund, BOUGHT, refund | {"ecommerce": {"transaction_id": "T-9"}})
+    parts = list(ga4.read([tmp_path / "e.json"]))
+    events, rejected = (pl.concat([getattr(p, c) for p in parts]) for c in ("events", "rejected"))
+    items = ["item_id", "quantity", "price", "currency", "order_id"]
+    bought, returned = events.filter(name="purchase").select(items), events.filter(name="refund").select(items)
+    assert returned.sort("item_id").equals(bought.sort("item_id"))
+    assert rejected.select("row", "reason").rows() == [(2, "missing_item_id")]
+    assert [note.split(" ", 1)[0] for note in parts[-1].notes] == ["1", "1"]

@@ -178,3 +178,65 @@ def test_other_files_are_refused(tmp_path: Path):
     (tmp_path / "e.jsonl").write_text('{"name": "purchase"}\n')
     with pytest.raises(InputError, match="holds no Segment calls"):
         read(tmp_path / "e.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [
+        ("Viewed Product Category", "view_item_list"), ("Viewed Product", "view_item"), ("Added Product", "add_to_cart"),
+        ("Removed Product", "remove_from_cart"), ("Completed Order", "purchase"), ("order_completed", "purchase"),
+        ("orderCompleted", "purchase"), ("Refunded Order", "refund"), ("Order Cancelled", "refund"),
+    ],
+)  # fmt: skip
+def test_names_of_version_1_and_other_spellings(parse, event: str, name: str):
+    assert parse(ORDER | {"event": event}).events["name"].to_list() == [name] * 2
+
+
+def test_properties_of_version_1(parse):
+    products = [{"id": "1", "sku": "S-1", "price": 1}, {"productId": 77, "price": 2}]
+    call = {"type": "track", "messageId": "v1", "anonymousId": "a", "timestamp": "2026-01-05T10:00:00Z"}
+    order = call | {"event": "Completed Order", "properties": {"orderId": 6, "products": products}}
+    modern = call | {"messageId": "v2", "event": "Product Viewed", "properties": {"id": "line-1", "sku": "S-1"}}
+    events = parse(order, modern).events
+    assert events.select("order_id", "item_id", "quantity").rows() == [
+        ("6", "1", 1),
+        ("6", "77", 1),
+        (None, "S-1", None),
+    ]
+
+
+def test_products_that_a_warehouse_stored_as_text(parse):
+    text = json.dumps([{"product_id": "1", "price": 2}, {"product_id": "2", "price": 3}], indent=1)
+    events = parse(LINES["ajs-3"], with_properties(products=text), ORDER | {"messageId": "other"}).events
+    assert events.filter(event_id="ajs-5").select("item_id", "price").rows() == [("1", 2), ("2", 3)]
+    assert events.height == 5
+
+
+REFUND = ORDER | {
+    "event": "Order Refunded", "messageId": "back", "timestamp": "2024-05-03T00:00:00Z",
+    "properties": {"order_id": ORDER["properties"]["order_id"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("event", ["Order Refunded", "Order Cancelled"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_refund_without_products_takes_back_the_whole_order(tmp_path: Path, event: str, first: bool):
+    calls = [REFUND | {"event": event}, ORDER, ORDER | {"messageId": "reload", "timestamp": "2024-05-01T12:06:00Z"}]
+    for n, call in enumerate(calls if first else calls[::-1]):
+        (tmp_path / f"{n}.jsonl").write_text(json.dumps(call))
+    parts = list(segment.read(sorted(tmp_path.glob("*.jsonl"))))
+    events = pl.concat([part.events for part in parts])
+    items = ["item_id", "quantity", "price", "currency", "order_id"]
+    bought, returned = events.filter(event_id="ajs-5").select(items), events.filter(name="refund").select(items)
+    assert returned.sort("item_id").equals(bought.sort("item_id"))
+    assert sum(part.rows_read for part in parts) == events.height == 6
+    assert "they take back the whole order" in parts[-1].notes[0]
+
+
+def test_a_refund_without_products_of_an_unknown_order_is_rejected_and_told(parse, tmp_path: Path):
+    parse(LINES["ajs-3"], REFUND, with_properties(order_id="another"))
+    parts = list(segment.read([tmp_path / "e.jsonl"]))
+    rejected = pl.concat([part.rejected for part in parts])
+    assert rejected.select("row", "reason").rows() == [(1, "missing_item_id")]
+    assert json.loads(rejected["raw"][0])["messageId"] == "back"
+    assert "no purchase of their order is in this input" in parts[-1].notes[0]

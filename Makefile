@@ -11,7 +11,7 @@
 # make spark   add PySpark, for `usual features --engine spark` and its tests
 # make fast    add lleaves, for USUAL_NATIVE=1 (the ranker as machine code) and its tests
 # make system  what is needed from Debian (as root): OpenMP, which LightGBM links to
-# make system-test  what the tests need beside it (as root): chromium, and Java for Spark
+# make system-test  what the tests need beside it (as root): chromium, MariaDB, and Java for Spark
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
@@ -93,3 +93,4 @@ system:
 system-test: system
 	command -v chromium >/dev/null || (apt-get update && apt-get install --yes --no-install-recommends chromium)
 	command -v java >/dev/null || (apt-get update && apt-get install --yes --no-install-recommends default-jre-headless)
+	command -v mariadbd >/dev/null || (apt-get update && apt-get install --yes --no-install-recommends mariadb-server)

@@ -23,6 +23,7 @@ from features.sources import (
     retailrocket,
     segment,
     simulated,
+    sql,
 )
 from features.sources.simulator.config import SimulatorConfig as SimulatorConfig
 from features.sources.source import SOURCES as SOURCES
@@ -34,6 +35,7 @@ REGISTRY: dict[str, Source] = {
     for source in (
         events_file.SOURCE,
         postgres.SOURCE,
+        sql.SOURCE,
         ga4.SOURCE,
         segment.SOURCE,
         rees46.SOURCE,
@@ -50,6 +52,7 @@ _WORDING: dict[OptionName, tuple[str, str]] = {
     "config": ("simulator settings go", "them"),
     "table": ("a table or query goes", "it"),
     "query_file": ("a table or query goes", "it"),
+    "watermark": ("a watermark goes", "it"),
 }
 
 
@@ -60,17 +63,22 @@ def read(
     config: SimulatorConfig | None = None,
     table: str | None = None,
     query_file: Path | None = None,
+    watermark: str | None = None,
+    log: Path | None = None,
 ) -> Iterator[ParsedBatch]:
     """Read the source `name`: one `ParsedBatch` per batch of rows of `paths`, read as they are asked for.
 
-    The other arguments are the options of sources; see the `options` of each `Source` in `REGISTRY`. Raises
+    The other arguments are the options of sources, see the `options` of each `Source` in `REGISTRY`, and `log`, the
+    event log that the batches will be added to. Raises
     `InputError` at once for an unknown name, for an option that the source does not take, and for files where it
     reads none or none where it reads some.
     """
     if name not in REGISTRY:
         raise InputError(f"unknown source {name!r}; there are {', '.join(SOURCES)}")
     source = REGISTRY[name]
-    options = SourceOptions(mapping=mapping, config=config, table=table, query_file=query_file)
+    options = SourceOptions(
+        mapping=mapping, config=config, table=table, query_file=query_file, watermark=watermark, log=log
+    )
     for option, (goes, it) in _WORDING.items():
         if getattr(options, option) and option not in source.options:
             takers = sources_with(option)

@@ -9,10 +9,10 @@ from features.event_log.ingest import ParsedBatch
 from features.sources.simulator.config import SimulatorConfig
 
 SourceName = Literal[
-    "events", "postgres", "ga4", "segment", "rees46", "retailrocket", "online-retail", "simulated", "store"
+    "events", "postgres", "sql", "ga4", "segment", "rees46", "retailrocket", "online-retail", "simulated", "store"
 ]
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
-OptionName = Literal["mapping", "config", "table", "query_file"]
+OptionName = Literal["mapping", "config", "table", "query_file", "watermark"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class SourceOptions:
     config: SimulatorConfig | None = None
     table: str | None = None
     query_file: Path | None = None
+    watermark: str | None = None
+    log: Path | None = None  # where the events go; it knows how far a watermark has come
 
 
 @dataclass(frozen=True)

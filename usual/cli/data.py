@@ -16,6 +16,7 @@ PANEL = "Event log"
 class SourceChoice(StrEnum):
     events = "events"
     postgres = "postgres"
+    sql = "sql"
     ga4 = "ga4"
     segment = "segment"
     rees46 = "rees46"
@@ -37,16 +38,20 @@ class ShopChoice(StrEnum):
 def ingest(
     source: SourceChoice,
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files to read; none for `postgres`, `simulated`, `store`.")
+        list[Path] | None, typer.Argument(help="Files to read; none for `postgres`, `sql`, `simulated`, `store`.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Event log directory; an existing log is added to.")] = Path("log"),
     mapping: Annotated[
-        Path | None, typer.Option(help="`events`, `postgres`: YAML that maps your columns to ours.")
+        Path | None, typer.Option(help="`events`, `postgres`, `sql`: YAML that maps your columns to ours.")
     ] = None,
     table: Annotated[
-        str | None, typer.Option(help="`postgres`: TABLE or SCHEMA.TABLE; the connection is $USUAL_SOURCE_DSN.")
+        str | None, typer.Option(help="`postgres`, `sql`: TABLE or SCHEMA.TABLE; the connection is $USUAL_SOURCE_DSN.")
     ] = None,
-    query_file: Annotated[Path | None, typer.Option(help="`postgres`: file with one SELECT.")] = None,
+    query_file: Annotated[Path | None, typer.Option(help="`postgres`, `sql`: file with one SELECT.")] = None,
+    watermark: Annotated[
+        str | None,
+        typer.Option(help="`sql`: column that only grows; rows below its last value in the log are not read again."),
+    ] = None,
     customers: Annotated[int | None, typer.Option(help="`simulated`: how many customers.")] = None,
     items: Annotated[int | None, typer.Option(help="`simulated`: how many items.")] = None,
     days: Annotated[int | None, typer.Option(help="`simulated`: how many days.")] = None,
@@ -76,7 +81,7 @@ def ingest(
     if truth and config:
         write_truth(config, truth)
     with show_rows() as progress:
-        batches = sources.read(source.value, paths or [], mapping, config, table, query_file)
+        batches = sources.read(source.value, paths or [], mapping, config, table, query_file, watermark, out)
         report = ingest_events(batches, out, progress)
     print_answer(report.as_dict(), as_json, report.text())
 

@@ -1,0 +1,250 @@
+"""Ids: one form for every id, wherever it comes in, and words that stand for no id.
+
+A customer, client, item, order, session or event has the same id whether it comes from a file, a database, an HTTP
+request or a model's input: surrounding spaces and invisible characters are stripped, letters are composed (Unicode
+NFC), whole numbers are written as digits (`777.0` is `777`), and words such as NULL are no id.
+
+What a spreadsheet has shortened to `6.71235E+12` cannot be told from its neighbours any more: `is_scientific` finds
+it, so that it is refused and not joined.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Collection
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.common.text_views import Rows, TextViews
+
+IdKind = Literal["customer", "client", "item", "order", "session", "event"]
+
+NULL_WORDS = frozenset(
+    ("null", "nan", "none", "undefined", "\\n", "(not set)", "n/a", "<na>", "nil", "#n/a", "(null)", "[object object]")
+)
+_NO_UUID = "00000000-0000-0000-0000-000000000000"
+PLACEHOLDERS: dict[IdKind, frozenset[str]] = {
+    "customer": NULL_WORDS | {"0", "-", "--", "guest", "anonymous", "unknown", "not set", _NO_UUID},
+    "client": NULL_WORDS | {"-", "--", _NO_UUID},
+    "session": NULL_WORDS | {"-", "--"},
+    "order": NULL_WORDS | {"0", "-", "--"},
+    "item": NULL_WORDS,
+    "event": NULL_WORDS,
+}
+"""Words, in lower case, that stand for no id of a kind. Sessions and clients may be numbered from 0."""
+
+# Unicode's white space and characters that take no room: byte order mark, joiners, marks of direction.
+INVISIBLE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f"
+    "\u3000\xad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
+_ASCII_SPACES = "\t\n\v\f\r "
+SCIENTIFIC = r"^[+-]?[0-9](?:[.,][0-9]+[eE]\+?|[eE]\+)[0-9]{1,3}$"
+SCIENTIFIC_HINT = "a spreadsheet has shortened the number: export the column as text"
+_SCIENTIFIC = re.compile(SCIENTIFIC)
+# How spreadsheets are told to keep a number as text: '00042 and ="00042".
+_FORMULA, _QUOTED = r'^="([^"]*)"$', r"^'([0-9][0-9.,]*)$"
+# Three zeros may be thousands.
+_WHOLE = r"^(-?[0-9]+)[.,](?:00?|0000+)$"
+_FORMULA_RE, _QUOTED_RE, _WHOLE_RE = re.compile(_FORMULA), re.compile(_QUOTED), re.compile(_WHOLE)
+_EXACT = {pl.Float32(): 2.0**24, pl.Float64(): 2.0**53}  # whole numbers up to here are exact
+
+
+def placeholder_words(kind: IdKind, placeholders: Collection[str] | None = None) -> frozenset[str]:
+    """The words, in lower case, that stand for no id: `placeholders` in place of the built-in ones of `kind`."""
+    return PLACEHOLDERS[kind] if placeholders is None else frozenset(map(_fold, placeholders))
+
+
+def normalize_ids(values: pl.Series, kind: IdKind, placeholders: Collection[str] | None = None) -> pl.Series:
+    """Normalize `values` of any dtype as ids of `kind`: texts, or codes where `values` are clean codes; null: no id.
+
+    `placeholders` are the words that are no id, in place of the built-in ones.
+    """
+    words = placeholder_words(kind, placeholders)
+    dtype = values.dtype
+    if dtype.is_integer():
+        texts = values.cast(pl.String)
+        numbers = [int(w) for w in words if re.fullmatch("-?[0-9]{1,18}", w)]
+        if numbers and (none := values.cast(pl.Int128).is_in(numbers)).any():
+            return texts.set(none, None)
+        return texts
+    if dtype.is_float():
+        return _normalize_texts(_write_floats(values), words)
+    if dtype.is_decimal():
+        return _normalize_texts(values.cast(pl.String).str.replace(r"\.0*$", ""), words)
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        # Few texts, many rows: each text is cleaned once.
+        texts = values.unique().drop_nulls().cast(pl.String)
+        clean = _normalize_texts(texts, words)
+        if not texts.eq_missing(clean).all():
+            return values.cast(pl.String).replace_strict(texts, clean, return_dtype=pl.String)
+        return values if isinstance(dtype, pl.Categorical) else values.cast(pl.String)
+    return _normalize_texts(values.cast(pl.String, strict=False), words)
+
+
+def normalize_id(value: object, kind: IdKind, placeholders: Collection[str] | None = None) -> str | None:
+    """Normalize one id as `normalize_ids` does; None: no id."""
+    if type(value) is not str:
+        text = _write(value)
+        if text is None:
+            return None
+    elif value.isascii():
+        text = value.strip(_ASCII_SPACES)
+    else:
+        text = unicodedata.normalize("NFC", value.strip(INVISIBLE))
+    if text[-1:] in ('"', "0") or text[:1] == "'":
+        text = _repair(text)
+    words = PLACEHOLDERS[kind] if placeholders is None else placeholder_words(kind, placeholders)
+    return None if not text or text.lower() in words else text
+
+
+def placeholder_counts(values: pl.Series, ids: pl.Series) -> dict[str, int]:
+    """Count the words of `values` that stand for no id: those that `normalize_ids` made null in `ids`."""
+    if ids.null_count() == values.null_count():
+        return {}
+    lost = values.filter(ids.is_null() & values.is_not_null())
+    texts = (_write_floats(lost) if lost.dtype.is_float() else lost.cast(pl.String, strict=False)).fill_null("NaN")
+    words = texts.str.strip_chars(INVISIBLE)
+    counts = words.filter(words != "").alias("word").value_counts(sort=True).sort("word")
+    return dict(counts.iter_rows())
+
+
+def is_scientific(values: pl.Series) -> pl.Series:
+    """Whether each text is a number in scientific notation, whose last digits are lost; null is none."""
+    none = pl.repeat(False, values.len(), dtype=pl.Boolean, eager=True)
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        texts = values.unique().cast(pl.String)
+        found = texts.filter(texts.str.contains(SCIENTIFIC).fill_null(False))
+        return values.cast(pl.String).is_in(found.implode()).fill_null(False) if found.len() else none
+    if values.dtype != pl.String:
+        return none
+    views = TextViews.of(values)
+    if views is None:
+        return values.str.contains(SCIENTIFIC).fill_null(False)
+    first, second = views.head(0), views.head(1)
+    digit = (first - np.uint8(0x30)) < 10
+    likely = digit & ((second == 0x2E) | (second == 0x2C) | ((second | 0x20) == 0x65))
+    rows = views.rows(np.flatnonzero(likely | (first == 0x2B) | (first == 0x2D)))
+    if not rows.size:
+        return none
+    found = rows[values.gather(rows).str.contains(SCIENTIFIC).to_numpy()]
+    return none.scatter(found, True) if found.size else none
+
+
+def is_scientific_id(text: str) -> bool:
+    """Whether `text` is a number in scientific notation, whose last digits are lost."""
+    return text[1:2] in ".,eE0123456789" and _SCIENTIFIC.match(text) is not None
+
+
+def _fold(word: str) -> str:
+    return unicodedata.normalize("NFC", word.strip(INVISIBLE)).lower()
+
+
+def _write(value: object) -> str | None:
+    """Write what is no text as one; None for what stands for nothing, as None and NaN."""
+    if value is None or isinstance(value, bool | np.bool_):
+        return None if value is None else str(bool(value)).lower()
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real):
+        exact = _EXACT[pl.Float32()] if isinstance(value, np.float32 | np.float16) else _EXACT[pl.Float64()]
+        return _write_float(float(value), exact)
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", str(value).strip(INVISIBLE))
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    return unicodedata.normalize("NFC", str(value).strip(INVISIBLE))
+
+
+def _write_float(value: float, exact: float) -> str | None:
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if abs(value) >= exact:
+        return f"{value:.17e}"
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _write_floats(values: pl.Series) -> pl.Series:
+    """Write floats as texts: whole ones as digits, NaN as null, those beyond exactness in scientific notation."""
+    exact = _EXACT.get(values.dtype, 2.0**53)
+    numbers = values.cast(pl.Float64)
+    whole = numbers.cast(pl.Int64, strict=False)
+    fine = (whole == numbers) & (numbers.abs() < exact)
+    texts = whole.set(~fine.fill_null(False), None).cast(pl.String).alias(values.name)
+    rows = (~fine).fill_null(False).arg_true()
+    if not rows.len():
+        return texts
+    return texts.scatter(rows, pl.Series([_write_float(v, exact) for v in numbers.gather(rows)], dtype=pl.String))
+
+
+def _repair(text: str) -> str:
+    """`text` as a number without what a table or spreadsheet has added to it."""
+    if (formula := _FORMULA_RE.match(text)) is not None:
+        text = formula[1].strip(INVISIBLE)
+    if (quoted := _QUOTED_RE.match(text)) is not None:
+        text = quoted[1]
+    whole = _WHOLE_RE.match(text)
+    return text if whole is None else whole[1]
+
+
+def _normalize_texts(values: pl.Series, words: frozenset[str]) -> pl.Series:
+    rows = _find_suspects(values, words)
+    if rows is None:
+        return _clean(values, words)
+    if not rows.size:
+        return values
+    texts = values.gather(rows)
+    clean = _clean(texts, words)
+    return values if texts.eq_missing(clean).all() else values.clone().scatter(rows, clean)
+
+
+def _clean(texts: pl.Series, words: frozenset[str]) -> pl.Series:
+    plain = texts.str.strip_chars(INVISIBLE).str.normalize("NFC")
+    plain = plain.str.replace(_FORMULA, "$1").str.strip_chars(INVISIBLE)
+    plain = plain.str.replace(_QUOTED, "$1").str.replace(_WHOLE, "$1")
+    none = plain.str.to_lowercase().is_in(["", *sorted(words)])
+    return plain.set(none, None)
+
+
+def _find_suspects(values: pl.Series, words: frozenset[str]) -> Rows | None:
+    """Rows of the texts that may not be in their one form; None: any may be.
+
+    Reads a few bytes of each text, which is several times faster than cleaning them all.
+    """
+    views = TextViews.of(values)
+    if views is None:
+        return None
+    first, last, sizes = views.head(0), views.tail(1), views.sizes
+    # One comparison for both bounds: what lies below the first wraps around to the top.
+    suspect = (first - np.uint8(0x21) >= 0x5E) | (last - np.uint8(0x21) >= 0x5E)
+    suspect |= (first == 0x27) | (first == 0x3D)  # ' and =
+    zeros = np.flatnonzero((last == 0x30) & (first <= 0x39) & (sizes > 2))
+    if zeros.size:
+        before = views.tail(2, zeros)
+        suspect[zeros[(before == 0x2E) | (before == 0x2C) | (before == 0x30)]] = True
+    table, prefixes = _word_table(words)
+    likely = np.flatnonzero(table[np.minimum(sizes, len(table) // 256 - 1).astype(np.intp) * 256 + first])
+    if likely.size:
+        prefix = views.prefix()[likely] | np.uint32(0x20202020)
+        suspect[likely[np.isin(prefix, prefixes)]] = True
+    suspect[views.beyond_ascii(values)] = True
+    return views.rows(np.flatnonzero(suspect))
+
+
+@lru_cache(maxsize=64)
+def _word_table(words: frozenset[str]) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
+    """Whether a word has this size and first byte, by size × 256 + byte, and the first four bytes of all words."""
+    texts = [word.encode() for word in words if word.isascii()]
+    table = np.zeros((max(map(len, texts), default=0) + 2, 256), bool)
+    for text in texts:
+        for byte in {text[:1].lower(), text[:1].upper()}:
+            table[len(text), byte[0] if byte else 0] = True
+    prefixes = np.array([int.from_bytes(text[:4].ljust(4, b"\0"), "little") for text in texts], np.uint32)
+    return table.reshape(-1), prefixes | np.uint32(0x20202020)

@@ -1,0 +1,144 @@
+"""Left out: the events of a log that count in no table, by reason, and the devices that many customers share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+
+_MOST_NAMES = 5  # unknown names that a line names
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What the tables of one instant leave out; all counts are of rows of the log before that instant.
+
+    A row is counted once, under the first reason that holds: set aside by time, no consent, unknown name, bot,
+    repeated order. `value` is quantity × price of purchases, in the log's currency. Shared devices are not left out:
+    their customers count, but what happens on them without a customer joins nobody's profile.
+    """
+
+    events: int = 0  # all rows before the instant, those left out too
+    set_aside: int = 0  # at isolated ends of time, of the whole log
+    without_consent: int = 0
+    unknown_names: Mapping[str, int] = field(default_factory=dict)  # most frequent first
+    bots: int = 0  # visitors
+    bot_events: int = 0
+    bot_orders: int = 0
+    bot_value: float = 0.0
+    repeated_orders: int = 0  # rows of purchases and refunds that came before
+    orders: int = 0  # that count
+    value: float = 0.0  # of the orders that count
+    shared_devices: int = 0
+    shared_customers: int = 0  # on shared devices
+    shared_events: int = 0
+    largest_device: tuple[str, int, int] | None = None  # client_id, customers, events
+
+    @property
+    def bot_value_share(self) -> float:
+        """Share of the bots' orders in the value of all, 0 without orders."""
+        total = self.value + self.bot_value
+        return self.bot_value / total if total > 0 else 0.0
+
+    @property
+    def unknown(self) -> int:
+        """Rows with an unknown name."""
+        return sum(self.unknown_names.values())
+
+    @property
+    def total(self) -> int:
+        """Rows left out, whatever the reason."""
+        return self.set_aside + self.without_consent + self.unknown + self.bot_events + self.repeated_orders
+
+    def with_set_aside(self, rows: int) -> "LeftOut":
+        """Add the rows that the log itself sets aside by time."""
+        return replace(self, set_aside=rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "events": self.events,
+            "set_aside": self.set_aside,
+            "without_consent": self.without_consent,
+            "unknown_names": dict(self.unknown_names),
+            "bots": {
+                "visitors": self.bots,
+                "events": self.bot_events,
+                "orders": self.bot_orders,
+                "value": self.bot_value,
+                "value_share": self.bot_value_share,
+            },
+            "repeated_orders": self.repeated_orders,
+            "shared_devices": {
+                "devices": self.shared_devices,
+                "customers": self.shared_customers,
+                "events": self.shared_events,
+                "largest": None
+                if self.largest_device is None
+                else dict(zip(("client_id", "customers", "events"), self.largest_device, strict=True)),
+            },
+        }
+
+    def describe(self) -> list[str]:
+        """Say it in lines for the terminal: one a reason, or one that says that nothing is left out."""
+        lines = []
+        if self.set_aside:
+            lines.append(
+                f"{_count(self.set_aside, 'event')} far from all others in time (to take them in: --all-times of "
+                "`usual ingest`)"
+            )
+        if self.without_consent:
+            lines.append(f"{_count(self.without_consent, 'event')} without consent")
+        if self.unknown_names:
+            names = [f"{name} ({n:,})" for name, n in self.unknown_names.items()]
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            lines.append(f"{_count(self.unknown, 'event')} with unknown names: {', '.join(names[:_MOST_NAMES])}{more}")
+        if self.bots:
+            line = f"{_count(self.bots, 'bot')} with {_count(self.bot_events, 'event')}"
+            if self.bot_orders:
+                line += (
+                    f", among them {_count(self.bot_orders, 'order')} worth {self.bot_value:,.2f} "
+                    f"({self.bot_value_share:.1%} of what was bought)"
+                )
+            lines.append(line)
+        if self.repeated_orders:
+            lines.append(f"{_count(self.repeated_orders, 'line')} of orders that came before, as after a page reload")
+        lines = [f"left out: {line}" for line in lines] or ["left out: nothing"]
+        if self.largest_device is not None:
+            client, customers, _ = self.largest_device
+            lines.append(
+                f"{_count(self.shared_devices, 'device')} shared by {_count(self.shared_customers, 'customer')}, with "
+                f"{_count(self.shared_events, 'event')}; the largest is {client!r} with {customers:,} customers. What "
+                "happens there without a customer joins nobody's profile"
+            )
+        return lines
+
+
+def summarize(
+    counts: pl.DataFrame, known: tuple[str, ...], bots: pl.DataFrame, devices: pl.DataFrame, customers: int
+) -> LeftOut:
+    """Summarise what `features.tables.visibility` counts.
+
+    `counts`: name, consented, events; `known` are the names that count. `bots` and `devices` as in `Tables`;
+    `customers` on these devices.
+    """
+    consented = counts.filter("consented")
+    unknown = consented.filter(~pl.col("name").is_in(known)).sort(-pl.col("events"), "name")
+    first = devices.sort(-pl.col("customers"), -pl.col("events"), "client_id").head(1)
+    return LeftOut(
+        events=int(counts["events"].sum()),
+        without_consent=int(counts.filter(~pl.col("consented"))["events"].sum()),
+        unknown_names=dict(unknown.select("name", "events").rows()),
+        bots=bots.height,
+        bot_events=int(bots["events"].sum()),
+        bot_orders=int(bots["orders"].sum()),
+        bot_value=float(bots["value"].sum()),
+        shared_devices=devices.height,
+        shared_customers=customers,
+        shared_events=int(devices["events"].sum()),
+        largest_device=first.select("client_id", "customers", "events").row(0) if first.height else None,
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -36,9 +36,10 @@ class MappedReader:
 
     def __init__(self, mapping: Mapping) -> None:
         self.mapping = mapping
-        self.secrets = mapping.secrets
+        self.secrets = {kind: theirs.columns[0] for kind, theirs in mapping.secrets.items()}
+        self._columns = {ours: theirs.columns[0] for ours, theirs in mapping.columns.items()}
         self._salt = pii.load_salt(f"the mapping names {' and '.join(self.secrets.values())}") if self.secrets else b""
-        self._catalog = read_catalog(mapping.catalog) if mapping.catalog else None
+        self._catalog = read_catalog(mapping.catalog.file) if mapping.catalog and mapping.catalog.file else None
         self._catalog_yielded = False
 
     @property
@@ -46,7 +47,7 @@ class MappedReader:
         """The shop's columns without which nothing is read."""
         mapping = self.mapping
         own = {"name", "timestamp"} - mapping.columns.keys() - mapping.constants.keys()
-        return {*own, *mapping.columns.values(), *self.secrets.values()}
+        return {*own, *self._columns.values(), *self.secrets.values()}
 
     def add_rare_columns(self, theirs: dict[str, str]) -> dict[str, str]:
         """Add to `theirs` every event column that later lines of JSON may have though the first ones have not."""
@@ -61,11 +62,11 @@ class MappedReader:
         """
         mapping = self.mapping
         names = ", ".join(available) or "none"
-        required = mapping.columns | {f"the {kind} token": column for kind, column in self.secrets.items()}
+        required = self._columns | {f"the {kind} token": column for kind, column in self.secrets.items()}
         if absent := [f"{theirs} (for {ours})" for ours, theirs in required.items() if theirs not in available]:
             raise InputError(f"{where} lacks columns the mapping names: {', '.join(absent)}; found {names}")
         theirs = {c: c for c in EVENT_SCHEMA if c in available and c not in mapping.constants}
-        theirs |= mapping.columns
+        theirs |= self._columns
         present = theirs.keys() | mapping.constants.keys()
         missing = [c for c in ("name", "timestamp") if c not in present]
         if not present & {"customer_id", "client_id"}:

@@ -176,7 +176,7 @@ def test_mapping(mapped):
     [
         ("colums: {name: x}", "does not fit: colums: "),
         ("columns: {nme: x}", r"does not fit: columns\.nme.*no such event column; there are event_id"),
-        ("columns: {name: [x]}", r"does not fit: columns\.name"),
+        ("columns: {name: {of: x}}", r"does not fit: columns\.name: .*is no expression; write a column"),
         ("constants: {prise: 1}", r"does not fit: constants\.prise"),
         ("timezone: Berlin", "does not fit: timezone: .*Europe/Berlin"),
         ("columns: {name: x}\nconstants: {name: purchase}", "names name as column and as constant"),

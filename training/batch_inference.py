@@ -1,17 +1,20 @@
 """Batch inference: rank for many customers at once, with the same result as the server."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from features.common.arrays import BoolArray
 from features.common.errors import InputError
 from features.common.memory import keep_freed_memory
 from features.event_log.customer_ids import read_customer_ids
 from models.bundle import Bundle
-from models.interface import RankingRequest
+from models.interface import RankingRequest, RankingRules
 from models.recommender import BundleRecommender
 
 BATCH = 2048  # customers per call, which bounds memory
+SUFFIXES = (".parquet", ".csv")
 
 
 def read_customers(path: Path | None, bundle: Bundle) -> list[str]:
@@ -26,36 +29,67 @@ def read_customers(path: Path | None, bundle: Bundle) -> list[str]:
     return read_customer_ids(path)
 
 
-def recommend(bundle: Bundle, customers: list[str], k: int) -> pl.DataFrame:
-    """Rank for the customers: `k` rows each, or the whole catalog if it is smaller.
+def find_unknown(bundle: Bundle, customers: Sequence[str]) -> list[str]:
+    """Return the customers that the bundle's snapshot does not know; they are ranked for as anonymous visitors."""
+    positions = bundle.snapshot.customers.find(list(customers)).tolist()
+    return [c for c, position in zip(customers, positions, strict=True) if position < 0]
+
+
+def recommend(bundle: Bundle, customers: list[str], k: int, allowed: BoolArray | None = None) -> pl.DataFrame:
+    """Rank for the customers: `k` rows each, or as many as there are items that may be shown.
 
     Columns: customer_id, item_id, rank (1 = best), score, strategy. Unknown customers are ranked for as anonymous
-    visitors.
+    visitors. `allowed` bool[items]: what may be shown; default: what the snapshot's catalog has as available.
     """
     keep_freed_memory()
-    recommender = BundleRecommender(bundle)
+    recommender, rules = BundleRecommender(bundle), RankingRules(allowed=allowed)
     parts = []
     for start in range(0, len(customers), BATCH):
         batch = customers[start : start + BATCH]
-        rankings = recommender.recommend([RankingRequest(limit=k, customer_id=c) for c in batch])
-        sizes = [len(r.item_ids) for r in rankings]
-        part = {
-            "customer_id": [c for c, n in zip(batch, sizes, strict=True) for _ in range(n)],
-            "item_id": [i for r in rankings for i in r.item_ids],
+        rankings = recommender.recommend([RankingRequest(limit=k, customer_id=c, rules=rules) for c in batch])
+        ranked = zip(batch, rankings, strict=True)
+        parts.append(to_table((customer, r.item_ids, r.scores, r.strategy) for customer, r in ranked))
+    return pl.concat(parts) if parts else to_table(())
+
+
+def to_table(lists: Iterable[tuple[str, list[str], list[float], str]]) -> pl.DataFrame:
+    """Return one row per customer and item of `lists`: customer, items best first, their scores, strategy."""
+    rows = [*lists]
+    sizes = [len(item_ids) for _, item_ids, _, _ in rows]
+    return pl.DataFrame(
+        {
+            "customer_id": [row[0] for row, n in zip(rows, sizes, strict=True) for _ in range(n)],
+            "item_id": [i for row in rows for i in row[1]],
             "rank": [rank for n in sizes for rank in range(1, n + 1)],
-            "score": [s for r in rankings for s in r.scores],
-            "strategy": [r.strategy for r in rankings for _ in r.item_ids],
-        }
-        parts.append(pl.DataFrame(part, schema_overrides={"rank": pl.Int32}))
-    return pl.concat(parts)
+            "score": [score for row in rows for score in row[2]],
+            "strategy": [row[3] for row, n in zip(rows, sizes, strict=True) for _ in range(n)],
+        },
+        schema=_SCHEMA,
+    )
+
+
+_SCHEMA: dict[str, pl.DataType] = {
+    "customer_id": pl.String(),
+    "item_id": pl.String(),
+    "rank": pl.Int32(),
+    "score": pl.Float64(),
+    "strategy": pl.String(),
+}
+
+
+def check_out(out: Path) -> None:
+    """Raise `InputError` unless `out` can be written; called before the work, as `write` is called after it."""
+    if out.suffix not in SUFFIXES:
+        raise InputError(f"--out is {out}; its name must end in .parquet or .csv")
+    if out.is_dir():
+        raise InputError(f"--out is {out}, which is a directory; name a file in it, such as {out / 'lists.parquet'}")
 
 
 def write(table: pl.DataFrame, out: Path) -> None:
     """Write Parquet or CSV, as the suffix of `out` says. Raises `InputError` for any other suffix."""
+    check_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         table.write_csv(out)
-    elif out.suffix == ".parquet":
-        table.write_parquet(out)
     else:
-        raise InputError(f"--out is {out}; its name must end in .parquet or .csv")
+        table.write_parquet(out)

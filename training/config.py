@@ -27,6 +27,15 @@ class GuardRailsConfig(BaseModel):
     """Longest time of the challenger to rank a batch, as a multiple of the champion's."""
     latency_batch: PositiveInt = 64
     """Requests in that batch."""
+    empty_share: float | None = Field(0.02, ge=0, le=1)
+    """How many visitors, of a sample, may get an empty list. Also checked without a champion, as the next two."""
+    filled_share: float | None = Field(0.5, ge=0, le=1)
+    """How full their lists of ten must be on average: less, and hardly anything may be shown."""
+    available_share: float | None = Field(0.05, ge=0, le=1)
+    """How much of what was viewed, put into carts and bought in the last 28 days must be available: with less, catalog
+    and events do not speak of the same items."""
+    sample: PositiveInt = 200
+    """Customers in that sample."""
 
 
 class GateConfig(BaseModel):

@@ -8,6 +8,7 @@ from models.bundle import Bundle, RecommenderName
 from training.customers.fit import CustomerEvaluation
 from training.dataset.candidate_budgets import CandidateBudgets
 from training.evaluation.evaluate import Evaluation
+from training.guard import Guard
 from training.recipe import Recipe
 
 
@@ -34,6 +35,8 @@ class TrainingResult:
     """Quality against revenue, of recommenders in which prices count (`training.evaluation.revenue_tradeoff`)."""
     budgets: dict[RecommenderName, CandidateBudgets] = field(default_factory=dict)
     """The fitted candidate budgets, and the counts they follow from."""
+    guard: Guard = field(default_factory=Guard)
+    """What was noticed, and what was trained in spite of."""
 
 
 @dataclass(frozen=True)

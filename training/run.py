@@ -3,6 +3,7 @@
 from features.common.progress import show_steps
 from features.event_log.log import EventLog
 from training.config import MlflowConfig
+from training.guard import Guard
 from training.recipe import Recipe
 from training.result import LoggedRun, TrainingResult
 from training.stopwatch import Stopwatch
@@ -11,11 +12,16 @@ from training.train import train
 
 
 def run(
-    event_log: EventLog, recipe: Recipe, config: MlflowConfig, until: int | None = None
+    event_log: EventLog, recipe: Recipe, config: MlflowConfig, until: int | None = None, force: str | None = None
 ) -> tuple[TrainingResult, LoggedRun]:
-    """Fit on the events before `until` (microseconds; None: all), log to MLflow, register as challenger."""
+    """Check the log, fit on the events before `until` (microseconds; None: all), log to MLflow, register as challenger.
+
+    Raises `InputError`, and registers nothing, where a check stops it; with the reason `force` it goes on.
+    """
+    guard = Guard(force)
+    guard.check_log(event_log, until)
     with show_steps() as step:
         watch = Stopwatch(step)
-        result = train(event_log, recipe, until, watch)
+        result = train(event_log, recipe, until, watch, guard)
         seconds = watch.seconds()
     return result, log_run(result, event_log, config, seconds)

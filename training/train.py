@@ -10,13 +10,13 @@ what is shipped.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 
 import polars as pl
 
-from features.common.clock import iso, micros, next_midnight
+from features.common.clock import DAY, iso, micros, next_midnight
 from features.common.errors import InputError
 from features.common.memory import keep_freed_memory
 from features.common.progress import Progress, silent
@@ -32,8 +32,10 @@ from training.dataset import candidate_budgets
 from training.dataset.candidate_budgets import CandidateBudgets, fit_budgets, last_fold_needed
 from training.dataset.examples import MIN_QUERIES, Examples, sample_examples
 from training.dataset.folds import Fold, before_holdout, build_folds, choose_boundaries
+from training.dataset.holdout import MIN_HOLDOUT_QUERIES, explain_too_few, isolated_dates_hint, too_few
 from training.evaluation import revenue_tradeoff
 from training.evaluation.evaluate import Evaluation, evaluate, flatten_metrics
+from training.guard import Guard
 from training.recipe import Recipe
 from training.result import TrainingResult
 
@@ -72,20 +74,33 @@ class FittedRecommender:
     trade_off: pl.DataFrame | None
 
 
-def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: Progress = silent) -> TrainingResult:
+def train(
+    event_log: EventLog,
+    recipe: Recipe,
+    until: int | None = None,
+    step: Progress = silent,
+    guard: Guard | None = None,
+) -> TrainingResult:
     """Train on the events before `until` (microseconds; default: the midnight after the last event).
 
-    Raises `InputError` where the log is too short, or has too little for any recommender to learn from.
+    Raises `InputError` where the log is too short, has too little for any recommender to learn from, or too little in
+    the hold-out to measure one on (`training.dataset.holdout`), unless `guard` has a reason to go on.
     """
     keep_freed_memory()
+    guard = guard or Guard()
     end = until if until is not None else next_midnight(micros(event_log.last) + 1)
-    boundaries = choose_boundaries(micros(event_log.first), end, recipe)
+    try:
+        boundaries = choose_boundaries(micros(event_log.first), end, recipe)
+    except InputError as error:
+        raise InputError(f"{error}{isolated_dates_hint(event_log, end)}") from None
     total, steps = len(boundaries) + len(RECOMMENDERS) + 2, count(1)
 
     def report(text: str) -> None:
         step(text, next(steps), total)
 
-    training_set = build_training_set(event_log, boundaries, recipe, report)
+    training_set = build_training_set(event_log, boundaries, recipe, report, guard)
+    holdout = training_set.holdout
+    queries = {name: len(holdout.queries[name]) for name in RECOMMENDERS}
     recommenders: dict[RecommenderName, FittedRecommender] = {}
     for name in RECOMMENDERS:
         report(f"{name}: fit and hold-out")
@@ -94,8 +109,11 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: P
     if not recommenders:
         raise InputError(
             "no recommender could be trained: the log has too few customers who come back and too few visits; "
-            "bring more history or a recipe with a shorter horizon"
+            f"bring more history or a recipe with a shorter horizon{isolated_dates_hint(event_log, end)}"
         )
+    if len(too_few(queries)) < len(RECOMMENDERS) and set(recommenders) <= set(too_few(queries)):
+        guard.stop(explain_too_few(event_log, holdout.at, end, queries))
+    _leave_out_unmeasured(recommenders, queries, guard)
 
     report(f"refit as of {iso(end)[:10]}")
     tables = build_tables(event_log, end)
@@ -137,11 +155,12 @@ def train(event_log: EventLog, recipe: Recipe, until: int | None = None, step: P
         customers=customers,
         trade_offs=trade_offs,
         budgets=budgets,
+        guard=guard,
     )
 
 
 def build_training_set(
-    event_log: EventLog, boundaries: Sequence[int], recipe: Recipe, report: Callable[[str], None]
+    event_log: EventLog, boundaries: Sequence[int], recipe: Recipe, report: Callable[[str], None], guard: Guard
 ) -> TrainingSet:
     """Build the folds of `boundaries` (latest first) one after another, and take from each what training needs.
 
@@ -152,6 +171,9 @@ def build_training_set(
     folds = build_folds(event_log, boundaries, recipe, report)
     first = deque(islice(folds, last_fold_needed(early, recipe) + 1))
     holdout = first[0]
+    queries = {name: len(holdout.queries[name]) for name in RECOMMENDERS}
+    if len(too_few(queries)) == len(RECOMMENDERS):  # told before the work
+        guard.stop(explain_too_few(event_log, holdout.at, holdout.at + recipe.horizon_days * DAY, queries))
     recipe = recipe.for_generators(holdout.generators.names)
     budgets = _fit_all_budgets([fold for fold, is_early in zip(first, early, strict=False) if is_early], recipe)
     configs = {name: fitted.apply_to(recipe.recommender(name)) for name, fitted in budgets.items()}
@@ -183,6 +205,24 @@ def fit_recommender(name: RecommenderName, training_set: TrainingSet) -> FittedR
         trade_off = revenue_tradeoff.measure_tradeoff(two_stage, rankers, holdout.snapshot, queries)
     ranker = Ranker.fit(Examples.concat(examples), config.ranker.model_copy(update={"rounds": first.trees}))
     return FittedRecommender(ranker, first.validation_curve, evaluation, trade_off)
+
+
+def _leave_out_unmeasured(
+    recommenders: dict[RecommenderName, FittedRecommender], queries: Mapping[RecommenderName, int], guard: Guard
+) -> None:
+    """Leave out recommenders that the hold-out cannot measure; visitors get what they got before there was any."""
+    for name in too_few(queries):
+        if name not in recommenders:
+            continue
+        why = (
+            f"{name} has {queries[name]:,} queries in the hold-out, and {MIN_HOLDOUT_QUERIES[name]} are the least that "
+            "it can be measured on"
+        )
+        if guard.force is not None:
+            guard.overruled.append(why)
+        else:
+            guard.warn(f"{name} is not part of the model: {why}. Bring more history, or --force REASON")
+            del recommenders[name]
 
 
 def _fit_all_budgets(folds: Sequence[Fold], recipe: Recipe) -> dict[RecommenderName, CandidateBudgets]:

@@ -28,6 +28,7 @@ BATCH = 100_000  # rows; they come as objects, of which a row has one per column
 # One row per event × item, columns as the event log's, times as microseconds; and the links of clients to
 # customers, as the log's, "" for null.
 EVENTS, LINKS = "usual_events", "usual_links"
+ITEMS = "usual_items"  # one row per item that the shop set something of since a snapshot
 COLUMNS, LINK_COLUMNS = tuple(EVENT_SCHEMA), tuple(LINK_SCHEMA)
 EVENT_LINK = "event"  # kind of the link of an event with both ids; the log derives it from the event itself
 REFUSED_LINK = "refused"  # the same without consent: links nobody, but tells an erasure which devices are a customer's
@@ -64,6 +65,20 @@ def read(url: str | None = None, rows: int = BATCH) -> Iterator[ParsedBatch]:
             links, offset = links.clear(), offset + len(fetched)
         if not offset:
             yield ParsedBatch(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), links=links)
+
+
+def read_availability(url: str | None = None) -> dict[str, bool]:
+    """Read what the shop said of its items' availability: item id → available, of those that it said so of.
+
+    Without `url`, the store of the environment, else the server's default file; empty where there is no such file yet.
+    Raises `InputError` for an unreadable store.
+    """
+    url = url or os.environ.get(VARIABLE) or default_url()
+    if not is_postgres(url) and not sqlite_path(url).is_file():
+        return {}
+    with _open_postgres(url) if is_postgres(url) else _open_sqlite(sqlite_path(url)) as select:
+        rows = [row for part in select(ITEMS, ("item_id", "available")) for row in part]
+    return {item_id: bool(available) for item_id, available in rows if available is not None}
 
 
 def _to_parsed(fetched: list[tuple[Any, ...]], offset: int, links: pl.DataFrame) -> ParsedBatch:

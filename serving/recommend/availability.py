@@ -64,7 +64,8 @@ class Availability:
     def allowed(self, filter_: Filter | None = None, category: str | None = None) -> BoolArray | None:
         """bool[items]: whether an item is available, passes the filter and is in the category or below it.
 
-        None where that is every item, and the catalog says the same. Masks are cached until the next `apply`: do not write to them.
+        None where that is every item, and the catalog says the same. Masks are cached until the next `apply`: do not
+        write to them.
         """
         if filter_ is None and category is None:
             return None if self._unrestricted else self._available

@@ -14,6 +14,7 @@ from models.candidates.registry import GENERATORS
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
 from tests.training.recipes import small
+from training.guard import Guard
 from training.recipe import Recipe
 from training.result import TrainingResult
 from training.train import train
@@ -86,7 +87,7 @@ def test_too_few_customers_to_learn_from(event_log: EventLog, tmp_path: Path):
     few = without(event_log, ~pl.col("client_id").is_in([f"d00000{n}" for n in range(5)]), tmp_path / "few")
     steps: list[tuple[str, int, int]] = []
     with pytest.raises(InputError, match="too few customers who come back and too few visits"):
-        train(few, small(visits_per_boundary=1), SHOP_ENDS, lambda *step: steps.append(step))
+        train(few, small(visits_per_boundary=1), SHOP_ENDS, lambda *step: steps.append(step), Guard("a test"))
     assert [n for _, n, _ in steps[:4]] == [1, 2, 3, 4]
     assert steps[0][0] == "refit as of 2026-03-02"
     assert all(done <= total for _, done, total in steps)

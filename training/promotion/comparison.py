@@ -175,6 +175,11 @@ def _measure_latency(champion_bundle: Bundle, challenger_bundle: Bundle, custome
     )
 
 
+def load_recommender(config: MlflowConfig, version: ModelVersion) -> BundleRecommender:
+    """Load the recommender of a version."""
+    return BundleRecommender(_load_bundle(config, version))
+
+
 def _load_bundle(config: MlflowConfig, version: ModelVersion) -> Bundle:
     return registry.load_bundle(f"models:/{config.registered_model}/{version.version}", config)
 

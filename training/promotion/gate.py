@@ -13,15 +13,17 @@ import numpy as np
 import polars as pl
 
 from features.common.clock import iso
+from models import self_check
 from models.bundle import RECOMMENDERS, RecommenderName
 from models.interface import RankingRequest, Recommender
-from training.config import GateConfig
+from training.config import GateConfig, GuardRailsConfig
 from training.evaluation.bootstrap import paired_difference
 from training.evaluation.evaluate import Evaluation
 from training.tracking.metric_names import split_recommender
 
 LATENCY_ROUNDS = 15  # timings of each model; the median of their ratios is what counts
 LATENCY_ITEMS = 10  # products per timed request
+ANSWER_SHARES = ("empty_share", "filled_share", "available_share")  # what `check_answers` measures
 SIDE_METRIC = "ndcg_at_10"  # of the recommenders that the gate's metric does not belong to
 
 Results = Mapping[RecommenderName, Evaluation]
@@ -138,6 +140,37 @@ def apply_gate(gate: GateConfig, comparison: Comparison) -> GateDecision:
         *_latency(gate, comparison, measurements),
     ]
     return GateDecision(f"{gate.metric} {main}, {comparison.window}", refusals, measurements)
+
+
+def check_answers(rails: GuardRailsConfig, recommender: Recommender, measurements: dict[str, float]) -> list[str]:
+    """Check that a model can answer: that a sample of visitors gets lists, full ones, of what is in demand."""
+    check = self_check.check_answers(recommender, rails.sample)
+    measurements |= {"empty_share": check.empty_share, "filled_share": check.filled}
+    refusals = []
+    if rails.empty_share is not None and check.empty_share > rails.empty_share:
+        refusals.append(
+            f"empty_share: {check.empty:,} of {check.visitors:,} visitors get an empty list, allowed "
+            f"{rails.empty_share:.0%}; {check.available:,} of {check.items:,} items are available"
+        )
+    elif rails.filled_share is not None and check.filled < rails.filled_share:
+        refusals.append(
+            f"filled_share: lists of {self_check.LIMIT} are {check.filled:.0%} full on average, to be "
+            f"{rails.filled_share:.0%}; {check.available:,} of {check.items:,} items are available"
+        )
+    if check.available_share is not None:
+        measurements["available_share"] = check.available_share
+        if rails.available_share is not None and check.available_share < rails.available_share:
+            refusals.append(
+                f"available_share: {check.available_share:.1%} of what was viewed, carted and bought in the last 28 "
+                f"days is available, to be {rails.available_share:.0%}. Are the ids of catalog and events written "
+                "alike, and is the catalog's column `available` right?"
+            )
+    return refusals
+
+
+def checks_answers(rails: GuardRailsConfig) -> bool:
+    """Whether any rail needs the challenger's answers."""
+    return any(getattr(rails, name) is not None for name in ANSWER_SHARES)
 
 
 def gate_target(gate: GateConfig) -> tuple[RecommenderName, str]:

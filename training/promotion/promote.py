@@ -1,7 +1,7 @@
 """Promotion of the challenger to champion, and rollback to the previous champion."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -10,8 +10,8 @@ from mlflow.exceptions import MlflowException
 from features.common.errors import InputError
 from features.event_log.log import EventLog
 from training.config import MlflowConfig
-from training.promotion.comparison import NotComparableError, compare
-from training.promotion.gate import Comparison, GateDecision, apply_gate
+from training.promotion.comparison import NotComparableError, compare, load_recommender
+from training.promotion.gate import Comparison, GateDecision, apply_gate, check_answers, checks_answers
 from training.tracking.mlflow_client import connect
 from training.tracking.registry import CHALLENGER, CHAMPION
 
@@ -50,10 +50,10 @@ class PromotionResult:
 def promote(config: MlflowConfig, force: str | None = None, event_log: EventLog | None = None) -> PromotionResult:
     """Make the challenger champion if the gate accepts it, or for the stated reason `force`.
 
-    Without a champion, a challenger that has the gate's metric is accepted. Otherwise both are compared on one hold-out
-    (`training.promotion.comparison`) by the rules in mlflow.yml (`training.promotion.gate`). The decision and its
-    evidence are stored as tags of the challenger's version. Raises `InputError` if there is nothing to promote, or
-    the log holds no window that both models can be compared on.
+    A challenger that cannot answer is refused. Without a champion, one that has the gate's metric is accepted.
+    Otherwise both are compared on one hold-out (`training.promotion.comparison`) by the rules in mlflow.yml
+    (`training.promotion.gate`). The decision and its evidence are stored as tags of the challenger's version. Raises
+    `InputError` if there is nothing to promote, or the log holds no window that both models can be compared on.
     """
     client = connect(config)
     name = config.registered_model
@@ -119,6 +119,28 @@ def _decide(
     event_log: EventLog | None,
 ) -> tuple[GateDecision, dict[str, str]]:
     """Return the gate's decision, and tags with its evidence."""
+    decision, evidence = _compare_with(client, config, champion, challenger, event_log)
+    rails = config.gate.rails
+    if challenger.tags.get(ROLLED_BACK_TAG) or not checks_answers(rails):
+        return decision, evidence
+    measured = dict(decision.measurements)
+    cannot_answer = check_answers(rails, load_recommender(config, challenger), measured)
+    answers = {
+        name: round(measured[name], 6)
+        for name in ("empty_share", "filled_share", "available_share")
+        if name in measured
+    }
+    evidence = evidence | {"gate_answers": json.dumps(answers)}
+    return replace(decision, refusals=[*cannot_answer, *decision.refusals], measurements=measured), evidence
+
+
+def _compare_with(
+    client: MlflowClient,
+    config: MlflowConfig,
+    champion: ModelVersion | None,
+    challenger: ModelVersion,
+    event_log: EventLog | None,
+) -> tuple[GateDecision, dict[str, str]]:
     version, metric = challenger.version, config.gate.metric
     if challenger.tags.get(ROLLED_BACK_TAG):
         message = (

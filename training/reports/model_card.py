@@ -39,6 +39,7 @@ def render_card(result: TrainingResult, event_log: EventLog, libraries: Mapping[
         "history, with one ranker for when they return and one for use during a visit, and **predictive** for everyone "
         "else.",
         render_headline(result),
+        render_guard(result),
         "## Intended use",
         "Product recommendations in the shop whose events it was trained on: home page, product page, cart, e-mail. "
         "Not for other shops, and not for decisions about people: prices, credit or access.",
@@ -76,6 +77,17 @@ def render_card(result: TrainingResult, event_log: EventLog, libraries: Mapping[
 def render_headline(result: TrainingResult) -> str:
     """Render one line per recommender: NDCG@10 and the difference to the best baseline, with intervals."""
     return "\n".join(f"- {_line(name, e.summary)}" for name, e in result.evaluations.items())
+
+
+def render_guard(result: TrainingResult) -> str:
+    """Render what training was forced over, with the reason, and what it warned of; empty without either."""
+    guard, parts = result.guard, list[str]()
+    if guard.overruled:
+        stops = "\n".join(f"- {message}" for message in guard.overruled)
+        parts.append(f'**Trained in spite of these checks, for the reason "{guard.force}":**\n\n{stops}')
+    if guard.warnings:
+        parts.append("**Warnings of this training:**\n\n" + "\n".join(f"- {message}" for message in guard.warnings))
+    return "\n\n".join(parts)
 
 
 def render_summary(result: TrainingResult) -> str:

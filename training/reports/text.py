@@ -132,11 +132,22 @@ def render_run(result: TrainingResult, logged: LoggedRun) -> str:
             "predictions for customers:",
             *(f"  {line}" for line in result.customers.lines()),
             "",
+            *_guard_lines(result),
             f"registered {logged.model_uri} as challenger",
             f"MLflow run {logged.run_id} in experiment {logged.experiment} at {logged.tracking_uri}",
             "open it with: usual ui",
         ]
     )
+
+
+def _guard_lines(result: TrainingResult) -> list[str]:
+    """Render what training was forced over, and its warnings, with an empty line after them."""
+    guard, lines = result.guard, list[str]()
+    if guard.overruled:
+        lines += [f"trained in spite of this, for the reason {guard.force!r}:", *(f"  - {m}" for m in guard.overruled)]
+    if guard.warnings:
+        lines += ["warnings:", *(f"  - {m}" for m in guard.warnings)]
+    return [*lines, ""] if lines else []
 
 
 def run_to_dict(result: TrainingResult, logged: LoggedRun) -> dict[str, Any]:
@@ -148,4 +159,7 @@ def run_to_dict(result: TrainingResult, logged: LoggedRun) -> dict[str, Any]:
         "until": iso(result.until),
         "holdout": [iso(t) for t in result.holdout],
         "metrics": result.bundle.metrics,
+        "forced": result.guard.force if result.guard.overruled else None,
+        "overruled": result.guard.overruled,
+        "warnings": result.guard.warnings,
     }

@@ -34,6 +34,7 @@ from training.tracking.event_log_dataset import EventLogDataset
 from training.tracking.registry import CHALLENGER, register
 
 SERVING_PACKAGES = ("numpy", "scipy", "pydantic", "pyarrow", "polars", "narwhals", "lightgbm", "pandas")
+_TAG = 2000  # characters of a tag: MLflow's databases refuse longer ones
 _NAMED_CHANGES = 2  # changed settings that a run's name lists
 
 
@@ -186,4 +187,13 @@ def _tags(result: TrainingResult, event_log: EventLog) -> dict[str, str]:
         "holdout_from": iso(start),
         "holdout_to": iso(end),
         "log_fingerprint": event_log.fingerprint,
-    }
+    } | _guard_tags(result)
+
+
+def _guard_tags(result: TrainingResult) -> dict[str, str]:
+    """Return what training was forced over and warned of, as far as there is any."""
+    guard = result.guard
+    tags = {"warnings": " · ".join(guard.warnings)}
+    if guard.overruled:
+        tags |= {"forced": guard.force or "", "forced_over": " · ".join(guard.overruled)}
+    return {key: value[:_TAG] for key, value in tags.items() if value}

@@ -23,6 +23,7 @@ from models.two_stage import Candidates, TwoStageConfig, chunks, propose
 from training.dataset.candidate_budgets import fit_budgets
 from training.dataset.examples import MIN_QUERIES, Examples, sample_examples
 from training.dataset.folds import Fold, before_holdout, build_folds, choose_boundaries
+from training.dataset.holdout import MIN_HOLDOUT_QUERIES, isolated_dates_hint
 from training.dataset.queries import Queries
 from training.recipe import Recipe
 from training.tuning.holdout_metric import HoldoutMetric
@@ -154,10 +155,11 @@ class TrialDataCache:
         holdout, *before = [sample_examples(fold, self._name, budgeted, recipe) for fold in folds]
         examples = Examples.concat(before)
         queries = folds[0].queries[self._name].sample(MAX_QUERIES)
-        if len(examples.groups) < MIN_QUERIES or not len(queries):
+        if len(examples.groups) < MIN_QUERIES or len(queries) < MIN_HOLDOUT_QUERIES[self._name]:
             raise InputError(
                 f"{self._name} cannot be tuned: the log has {len(examples.groups)} queries to learn from "
-                f"({MIN_QUERIES} are needed) and {len(queries)} in the hold-out; bring more history or a recipe "
+                f"({MIN_QUERIES} are needed) and {len(queries)} in the hold-out ({MIN_HOLDOUT_QUERIES[self._name]} are "
+                f"needed){isolated_dates_hint(self._log, self._end)}; bring more history or a recipe "
                 "with a shorter horizon, or tune the other recommender with --metric"
             )
         prior = Prior.fit(examples) if config.ranker.prior else None

@@ -1,12 +1,20 @@
 """Commands that use a model without a server: recommend, explain."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from features.common.errors import InputError
 from usual.cli.options import Json, Model, print_answer, print_note
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from features.common.arrays import BoolArray
+    from features.ranking.snapshot import Snapshot
+    from models.bundle import Bundle
 
 app = typer.Typer()
 PANEL = "Batch inference"
@@ -23,26 +31,115 @@ def recommend(
     customers: Annotated[
         Path | None, typer.Option(help="File with a column customer_id, or one id a line; default: all.")
     ] = None,
-    k: Annotated[int, typer.Option(min=1, help="Products per customer.")] = 10,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Products per customer; default: 10, or what the placement says.")
+    ] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(help="Follow the rules of a placement, such as email.digest, as the server does; default: none."),
+    ] = None,
+    include_unavailable: Annotated[
+        bool, typer.Option("--include-unavailable", help="Rank unavailable products too, to look into the past.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Rank products for many customers at once."""
+    """Rank products for many customers at once; none that is unavailable in the catalog or the event store."""
     from features.common import clock
     from features.event_log.log import EventLog
+    from features.sources import event_store
     from training import batch_inference, config
     from training.evaluation.backtest import refresh_bundle
     from training.tracking import registry
 
-    bundle = registry.load_bundle(model, config.load())
+    batch_inference.check_out(out)
     if as_of and not log:
         raise InputError("--as-of needs --log: without a log there is only the model's own snapshot")
-    if log:
-        when = clock.parse(as_of, "--as-of") if as_of else bundle.snapshot.as_of
-        bundle = refresh_bundle(bundle, EventLog.open(log), when)
-    rows = batch_inference.recommend(bundle, batch_inference.read_customers(customers, bundle), k)
+    if placement and include_unavailable:
+        raise InputError("--placement follows the rules of the server, which shows nothing unavailable; give one")
+    when = clock.parse(as_of, "--as-of") if as_of else None
+    event_log = EventLog.open(log) if log else None
+    bundle = registry.load_bundle(model, config.load())
+    ids = batch_inference.read_customers(customers, bundle)
+    if event_log:
+        bundle = refresh_bundle(bundle, event_log, bundle.snapshot.as_of if when is None else when)
+    overrides = {} if include_unavailable else event_store.read_availability()
+    allowed = _allowed(bundle.snapshot, overrides, include_unavailable)
+    if placement:
+        rows = _fill_placement(bundle, ids, placement, k, overrides)
+    else:
+        rows = batch_inference.recommend(bundle, ids, k or 10, allowed)
+    if rows.is_empty():
+        raise InputError(_explain_nothing(bundle.snapshot, allowed, len(overrides)))
     batch_inference.write(rows, out)
-    summary = {"customers": rows["customer_id"].n_unique(), "rows": rows.height, "out": str(out)}
-    print_answer(summary, as_json, f"{summary['rows']:,} rows for {summary['customers']:,} customers written to {out}")
+    unknown = batch_inference.find_unknown(bundle, ids)
+    served = rows["customer_id"].n_unique()
+    summary = {
+        "customers": served,
+        "rows": rows.height,
+        "out": str(out),
+        "unknown_customers": len(unknown),
+        "unknown_examples": unknown[:5],
+        "without_products": len(ids) - served,
+        "unavailable_items": int((~allowed).sum()),
+        "store_overrides": len(overrides),
+    }
+    lines = [f"{rows.height:,} rows for {served:,} customers written to {out}"]
+    if unknown:
+        lines.append(describe_unknown(unknown, len(ids), bundle.snapshot))
+    if summary["without_products"]:
+        lines.append(f"{summary['without_products']:,} customers got no product: nothing that may be shown is left")
+    if summary["unavailable_items"]:
+        lines.append(f"{summary['unavailable_items']:,} of {len(allowed):,} products are unavailable and left out")
+    print_answer(summary, as_json, "\n".join(lines))
+
+
+def describe_unknown(unknown: Sequence[str], asked: int, snapshot: "Snapshot") -> str:
+    """Say how many of the `asked` customers the model does not know, and what they got."""
+    from features.common.clock import iso
+
+    examples = ", ".join(repr(c) for c in unknown[:3])
+    text = (
+        f"{len(unknown):,} of {asked:,} customers are unknown to the model, such as {examples}: there was no event of "
+        f"theirs before {iso(snapshot.as_of)}; they got what an unknown visitor gets"
+    )
+    if len(unknown) == asked and len(snapshot.customers):
+        known = ", ".join(repr(c) for c in snapshot.customers.values[:3].to_pylist())
+        text += f". The model knows customers such as {known}: are the ids written alike?"
+    return text
+
+
+def _allowed(snapshot: "Snapshot", overrides: Mapping[str, bool], include_unavailable: bool) -> "BoolArray":
+    import numpy as np
+
+    from models.availability import available_now
+
+    return np.ones(len(snapshot.items), bool) if include_unavailable else available_now(snapshot, overrides)
+
+
+def _fill_placement(
+    bundle: "Bundle", ids: list[str], placement: str, k: int | None, overrides: Mapping[str, bool]
+) -> "pl.DataFrame":
+    from models.recommender import BundleRecommender
+    from serving.recommend.offline import fill_placement
+    from serving.schemas import placements
+    from serving.settings import read_settings
+    from training import batch_inference
+
+    rules = placements.read(read_settings().placements)
+    slates = fill_placement(BundleRecommender(bundle), ids, placement, rules, k, overrides)
+    return batch_inference.to_table((s.customer_id, s.item_ids, s.scores, s.strategy) for s in slates)
+
+
+def _explain_nothing(snapshot: "Snapshot", allowed: "BoolArray", overrides: int) -> str:
+    available, items = int(allowed.sum()), len(allowed)
+    if available:
+        return "no customer got a product, so nothing was written: the placement's rules leave nothing over"
+    said = f", and by {overrides:,} items set in the event store" if overrides else ""
+    return (
+        f"no customer got a product, so nothing was written: by the catalog{said} none of the {items:,} items is "
+        "available. Correct the column `available` of the catalog and ingest it again, or see what would be ranked "
+        "with --include-unavailable"
+    )
 
 
 @app.command(rich_help_panel=PANEL)

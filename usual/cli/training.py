@@ -17,9 +17,12 @@ def train(
     log: LogDir,
     until: Annotated[str | None, typer.Option(help="Use events before this time; default: all of the log.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Settings; default: training/recipe.yml.")] = None,
+    force: Annotated[
+        str | None, typer.Option(help="Train although a check says that the result would be meaningless; the reason.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit, evaluate on a hold-out, log to MLflow, register as challenger."""
+    """Check the log, fit, evaluate on a hold-out, log to MLflow, register as challenger."""
     from features.common import clock
     from features.event_log.log import EventLog
     from training import config
@@ -28,7 +31,8 @@ def train(
     from training.run import run
 
     settings, event_log, loaded_recipe = config.load(), EventLog.open(log), recipes.load(recipe)
-    result, logged_run = run(event_log, loaded_recipe, settings, clock.parse(until, "--until") if until else None)
+    end = clock.parse(until, "--until") if until else None
+    result, logged_run = run(event_log, loaded_recipe, settings, end, force)
     print_answer(report.run_to_dict(result, logged_run), as_json, report.render_run(result, logged_run))
 
 

@@ -11,6 +11,7 @@ from training.promotion.promote import promote, rollback
 from training.tracking import mlflow_client
 from training.tracking.registry import CHALLENGER, CHAMPION
 
+NO_BUNDLE = GuardRailsConfig(latency_ratio=None, empty_share=None, filled_share=None, available_share=None)
 HOLDOUT = {"holdout_from": "2026-02-01T00:00:00Z", "holdout_to": "2026-03-01T00:00:00Z", "log_fingerprint": "aa"}
 QUERIES = np.random.default_rng(2).normal(0, 0.1, 40)
 QUERIES -= QUERIES.mean()
@@ -52,9 +53,9 @@ class Registry:
 
 @pytest.fixture
 def registry(store: MlflowConfig, request: pytest.FixtureRequest) -> Registry:
-    """A registered model of the test's own; its versions have no bundle that could be timed."""
+    """A registered model of the test's own; its versions have no bundle that could be timed or asked."""
     name = request.node.name.replace("[", "-").rstrip("]")
-    gate = GateConfig(metric="one_to_one_ndcg_at_10", margin=0.005, rails=GuardRailsConfig(latency_ratio=None))
+    gate = GateConfig(metric="one_to_one_ndcg_at_10", margin=0.005, rails=NO_BUNDLE)
     config = store.model_copy(update={"registered_model": name, "gate": gate})
     client = mlflow_client.connect(config)
     client.create_registered_model(config.registered_model)

@@ -63,6 +63,7 @@ ROOMS = {
         "tuning": "config dataset evaluation recipe tracking",
         "run": "config guard recipe result stopwatch tracking train",
         "batch_inference": "",
+        "benchmarks": "dataset evaluation recipe train",
     },
     "serving": {
         "settings": "",

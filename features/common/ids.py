@@ -40,8 +40,8 @@ PLACEHOLDERS: dict[IdKind, frozenset[str]] = {
 
 # Unicode's white space and characters that take no room: byte order mark, joiners, marks of direction.
 INVISIBLE = (
-    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f"
-    "\u3000\xad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f"
+    "\u205f\u3000\xad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
 _ASCII_SPACES = "\t\n\v\f\r "
 SCIENTIFIC = r"^[+-]?[0-9](?:[.,][0-9]+[eE]\+?|[eE]\+)[0-9]{1,3}$"
@@ -52,7 +52,7 @@ _FORMULA, _QUOTED = r'^="([^"]*)"$', r"^'([0-9][0-9.,]*)$"
 # Three zeros may be thousands.
 _WHOLE = r"^(-?[0-9]+)[.,](?:00?|0000+)$"
 _FORMULA_RE, _QUOTED_RE, _WHOLE_RE = re.compile(_FORMULA), re.compile(_QUOTED), re.compile(_WHOLE)
-_EXACT = {pl.Float32(): 2.0**24, pl.Float64(): 2.0**53}  # whole numbers up to here are exact
+_EXACT, _EXACT_SINGLE = 2.0**53, 2.0**24  # whole numbers up to here are exact
 
 
 def placeholder_words(kind: IdKind, placeholders: Collection[str] | None = None) -> frozenset[str]:
@@ -152,7 +152,7 @@ def _write(value: object) -> str | None:
     if isinstance(value, Integral):
         return str(int(value))
     if isinstance(value, Real):
-        exact = _EXACT[pl.Float32()] if isinstance(value, np.float32 | np.float16) else _EXACT[pl.Float64()]
+        exact = _EXACT_SINGLE if isinstance(value, np.float32 | np.float16) else _EXACT
         return _write_float(float(value), exact)
     if isinstance(value, str):
         return unicodedata.normalize("NFC", str(value).strip(INVISIBLE))
@@ -173,7 +173,7 @@ def _write_float(value: float, exact: float) -> str | None:
 
 def _write_floats(values: pl.Series) -> pl.Series:
     """Write floats as texts: whole ones as digits, NaN as null, those beyond exactness in scientific notation."""
-    exact = _EXACT.get(values.dtype, 2.0**53)
+    exact = _EXACT if values.dtype == pl.Float64 else _EXACT_SINGLE
     numbers = values.cast(pl.Float64)
     whole = numbers.cast(pl.Int64, strict=False)
     fine = (whole == numbers) & (numbers.abs() < exact)

@@ -41,11 +41,17 @@ _batch_size = Histogram("usual_batch_size", "Visitors ranked in one call.", buck
 _answers = Counter("usual_answers", "Placements filled.", ["placement", "strategy"])
 _fallbacks = Counter("usual_fallbacks", "Answers that are not wholly what was asked for.", ["why"])
 _degraded = Counter("usual_degraded", "Answers given without what the visitor has just done, or without a ranker.")
+_empty = Counter("usual_empty_answers", "Placements for which there was no product.", ["placement"])
 _events = Counter("usual_events", "Events received.", ["outcome"])
 _swaps = Counter("usual_swaps", "Models that were published and loaded.", ["outcome"])
 _snapshot = Gauge(
     "usual_model_snapshot_seconds",
     "The instant of the snapshot that is served, in seconds since 1970.",
+    multiprocess_mode="livemostrecent",
+)
+_available_items = Gauge(
+    "usual_available_items",
+    "Items of the active model that may be shown; 0: every answer is empty, and the server is not ready.",
     multiprocess_mode="livemostrecent",
 )
 _version = Gauge(
@@ -106,6 +112,16 @@ def count_answer(placement: str, strategy: str, fallback: Fallback | None, degra
         _degraded.inc()
 
 
+def count_empty_answer(placement: str) -> None:
+    """Count a slate without a product; `placement` is a name of placements.yml."""
+    _empty.labels(placement).inc()
+
+
+def set_available_items(number: int) -> None:
+    """Set how many items of the active model may be shown."""
+    _available_items.set(number)
+
+
 def count_events(outcome: EventOutcome, number: int) -> None:
     """Count received events."""
     if number:
@@ -149,3 +165,4 @@ def initialize(placements: Sequence[str]) -> None:
         _swaps.labels(outcome)
     for placement in placements:
         _answer(placement, "popular")
+        _empty.labels(placement)

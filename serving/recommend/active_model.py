@@ -5,11 +5,14 @@ import numpy as np
 from features.common.arrays import Float32Array, Int64Array
 from features.common.clock import DAY, parse
 from features.tables.history import COLUMN as HISTORY
-from models.interface import RankingRequest, RankingRules, Recommender
+from models.interface import RankingRequest, RankingRules, Recommender, SessionEvent
+from models.self_check import SelfCheck, check_answers
 from serving.event_store import EventStore
 from serving.recommend.availability import Availability
 from serving.recommend.item_overrides import OverridesState
 from serving.recommend.visits import VisitReader
+
+_CHECKED_CUSTOMERS = 7  # whose answers tell whether a model can answer at all
 
 
 class ActiveModel:
@@ -31,15 +34,33 @@ class ActiveModel:
         self.availability = Availability(self.snapshot)
         self.overrides_version = 0  # of the overrides that `availability` has applied
         self.visits = None if store is None else VisitReader(store, self.as_of, budget_s)
+        self._check: SelfCheck | None = None
 
     def warm_up(self) -> None:
-        """Page the bundle in, by ranking for an unknown visitor and for one who views products."""
-        (popular,) = self.recommender.recommend([RankingRequest(limit=12)])
-        recent = tuple((i, "view_item") for i in popular.item_ids[:3])
+        """Page the bundle in, by ranking for customers, an unknown visitor, and one who views products.
+
+        What they are answered is the self check, whose result is in `problem`.
+        """
+        self._check = check_answers(self.recommender, _CHECKED_CUSTOMERS, self.availability.available)
+        viewed = self.snapshot.items.at(np.flatnonzero(self.availability.available)[:3])
+        recent = tuple(SessionEvent(i, "view_item") for i in viewed)
         rules = RankingRules(allowed=self.availability.available, reserve=20)
-        self.recommender.recommend([RankingRequest(limit=12, recent=recent, rules=rules)])  # type: ignore[arg-type]
+        self.recommender.recommend([RankingRequest(limit=12, recent=recent, rules=rules)])
         if self.visits is not None:
             self.visits.warm_up()
+
+    @property
+    def problem(self) -> str | None:
+        """Why this model can answer nobody as things are; None if it can. Names no item and no customer."""
+        if not self.availability.count:
+            overrides = self.availability.unavailable_overrides
+            said = f"; {overrides:,} were set unavailable by POST /v1/items since the snapshot" if overrides else ""
+            return (
+                f"every answer is empty: none of the {len(self.snapshot.items):,} items of the model is available{said}"
+            )
+        if self._check is not None and self._check.available:
+            return self._check.problem
+        return None
 
     def apply_overrides(self, state: OverridesState) -> None:
         """Apply what the shop set for its items since the bundle was built."""

@@ -49,12 +49,24 @@ class Availability:
                     available[position] = override.available
                 if override.price is not None:
                     price[position] = override.price
+        said = sum(1 for override in overrides.values() if override.available is False)
         with self._lock:
             self._available = available
+            self._count, self._unavailable_overrides = int(available.sum()), said
             # Of a catalog with unavailable items the recommender takes no mask as that catalog's (`RankingRules`).
             self._unrestricted = self._catalog_is_whole and bool(available.all())
             self._columns = self._columns.with_prices(price)
             self._masks: OrderedDict[tuple[str | None, str | None], BoolArray] = OrderedDict()
+
+    @property
+    def count(self) -> int:
+        """How many items may be shown at all."""
+        return self._count
+
+    @property
+    def unavailable_overrides(self) -> int:
+        """How many items the shop set unavailable since the snapshot."""
+        return self._unavailable_overrides
 
     @property
     def available(self) -> BoolArray:

@@ -5,6 +5,7 @@ whole batch in the batcher's thread. A request that cannot be ranked falls back 
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -32,6 +33,8 @@ from serving.schemas.placements import Needs, Placement
 from serving.schemas.problems import FieldError, Problem, ProblemCode, field_errors, log_failure, problem
 from serving.schemas.recommendations import ExplainRequest, RankedRequest, RecommendationRequest, RerankRequest
 from serving.settings import Settings
+
+log = logging.getLogger("usual.serving")
 
 _REFUSALS: dict[type[BaseException], tuple[ProblemCode, str]] = {
     Overloaded: ("overloaded", "Too many requests are waiting; try again after Retry-After seconds"),
@@ -63,6 +66,7 @@ class RecommendationEngine:
         self.placements = placements
         self._overrides, self._overrides_lock = overrides, threading.Lock()
         self._ready = False
+        self._problem: str | None = None  # the last one that was logged
         self._batcher: Batcher[RankedRequest, Slate] = Batcher(
             self._rank_batch,
             max_batch=settings.max_batch,
@@ -73,22 +77,39 @@ class RecommendationEngine:
 
     @property
     def ready(self) -> bool:
-        """Whether `warm_up` has run."""
-        return self._ready
+        """Whether `warm_up` has run, and the active model can answer somebody."""
+        return self._ready and self.problem is None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the active model can answer nobody as things are; None if it can, or is not warm yet."""
+        return self._current_model().problem if self._ready else None
 
     def warm_up(self) -> None:
-        """Page the bundle in."""
+        """Page the bundle in, and try whether it can answer."""
+        self._apply_overrides(self.active_model)
         self.active_model.warm_up()
         metrics.initialize(list(self.placements))
         timing.add_listener(metrics.observe_recommender_stage)
         metrics.set_model(self.active_model.version, self.active_model.as_of / 1e6)
         self._ready = True
+        self._report_health(self.active_model)
 
     def swap(self, model: ActiveModel) -> None:
         """Answer with another model, which is warm, from the next batch on. Any thread may call this."""
         self._apply_overrides(model)
         self.active_model = model
         metrics.set_model(model.version, model.as_of / 1e6)
+        self._report_health(model)
+
+    def prepare(self, model: ActiveModel) -> None:
+        """Warm a model up with all item overrides applied. Raises `InputError` if it can answer nobody."""
+        self._apply_overrides(model)
+        model.warm_up()
+        if model.problem is not None:
+            raise InputError(
+                f"the model of snapshot {model.identity['snapshot']} fails its self check: {model.problem}"
+            )
 
     async def close(self) -> None:
         """Answer what is waiting and stop."""
@@ -241,6 +262,17 @@ class RecommendationEngine:
             state = self._overrides.state
             if model.overrides_version != state.version:
                 model.apply_overrides(state)
+                if model is self.active_model:
+                    self._report_health(model)
+
+    def _report_health(self, model: ActiveModel) -> None:
+        """Set the metric of available items; log when the model can answer nobody, and when it can again."""
+        metrics.set_available_items(model.availability.count)
+        before, self._problem = self._problem, model.problem
+        if self._problem is not None and before is None:
+            log.error("the server is not ready: %s", self._problem)
+        elif self._problem is None and before is not None:
+            log.warning("the server is ready again: %d items are available", model.availability.count)
 
     def _unavailable(self, item_ids: Sequence[str]) -> set[str]:
         model = self._current_model()
@@ -354,4 +386,6 @@ def _placement_error(request: RankedRequest, placement: Placement, pointer: str)
 def _count(body: ResponseBody) -> ResponseBody:
     fallback = body["fallback"]
     metrics.count_answer(body["placement"], body["strategy"], fallback and fallback["why"], body["degraded"])
+    if not body["items"]:
+        metrics.count_empty_answer(body["placement"])
     return body

@@ -1,7 +1,7 @@
 """The model watcher: swaps in what is published in a directory, while requests go on.
 
-The new bundle is loaded and warmed up beside the active one, which answers until one reference is swapped. Whatever
-fails leaves the active one in place.
+The new bundle is loaded, warmed up and tried (`models.self_check`) beside the active one, which answers until one
+reference is swapped. Whatever fails leaves the active one in place.
 """
 
 import logging
@@ -82,7 +82,7 @@ class ModelWatcher:
                 return WatchOutcome(False, self.problem if published else None)
             self._latest = published
             model = self._load(published)
-            model.warm_up()
+            self._engine.prepare(model)
             self._engine.swap(model)
         except InputError as error:
             return WatchOutcome(False, str(error))

@@ -48,6 +48,11 @@ class AdminRoutes:
             self._refresh_task = asyncio.create_task(self._run_refresh(self._log, self._watcher.directory))
         return json_response({"refreshing": True}, 202)
 
+    @property
+    def problem(self) -> str | None:
+        """Why what is published is not served; None if it is, or nothing is watched."""
+        return None if self._watcher is None else self._watcher.problem
+
     def description(self) -> dict[str, object] | None:
         """Describe the watcher for `GET /v1/model`; None without one."""
         if self._watcher is None:

@@ -31,7 +31,14 @@ def add_status_routes(app: FastAPI, engine: RecommendationEngine, admin: AdminRo
 
     @app.get("/readyz", status_code=204)
     async def readyz(request: Request) -> Response:
-        """A bundle is loaded and warm; 503 until then."""
-        if not engine.ready:
-            return respond(problem("unavailable", "The bundle is not warm yet"), request.state.request_id)
+        """A bundle is loaded, warm, and can answer; 503 and the reason until then.
+
+        200 with a reason: requests are answered, and what was published last is not what answers them.
+        """
+        why = await asyncio.to_thread(lambda: engine.problem)  # may apply overrides first
+        if why is not None or not engine.ready:
+            detail = f"The model cannot answer: {why}" if why else "The bundle is not warm yet"
+            return respond(problem("unavailable", detail), request.state.request_id)
+        if watch_problem := admin.problem:
+            return json_response({"ready": True, "problem": f"The old model goes on: {watch_problem}"})
         return Response(status_code=204)

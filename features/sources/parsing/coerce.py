@@ -2,15 +2,38 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import polars as pl
 
 from features.common import threads
+from features.common.currencies import parse_currency
+from features.common.ids import INVISIBLE, IdKind, normalize_ids
 from features.event_log.catalog import are_vectors
 from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
-from features.sources.parsing import timestamps
+from features.sources.parsing import numbers, timestamps
 
+ID_KINDS: dict[str, IdKind] = {
+    "event_id": "event",
+    "customer_id": "customer",
+    "client_id": "client",
+    "session_id": "session",
+    "item_id": "item",
+    "order_id": "order",
+}
+"""Kind of id of each column of the event log that holds ids."""
+# Texts in which the words for nothing say nothing; somebody may have searched for nil.
+_LABELS = ("list_id", "recommendation_id", "source", "device", "country")
 _YES_NO = dict.fromkeys(("true", "1", "yes", "t", "y"), True) | dict.fromkeys(("false", "0", "no", "f", "n"), False)
+# Google's product feed, Schema.org and shops' own; spaces, hyphens and _ do not count.
+_AVAILABLE = (
+    "instock available availablefororder preorder presale backorder limitedavailability onlineonly instoreonly "
+    "on active enabled published"
+)
+)
+_UNAVAILABLE = (
+    "outofstock unavailable notavailable discontinued soldout notinstock nostock outofprint off sold archived inactive disabled "
+    "draft"
+)
+AVAILABILITY_WORDS = _YES_NO | dict.fromkeys(_AVAILABLE.split(), True) | dict.fromkeys(_UNAVAILABLE.split(), False)
 
 
 def to_text(column: str) -> pl.Expr:
@@ -19,54 +42,9 @@ def to_text(column: str) -> pl.Expr:
     return pl.when(plain != "").then(plain)
 
 
-def to_ids(values: pl.Series) -> pl.Series:
-    """Convert `values` as `to_text` does; an id that a table stored as a float (13085.0) is a whole number again."""
-    frame = values.alias("id").to_frame()
-    if values.dtype.is_integer():
-        return values.cast(pl.String)
-    if values.dtype.is_float():
-        whole = pl.col("id").cast(pl.Int64, strict=False)
-        number = pl.when(whole == pl.col("id")).then(whole.cast(pl.String)).otherwise(pl.col("id").cast(pl.String))
-        return frame.select(number.alias(values.name)).to_series()
-    if isinstance(values.dtype, pl.Categorical | pl.Enum):
-        # Few texts, many rows: each text is cleaned once.
-        texts = values.unique().drop_nulls()
-        clean = texts.cast(pl.String).alias("id").to_frame().select(to_text("id")).to_series()
-        if texts.cast(pl.String).eq_missing(clean).all():
-            return values if isinstance(values.dtype, pl.Categorical) else values.cast(pl.String)
-    if values.dtype == pl.String and _is_clean(values):
-        return values
-    return frame.select(to_text("id")).to_series().alias(values.name)
-
-
-def _is_clean(values: pl.Series) -> bool:
-    """Whether no text is empty or may have a space at either end: then `to_text` changes nothing.
-
-    Reads two bytes of each text from Arrow's buffers, which is several times faster than stripping them all.
-    """
-    array = values.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
-    if str(array.type) != "string_view" or array.offset:
-        return False
-    _, views, *data = array.buffers()
-    view = np.frombuffer(views, np.uint8)[: 16 * len(array)].reshape(-1, 16)
-    if values.null_count():
-        view = view[values.is_not_null().to_numpy()]
-    parts = view.view("<u4")  # length, then the text itself up to 12 bytes, else its start, buffer and place
-    size = parts[:, 0]
-    if not size.all():
-        return False
-    flat = view.reshape(-1)
-    place = np.arange(0, flat.size, 16)
-    place += np.where(size <= 12, size, 1) + 3
-    last = flat[place]
-    far = np.flatnonzero(size > 12)
-    if far.size:
-        buffer, end = parts[far, 2], parts[far, 3] + size[far] - 1
-        for n in np.unique(buffer):
-            here = buffer == n
-            last[far[here]] = np.frombuffer(data[n], np.uint8)[end[here]]
-    # One comparison for both bounds: what lies below the first wraps around to the top.
-    return bool((view[:, 4] - np.uint8(0x21) < 0x5E).all() and (last - np.uint8(0x21) < 0x5E).all())
+def to_ids(values: pl.Series, kind: IdKind = "item") -> pl.Series:
+    """Normalize `values` as ids of `kind`; words such as NULL are null."""
+    return normalize_ids(values, kind)
 
 
 def to_event_columns(columns: dict[str, pl.Series], zone: str = "UTC") -> list[pl.Series]:
@@ -80,23 +58,45 @@ def to_dtype(values: pl.Series, name: str, dtype: pl.DataType, zone: str) -> pl.
     if isinstance(dtype, pl.List):
         return to_vectors(values).alias(name)
     if values.dtype == dtype and dtype != pl.String:
+        if dtype.is_float():
+            return values.fill_nan(None).alias(name)
         return values.alias(name) if not isinstance(dtype, pl.Categorical) else to_ids(values).alias(name)
     if dtype == TIMESTAMP:
         return timestamps.parse(values, zone).alias(name)
+    if name == "available":
+        return parse_availability(values).alias(name)
+    if name == "currency":
+        return parse_currency(values).alias(name)
     if dtype == pl.Boolean:
         answer = values.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
         answer = answer.str.strip_suffix(".0")
         return answer.replace_strict(_YES_NO, default=None, return_dtype=pl.Boolean).alias(name)
     if dtype.is_numeric():
-        values = _decode_texts(values)
-        number = values.str.strip_chars() if values.dtype == pl.String else values
-        number = number.cast(pl.Float64, strict=False)
+        number = numbers.parse(_decode_texts(values))
         if dtype.is_integer():
             return number.set(number != number.floor(), None).cast(dtype, strict=False).alias(name)
         return number.alias(name)
-    if isinstance(dtype, pl.Categorical) and values.dtype == pl.String:
-        return to_ids(values.cast(dtype)).cast(dtype).alias(name)
-    return to_ids(values).cast(dtype).alias(name)
+    if name in ID_KINDS or name in _LABELS:
+        values = values.cast(dtype) if isinstance(dtype, pl.Categorical) and values.dtype == pl.String else values
+        return normalize_ids(values, ID_KINDS.get(name, "item")).cast(dtype).alias(name)
+    return values.alias(name).to_frame().select(to_text(name)).to_series().cast(dtype).alias(name)
+
+
+def parse_availability(values: pl.Series) -> pl.Series:
+    """Read words such as in stock, preorder or sold out as whether an item can be had; null for any other.
+
+    Numbers are pieces in stock.
+    """
+    if values.dtype == pl.Boolean:
+        return values
+    texts = values.cast(pl.String, strict=False)
+    distinct = texts.unique().drop_nulls()
+    word = distinct.str.strip_chars(INVISIBLE).str.to_lowercase().str.strip_prefix("https://schema.org/")
+    word = word.str.strip_prefix("http://schema.org/").str.replace_all(r"[\s_-]+", "")
+    pieces = word.set(~word.str.contains(r"^-?[0-9]").fill_null(False), None).cast(pl.Float64, strict=False)
+    said = word.replace_strict(AVAILABILITY_WORDS, default=None, return_dtype=pl.Boolean)
+    said = said.zip_with(pieces.is_null(), pieces > 0)
+    return texts.replace_strict(distinct, said, default=None, return_dtype=pl.Boolean).alias(values.name)
 
 
 def to_vectors(values: pl.Series) -> pl.Series:
@@ -117,11 +117,13 @@ def to_vectors(values: pl.Series) -> pl.Series:
 
 
 def is_filled(values: pl.Series) -> pl.Series:
-    """Whether each cell holds anything: is neither null nor blank text."""
+    """Whether each cell holds anything: is neither null, NaN, blank text nor a word for nothing such as NULL."""
     values = _decode_texts(values)
+    if values.dtype.is_float():
+        return values.is_not_nan().fill_null(False)
     if values.dtype != pl.String:
         return values.is_not_null()
-    return (values.str.strip_chars() != "").fill_null(False)
+    return normalize_ids(values, "item").is_not_null()
 
 
 def _decode_texts(values: pl.Series) -> pl.Series:

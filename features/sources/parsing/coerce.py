@@ -28,10 +28,9 @@ _AVAILABLE = (
     "instock available availablefororder preorder presale backorder limitedavailability onlineonly instoreonly "
     "on active enabled published"
 )
-)
 _UNAVAILABLE = (
-    "outofstock unavailable notavailable discontinued soldout notinstock nostock outofprint off sold archived inactive disabled "
-    "draft"
+    "outofstock unavailable notavailable discontinued soldout notinstock nostock outofprint off sold archived "
+    "inactive disabled draft"
 )
 AVAILABILITY_WORDS = _YES_NO | dict.fromkeys(_AVAILABLE.split(), True) | dict.fromkeys(_UNAVAILABLE.split(), False)
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import polars as pl
 
+from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
-from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, ROW, Rule
+from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, ROW
 from features.sources.parsing import event_ids, json_events, json_lines, readers, timestamps
-from features.sources.parsing.json_events import FOREIGN, non_empty, to_number
+from features.sources.parsing.json_events import FOREIGN, IdCleaner, non_empty, to_number
 from features.sources.parsing.whole_refunds import WholeRefunds
 from features.sources.source import Source
 
@@ -62,7 +63,7 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
     Raises `InputError` for a file that is not JSON lines or not of GA4: none of its first lines has event_name and
     event_timestamp.
     """
-    whole = WholeRefunds()
+    whole, cleaner = WholeRefunds(), IdCleaner()
     for path in paths:
         columns = readers.read_column_names(path, {"event_name", "event_timestamp"})
         if missing := [c for c in ("event_name", "event_timestamp") if c not in columns]:
@@ -72,12 +73,14 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
             )
         for lines in _read_lines(path, rows):
             # Most events are foreign: the nested columns are parsed for the others only.
-            events = _explode_items(_read_events(lines.filter(pl.col(FOREIGN).is_null())))
+            events = _explode_items(_read_events(lines.filter(pl.col(FOREIGN).is_null()), cleaner))
             yield _assemble(lines, whole.take(events, lines, path.name), path.name)
     purchases = (lines.filter(_NAME == "purchase") for path in paths for lines in _read_lines(path, rows))
-    for events, lines, source in whole.resolve(lambda _: (_explode_items(_read_events(part)) for part in purchases)):
+    for events, lines, source in whole.resolve(
+        lambda _: (_explode_items(_read_events(part, IdCleaner())) for part in purchases)
+    ):
         yield _assemble(lines, events, source)
-    if notes := whole.notes():
+    if notes := (*whole.notes(), *cleaner.notes()):
         yield ParsedBatch(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), notes=notes)
 
 
@@ -90,12 +93,7 @@ def _read_lines(path: Path, rows: int) -> Iterator[pl.DataFrame]:
 def _assemble(lines: pl.DataFrame, rows: pl.DataFrame, source: str) -> ParsedBatch:
     others = lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
     rows = pl.concat([rows, others], how="diagonal").sort(ROW, maintain_order=True)
-    unreadable = pl.col("_quantity").is_not_null() & pl.col("quantity").is_null()
-    rules = (
-        Rule("bad_quantity", unreadable),
-        Rule("bad_price", pl.col("_price").is_not_null() & pl.col("price").is_null()),
-    )
-    return json_events.assemble(rows, lines, source, rules)
+    return json_events.assemble(rows, lines, source, json_events.amount_rules())
 
 
 def _parameter(key: str, *kinds: str) -> pl.Expr:
@@ -109,12 +107,12 @@ def _parameter(key: str, *kinds: str) -> pl.Expr:
     )
 
 
-def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
+def _read_events(lines: pl.DataFrame, cleaner: IdCleaner) -> pl.DataFrame:
     click = pl.col("session_traffic_source_last_click").struct
     privacy = pl.col("privacy_info").struct
     analytics, ads = privacy.field("analytics_storage"), privacy.field("ads_storage")
     refused = (analytics == "No").fill_null(False) | (ads == "No").fill_null(False)
-    return lines.select(
+    events = lines.select(
         ROW,
         FOREIGN,
         "items",
@@ -122,7 +120,7 @@ def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
         name=pl.col("event_name").str.strip_chars().replace(NAMES),
         customer_id=non_empty("user_id"),
         client_id=non_empty("user_pseudo_id"),
-        session_id=pl.concat_str(non_empty("user_pseudo_id"), _parameter("ga_session_id"), separator="."),
+        session_id=_parameter("ga_session_id"),
         currency=_parameter("currency"),
         order_id=pl.coalesce(
             non_empty(pl.col("ecommerce").struct.field("transaction_id")), _parameter("transaction_id")
@@ -139,6 +137,7 @@ def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
         country=non_empty(pl.col("geo").struct.field("country")),
         consent=pl.when(refused).then(False).when(analytics == "Yes").then(True),
     ).with_columns(timestamps.parse(lines["event_timestamp"]).alias("timestamp"))
+    return cleaner.clean(events).with_columns(session_id=pl.concat_str("client_id", "session_id", separator="."))
 
 
 def _explode_items(events: pl.DataFrame) -> pl.DataFrame:
@@ -159,11 +158,11 @@ def _explode_items(events: pl.DataFrame) -> pl.DataFrame:
             EVENT_SCHEMA["position"], strict=False
         ),
     )
+    rows = json_events.read_amounts(rows.with_columns(ids.normalize_ids(rows["item_id"], "item")))
     one = pl.when(pl.col("item_id").is_not_null() & pl.col("_quantity").is_null()).then(1.0)
     return rows.with_columns(
         pl.when(pl.col("category") != "").then("category").alias("category"),
-        quantity=pl.coalesce(to_number(pl.col("_quantity")), one),
-        price=to_number(pl.col("_price")),
+        quantity=pl.coalesce("quantity", one),
     ).drop("items", "_list", "_items", *_PLACE)
 
 

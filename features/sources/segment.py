@@ -20,11 +20,12 @@ from pathlib import Path
 
 import polars as pl
 
+from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform
 from features.sources.parsing import event_ids, json_events, json_lines, pii, readers, timestamps
-from features.sources.parsing.json_events import FOREIGN, non_empty, to_number
+from features.sources.parsing.json_events import FOREIGN, IdCleaner, non_empty, to_number
 from features.sources.parsing.whole_refunds import WholeRefunds, resolve_within
 from features.sources.source import Source
 
@@ -107,7 +108,7 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
     Raises `InputError` for a file that is not JSON lines or not of Segment, and for e-mail addresses without a salt to
     hash them with.
     """
-    whole = WholeRefunds()
+    whole, cleaner = WholeRefunds(), IdCleaner()
     for path in paths:
         columns = readers.read_column_names(path, {"type", "event"})
         if "type" not in columns and "event" not in columns:
@@ -115,12 +116,12 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
                 f"{path} holds no Segment calls: no line has type or event; found {', '.join(columns) or 'none'}"
             )
         for calls in _read_calls(path, rows):
-            events = _explode_products(_read_events(_drop_foreign(calls)))
+            events = _explode_products(_read_events(_drop_foreign(calls), cleaner))
             yield _assemble(calls, whole.take(events, calls, path.name), path.name, _read_links(calls))
     purchases = (calls.filter(name="purchase") for path in paths for calls in _read_calls(path, rows))
     for events, calls, source in whole.resolve(lambda _: (_explode_products(_read_events(c)) for c in purchases)):
         yield _assemble(calls, events, source)
-    if notes := whole.notes():
+    if notes := (*whole.notes(), *cleaner.notes()):
         yield ParsedBatch(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), notes=notes)
 
 
@@ -137,12 +138,13 @@ def parse_calls(lines: list[str], source: str) -> tuple[ParsedBatch, pl.DataFram
     """
     calls = _name_calls(json_lines.parse(lines, SCHEMA), 0)
     events = _read_events(_drop_foreign(calls))
-    ids = calls.select(
-        ROW, client_id=non_empty("anonymousId"), customer_id=non_empty("userId"), previous_id=_previous()
+    who = IdCleaner().clean(
+        calls.select(ROW, client_id=non_empty("anonymousId"), customer_id=non_empty("userId"), previous=_previous())
     )
-    ids = ids.join(events.select(ROW, "event_id"), on=ROW, how="left", maintain_order="left")
+    who = who.rename({"previous": "previous_id"})
+    who = who.join(events.select(ROW, "event_id"), on=ROW, how="left", maintain_order="left")
     rows = resolve_within(_explode_products(events))
-    return _assemble(calls, rows, source, _read_links(calls)), ids.drop(ROW)
+    return _assemble(calls, rows, source, _read_links(calls)), who.drop(ROW)
 
 
 def _name_calls(lines: pl.DataFrame, offset: int) -> pl.DataFrame:
@@ -192,13 +194,12 @@ def _assemble(lines: pl.DataFrame, rows: pl.DataFrame, source: str, links: pl.Da
     """Build the batch of `lines`, all calls; `rows` are events × items of those that are events of a shop."""
     foreign = lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
     rows = pl.concat([rows, foreign], how="diagonal").sort(ROW, maintain_order=True)
-    rules = tuple(
-        Rule(f"bad_{c}", pl.col(f"_{c}").is_not_null() & pl.col(c).is_null()) for c in ("quantity", "price", "position")
-    )
+    bad_position = Rule("bad_position", pl.col("_position").is_not_null() & pl.col("position").is_null())
+    rules = (*json_events.amount_rules(), bad_position)
     return json_events.assemble(rows, lines, source, rules, links)
 
 
-def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
+def _read_events(lines: pl.DataFrame, cleaner: IdCleaner | None = None) -> pl.DataFrame:
     properties, context = pl.col("properties").struct, pl.col("context").struct
     events = lines.select(
         ROW,
@@ -224,6 +225,7 @@ def _read_events(lines: pl.DataFrame) -> pl.DataFrame:
         ),
         consent=_consent(),
     ).with_columns(timestamps.parse(lines["receivedAt"]).alias("received_at"))
+    events = (cleaner or IdCleaner()).clean(events)
     # A call without messageId is identified by its content.
     content = events.with_columns(pl.col("properties").struct.json_encode().alias("_properties"))
     own = event_ids.hash_rows(content, ["name", "timestamp", "customer_id", "client_id", "_properties"])
@@ -266,11 +268,11 @@ def _explode_products(events: pl.DataFrame) -> pl.DataFrame:
         currency=pl.coalesce(non_empty(item.field("currency")), "_currency"),
         **{f"_{c}": non_empty(item.field(c)) for c in ("quantity", "price", "position")},
     )
+    rows = json_events.read_amounts(rows.with_columns(ids.normalize_ids(rows["item_id"], "item")))
     position = to_number(pl.col("_position"))
     one = pl.when(pl.col("name").is_in(_PIECES) & pl.col("_quantity").is_null()).then(1.0)
     return rows.with_columns(
-        quantity=pl.coalesce(to_number(pl.col("_quantity")), one),
-        price=to_number(pl.col("_price")),
+        quantity=pl.coalesce("quantity", one),
         position=pl.when(position == position.floor()).then(position).cast(EVENT_SCHEMA["position"], strict=False),
     ).drop("_product", "_currency", "properties", "_v1")
 
@@ -281,7 +283,9 @@ def _previous() -> pl.Expr:
 
 def _read_links(lines: pl.DataFrame) -> pl.DataFrame:
     calls = lines.select(
-        timestamp="_at", customer_id=non_empty("userId"), client_id=non_empty("anonymousId"),
+        timestamp="_at",
+        customer_id=non_empty("userId"),
+        client_id=non_empty("anonymousId"),
         email=pl.coalesce(
             non_empty(pl.col("traits").struct.field("email")),
             non_empty(pl.col("context").struct.field("traits").struct.field("email")),
@@ -289,7 +293,9 @@ def _read_links(lines: pl.DataFrame) -> pl.DataFrame:
         ),
         previous=_previous(),
         _consent=_consent(),
-    ).filter(pl.col("timestamp").is_not_null(), pl.col("_consent").ne_missing(False))  # fmt: skip
+    )
+    calls = IdCleaner().clean(calls)
+    calls = calls.filter(pl.col("timestamp").is_not_null(), pl.col("_consent").ne_missing(False))
     no_address = ~(pii.contains_address("customer_id") | pii.contains_address("client_id"))
     calls = calls.filter(no_address)
     parts = [pl.DataFrame(schema=LINK_SCHEMA)]

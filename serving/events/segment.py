@@ -21,6 +21,7 @@ _DETAIL = {
     "email_as_id": "An id must not contain an e-mail address; send a hash of it",
     "missing_item_id": "The event needs a product_id or sku",
     "missing_quantity_or_price": "Orders and refunds need a price for each product",
+    "ambiguous_price": "Send the price as a number: of 1,299 it is unknown whether it is more than a thousand",
     "no_customer_or_client": "Give userId or anonymousId",
     "bad_timestamp": "Give timestamp as an ISO 8601 time",
     "bad_text": "A text must not contain the character U+0000",
@@ -32,7 +33,7 @@ _IGNORED = "not_a_shop_event"
 
 
 class SegmentCall(BaseModel):
-    """A `track`, `identify`, `page`, … call of the Ecommerce Spec v2, or some of them as `batch`."""
+    """A `track`, `identify`, `page`, … call of the Ecommerce Spec v2 or v1, or some of them as `batch`."""
 
     model_config = ConfigDict(
         extra="allow",

@@ -1,15 +1,22 @@
 """JSON events: what sources share that read one JSON object per event, each with any number of items."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from features.common import ids
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIDY_RULES, Rule, conform
-from features.sources.parsing import catalogs, json_lines, mapped, readers
+from features.sources.parsing import catalogs, json_lines, mapped, numbers, readers
 from features.sources.parsing.validate import damage_rules, validate_rows
 
+ID_KINDS: dict[str, ids.IdKind] = {
+    "event_id": "event", "customer_id": "customer", "client_id": "client", "session_id": "session",
+    "order_id": "order", "item_id": "item", "previous": "client",
+}  # fmt: skip
+_NO_NUMBERS = ["", *sorted(ids.NULL_WORDS)]
 FOREIGN = "_foreign"  # the name of an event that the log has no name for, else null
 CATALOG_GROUPS = (("price", "currency"), ("title",), ("category",), ("brand",))
 
@@ -91,10 +98,69 @@ def merge_per_item(rows: pl.DataFrame, rules: Sequence[Rule] = ()) -> tuple[pl.D
     return pl.concat([rest, one.select(rows.columns)]).sort(ROW, maintain_order=True), (several.height - one.height)
 
 
+class IdCleaner:
+    """Normalizes the ids of events, and counts the words that stood where a customer should."""
+
+    def __init__(self) -> None:
+        self.words: Counter[str] = Counter()
+
+    def clean(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Normalize those of the id columns that `frame` has."""
+        cleaned = []
+        for column, kind in ID_KINDS.items():
+            if column in frame.columns:
+                cleaned.append(ids.normalize_ids(frame[column], kind))
+                if column == "customer_id":
+                    self.words.update(ids.placeholder_counts(frame[column], cleaned[-1]))
+        return frame.with_columns(cleaned)
+
+    def notes(self) -> tuple[str, ...]:
+        """What the words were, for the person who runs the command."""
+        return tuple(
+            f"{count:,} events have {word!r} as the customer, which is no id: they have no customer"
+            for word, count in sorted(self.words.items())
+        )
+
+
 def non_empty(column: str | pl.Expr) -> pl.Expr:
     """Strip a text of surrounding spaces; null where it is empty or GA4's "(not set)"."""
     text = (pl.col(column) if isinstance(column, str) else column).str.strip_chars()
     return pl.when(~text.is_in(["", "(not set)"])).then(text)
+
+
+def read_amounts(rows: pl.DataFrame) -> pl.DataFrame:
+    """Read the texts `_quantity` and `_price` of `rows` as the columns quantity and price, and fill in currency.
+
+    Texts are read as JSON writes numbers; others as shops write amounts, as 19,99 or €19.99.
+    """
+    columns = []
+    for name in ("quantity", "price"):
+        texts = rows[f"_{name}"].str.strip_chars()
+        texts = texts.set(texts.str.to_lowercase().is_in(_NO_NUMBERS), None)
+        number = texts.cast(pl.Float64, strict=False)
+        number = number.set(~number.is_finite(), None)
+        written = (texts.is_not_null() & number.is_null()).arg_true()
+        if written.len():
+            amounts, currencies = numbers.split_amount(texts.gather(written))
+            number = number.scatter(written, amounts)
+            if name == "price":
+                named = pl.Series("currency", [None], pl.String).new_from_index(0, rows.height)
+                columns.append(pl.coalesce("currency", named.scatter(written, currencies)).alias("currency"))
+        columns += [texts.alias(f"_{name}"), number.alias(name)]
+    return rows.with_columns(columns)
+
+
+def amount_rules() -> tuple[Rule, ...]:
+    """The rules for amounts that cannot be read, in rows of `read_amounts`."""
+    unread = {c: pl.col(f"_{c}").is_not_null() & pl.col(c).is_null() for c in ("quantity", "price")}
+    return tuple(
+        rule
+        for c, broken in unread.items()
+        for rule in (
+            Rule(f"ambiguous_{c}", broken & pl.col(f"_{c}").map_batches(numbers.is_ambiguous, pl.Boolean)),
+            Rule(f"bad_{c}", broken),
+        )
+    )
 
 
 def to_number(text: pl.Expr) -> pl.Expr:

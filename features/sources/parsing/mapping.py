@@ -35,7 +35,7 @@ CATALOG_COLUMNS = tuple(c for c in (*CATALOG_SCHEMA, *CATALOG_OPTIONAL) if c != 
 ID_COLUMNS = ("event_id", "customer_id", "client_id", "session_id", "item_id", "order_id")
 DATE_ORDERS = ("day first", "month first")
 # What parts of `files` take from the mapping that they are in, unless they say otherwise.
-_INHERITED = (
+INHERITED = (
     "encoding", "delimiter", "decimal", "dates", "timezone", "currency", "rates", "names", "placeholders",
     "negative_quantity",
 )  # fmt: skip
@@ -243,7 +243,7 @@ class Mapping(TableMapping):
     def _inherit(cls, value: Any) -> Any:
         if not isinstance(value, dict) or not isinstance(value.get("files"), list):
             return value
-        settings = {key: value[key] for key in _INHERITED if key in value}
+        settings = {key: value[key] for key in INHERITED if key in value}
         parts = [settings | part if isinstance(part, dict) else part for part in value["files"]]
         return value | {"files": parts}
 
@@ -278,13 +278,7 @@ class Mapping(TableMapping):
     @classmethod
     def load(cls, path: Path) -> "Mapping":
         """Read a mapping. Raises `InputError` that names the file, the key at fault, and what to write."""
-        try:
-            content = _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the mapping {path} cannot be read: {error}") from error
-        except yaml.YAMLError as error:
-            raise InputError(f"the mapping {path} is not valid YAML: {error}") from error
-        return cls.parse(content, f"the mapping {path}", path.parent)
+        return cls.parse(read_yaml(path), f"the mapping {path}", path.parent)
 
     @classmethod
     def parse(cls, content: Any, where: str, directory: Path) -> "Mapping":
@@ -296,6 +290,16 @@ class Mapping(TableMapping):
         for part in mapping.parts:
             _check_secrets(part, where)
         return _locate(mapping, directory)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read the content of a mapping. Raises `InputError` for a file that is no YAML."""
+    try:
+        return _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the mapping {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"the mapping {path} is not valid YAML: {error}") from error
 
 
 def _check_secrets(mapping: Mapping, where: str) -> None:

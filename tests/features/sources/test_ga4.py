@@ -166,3 +166,17 @@ def test_a_refund_without_items_takes_back_the_whole_order(parse, tmp_path: Path
     assert returned.sort("item_id").equals(bought.sort("item_id"))
     assert rejected.select("row", "reason").rows() == [(2, "missing_item_id")]
     assert [note.split(" ", 1)[0] for note in parts[-1].notes] == ["1", "1"]
+
+
+@pytest.mark.parametrize("word", ["(not set)", "undefined", "null", "0", "-"])
+def test_a_transaction_without_a_number_is_no_order(parse, word: str):
+    unknown = BOUGHT | {"ecommerce": {"transaction_id": word}, "event_params": []}
+    events = parse(unknown, unknown | {"user_pseudo_id": "another"}).events
+    assert events["order_id"].to_list() == [None] * events.height
+    assert events["event_id"].n_unique() == 2
+
+
+def test_words_for_nobody_are_nobody(parse, tmp_path: Path):
+    nobody = [line | {"user_id": "undefined", "user_pseudo_id": "undefined"} for line in LINES]
+    assert set(parse(*nobody).rejected["reason"]) == {"no_customer_or_client", "not_a_shop_event"}
+    assert "as the customer, which is no id" in list(ga4.read([tmp_path / "e.json"]))[-1].notes[0]

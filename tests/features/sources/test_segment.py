@@ -183,7 +183,8 @@ def test_other_files_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("event", "name"),
     [
-        ("Viewed Product Category", "view_item_list"), ("Viewed Product", "view_item"), ("Added Product", "add_to_cart"),
+        ("Viewed Product Category", "view_item_list"), ("Viewed Product", "view_item"),
+        ("Added Product", "add_to_cart"),
         ("Removed Product", "remove_from_cart"), ("Completed Order", "purchase"), ("order_completed", "purchase"),
         ("orderCompleted", "purchase"), ("Refunded Order", "refund"), ("Order Cancelled", "refund"),
     ],
@@ -240,3 +241,38 @@ def test_a_refund_without_products_of_an_unknown_order_is_rejected_and_told(pars
     assert rejected.select("row", "reason").rows() == [(1, "missing_item_id")]
     assert json.loads(rejected["raw"][0])["messageId"] == "back"
     assert "no purchase of their order is in this input" in parts[-1].notes[0]
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [("19,99", 19.99), ("€19.99", 19.99), ("1.299,00", 1299), (1.299, 1.299), ("1.299", 1.299), ("1e2", 100)],
+)
+def test_prices_as_shops_write_them(parse, price: str | float, expected: float):
+    added = LINES["ajs-3"] | {"properties": {"product_id": "77", "price": price}}
+    assert parse(added).events.select("price", "quantity").rows() == [(expected, 1)]
+
+
+def test_a_price_of_which_the_decimals_are_unknown_is_rejected(parse):
+    added = LINES["ajs-3"] | {"properties": {"product_id": "77", "price": "1,299"}}
+    assert parse(LINES["ajs-0"], added).rejected["reason"].to_list() == ["ambiguous_price"]
+
+
+WORDS = ["undefined", "null", "NULL", "0", "(not set)", "00000000-0000-0000-0000-000000000000"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_for_nobody_are_nobody(parse, word: str):
+    events = parse(LINES["ajs-0"] | {"userId": word}, LINES["ajs-3"]).events
+    assert events["customer_id"].to_list() == [None, LINES["ajs-3"].get("userId")]
+
+
+def test_words_for_nobody_are_told(parse, tmp_path: Path):
+    parse(LINES["ajs-0"] | {"userId": "undefined"}, LINES["ajs-3"] | {"userId": "undefined"})
+    notes = list(segment.read([tmp_path / "e.jsonl"], rows=1))[-1].notes
+    assert notes == ("2 events have 'undefined' as the customer, which is no id: they have no customer",)
+
+
+def test_an_order_without_a_number_is_no_order(parse):
+    orders = [with_properties(order_id=word) for word in ("undefined", "(not set)", "0", " ")]
+    calls = [order | {"messageId": str(n)} for n, order in enumerate(orders)]
+    assert parse(*calls).events["order_id"].to_list() == [None] * 8

@@ -1,7 +1,7 @@
 """All tables as of one instant: the way from an event log to `Tables`."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import narwhals as nw
@@ -14,13 +14,14 @@ from features.event_log.schema import EMBEDDING, LINK_SCHEMA
 from features.tables import affinity, behaviour, history, interactions, items, lifetime, orders, rfm, sessions, traffic
 from features.tables.columns import names
 from features.tables.engine import Engine, Lazy, PolarsEngine
+from features.tables.left_out import LeftOut
 from features.tables.visibility import select_visible
 
 CUSTOMER_COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *behaviour.COLUMNS, *affinity.COLUMNS, *lifetime.COLUMNS)
 CUSTOMER_FIELDS = (rfm.SEGMENT.name, *(f.name for f in traffic.FIELDS))
 ITEM_COLUMNS = items.COLUMNS
 ITEM_FIELDS = tuple(f.name for f in items.FIELDS)
-FILES = ("customers", "items", "history", "affinities", "anonymous", "profiles", "bots")
+FILES = ("customers", "items", "history", "affinities", "anonymous", "profiles", "bots", "shared_devices")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Tables:
     `anonymous`: client_id, item_id, weight of the interactions of clients without a customer.
     `interactions`: visitor, t, item_id, name of the last weeks; only fitting reads it.
     `profiles`: client_id, customer_id of the clients that belong to exactly one customer.
-    `bots`: client_id or customer_id, events, first, last of the bots, whose events are left out.
+    `bots`: client_id or customer_id, events, first, last, orders, value of the bots, whose events are left out.
+    `shared_devices`: client_id, customers, events, orders, value of the clients with several customers.
+    `left_out`: how many events count in no table, by reason.
     `embeddings`: item_id, embedding (list of float32) of the catalog's items with a vector, sold or not; None where
     none has one. Only fitting reads it.
     All are sorted by their ids. Category, brand, availability and embeddings are the catalog's latest, which knows no
@@ -50,9 +53,11 @@ class Tables:
     interactions: pl.DataFrame
     profiles: pl.DataFrame
     bots: pl.DataFrame
+    shared_devices: pl.DataFrame
     cut_points: rfm.CutPoints
     lifetime: lifetime.Lifetime
     embeddings: pl.DataFrame | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def write(self, out: Path) -> None:
         """Write one Parquet file for each of `FILES`, and snapshot.json, to the directory `out`."""
@@ -64,6 +69,7 @@ class Tables:
             "rfm_window_days": rfm.WINDOW_DAYS,
             "rfm_cut_points": asdict(self.cut_points),
             "lifetime": self.lifetime.parameters(),
+            "left_out": self.left_out.as_dict(),
         }
         (out / "snapshot.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
@@ -91,17 +97,15 @@ def build_from_events(
     visible = select_visible(engine, nw.from_native(events), engine.frame(links), as_of)
     past = visible.events
     descriptions = engine.frame(catalog.select("item_id", "category", "brand"))
-    lines = engine.materialize(orders.build_lines(past))
+    # Items count guests' orders too; customers' tables do not.
+    all_lines, all_refunds = visible.lines, visible.refunds
+    lines = engine.materialize(orders.without_guests(all_lines))
     customer_orders = engine.materialize(orders.build_orders(lines))
-    refunds = engine.materialize(orders.build_refunds(past))
+    refunds = engine.materialize(orders.without_guests(all_refunds))
     purchases = engine.materialize(history.aggregate_purchases(lines, customer_orders, as_of))
     prices = engine.materialize(items.build_usual_prices(past))
-    # Items count guests' orders too; customers' tables do not.
-    money = engine.materialize(orders.add_guests(past))
-    all_lines = engine.materialize(orders.build_lines(money))
     all_orders = engine.materialize(orders.build_orders(all_lines))
     all_purchases = history.aggregate_purchases(all_lines, all_orders, as_of)
-    all_refunds = orders.build_refunds(money)
     item_table = engine.materialize(
         items.build_items(past, all_lines, all_orders, all_purchases, all_refunds, prices, descriptions, as_of)
     )
@@ -158,9 +162,11 @@ def build_from_events(
         interactions=interaction_rows.select(interaction_key).unique().sort(interaction_key),
         profiles=profiles.sort("client_id"),
         bots=visible.bots.sort(pl.all()),
+        shared_devices=visible.shared_devices.sort("client_id"),
         cut_points=cut_points,
         lifetime=lifetime_model,
         embeddings=_embeddings(catalog),
+        left_out=visible.left_out,
     )
 
 

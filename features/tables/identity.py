@@ -15,16 +15,20 @@ from features.tables.engine import Lazy, distinct
 _PAIR = ("client_id", "customer_id")
 
 
-def build_profiles(events: Lazy, links: Lazy, as_of: int) -> Lazy:
+def build_profiles(pairs: Lazy, links: Lazy, as_of: int) -> Lazy:
     """Build one row per client that belongs to exactly one customer as of `as_of`: client_id, customer_id.
 
-    `events` has client_id, customer_id and t, all before `as_of`; `links` is in `LINK_SCHEMA`, with `t`.
+    `pairs`: client_id and customer_id of the events before `as_of` that have both; `links` is in `LINK_SCHEMA`, with
+    `t`.
     """
     past_links = links.filter(nw.col("t") < as_of)
+    merged = past_links.filter(
+        nw.col("kind") == "merge", ~nw.col("client_id").is_null(), ~nw.col("customer_id").is_null()
+    )
     pairs = nw.concat(
         [
-            _pairs(events),
-            _pairs(past_links.filter(nw.col("kind") == "merge")),
+            pairs.select(*_PAIR),
+            distinct(merged, *_PAIR),
             _by_token(past_links.filter(nw.col("kind").is_in(["email", "payment"]))),
         ]
     )
@@ -36,10 +40,6 @@ def build_profiles(events: Lazy, links: Lazy, as_of: int) -> Lazy:
         .filter(nw.col("customer") == nw.col("last"))
         .select("client_id", customer_id=nw.col("customer"))
     )
-
-
-def _pairs(rows: Lazy) -> Lazy:
-    return distinct(rows.filter(~nw.col("client_id").is_null(), ~nw.col("customer_id").is_null()), *_PAIR)
 
 
 def _by_token(links: Lazy) -> Lazy:

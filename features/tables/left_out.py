@@ -1,6 +1,6 @@
 """Left out: the events of a log that count in no table, by reason, and the devices that many customers share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,6 @@ class LeftOut:
     bot_orders: int = 0
     bot_value: float = 0.0
     repeated_orders: int = 0  # rows of purchases and refunds that came before
-    orders: int = 0  # that count
     value: float = 0.0  # of the orders that count
     shared_devices: int = 0
     shared_customers: int = 0  # on shared devices
@@ -36,7 +35,7 @@ class LeftOut:
 
     @property
     def bot_value_share(self) -> float:
-        """Share of the bots' orders in the value of all, 0 without orders."""
+        """Share of the bots' orders in the value of all orders, 0 without any."""
         total = self.value + self.bot_value
         return self.bot_value / total if total > 0 else 0.0
 
@@ -115,7 +114,7 @@ class LeftOut:
 
 
 def summarize(
-    counts: pl.DataFrame, known: tuple[str, ...], bots: pl.DataFrame, devices: pl.DataFrame, customers: int
+    counts: pl.DataFrame, known: Sequence[str], bots: pl.DataFrame, devices: pl.DataFrame, customers: int
 ) -> LeftOut:
     """Summarise what `features.tables.visibility` counts.
 

@@ -6,23 +6,23 @@ from features.tables.engine import Lazy, exact_sum
 
 
 def add_guests(events: Lazy) -> Lazy:
-    """Select purchases and refunds; a guest's get a customer id made of the client's."""
+    """Select purchases and refunds; a guest's get a customer id made of the client's, and `account` is null."""
     money = events.filter(nw.col("name").is_in(["purchase", "refund"]))
     guest = nw.concat_str(nw.lit("client:"), nw.col("client_id"))
-    return money.with_columns(customer_id=nw.coalesce("customer_id", guest))
+    return money.with_columns(account=nw.col("customer_id"), customer_id=nw.coalesce("customer_id", guest))
+
+
+def without_guests(rows: Lazy) -> Lazy:
+    """Select those of `build_lines` or `build_refunds` that are a customer's."""
+    return rows.filter(~nw.col("guest"))
 
 
 def build_lines(events: Lazy) -> Lazy:
-    """Build one row per customer × order × item: customer_id, order, item_id, t (first), quantity, value.
+    """Build one row per customer × order × item bought: customer_id, guest, order, item_id, t (first), quantity, value.
 
-    `value` is quantity × price.
+    `events` is `add_guests`. `value` is quantity × price; `rows` counts the events' rows.
     """
-    sales = events.filter(nw.col("name") == "purchase", ~nw.col("customer_id").is_null())
-    return sales.group_by("customer_id", "order", "item_id").agg(
-        t=nw.col("t").min(),
-        quantity=exact_sum(nw.col("quantity")),
-        value=exact_sum(nw.col("quantity") * nw.col("price")),
-    )
+    return _by_line(events.filter(nw.col("name") == "purchase"))
 
 
 def build_orders(order_lines: Lazy) -> Lazy:
@@ -48,10 +48,18 @@ def build_orders(order_lines: Lazy) -> Lazy:
 
 
 def build_refunds(events: Lazy) -> Lazy:
-    """Build one row per customer × order × item refunded: t (first), quantity and value refunded."""
-    refunds = events.filter(nw.col("name") == "refund", ~nw.col("customer_id").is_null())
-    return refunds.group_by("customer_id", "order", "item_id").agg(
-        t=nw.col("t").min(),
-        quantity=exact_sum(nw.col("quantity")),
-        value=exact_sum(nw.col("quantity") * nw.col("price")),
+    """Build one row per customer × order × item refunded: columns as `build_lines`."""
+    return _by_line(events.filter(nw.col("name") == "refund"))
+
+
+def _by_line(rows: Lazy) -> Lazy:
+    return (
+        rows.with_columns(guest=nw.col("account").is_null())
+        .group_by("customer_id", "guest", "order", "item_id")
+        .agg(
+            t=nw.col("t").min(),
+            quantity=exact_sum(nw.col("quantity")),
+            value=exact_sum(nw.col("quantity") * nw.col("price")),
+            rows=nw.len(),
+        )
     )

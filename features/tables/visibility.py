@@ -1,31 +1,35 @@
 """Visibility: the events that may be used as of an instant. Every table is computed from these."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import narwhals as nw
 import polars as pl
 
 from features.event_log.schema import EVENT_NAMES
-from features.tables import bots, identity
-from features.tables.engine import Engine, Lazy
+from features.tables import bots, identity, left_out, orders, repeats
+from features.tables.engine import Engine, Lazy, exact_sum
+from features.tables.left_out import LeftOut
 
 COLUMNS = (
-    "t", "name", "customer_id", "client_id", "session_id", "item_id", "quantity", "price", "order",
+    "t", "name", "customer_id", "client_id", "session_id", "item_id", "quantity", "price", "order", "numbered",
     "source", "device", "country",
 )  # fmt: skip
+_CONSENTED = nw.col("consent").fill_null(True)
+_MONEY = nw.col("name").is_in(["purchase", "refund"])
 
 
 def select_usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
     """Select the events before `as_of` that carry consent and a known name: `COLUMNS`.
 
     `t` is in microseconds. `order` is the order of a purchase or refund (without an order_id each event is its own),
-    null for other events.
+    null for other events; `numbered` tells which have an order_id.
     """
-    money = nw.col("name").is_in(["purchase", "refund"])
     return (
         engine.with_micros(events, "timestamp", "t")
-        .filter(nw.col("t") < as_of, nw.col("consent").fill_null(True), nw.col("name").is_in(EVENT_NAMES))
-        .with_columns(order=nw.when(money).then(nw.coalesce("order_id", "event_id")))
+        .filter(nw.col("t") < as_of, _CONSENTED, nw.col("name").is_in(EVENT_NAMES))
+        .with_columns(
+            order=nw.when(_MONEY).then(nw.coalesce("order_id", "event_id")), numbered=~nw.col("order_id").is_null()
+        )
         .select(*COLUMNS)
     )
 
@@ -34,20 +38,89 @@ def select_usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
 class VisibleEvents:
     """The events of a log that the tables of one instant are computed from.
 
-    `events`: `COLUMNS`, anonymous events under the customer they belong to. `profiles`: client_id, customer_id of the
-    clients that belong to exactly one customer. `bots`: client_id or customer_id, events, first, last of the bots.
+    `events`: `COLUMNS`, anonymous events under the customer they belong to, each order once. `lines` and `refunds`:
+    `orders.build_lines` and `orders.build_refunds` of them, guests' too. `profiles`: client_id, customer_id of the
+    clients that belong to exactly one customer. `bots`: client_id or customer_id, events, first, last, orders and value
+    of the bots. `shared_devices`: client_id, customers, events, orders and value of the clients with several customers.
     """
 
     events: Lazy
+    lines: Lazy
+    refunds: Lazy
     profiles: Lazy
     bots: pl.DataFrame
+    shared_devices: pl.DataFrame
+    left_out: LeftOut
 
 
 def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> VisibleEvents:
     """Select the usable events of people before `as_of`, resolved to customers; `links` is in `LINK_SCHEMA`."""
     usable = engine.materialize(select_usable(engine, events, as_of))
-    (bot_ids,) = engine.collect([bots.find_bots(usable)])
-    human = bots.remove_bots(usable, bot_ids) if len(bot_ids) else usable
-    (bot_activity,) = engine.collect([bots.measure_activity(usable, bot_ids)])
-    profiles = engine.materialize(identity.build_profiles(human, engine.with_micros(links, "at", "t"), as_of))
-    return VisibleEvents(engine.materialize(identity.resolve(human, profiles)), profiles, bot_activity)
+    ids = engine.materialize(bots.count_ids(usable))
+    shared = engine.materialize(bots.find_shared_devices(ids))
+    found = bots.find_bots(engine, usable, ids, shared)
+    human = bots.remove_bots(usable, found)
+    pairs = bots.pair_ids(ids)
+    profiles = engine.materialize(
+        identity.build_profiles(bots.remove_bots(pairs, found), engine.with_micros(links, "at", "t"), as_of)
+    )
+    resolved = engine.materialize(identity.resolve(human, profiles))
+    counted, lines, refunds, repeated = _count_orders_once(engine, resolved)
+    bought = usable.filter(nw.col("name") == "purchase")
+    bot_rows, bot_orders, devices, device_orders, people, value, counts = engine.collect(
+        [
+            bots.measure_bots(usable, found),
+            bots.measure_bot_orders(usable, found),
+            shared,
+            bots.measure_orders(bought.join(shared, on="client_id", how="semi"), "client_id"),
+            pairs.join(shared, on="client_id", how="semi").select(nw.col("customer_id").n_unique()),
+            lines.select(value=exact_sum(nw.col("value"))),
+            _count_names(engine, events, as_of),
+        ]
+    )
+    bot_rows = _with_orders(bot_rows, bot_orders, ["client_id", "customer_id"])
+    devices = _with_orders(devices, device_orders, ["client_id"])
+    summary = left_out.summarize(counts, EVENT_NAMES, bot_rows, devices, people.item())
+    summary = replace(summary, repeated_orders=repeated, value=float(value.item() or 0.0))
+    return VisibleEvents(counted, lines, refunds, profiles, bot_rows, devices, summary)
+
+
+def _with_orders(rows: pl.DataFrame, measured: pl.DataFrame, ids: list[str]) -> pl.DataFrame:
+    """Add orders and value, zero where nothing was bought."""
+    joined = rows.join(measured, on=ids, how="left", nulls_equal=True)
+    return joined.with_columns(pl.col("orders").cast(pl.Int64).fill_null(0), pl.col("value").fill_null(0.0))
+
+
+def _count_names(engine: Engine, events: Lazy, as_of: int) -> Lazy:
+    """Count the rows before `as_of` by name and consent: name, consented, events."""
+    before = engine.with_micros(events, "timestamp", "t").filter(nw.col("t") < as_of)
+    counts = before.with_columns(consented=_CONSENTED).group_by("name", "consented").agg(events=nw.len())
+    return counts.select(nw.col("name").cast(nw.String), "consented", nw.col("events").cast(nw.Int64))
+
+
+def _count_orders_once(engine: Engine, events: Lazy) -> tuple[Lazy, Lazy, Lazy, int]:
+    """Leave out repeated orders (`repeats`): events, order lines, refunds, and how many rows are left out."""
+    money = engine.materialize(orders.add_guests(events))
+    lines = engine.materialize(orders.build_lines(money))
+    refunds = engine.materialize(orders.build_refunds(money))
+    key = ("customer_id", "order", "item_id")
+    several = [
+        rows.filter(nw.col("rows") > 1).select(*key, name=nw.lit(name))
+        for rows, name in ((lines, "purchase"), (refunds, "refund"))
+    ]
+    (any_line, any_refund) = engine.collect([rows.head(1) for rows in several])
+    if any_line.is_empty() and any_refund.is_empty():
+        return events, lines, refunds, 0
+    once, again = repeats.split_repeats(money, nw.concat(several))
+    once = engine.materialize(once)
+    (repeated,) = engine.collect([again.select(nw.len())])
+    if not repeated.item():
+        return events, lines, refunds, 0
+    counted = nw.concat(
+        [
+            events.filter(~_MONEY).select(*COLUMNS).with_columns(nw.col("name").cast(nw.String)),
+            once.with_columns(customer_id=nw.col("account")).select(*COLUMNS),
+        ]
+    )
+    lines = engine.materialize(orders.build_lines(once))
+    return engine.materialize(counted), lines, engine.materialize(orders.build_refunds(once)), int(repeated.item())

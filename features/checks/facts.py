@@ -6,16 +6,15 @@ of a shop of given size.
 
 from functools import cached_property
 
-import numpy as np
 import polars as pl
 
 from features.common.clock import DAY, HOUR, moment
 from features.event_log.log import EventLog
 from features.event_log.schema import ITEM_EVENTS
+from features.event_log.time_span import Body, find_body
 
 RECENT_DAYS = 28
-ISOLATED_GAP_DAYS = 30
-ISOLATED_SHARE = 0.01  # pieces of a log with fewer of its events, beyond such a gap, are isolated
+REVENUE = pl.when(pl.col("name") == "purchase").then(pl.col("quantity") * pl.col("price"))
 
 
 class Facts:
@@ -26,10 +25,14 @@ class Facts:
 
     def __init__(self, log: EventLog, as_of: int | None = None) -> None:
         self.log, self.as_of = log, as_of
-        events = log.scan()
-        if as_of is not None:
-            events = events.filter(pl.col("timestamp") < moment(as_of))
+        events = self.select(log.scan_all_times())
         self.events = events.with_columns(name=pl.col("name").cast(pl.String), t=pl.col("timestamp").dt.timestamp("us"))
+
+    def select(self, events: pl.LazyFrame) -> pl.LazyFrame:
+        """Select the events before `as_of` that are not set aside."""
+        if self.log.span:
+            events = events.filter(pl.col("timestamp").is_between(*self.log.span))
+        return events if self.as_of is None else events.filter(pl.col("timestamp") < moment(self.as_of))
 
     @cached_property
     def hours(self) -> pl.DataFrame:
@@ -55,12 +58,16 @@ class Facts:
         return sum(self.names.values())
 
     @cached_property
+    def body(self) -> Body | None:
+        """The days without the isolated ends; None where there are none."""
+        return find_body(dict(self.days.iter_rows()))
+
+    @cached_property
     def end(self) -> int:
         """The time after the last day that is not isolated: what counts as recent goes by it."""
-        days = self.days
-        main = days[: days.height - split_isolated(days)[1].height]["day"]
-        last = int(main[-1] + 1) * DAY if len(main) else 0
-        return last if self.as_of is None else min(last, self.as_of)
+        last = self.body.last if self.body else int(self.days["day"][-1]) if self.days.height else -1
+        end = (last + 1) * DAY
+        return end if self.as_of is None else min(end, self.as_of)
 
     @cached_property
     def items(self) -> pl.DataFrame:
@@ -86,6 +93,80 @@ class Facts:
         )
 
     @cached_property
+    def clients(self) -> pl.DataFrame:
+        """client_id, customers (that it was used by), events, revenue."""
+        with_client = self.events.filter(pl.col("client_id").is_not_null())
+        aggregated = with_client.group_by("client_id").agg(
+            customers=pl.col("customer_id").drop_nulls().n_unique(), events=pl.len(), revenue=REVENUE.sum()
+        )
+        return aggregated.sort("client_id").collect(engine="streaming")
+
+    @cached_property
+    def orders(self) -> pl.DataFrame:
+        """Purchases: order, has_id, customer_id (one of them), customers, lines, pieces, revenue, first, last."""
+        bought = self.events.filter(pl.col("name") == "purchase")
+        visitor = pl.coalesce("customer_id", "client_id")
+        aggregated = bought.group_by(
+            order=pl.coalesce("order_id", "event_id"), has_id=pl.col("order_id").is_not_null()
+        ).agg(
+            customer_id=pl.col("customer_id").min(),
+            customers=visitor.n_unique(),
+            lines=pl.len(),
+            pieces=pl.col("quantity").sum(),
+            revenue=(pl.col("quantity") * pl.col("price")).sum(),
+            first=pl.col("t").min(),
+            last=pl.col("t").max(),
+        )
+        return aggregated.sort("order", "has_id").collect(engine="streaming")
+
+    @cached_property
+    def buyers(self) -> pl.DataFrame:
+        """customer_id, orders, revenue: customers by their orders, the most first."""
+        known = self.orders.filter(pl.col("customer_id").is_not_null())
+        grouped = known.group_by("customer_id").agg(orders=pl.len(), revenue=pl.col("revenue").sum())
+        return grouped.sort("orders", "customer_id", descending=[True, False])
+
+    @cached_property
+    def money(self) -> pl.DataFrame:
+        """Of purchases and refunds, by name and currency: lines, revenue, free (at price 0), single (quantity 1)."""
+        sold = self.events.filter(pl.col("name").is_in(["purchase", "refund"]))
+        aggregated = sold.group_by("name", "currency").agg(
+            lines=pl.len(),
+            revenue=(pl.col("quantity") * pl.col("price")).sum(),
+            free=(pl.col("price") == 0).sum(),
+            single=(pl.col("quantity") == 1).sum(),
+        )
+        return aggregated.sort("name", "lines", "currency", descending=[False, True, False]).collect(engine="streaming")
+
+    @property
+    def revenue(self) -> float:
+        """Of all purchases, refunds not subtracted."""
+        return float(self.money.filter(pl.col("name") == "purchase")["revenue"].sum())
+
+    @cached_property
+    def prices(self) -> pl.DataFrame:
+        """Per item sold: item_id, lines, median (price paid), least, most."""
+        paid = self.events.filter(pl.col("name") == "purchase", pl.col("price") > 0).select("item_id", "price")
+        price = pl.col("price")
+        aggregated = paid.group_by("item_id").agg(
+            lines=pl.len(), median=price.median(), least=price.min(), most=price.max()
+        )
+        return aggregated.sort("item_id").collect(engine="streaming")
+
+    @cached_property
+    def countries(self) -> dict[str, int]:
+        """Country → events, the most frequent first."""
+        rows = self.events.filter(pl.col("country").is_not_null()).group_by(pl.col("country").cast(pl.String))
+        counts = rows.agg(events=pl.len()).collect(engine="streaming")
+        return dict(counts.sort("events", "country", descending=[True, False]).iter_rows())
+
+    @cached_property
+    def consent(self) -> dict[bool | None, int]:
+        """Consent (None: not said) → events."""
+        counts = self.events.group_by("consent").agg(events=pl.len()).collect(engine="streaming")
+        return dict(counts.iter_rows())
+
+    @cached_property
     def catalog(self) -> pl.DataFrame:
         """The catalog, one row per item."""
         return self.log.catalog()
@@ -96,19 +177,6 @@ class Facts:
         return self.catalog.filter(pl.col("updated_at").is_null())
 
     @property
-    def span_days(self) -> float:
-        """Days from the first to the last event."""
-        return (self.days["day"][-1] - self.days["day"][0] + 1) if self.days.height else 0
-
-
-def split_isolated(days: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split off the isolated days before and after the rest; `days` has day and events, in order of time."""
-    total = int(days["events"].sum())
-    numbers, events = days["day"].to_numpy(), days["events"].to_numpy()
-    pieces = np.split(np.arange(days.height), np.flatnonzero(np.diff(numbers) > ISOLATED_GAP_DAYS) + 1)
-    sizes = [int(events[piece].sum()) for piece in pieces]
-    main = [n for n, size in enumerate(sizes) if size >= ISOLATED_SHARE * total]
-    if not main:
-        return days.clear(), days.clear()
-    start, end = int(pieces[main[0]][0]), int(pieces[main[-1]][-1]) + 1
-    return days[:start], days[end:]
+    def span_days(self) -> int:
+        """Days from the first to the last event, both counted."""
+        return int(self.days["day"][-1] - self.days["day"][0]) + 1 if self.days.height else 0

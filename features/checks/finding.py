@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 Severity = Literal["stop", "warn", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+BE, HAVE = ("is", "are"), ("has", "have")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ def percent(share: float) -> str:
 def count(n: int, noun: str, plural: str = "") -> str:
     """Write a number with its noun: `1 order`, `1,200 orders`."""
     return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def part(n: int, of: int, noun: str, verb: tuple[str, str] = BE) -> str:
+    """Write a part of a whole with its share and verb: `2 orders of 100 (2.0%) have`."""
+    return f"{count(n, noun)} of {of:,} ({percent(n / of if of else 0.0)}) {verb[n != 1]}"
 
 
 def quote(value: object, length: int = 40) -> str:

@@ -62,3 +62,66 @@ def check_join(facts: Facts) -> list[Finding]:
             )
         )
     return findings
+
+
+def check_coverage(facts: Facts) -> list[Finding]:
+    """What is known of the items: titles, categories, prices; which part is available, and which nobody touched."""
+    catalog, items = facts.catalog, facts.items
+    if catalog.is_empty() or items.is_empty():
+        return []
+    handed = not facts.shop_catalog.is_empty()
+    touched = items.select("item_id", "events").join(catalog, on="item_id", how="left")
+    total = int(touched["events"].sum())
+    findings = []
+    for column, plural, loss in (
+        ("title", "titles", "pages and reports show ids"),
+        ("category", "categories", "new items and newcomers are served worse"),
+        ("price", "prices", "revenue and price levels are not learnt"),
+    ):
+        rows = touched.filter(pl.col(column).is_null()).sort("events", "item_id", descending=[True, False])
+        if rows.is_empty():
+            continue
+        share = int(rows["events"].sum()) / total
+        if share < 1 - GOOD:
+            continue
+        findings.append(
+            Finding(
+                f"{column}_missing",
+                "warn" if handed and share >= 1 - POOR else "info",
+                f"{count(rows.height, 'item')} of {touched.height:,} ({percent(share)} of events) "
+                f"{'has' if rows.height == 1 else 'have'} no {column}: {loss}.",
+                f"hand over a catalog with {plural}: `catalog: FILE` in the mapping",
+                f"item {quote(rows['item_id'][0])}",
+                {"share": round(share, 4), "items": rows.height},
+            )
+        )
+    if handed:
+        shop = facts.shop_catalog
+        off = int((~shop["available"].fill_null(True)).sum())
+        idle = shop.join(items.select("item_id"), on="item_id", how="anti").height
+        findings.append(
+            Finding(
+                "catalog",
+                "info",
+                f"The catalog has {count(shop.height, 'item')}: {percent(off / shop.height)} are not available, "
+                f"{percent(idle / shop.height)} were never touched.",
+                "",
+                numbers={
+                    "items": shop.height,
+                    "unavailable_share": round(off / shop.height, 4),
+                    "untouched_share": round(idle / shop.height, 4),
+                },
+            )
+        )
+    else:
+        findings.append(
+            Finding(
+                "no_catalog",
+                "info",
+                f"No catalog was handed over: {count(catalog.height, 'item')} are known from events alone and all "
+                "count as available.",
+                "hand over the catalog: `catalog: FILE` in the mapping",
+                numbers={"items": catalog.height},
+            )
+        )
+    return findings

@@ -1,12 +1,20 @@
 """Checks of visitors: whether there are any, and whether one of them is many or none."""
 
+import narwhals as nw
 import polars as pl
 
-from features.checks.facts import Facts
+from features.checks.facts import REVENUE, Facts
 from features.checks.finding import Finding, count, percent, quote
+from features.common.clock import DAY, HOUR
+from features.tables import bots
+from features.tables.engine import PolarsEngine
+from features.tables.identity import build_profiles
 
 FEW_VISITORS, FEW_ORDERS, FEW_EVENTS = 20, 20, 1_000
 NEARLY_ALL, MUCH = 0.8, 0.2
+SHARED_BY = 5  # customers on one device: more than a household
+SAMPLED_ROWS = 20_000_000  # of a larger log a part of the visitors is looked at
+LOOKED = ("select_item", "view_item", "add_to_wishlist", "add_to_cart")
 ENOUGH = 100  # events or orders from which on a share says something
 
 
@@ -32,7 +40,8 @@ def check_sizes(facts: Facts) -> list[Finding]:
                 "few_orders",
                 "stop",
                 f"There {'is' if orders == 1 else 'are'} only {count(orders, 'order')} and {count(events, 'event')} "
-                f"with an item; with fewer than {FEW_ORDERS} orders and {FEW_EVENTS:,} such events every result is chance.",
+                f"with an item; with fewer than {FEW_ORDERS} orders and {FEW_EVENTS:,} such events every result is "
+                "chance.",
                 "bring more history",
                 numbers={"orders": orders, "events": events},
             )
@@ -65,3 +74,139 @@ def check_one_visitor(facts: Facts) -> list[Finding]:
             )
         )
     return findings
+
+
+def check_bots(facts: Facts) -> list[Finding]:
+    """Visitors that no table counts because they are too fast to be people, and what goes with them."""
+    events = nw.from_native(facts.events)
+    found = bots.find_bots(PolarsEngine(), events)
+    if not found:
+        return []
+    theirs = events.filter(found.match()).to_native().select(events=pl.len(), revenue=REVENUE.sum())
+    rows, revenue = theirs.collect(engine="streaming").row(0)
+    share, of_revenue = rows / facts.rows, (revenue or 0.0) / facts.revenue if facts.revenue > 0 else 0.0
+    clients = sorted(found.clients + found.shared_clients)
+    n = len(clients) + len(found.customers)
+    return [
+        Finding(
+            "bots",
+            "warn" if of_revenue > 0.01 or share > 0.5 else "info",
+            f"{count(n, 'visitor')} with more than {bots.PER_HOUR} page events in an hour or {bots.PER_DAY:,} in "
+            f"a day {'is a bot' if n == 1 else 'are bots'}, and left out of all tables: "
+            f"{count(rows, 'event')} ({percent(share)}), {percent(of_revenue)} of revenue.",
+            "bots that buy are people behind one id: check the client_id" if of_revenue > 0.01 else "",
+            f"client_id {quote(clients[0])}" if clients else f"customer_id {quote(min(found.customers))}",
+            {"bots": n, "share": round(share, 4), "share_of_revenue": round(of_revenue, 4)},
+        )
+    ]
+
+
+def check_shared_devices(facts: Facts) -> list[Finding]:
+    """Clients that several customers use: kiosks, tills, proxies, and words that stand for no device."""
+    shared = facts.clients.filter(pl.col("customers") >= SHARED_BY)
+    if shared.is_empty():
+        return []
+    events, revenue = int(shared["events"].sum()), float(shared["revenue"].sum())
+    share, of_revenue = events / facts.rows, revenue / facts.revenue if facts.revenue > 0 else 0.0
+    most = shared.sort("customers", "client_id", descending=[True, False]).row(0, named=True)
+    return [
+        Finding(
+            "shared_devices",
+            "warn" if share > 0.01 or of_revenue > 0.01 else "info",
+            f"{count(shared.height, 'client_id')} {'was' if shared.height == 1 else 'were'} used by {SHARED_BY} "
+            f"customers or more each: {count(events, 'event')} ({percent(share)}), {percent(of_revenue)} of revenue.",
+            "a till or a proxy is no visitor: name its id in the mapping, `placeholders: {client_id: [ID]}`",
+            f"client_id {quote(most['client_id'])}: {most['customers']:,} customers",
+            {"clients": shared.height, "share": round(share, 4), "share_of_revenue": round(of_revenue, 4)},
+        )
+    ]
+
+
+def check_consent(facts: Facts) -> list[Finding]:
+    """Which share of events is kept out of all models for want of consent."""
+    refused, unsaid = facts.consent.get(False, 0), facts.consent.get(None, 0)
+    if unsaid == facts.rows or not facts.rows:
+        return []
+    return [
+        Finding(
+            "consent",
+            "warn" if refused > facts.rows / 2 else "info",
+            f"Without consent are {percent(refused / facts.rows)} of events, kept out of every model; for "
+            f"{percent(unsaid / facts.rows)} it is not said, which counts as consent.",
+            "check that the column `consent` means what it says" if refused > facts.rows / 2 else "",
+            numbers={"refused": round(refused / facts.rows, 4), "not_said": round(unsaid / facts.rows, 4)},
+        )
+    ]
+
+
+def check_anonymous(facts: Facts) -> list[Finding]:
+    """Which share of events is of no known customer."""
+    anonymous = int(facts.visitors.filter(pl.col("customer_id").is_null())["events"].sum())
+    if not anonymous:
+        return []
+    share = anonymous / facts.rows
+    none = anonymous == facts.rows
+    return [
+        Finding(
+            "anonymous",
+            "warn" if none else "info",
+            f"Of a device without customer_id are {percent(share)} of events."
+            + (" There are no customers to know." if none else ""),
+            "name the column of the customer in the mapping, and send `login` events" if none else "",
+            numbers={"share": round(share, 4)},
+        )
+    ]
+
+
+def check_funnel(facts: Facts) -> list[Finding]:
+    """Whether those who buy an item looked at it before, where views are tracked."""
+    views, sold = facts.names.get("view_item", 0), facts.names.get("purchase", 0)
+    if not sold:
+        return []
+    if not views:
+        return [
+            Finding(
+                "no_views",
+                "info",
+                "There are no views: what somebody looks at in a visit cannot be learnt from orders alone.",
+                "ingest the shop's tracking too, or send events over HTTP",
+            )
+        ]
+    begin = int(facts.hours.filter(pl.col("name") == "view_item")["hour"][0]) * HOUR
+    part = max(1, facts.rows // SAMPLED_ROWS)
+    profiles = build_profiles(
+        nw.from_native(facts.events.select("client_id", "customer_id", "t")),
+        PolarsEngine().with_micros(nw.from_native(facts.log.links().lazy()), "at", "t"),
+        int(facts.end) + DAY,
+    ).to_native()
+    owner = pl.coalesce("customer_id", "owner", "client_id")
+    touched = (
+        facts.events.filter(pl.col("name").is_in((*LOOKED, "purchase")), pl.col("item_id").is_not_null())
+        .select("client_id", "customer_id", "item_id", "t", "name")
+        .join(profiles.rename({"customer_id": "owner"}), on="client_id", how="left")
+        .select("item_id", "t", "name", visitor=owner.hash())
+        .filter(pl.col("visitor") % part == 0)
+    )
+    bought = pl.col("name") == "purchase"
+    pairs = touched.group_by("visitor", "item_id").agg(
+        looked=pl.col("t").filter(~bought).min(), bought=pl.col("t").filter(bought & (pl.col("t") > begin + DAY)).max()
+    )
+    counted = pairs.filter(pl.col("bought").is_not_null()).select(
+        pairs=pl.len(), unseen=(pl.col("looked").is_null() | (pl.col("looked") > pl.col("bought"))).sum()
+    )
+    n, unseen = counted.collect(engine="streaming").row(0)
+    if n < ENOUGH:
+        return []
+    share = unseen / n
+    return [
+        Finding(
+            "purchases_without_views",
+            "warn" if share > 0.5 or sold > views else "info",
+            f"Of {count(n, 'pair')} of buyer and item {percent(share)} came without an earlier view, click or cart "
+            f"of that buyer ({views:,} views, {sold:,} purchased lines).",
+            "check that views and orders name the same items, and that logins link devices to customers"
+            if share > 0.5 or sold > views
+            else "",
+            numbers={"share": round(share, 4), "pairs": n, "views": views, "purchases": sold},
+        )
+    ]

@@ -1,5 +1,6 @@
 """The checks that stop a training: each on a log with that one fault, and none on a healthy one."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from features.checks.cheap import cheap_checks
 from features.checks.finding import Finding
+from features.checks.report import check_log
 from features.event_log.ingest import ParsedBatch, ingest
 from tests.features.checks.logs import START, Row, healthy_catalog, healthy_rows, write_log
 
@@ -42,14 +44,23 @@ def test_a_catalog_of_which_nothing_is_available(tmp_path: Path) -> None:
     assert list(stops(tmp_path, catalog=catalog)) == ["nothing_available"]
 
 
-@pytest.mark.parametrize(("days", "stopped"), [(20_000, True), (-19_000, True), (61, False)])
-def test_one_event_far_from_all_others(tmp_path: Path, days: int, stopped: bool) -> None:
+@pytest.mark.parametrize("days", [20_000, -19_000])
+def test_one_event_far_from_all_others_stops_where_all_times_count(tmp_path: Path, days: int) -> None:
     rows = healthy_rows()
     rows.append(rows[0] | {"timestamp": START + timedelta(days=days)})
-    found = stops(tmp_path, rows)
-    assert list(found) == (["isolated_times"] if stopped else [])
-    if stopped:
-        assert found["isolated_times"].numbers == {"events": 1, "first": "2026-01-01", "last": "2026-03-01"}
+    log = write_log(tmp_path / "log", rows)
+    assert cheap_checks(log) == []  # set aside
+    (aside,) = (f for f in check_log(log).findings if f.code == "times_set_aside")
+    assert aside.numbers["events"] == 1
+    (finding,) = cheap_checks(replace(log, info=log.info | {"span": None}))
+    assert finding.code == "isolated_times"
+    assert finding.numbers == {"events": 1, "first": "2026-01-01", "last": "2026-03-01"}
+
+
+def test_a_quiet_day_is_not_far_from_the_others(tmp_path: Path) -> None:
+    rows = healthy_rows()
+    rows.append(rows[0] | {"timestamp": START + timedelta(days=64)})
+    assert stops(tmp_path, rows) == {}
 
 
 def test_a_shop_that_closes_for_a_season_is_not_isolated(tmp_path: Path) -> None:

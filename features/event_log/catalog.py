@@ -10,7 +10,7 @@ the first ones arrive, those the catalog has are dropped, so items that get no n
 has no past: the latest vector counts at every instant, also at instants before the shop had it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import polars as pl
@@ -96,6 +96,10 @@ class Catalog:
         """All rows as `compact` reduces them."""
         self._compact()
         return self._rows[0]
+
+    def map(self, function: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+        """Apply `function` to all rows."""
+        self._rows = [function(rows) for rows in self._rows]
 
     def dropped_vectors(self) -> dict[int, int]:
         """Length of the vector dropped last → number of items, of those items that have no vector now."""

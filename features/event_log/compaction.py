@@ -1,7 +1,7 @@
 """Compaction: existing partitions and staged rows become new partitions, a range of days at a time."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import polars as pl
 from features.common.clock import DAY, moment
 from features.event_log import partitions
 from features.event_log.atomic_dir import DirectoryChange
+from features.event_log.combine import Tally, combine
 from features.event_log.dedup import day_starts, days_of, find_duplicates
 from features.event_log.partitions import Partition, PartitionWriter
-from features.event_log.schema import EVENT_SCHEMA, deduplicate
+from features.event_log.readings import Origins
+from features.event_log.schema import ORIGIN, STAGED_SCHEMA, STORED_SCHEMA
 from features.event_log.staging import Staging
 
 ROWS_AT_ONCE = 250_000
@@ -21,14 +23,15 @@ ROWS_AT_ONCE = 250_000
 
 @dataclass(frozen=True)
 class ExistingPartition:
-    """A partition of the log that is added to."""
+    """A partition of the log that is added to. `replaced` are codes of origins: see `Origins.without`."""
 
     partition: Partition
     directory: Path
+    replaced: Mapping[int, int | None] = field(default_factory=dict)
 
     def keys(self) -> pl.DataFrame:
-        """Read event_id, item_id and timestamp of every row."""
-        return self._scan().select("event_id", "item_id", "timestamp").collect()
+        """Read event_id, item_id and timestamp of every row that stays."""
+        return self._rest().select("event_id", "item_id", "timestamp").collect()
 
     def days(self) -> dict[int, int]:
         """How many rows each day has; days are counted from the epoch."""
@@ -37,9 +40,31 @@ class ExistingPartition:
         return dict(zip(days[starts[:-1]].tolist(), np.diff(starts).tolist(), strict=True))
 
     def read(self, first: int, last: int) -> pl.DataFrame:
-        """Read the rows of the days from `first` to `last`, both included."""
-        inside = pl.col("timestamp").is_between(moment(first * DAY), moment((last + 1) * DAY), closed="left")
-        return self._scan().filter(inside).collect()
+        """Read the rows that stay of the days from `first` to `last`, both included, in `STORED_SCHEMA`."""
+        rows = self._rest().filter(_on_days(first, last)).collect()
+        codes = {code: rest for code, rest in self.replaced.items() if rest is not None}
+        return rows.with_columns(pl.col(ORIGIN).replace(codes)) if codes else rows
+
+    def scan_taken_back(self) -> pl.LazyFrame:
+        """The rows that no reading gave that is left."""
+        return self._scan().filter(self._is_gone())
+
+    def is_replaced(self) -> bool:
+        """Whether the origin of any row changes."""
+        return bool(self.replaced) and bool(
+            self._scan().select(pl.col(ORIGIN).is_in(list(self.replaced)).any()).collect().item()
+        )
+
+    def origins(self) -> pl.Series:
+        """Read the column `schema.ORIGIN`."""
+        return self._scan().select(ORIGIN).collect().to_series()
+
+    def _is_gone(self) -> pl.Expr:
+        gone = pl.Series([code for code, rest in self.replaced.items() if rest is None], dtype=pl.Int32)
+        return pl.col(ORIGIN).is_in(gone.implode()).fill_null(False)
+
+    def _rest(self) -> pl.LazyFrame:
+        return self._scan().filter(~self._is_gone()) if self.replaced else self._scan()
 
     def _scan(self) -> pl.LazyFrame:
         return pl.scan_parquet(self.directory / self.partition.file)
@@ -58,44 +83,81 @@ class PartitionGroup:
         return sum(o.partition.rows for o in self.existing) + sum(self.fresh.values())
 
 
+@dataclass
+class Compaction:
+    """What a compaction made: the new log's partitions, and what became of the rows."""
+
+    partitions: list[Partition] = field(default_factory=list)
+    gained: Counter[str] = field(default_factory=Counter)  # rows that each event name gained
+    moved: int = 0  # rows left out because an earlier day has their key
+    tally: Tally = field(default_factory=Tally)
+
+    def add(self, old: pl.DataFrame, rows: pl.DataFrame, kept: pl.DataFrame, tally: Tally) -> None:
+        """Count a range of days: its `old` rows, all `rows` combined, and those of them that are `kept`."""
+        self.tally.add(tally)
+        self.moved += rows.height - kept.height
+        self.gained.update(count_names(kept))
+        self.gained.subtract(count_names(old))
+
+
 def compact(
-    staging: Staging, existing: Sequence[Partition], change: DirectoryChange, report: Callable[[int], None]
-) -> tuple[list[Partition], Counter[str]]:
-    """Write the new log's partitions into `change`; return them, and how many rows each event name gained.
+    staging: Staging,
+    existing: Sequence[Partition],
+    change: DirectoryChange,
+    report: Callable[[int], None],
+    origins: Origins | None = None,
+    removed: frozenset[int] = frozenset(),
+    prepare: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
+    rewrite_all: bool = False,
+) -> Compaction:
+    """Write the new log's partitions into `change`.
 
     A partition in which nothing changes is taken over as it is. `report` is called with the number of rows of each
-    batch that is done.
+    batch that is done. Rows that only the readings `removed` gave are left out. `prepare` is called on all rows before
+    they are compared; with `rewrite_all` also on those of partitions that would be taken over.
     """
     events, new = change.path / "events", change.new / "events"
     new.mkdir()
-    old = [ExistingPartition(partition, events) for partition in existing]
+    origins = origins or Origins({})
+    old = [ExistingPartition(partition, events, origins.without(removed)) for partition in existing]
     duplicates = find_duplicates(staging.runs, old, change.scratch)
-    no_rows = pl.DataFrame(schema=EVENT_SCHEMA)
-    result: list[Partition] = []
-    gained: Counter[str] = Counter()
+    rewritten = duplicates.days | {day for o in old if rewrite_all or o.is_replaced() for day in o.days()}
+    result = Compaction()
     with PartitionWriter(new) as writer:
-        for group in plan_groups(staging.days(), old, duplicates.days):
+        for group in plan_groups(staging.days(), old, rewritten):
             before = [o.partition for o in group.existing]
             if group.touched:
                 writer.rows = -(-group.rows // -(-group.rows // partitions.ROWS_PER_PARTITION))
+                columns = []  # of origins, after
                 for first, last in _ranges(group):
-                    tables = [rows for o in group.existing if (rows := o.read(first, last)).height]
-                    old_rows, fresh = pl.concat(tables or [no_rows]), staging.read(first, last)
-                    rows = duplicates.remove(deduplicate(pl.concat([old_rows, *fresh])), first, last)
-                    gained.update(count_names(rows))
-                    gained.subtract(count_names(old_rows))
-                    writer.add(rows)
-                    report(old_rows.height + sum(f.height for f in fresh))
+                    old_rows = prepare(_concat([o.read(first, last) for o in group.existing], STORED_SCHEMA))
+                    fresh = prepare(_concat(staging.read(first, last), STAGED_SCHEMA))
+                    rows, tally = combine(old_rows, fresh, origins)
+                    kept = duplicates.remove(rows, first, last)
+                    result.add(old_rows, rows, kept, tally)
+                    columns.append(kept[ORIGIN])
+                    writer.add(kept)
+                    report(old_rows.height + fresh.height)
                 written = writer.close()
-                if not before or partitions.combine_digests(written) != partitions.combine_digests(before):
-                    result += written
+                same_events = before and partitions.combine_digests(written) == partitions.combine_digests(before)
+                if not same_events or not pl.concat(columns).equals(pl.concat([o.origins() for o in group.existing])):
+                    result.partitions += written
                     continue
                 for partition in written:
                     (new / partition.file).unlink()
             for partition in before:
                 change.keep(f"events/{partition.file}")
-            result += before
-    return result, gained
+            result.partitions += before
+    return result
+
+
+def _on_days(first: int, last: int) -> pl.Expr:
+    return pl.col("timestamp").is_between(moment(first * DAY), moment((last + 1) * DAY), closed="left")
+
+
+def _concat(tables: Sequence[pl.DataFrame], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    filled = [table for table in tables if table.height]
+    return pl.concat(filled) if filled else pl.DataFrame(schema=schema)
 
 
 def plan_groups(

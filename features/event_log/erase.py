@@ -79,13 +79,13 @@ def erase(customer: str, path: Path) -> Erasure:
         links.write_parquet(change.new / "links.parquet", compression="zstd")
         tombstones.write(change)
         log.keep_unchanged(change, event_log, new)
-        log.write_manifest(change, path, new)
+        log.write_manifest(change, path, new, event_log)
         change.commit()
     return Erasure(events, old_links.height - links.height, rejected, len(traces.clients), len(traces.shared))
 
 
 def _find_traces(customer: str, event_log: EventLog) -> _Traces:
-    events, links = event_log.scan(), event_log.links()
+    events, links = event_log.scan_all_times(), event_log.links()
     pairs = links.filter(pl.col("kind") != "unlink").select("client_id", "customer_id", "token")
     undone = _ids(links.filter((pl.col("kind") == "unlink") & (pl.col("customer_id") == customer)), "client_id")
     theirs = pl.col("customer_id") == customer

@@ -58,7 +58,7 @@ def merge_client(client: str, customer: str, path: Path, undo: bool = False) -> 
         links = deduplicate_links(pl.concat([others, conform(new, LINK_SCHEMA)]))
         links.write_parquet(change.new / "links.parquet")
         log.keep_unchanged(change, event_log, event_log.partitions)
-        log.write_manifest(change, path, event_log.partitions)
+        log.write_manifest(change, path, event_log.partitions, event_log)
         change.commit()
     return True
 
@@ -70,5 +70,5 @@ def _check(event_log: log.EventLog, client: str, customer: str) -> None:
         if tombstones.hash(value) in erased:
             raise InputError(f"this {what} was erased from {event_log.path}; what is erased cannot be merged")
         same_id = pl.col(f"{what}_id") == value
-        if links.filter(same_id).is_empty() and event_log.scan().filter(same_id).head(1).collect().is_empty():
+        if links.filter(same_id).is_empty() and event_log.scan_all_times().filter(same_id).head(1).collect().is_empty():
             raise InputError(f"{event_log.path} knows no {what} of this id; check the spelling")

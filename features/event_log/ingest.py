@@ -1,165 +1,102 @@
 """Ingest: read a source into an event log, and account for every row."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import polars as pl
 
 from features.common.errors import InputError
 from features.common.progress import Progress, silent
 from features.event_log import log
 from features.event_log.atomic_dir import DirectoryChange, replace_directory
-from features.event_log.catalog import Catalog, describe_dropped_vectors
-from features.event_log.compaction import compact
-from features.event_log.identity_links import LinkTable
-from features.event_log.quarantine import Quarantine
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
-from features.event_log.staging import Staging
-from features.event_log.tombstones import Tombstones
+from features.event_log.compaction import Compaction, compact
+from features.event_log.currency import Currency
+from features.event_log.intake import Intake, ParsedBatch
+from features.event_log.notes import describe_lines, describe_set_aside, describe_taken_back, describe_unknown
+from features.event_log.readings import Inputs, Origins, Readings, Reread, dump_sources, load_sources
+from features.event_log.report import IngestReport, describe_reason, sort_by_frequency
+from features.event_log.schema import EVENT_NAMES
+from features.event_log.taken_back import Remains, find_remains
+
+__all__ = ["IngestReport", "IngestSettings", "Inputs", "ParsedBatch", "ingest"]
 
 
 @dataclass(frozen=True)
-class ParsedBatch:
-    """One batch of a source's rows, in the log's schemas.
+class IngestSettings:
+    """What a person can say about an ingest.
 
-    `rows_read` + `derived` = events + merged + rejected + left out. `events` may have one column more, `_file`: see
-    `schema.FILE`.
+    `currency` and `rates` as in `Currency`; `reread` is what to do with files that the log has under another mapping;
+    `all_times` is whether isolated ends of time count, None for as the log has it.
     """
 
-    rows_read: int
-    events: pl.DataFrame
-    rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED_SCHEMA))
-    catalog: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CATALOG_SCHEMA))
-    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINK_SCHEMA))
-    merged: int = 0  # rows added to another row of the same event and item, or twice in the file
-    notes: tuple[str, ...] = ()  # assumptions made in reading the file, for the person who runs the command
-    left_out: Mapping[str, int] = field(default_factory=dict)  # condition of the mapping → rows that it left out
-    derived: int = 0  # event rows made beside their row, as the refund of an order that was paid and refunded
-    columns: Mapping[str, str] = field(default_factory=dict)  # our column → theirs, to name the cell of a rejected row
+    currency: str | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    reread: Reread | None = None
+    all_times: bool | None = None
 
 
-@dataclass(frozen=True)
-class IngestReport:
-    """How many rows one ingest kept, merged, rejected or skipped; the counts add up to `rows_read` + `derived`."""
-
-    rows_read: int
-    kept: dict[str, int]  # by event name
-    merged: int
-    duplicates: int  # the log, or this input, already had their (event_id, item_id)
-    rejected: dict[str, int]  # by reason
-    log: log.EventLog
-    notes: tuple[str, ...] = ()
-    erased: int = 0  # of customers who were erased from the log; nothing of these rows is kept
-    dropped_vectors: dict[int, int] = field(default_factory=dict)  # length → items (`Catalog.dropped_vectors`)
-    left_out: dict[str, int] = field(default_factory=dict)  # by condition of the mapping
-    derived: int = 0  # event rows made beside their row
-
-    def check(self) -> None:
-        """Raise `RuntimeError` where the counts do not add up."""
-        accounted = sum(self.kept.values()) + self.merged + self.duplicates + sum(self.rejected.values()) + self.erased
-        accounted += sum(self.left_out.values())
-        if accounted != self.rows_read + self.derived:
-            made = f" and made {self.derived:,}" if self.derived else ""
-            raise RuntimeError(f"ingest lost count: read {self.rows_read:,} rows{made}, accounted for {accounted:,}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON; the key `dropped_vectors` is there only where some were dropped."""
-        dropped = {str(length): n for length, n in self.dropped_vectors.items()}
-        report = {
-            "rows_read": self.rows_read,
-            "kept": self.kept,
-            "merged": self.merged,
-            "duplicates": self.duplicates,
-            "rejected": self.rejected,
-            "erased": self.erased,
-            "left_out": self.left_out,
-            "derived": self.derived,
-            "log": {"path": str(self.log.path), **self.log.summary},
-            "notes": list(self.notes),
-        }
-        return report | {"dropped_vectors": dropped} if dropped else report
-
-    def text(self) -> str:
-        """Render a table whose numbers add up to the rows read."""
-        rows = [
-            *((f"kept: {name}", n) for name, n in self.kept.items()),
-            ("merged into another row of the same order", self.merged),
-            ("duplicates", self.duplicates),
-            *((f"rejected: {reason}", n) for reason, n in self.rejected.items()),
-            ("of customers who were erased", self.erased),
-            *((f"left out: {condition}", n) for condition, n in self.left_out.items()),
-            ("derived from another row", -self.derived),
-        ]
-        lines = [f"{n:>12,}  {what}" for what, n in rows if n]
-        lines += [f"{self.rows_read:>12,}  rows read", *self.notes]
-        if self.dropped_vectors:
-            lines.append(describe_dropped_vectors(self.dropped_vectors))
-        info = self.log.info
-        span = f" from {info['first'][:10]} to {info['last'][:10]}" if info["rows"] else ""
-        lines.append(f"{self.log.path}: {info['rows']:,} events{span}")
-        if self.rejected:
-            lines.append(f"rejected rows and their reasons: {self.log.path / 'rejected.parquet'}")
-        return "\n".join(lines)
-
-
-class _Intake:
-    """The rows read so far, on disk where they grow with the input."""
-
-    def __init__(self, change: DirectoryChange, old: log.EventLog | None) -> None:
-        self.staging, self.quarantine = Staging(change.scratch), Quarantine(change.scratch)
-        self.catalog = Catalog(pl.read_parquet(old.path / "catalog.parquet") if old else None)
-        self.links = LinkTable(old.links() if old else pl.DataFrame(schema=LINK_SCHEMA))
-        self.tombstones = Tombstones.load(old.path) if old else Tombstones()
-        self.batches = self.rows = self.merged = self.erased = self.derived = 0
-        self.left_out: Counter[str] = Counter()
-        self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
-
-    def add(self, batch: ParsedBatch) -> None:
-        events, rejected = conform(batch.events, EVENT_SCHEMA), conform(batch.rejected, REJECTED_SCHEMA)
-        rows = events.height + rejected.height
-        events, rejected = self.tombstones.filter_events(events), self.tombstones.filter_rejected(rejected)
-        self.erased += rows - events.height - rejected.height
-        self.staging.add(events)
-        self.quarantine.add(rejected)
-        self.catalog.add(batch.catalog)
-        self.links.add(self.tombstones.filter_links(conform(batch.links, LINK_SCHEMA)))
-        self.batches += 1
-        self.rows += batch.rows_read
-        self.merged += batch.merged
-        self.derived += batch.derived
-        self.left_out.update(batch.left_out)
-        self.notes |= dict.fromkeys(batch.notes)
-
-
-def ingest(batches: Iterable[ParsedBatch], out: Path, progress: Progress = silent) -> IngestReport:
+def ingest(
+    batches: Iterable[ParsedBatch],
+    out: Path,
+    progress: Progress = silent,
+    inputs: Inputs | None = None,
+    settings: IngestSettings | None = None,
+) -> IngestReport:
     """Write a source's batches to the log at `out`; a log that is already there is added to.
 
     Ingesting the same input again changes nothing: rows are identified by (event_id, item_id), rejected rows by their
     content. The log is the same however the input is cut into batches and in whatever order they come. Memory depends
-    on the largest day, the catalog and the links, not on the input.
+    on the largest day, the catalog and the links, not on the input. `inputs` says what the batches are read from, so
+    that the log knows its sources.
+
+    Raises `InputError` where no row is usable, where a file would count twice because the log has it under another
+    mapping, and for sales in several currencies without rates.
     """
+    settings = settings or IngestSettings()
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a directory for the log")
     with replace_directory(out) as change:
         old = log.EventLog.open(out) if out.exists() and any(out.iterdir()) else None
-        intake = _Intake(change, old)
-        with intake.staging:
-            for batch in batches:
-                intake.add(batch)
-                progress("read", intake.rows, None)
-            intake.staging.flush()
-        if not intake.batches:
-            raise InputError("nothing to ingest: name at least one file")
-        if not intake.staging.rows and not (old and old.info["rows"]):
-            raise InputError(f"none of the {intake.rows:,} rows read is a usable event: {_list_reasons(intake)}")
-        return _write_log(intake, old, change, out, progress)
+        currency = _choose_currency(settings, old, out)
+        with Readings(inputs, load_sources(old.info) if old else []) as readings:
+            readings.check(settings.reread, out)
+            origins = Origins(old.info["origins"] if old else {})
+            remains = find_remains(old, origins, readings.removed)
+            if remains.is_empty and readings.removed and settings.currency is None:
+                currency = Currency(None, settings.rates)
+            intake = Intake(change, old, remains, currency, readings, origins)
+            with intake.staging:
+                for batch in batches:
+                    intake.add(batch)
+                    progress("read", intake.rows, None)
+                intake.staging.flush()
+            if not intake.batches:
+                raise InputError("nothing to ingest: name at least one file")
+            if not intake.staging.rows and not (old and old.info["rows"]):
+                raise InputError(_refuse(intake, out, inputs))
+            return _write_log(intake, old, remains, settings, change, out, progress)
+
+
+def _choose_currency(settings: IngestSettings, old: log.EventLog | None, out: Path) -> Currency:
+    stated = Currency.build(settings.currency, settings.rates)
+    established = old.currency if old else None
+    if established and stated.code and stated.code != established:
+        raise InputError(
+            f"{out} is in {established}, and a log has one currency; write `--currency {established} --rate "
+            f"{stated.code}=…` with what 1 {stated.code} is worth in {established}, or ingest into another log"
+        )
+    if stated.rates and not (stated.code or established):
+        raise InputError("rates are given and no currency of the log that they lead to; write --currency, as EUR")
+    return Currency(stated.code or established, stated.rates)
 
 
 def _write_log(
-    intake: _Intake, old: log.EventLog | None, change: DirectoryChange, out: Path, progress: Progress
+    intake: Intake,
+    old: log.EventLog | None,
+    remains: Remains,
+    settings: IngestSettings,
+    change: DirectoryChange,
+    out: Path,
+    progress: Progress,
 ) -> IngestReport:
     staged, done = intake.staging.rows, 0
 
@@ -168,39 +105,84 @@ def _write_log(
         done += rows
         progress("write", done, None)
 
-    new, gained = compact(intake.staging, old.partitions if old else [], change, report_rows)
+    readings, origins = intake.readings, intake.origins
+    currency, prepare = intake.settle_currency()
+    became_known = old is not None and old.currency is None and currency.code is not None
+    result = compact(
+        intake.staging, old.partitions if old else [], change, report_rows, origins, readings.removed,
+        prepare, rewrite_all=became_known,
+    )  # fmt: skip
+    if became_known:
+        intake.catalog.map(currency.forget_foreign)
     intake.catalog.compact().write_parquet(change.new / "catalog.parquet", compression="zstd")
     intake.links.compact().write_parquet(change.new / "links.parquet", compression="zstd")
-    if old and not intake.quarantine.reasons:
+    if old and not intake.quarantine.reasons and not readings.removed:
         change.keep("rejected.parquet")
     else:
-        intake.quarantine.write(change.path / "rejected.parquet" if old else None, change.new / "rejected.parquet")
+        intake.quarantine.write(remains.rejected, change.new / "rejected.parquet")
     intake.tombstones.write(change)
-    report = IngestReport(
-        rows_read=intake.rows,
-        kept={name: n for name, n in sorted(gained.items()) if n},
-        merged=intake.merged,
-        duplicates=staged - gained.total(),
-        rejected=sort_by_frequency(intake.quarantine.reasons),
-        log=log.write_manifest(change, out, new),
-        notes=tuple(intake.notes),
-        erased=intake.erased,
-        dropped_vectors=intake.catalog.dropped_vectors(),
-        left_out=sort_by_frequency(intake.left_out),
-        derived=intake.derived,
+    event_log = log.write_manifest(
+        change,
+        out,
+        result.partitions,
+        old,
+        currency=currency.code,
+        sources=dump_sources(readings.after()),
+        origins=origins.as_dict(log.origins_in_use(change.new / "events", result.partitions)),
+        watermarks={**(old.info["watermarks"] if old else {}), **intake.watermarks},
+        **({} if settings.all_times is None else {"all_times": settings.all_times}),
     )
+    report = _report(intake, result, event_log, remains, staged)
     report.check()
     change.commit()
     return report
 
 
-def _list_reasons(intake: _Intake) -> str:
-    reasons = [f"{n:,} × {reason}" for reason, n in sort_by_frequency(intake.quarantine.reasons).items()]
+def _report(intake: Intake, result: Compaction, event_log: log.EventLog, remains: Remains, staged: int) -> IngestReport:
+    gained, tally = result.gained, result.tally
+    unknown = {n: rows for n, rows in sort_by_frequency(gained).items() if rows > 0 and n not in EVENT_NAMES}
+    notes = [
+        *intake.notes,
+        *intake.readings.notes,
+        *intake.currency_notes(),
+        *describe_taken_back(remains),
+        *describe_lines(tally, intake.baskets),
+        *describe_unknown(unknown),
+        *describe_set_aside(event_log, intake.directory),
+    ]
+    return IngestReport(
+        rows_read=intake.rows,
+        kept={name: n for name, n in sorted(gained.items()) if n},
+        merged=intake.merged + tally.merged,
+        duplicates=staged - gained.total() - tally.merged,
+        rejected=sort_by_frequency(intake.quarantine.reasons),
+        log=event_log,
+        notes=tuple(dict.fromkeys(notes)),
+        erased=intake.erased,
+        dropped_vectors=intake.catalog.dropped_vectors(),
+        left_out=sort_by_frequency(intake.left_out),
+        derived=intake.derived,
+        in_log=tally.in_log + (result.moved if remains.rows else 0),
+        taken_back=remains.taken_back,
+        examples=intake.examples.texts,
+        unknown_names=unknown,
+    )
+
+
+def _refuse(intake: Intake, out: Path, inputs: Inputs | None) -> str:
+    """Say why nothing of the input is usable, and keep the rejected rows beside the log that is not written."""
+    reasons = [
+        f"{n:,} × {describe_reason(reason, intake.examples.texts)}"
+        for reason, n in sort_by_frequency(intake.quarantine.reasons).items()
+    ]
     if intake.erased:
         reasons.append(f"{intake.erased:,} of customers who were erased")
-    return ", ".join(reasons) or "no rows at all"
-
-
-def sort_by_frequency(counts: Counter[str]) -> dict[str, int]:
-    """Sort counts, the most frequent first."""
-    return dict(sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+    reasons += [f"{n:,} × left out: {what}" for what, n in sort_by_frequency(intake.left_out).items()]
+    text = f"none of the {intake.rows:,} rows read is a usable event: {'; '.join(reasons) or 'no rows at all'}"
+    if intake.quarantine.reasons:
+        beside = out.with_name(f"{out.name}.rejected.parquet")
+        intake.quarantine.write(None, beside)
+        text += f". The rejected rows are in {beside}"
+    if inputs and inputs.files:
+        text += f". `usual inspect {inputs.files[0]}` shows how the file is read and proposes a mapping"
+    return text

@@ -8,6 +8,9 @@
     LOG/erased.json             tombstones: salted hashes of erased customers, once there are any (see tombstones.py)
 
 A log is replaced as a whole: a reader sees the old directory or the new one, never half of each.
+
+Events at isolated ends of time (see time_span.py) stay in the partitions and are set aside: `scan` leaves them out,
+unless the log was ingested with all times.
 """
 
 import hashlib
@@ -19,17 +22,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from features.common.clock import DAY, iso, moment
 from features.common.errors import InputError
 from features.event_log import partitions
 from features.event_log.atomic_dir import DirectoryChange, replace_directory
 from features.event_log.catalog import Catalog, flatten
+from features.event_log.dedup import day_starts, days_of
 from features.event_log.partitions import Partition, PartitionWriter
-from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ORIGIN, REJECTED_SCHEMA, conform
+from features.event_log.time_span import find_body
 from features.event_log.tombstones import TOMBSTONES_FILE
 
-FORMAT = 2
+FORMAT = 3
+# What log.json keeps from one change of the log to the next, beside what follows from the rows.
+_KEPT: dict[str, Any] = {"currency": None, "all_times": False, "sources": [], "origins": {}, "watermarks": {}}
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class EventLog:
                 files += [path / name for name in ("catalog.parquet", "links.parquet", "rejected.parquet")]
                 if missing := [str(file) for file in files if not file.is_file()]:
                     raise ValueError(f"{missing[0]} is missing")
-                info["rows"], info["first"], info["last"], info["fingerprint"]
+                info["rows"], info["first"], info["last"], info["fingerprint"], info["span"], info["sources"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{manifest} is damaged ({error}); ingest the log again") from error
         if version != FORMAT:
@@ -66,9 +75,26 @@ class EventLog:
         return cls(path, info)
 
     def scan(self) -> pl.LazyFrame:
-        """All events, in `EVENT_SCHEMA`, by time."""
+        """All events, in `EVENT_SCHEMA`, by time, without those that are set aside."""
+        events = self.scan_all_times()
+        return events.filter(pl.col("timestamp").is_between(*self.span)) if self.span else events
+
+    def scan_all_times(self) -> pl.LazyFrame:
+        """All events and also those that are set aside, in `EVENT_SCHEMA`, by time."""
         files = [self.path / "events" / p.file for p in self.partitions]
-        return pl.scan_parquet(files) if files else pl.LazyFrame(schema=EVENT_SCHEMA)
+        return pl.scan_parquet(files).select(*EVENT_SCHEMA) if files else pl.LazyFrame(schema=EVENT_SCHEMA)
+
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """First and last time of the events that count; None where none are set aside."""
+        span = self.info["span"]
+        return (datetime.fromisoformat(span["first"]), datetime.fromisoformat(span["last"])) if span else None
+
+    @property
+    def currency(self) -> str | None:
+        """The currency of all amounts; None where the log has none."""
+        code = self.info["currency"]
+        return str(code) if code else None
 
     def catalog(self) -> pl.DataFrame:
         """One row per item, sorted by item_id, in `CATALOG_SCHEMA`; `embedding` beside it where some item has one."""
@@ -93,8 +119,8 @@ class EventLog:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """`info` without the list of partitions."""
-        return {k: v for k, v in self.info.items() if k != "parts"}
+        """`info` without the list of partitions, and what belongs to it."""
+        return {k: v for k, v in self.info.items() if k not in ("parts", "origins")}
 
     @property
     def first(self) -> datetime:
@@ -140,8 +166,17 @@ def write(
     return event_log
 
 
-def write_manifest(change: DirectoryChange, path: Path, new: Sequence[Partition]) -> EventLog:
-    """Write log.json of the log in `change.new`, whose tables are there; it is at `path` after the commit."""
+def write_manifest(
+    change: DirectoryChange,
+    path: Path,
+    new: Sequence[Partition],
+    before: EventLog | None = None,
+    **settings: Any,
+) -> EventLog:
+    """Write log.json of the log in `change.new`, whose tables are there; it is at `path` after the commit.
+
+    `settings` are keys of `_KEPT`; others are as in the log `before`.
+    """
     counts = {
         name: pl.scan_parquet(change.new / f"{file}.parquet").select(expr).collect().item()
         for name, file, expr in (
@@ -150,17 +185,52 @@ def write_manifest(change: DirectoryChange, path: Path, new: Sequence[Partition]
             ("rejected", "rejected", pl.len()),
         )
     }
+    kept = {key: settings.get(key, (before.info if before else {}).get(key, default)) for key, default in _KEPT.items()}
+    total = sum(p.rows for p in new)
+    span = None if kept["all_times"] else _find_span(change.new / "events", new)
     info = {
         "format": FORMAT,
-        "rows": sum(p.rows for p in new),
+        "rows": total - (span["rows_before"] + span["rows_after"] if span else 0),
         **counts,
-        "first": new[0].first if new else None,
-        "last": new[-1].last if new else None,
-        "fingerprint": _fingerprint(new),
+        "first": (span or vars(new[0]))["first"] if new else None,
+        "last": (span or vars(new[-1]))["last"] if new else None,
+        "fingerprint": _fingerprint(new, span),
+        "span": span,
+        **kept,
         "parts": [p.as_dict() for p in new],
     }
     (change.new / "log.json").write_text(json.dumps(info, indent=1) + "\n")
     return EventLog(path, info)
+
+
+def origins_in_use(directory: Path, new: Sequence[Partition]) -> set[int]:
+    """The codes in `schema.ORIGIN` of all rows."""
+    used: set[int] = set()
+    for partition in new:
+        codes = pl.scan_parquet(directory / partition.file).select(pl.col(ORIGIN).drop_nulls().unique()).collect()
+        used.update(codes.to_series().to_list())
+    return used
+
+
+def _find_span(directory: Path, new: Sequence[Partition]) -> dict[str, Any] | None:
+    rows: dict[int, int] = {}
+    for partition in new:
+        days = days_of(pl.read_parquet(directory / partition.file, columns=["timestamp"]))
+        starts = day_starts(days)
+        rows.update(zip(days[starts[:-1]].tolist(), np.diff(starts).tolist(), strict=True))
+    body = find_body(rows)
+    if not body:
+        return None
+    files = [directory / p.file for p in new if p.days[0] <= body.last and p.days[1] >= body.first]
+    time = pl.col("timestamp")
+    inside = time.is_between(moment(body.first * DAY), moment((body.last + 1) * DAY), closed="left")
+    bounds = (
+        pl.scan_parquet(files)
+        .filter(inside)
+        .select(first=time.min().dt.timestamp("us"), last=time.max().dt.timestamp("us"))
+    )
+    first, last = bounds.collect().row(0)
+    return {"first": iso(first), "last": iso(last), "rows_before": body.before, "rows_after": body.after}
 
 
 def keep_unchanged(change: DirectoryChange, event_log: EventLog, new: Sequence[Partition]) -> None:
@@ -173,5 +243,6 @@ def keep_unchanged(change: DirectoryChange, event_log: EventLog, new: Sequence[P
     (change.new / "events").mkdir(exist_ok=True)
 
 
-def _fingerprint(new: Sequence[Partition]) -> str:
-    return hashlib.sha256(partitions.combine_digests(new).encode()).hexdigest()[:16]
+def _fingerprint(new: Sequence[Partition], span: dict[str, Any] | None) -> str:
+    text = partitions.combine_digests(new) + (f" {span['first']} {span['last']}" if span else "")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

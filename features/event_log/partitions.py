@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from features.common.background import BackgroundCall
 from features.common.clock import DAY, iso, moment, parse
 from features.event_log.dedup import day_starts, days_of
+from features.event_log.schema import ORIGIN, STORED_SCHEMA, conform
 
 ROWS_PER_PARTITION = 2_000_000
 ROWS_PER_GROUP = 250_000  # what a scan can skip by time
@@ -24,6 +25,7 @@ ROWS_PER_GROUP = 250_000  # what a scan can skip by time
 # Columns whose values repeat within a partition; the others are smaller and faster without a dictionary.
 _REPEATED = [
     "name", "customer_id", "client_id", "item_id", "currency", "query", "list_id", "source", "device", "country",
+    ORIGIN,
 ]  # fmt: skip
 
 _MODULUS = 1 << 128
@@ -76,9 +78,14 @@ class PartitionWriter:
             self._open.file.close()
 
     def add(self, events: pl.DataFrame) -> None:
-        """Add `events`: deduplicated, sorted, whole days, all later than those added before."""
+        """Add `events`: deduplicated, sorted, whole days, all later than those added before.
+
+        They are written in `STORED_SCHEMA`; the digest is that of the events alone.
+        """
         if events.is_empty():
             return
+        if ORIGIN not in events.columns:
+            events = conform(events, STORED_SCHEMA)
         table, day = events.to_arrow().combine_chunks(), days_of(events)
         self._writer.wait()
         self._writer.start(self._write, table, day)
@@ -150,7 +157,7 @@ class _OpenPartition:
 
 def _digests(table: pa.Table, day: np.ndarray, edges: Sequence[int]) -> list[int]:
     """The digest of each day's rows: the same on any machine, whatever else is in the table."""
-    names = [name for name in table.column_names if table[name].null_count < len(day)]
+    names = [name for name in table.column_names if name != ORIGIN and table[name].null_count < len(day)]
     columns = [_PlainColumn.from_arrow(name, table[name]) for name in names]
     # A column that is empty on a day is left out of that day's digest, so a new column changes no earlier digest.
     filled_days = [np.logical_or.reduceat(c.valid, edges[:-1]) if c.valid is not None else None for c in columns]

@@ -1,7 +1,7 @@
 """Quarantine: rejected rows on their way into a log, each once, sorted by source and row, in bounded memory."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,10 +17,14 @@ RowBlock = tuple[str, int]
 
 
 class Quarantine:
-    """Rejected rows, added in batches of any order; `write` merges them with those that a log has."""
+    """Rejected rows, added in batches of any order; `write` merges them with those that a log has.
 
-    def __init__(self, directory: Path) -> None:
+    Of the latter those of the sources `forgotten` are left out.
+    """
+
+    def __init__(self, directory: Path, forgotten: Collection[str] = ()) -> None:
         self._directory = directory
+        self._forgotten = sorted(forgotten)
         self._buffer: list[pl.DataFrame] = []
         self._files: list[Path] = []
         self.reasons: Counter[str] = Counter()
@@ -45,6 +49,10 @@ class Quarantine:
         """Write the rows of the file `existing` and the new ones to `target`, sorted, and return how many."""
         if self._buffer:
             self._spill()
+        if existing and self._forgotten:
+            rest = self._directory / "rejected-rest.parquet"
+            pl.scan_parquet(existing).filter(~pl.col("source").is_in(self._forgotten)).sink_parquet(rest)
+            existing = rest
         files = [*([existing] if existing else []), *self._files]
         count = 0
         schema = pl.DataFrame(schema=REJECTED_SCHEMA).to_arrow().schema

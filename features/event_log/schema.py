@@ -103,8 +103,13 @@ REJECTED_SCHEMA: dict[str, pl.DataType] = {
 ROW, RAW = "_row", "_raw"
 
 # Reserved column of `ParsedBatch.events`, int32: the number of the row's file within the command, in a row that is a
-# line of an order and has no event id of its own; null in the others. The log merges such rows (see lines.py).
+# line of an order and has no event id of its own; null in the others. The log merges such rows (see combine.py).
 FILE = "_file"
+
+# Column of the partitions beside those of `EVENT_SCHEMA`, int32: which readings gave the row (see readings.py).
+ORIGIN = "_origin"
+STORED_SCHEMA: dict[str, pl.DataType] = EVENT_SCHEMA | {ORIGIN: pl.Int32()}
+STAGED_SCHEMA: dict[str, pl.DataType] = STORED_SCHEMA | {FILE: pl.Int32()}
 
 
 @dataclass(frozen=True)
@@ -200,11 +205,12 @@ def deduplicate(events: pl.DataFrame) -> pl.DataFrame:
         rest = [c for c in events.columns if c not in ("timestamp", *key)]
         first = events.filter(several).sort(["timestamp", *rest], nulls_last=True)
         events = pl.concat([events.filter(~several), first.unique(key, keep="first", maintain_order=True)])
-    return _in_order(events, ["timestamp", *key])
+    return sort_by_time(events)
 
 
-def _in_order(events: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """`events` sorted by time and what else is in `by`: only rows of one instant need their ids compared."""
+def sort_by_time(events: pl.DataFrame) -> pl.DataFrame:
+    """Sort by timestamp, event_id and item_id: only rows of one instant need their ids compared."""
+    by = ["timestamp", "event_id", "item_id"]
     order = events["timestamp"].arg_sort()
     times = events["timestamp"].gather(order)
     tied = ((times == times.shift(1)) | (times == times.shift(-1))).fill_null(False).arg_true()

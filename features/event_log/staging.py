@@ -12,7 +12,7 @@ import polars as pl
 
 from features.common.background import BackgroundCall
 from features.event_log.dedup import day_starts, days_of, hash_keys, spill
-from features.event_log.schema import EVENT_SCHEMA
+from features.event_log.schema import STAGED_SCHEMA
 
 ROWS_PER_RUN = 500_000
 # The least that is read to get the rows of a day.
@@ -35,7 +35,7 @@ class SortedRun:
         """Read the rows of the days from `first` to `last`, both included."""
         a, b = self.starts[np.searchsorted(self.days, [first, last + 1])]
         if a == b:
-            return pl.DataFrame(schema=EVENT_SCHEMA)
+            return pl.DataFrame(schema=STAGED_SCHEMA)
         return pl.scan_ipc(self.file).slice(int(a), int(b - a)).collect()
 
     def keys(self) -> pl.DataFrame:
@@ -66,7 +66,7 @@ class Staging:
         self._writer.__exit__(kind, error, trace)
 
     def add(self, events: pl.DataFrame) -> None:
-        """Add `events` in `EVENT_SCHEMA`, each with a timestamp."""
+        """Add `events` in `STAGED_SCHEMA`, each with a timestamp."""
         # A batch larger than a run is cut, so that sorting it does not take a copy of all of it.
         for batch in events.iter_slices(ROWS_PER_RUN):
             self._buffer.append(batch)

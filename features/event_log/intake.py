@@ -1,0 +1,162 @@
+"""Intake: the rows that an ingest has read so far, on disk where they grow with the input."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from features.event_log import log
+from features.event_log.atomic_dir import DirectoryChange
+from features.event_log.catalog import Catalog
+from features.event_log.currency import NO_RATE, Currency, count_currencies, describe_forgotten, establish, is_sale
+from features.event_log.examples import Examples
+from features.event_log.identity_links import LinkTable
+from features.event_log.quarantine import Quarantine
+from features.event_log.readings import Origins, Readings
+from features.event_log.schema import (
+    CATALOG_SCHEMA,
+    FILE,
+    LINK_SCHEMA,
+    ORIGIN,
+    REJECTED_SCHEMA,
+    STAGED_SCHEMA,
+    conform,
+)
+from features.event_log.staging import Staging
+from features.event_log.taken_back import Remains
+from features.event_log.tombstones import Tombstones
+
+
+@dataclass(frozen=True)
+class ParsedBatch:
+    """One batch of a source's rows, in the log's schemas.
+
+    `rows_read` + `derived` = events + merged + rejected + left out. `events` may have one column more, `_file`: see
+    `schema.FILE`.
+    """
+
+    rows_read: int
+    events: pl.DataFrame
+    rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED_SCHEMA))
+    catalog: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CATALOG_SCHEMA))
+    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINK_SCHEMA))
+    merged: int = 0  # rows added to another row of the same event and item, or twice in the file
+    notes: tuple[str, ...] = ()  # assumptions made in reading the file, for the person who runs the command
+    left_out: Mapping[str, int] = field(default_factory=dict)  # condition of the mapping → rows that it left out
+    derived: int = 0  # event rows made beside their row, as the refund of an order that was paid and refunded
+    columns: Mapping[str, str] = field(default_factory=dict)  # our column → theirs, to name the cell of a rejected row
+    file: int | None = None  # number of the file, from 0, that alone gave these rows; None: several, or none
+    watermarks: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # for log.json: see sources/sql_reader.py
+
+
+class Intake:
+    """Takes batches in; counts what becomes of their rows before the log is written."""
+
+    def __init__(
+        self,
+        change: DirectoryChange,
+        old: log.EventLog | None,
+        remains: Remains,
+        currency: Currency,
+        readings: Readings,
+        origins: Origins,
+    ) -> None:
+        self.directory = change.new
+        self.staging = Staging(change.scratch)
+        self.quarantine = Quarantine(change.scratch, remains.without_rejected_of)
+        self.catalog, self.links = Catalog(remains.catalog), LinkTable(remains.links)
+        self.tombstones = Tombstones.load(old.path) if old else Tombstones()
+        self.readings, self.origins, self.examples = readings, origins, Examples()
+        self.batches = self.rows = self.merged = self.erased = self.derived = 0
+        self.baskets = 0  # lines of orders without an order id
+        self.left_out: Counter[str] = Counter()
+        self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
+        self.watermarks: dict[str, tuple[str, str]] = {}
+        self._currency = currency
+        self._sales: Counter[str] = Counter()  # rows with a price, by currency
+        self._others: Counter[str] = Counter()
+        self._codes: dict[int | None, int | None] = {}
+
+    def add(self, batch: ParsedBatch) -> None:
+        """Take a batch in."""
+        events, rejected = self._convert(batch)
+        rows = events.height + rejected.height
+        events, rejected = self.tombstones.filter_events(events), self.tombstones.filter_rejected(rejected)
+        self.erased += rows - events.height - rejected.height
+        self.staging.add(events)
+        self.quarantine.add(rejected)
+        self.examples.add(rejected, batch.columns)
+        self.catalog.add(self._convert_catalog(batch.catalog))
+        self.links.add(self.tombstones.filter_links(conform(batch.links, LINK_SCHEMA)))
+        self.batches += 1
+        self.rows += batch.rows_read
+        self.merged += batch.merged
+        self.derived += batch.derived
+        self.left_out.update(batch.left_out)
+        self.notes |= dict.fromkeys(batch.notes)
+        self.watermarks |= batch.watermarks
+        self.readings.count(batch.file, batch.rows_read)
+        if FILE in batch.events.columns:
+            self.baskets += events.select((pl.col(FILE).is_not_null() & pl.col("order_id").is_null()).sum()).item()
+
+    def settle_currency(self) -> tuple[Currency, Callable[[pl.DataFrame], pl.DataFrame]]:
+        """The log's currency, now that all is read, and what makes staged rows be in it.
+
+        Raises `InputError` for sales in several currencies.
+        """
+        if self._currency.code is None:
+            code = establish(self._currency, self._sales, self._others)
+            self._currency = Currency(code, self._currency.rates)
+            if code and set(self._others) - {code}:
+                self.catalog.map(self._currency.forget_foreign)
+                return self._currency, self._currency.forget_foreign
+        return self._currency, lambda rows: rows
+
+    def currency_notes(self) -> list[str]:
+        """Say which prices could not be used."""
+        code = self._currency.code
+        forgotten = Counter({c: n for c, n in self._others.items() if c != code})
+        return [describe_forgotten(forgotten, code)] if code and forgotten else []
+
+    def _convert(self, batch: ParsedBatch) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The batch's events in `STAGED_SCHEMA` and its rejected rows, amounts in the log's currency."""
+        origin = pl.lit(self._code(batch.file), pl.Int32).alias(ORIGIN)
+        events = conform(batch.events.with_columns(origin), STAGED_SCHEMA)
+        rejected = conform(batch.rejected, REJECTED_SCHEMA)
+        if events["currency"].null_count() == events.height:
+            return events, rejected
+        events = self._currency.convert(events)
+        sales = events.filter(is_sale())
+        others = count_currencies(events)
+        others.subtract(count_currencies(sales))
+        self._others.update({c: n for c, n in others.items() if n})
+        if self._currency.code is None:
+            self._sales.update(count_currencies(sales))
+            return events, rejected
+        refused = events.filter(self._currency.rule().broken)
+        if refused.height:
+            events = events.filter(~self._currency.rule().broken)
+            rejected = pl.concat([rejected, self._reject(refused, batch)])
+        return self._currency.forget_foreign(events), rejected
+
+    def _reject(self, refused: pl.DataFrame, batch: ParsedBatch) -> pl.DataFrame:
+        filled = [c for c in refused.columns if refused[c].null_count() < refused.height and not c.startswith("_")]
+        texts = [pl.col(c).cast(pl.String) if refused.schema[c].is_temporal() else pl.col(c) for c in filled]
+        rows = refused.select(
+            source=pl.lit(self.readings.name_of(batch.file)),
+            reason=pl.lit(NO_RATE),
+            raw=pl.struct(texts).struct.json_encode(),
+        )
+        return conform(rows, REJECTED_SCHEMA)
+
+    def _convert_catalog(self, rows: pl.DataFrame) -> pl.DataFrame:
+        if not {"price", "currency"} <= set(rows.columns) or rows["currency"].null_count() == rows.height:
+            return rows
+        return self._currency.forget_foreign(self._currency.convert(rows))
+
+    def _code(self, file: int | None) -> int | None:
+        if file not in self._codes:
+            reading = self.readings.reading_of(file)
+            self._codes[file] = None if reading is None else self.origins.code([reading])
+        return self._codes[file]

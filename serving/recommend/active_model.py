@@ -54,7 +54,7 @@ class ActiveModel:
         """Why this model can answer nobody as things are; None if it can. Names no item and no customer."""
         if not self.availability.count:
             overrides = self.availability.unavailable_overrides
-            said = f"; {overrides:,} were set unavailable by POST /v1/items since the snapshot" if overrides else ""
+            said = f"; {overrides:,} were set unavailable by PATCH /v1/items since the snapshot" if overrides else ""
             return (
                 f"every answer is empty: none of the {len(self.snapshot.items):,} items of the model is available{said}"
             )

@@ -41,22 +41,26 @@ class Bots:
 
     def match(self) -> nw.Expr:
         """True for an event of a bot; reads client_id and customer_id."""
-        return self._of_client() | self._of_customer()
+        by_customer = self._by_customer()
+        return self._by_client() if by_customer is None else self._by_client() | by_customer
 
-    def _of_client(self) -> nw.Expr:
-        anonymous = nw.col("customer_id").is_null() & _is_in("client_id", self.shared_clients)
-        return _is_in("client_id", self.clients) | anonymous
+    def _by_client(self) -> nw.Expr:
+        whole = _is_in("client_id", self.clients)
+        if not self.shared_clients:
+            return whole
+        return whole | (nw.col("customer_id").is_null() & _is_in("client_id", self.shared_clients))
 
-    def _of_customer(self) -> nw.Expr:
-        return (nw.col("client_id").is_null() | _is_in("client_id", self.shared_with)) & _is_in(
-            "customer_id", self.customers
-        )
+    def _by_customer(self) -> nw.Expr | None:
+        if not self.customers:
+            return None
+        outside = nw.col("client_id").is_null() | _is_in("client_id", self.shared_with)
+        return outside & _is_in("customer_id", self.customers)
 
     def name_visitors(self, events: Lazy) -> Lazy:
         """Reduce the two ids of the bots' events to the one that is the bot's."""
         return events.with_columns(
-            client_id=nw.when(self._of_client()).then(nw.col("client_id")),
-            customer_id=nw.when(~self._of_client()).then(nw.col("customer_id")),
+            client_id=nw.when(self._by_client()).then(nw.col("client_id")),
+            customer_id=nw.when(~self._by_client()).then(nw.col("customer_id")),
         )
 
 
@@ -138,24 +142,19 @@ def remove_bots(events: Lazy, bots: Bots) -> Lazy:
     return events.filter(~bots.match()) if bots else events
 
 
-def measure_bots(events: Lazy, bots: Bots) -> Lazy:
-    """Summarise the events of the bots, one row each: client_id or customer_id, events, first and last (µs)."""
-    activity = (
-        _of_bots(events, bots).group_by(*_IDS).agg(events=nw.len(), first=nw.col("t").min(), last=nw.col("t").max())
-    )
+def select_bots(events: Lazy, bots: Bots) -> Lazy:
+    """Select the events of the bots, each with the one id, client_id or customer_id, that is the bot's."""
+    return bots.name_visitors(events.filter(bots.match()))
+
+
+def measure_activity(bot_events: Lazy) -> Lazy:
+    """Summarise `select_bots`, one row a bot: client_id or customer_id, events, first and last (µs)."""
+    activity = bot_events.group_by(*_IDS).agg(events=nw.len(), first=nw.col("t").min(), last=nw.col("t").max())
     return activity.with_columns(nw.col("events").cast(nw.Int64))
 
 
-def measure_orders(purchases: Lazy, *by: str) -> Lazy:
-    """Sum up purchases by some columns: orders, and value, quantity × price."""
+def measure_orders(events: Lazy, *by: str) -> Lazy:
+    """Sum up the purchases among `events` by some columns: orders, and value, quantity × price."""
+    purchases = events.filter(nw.col("name") == "purchase")
     per_order = purchases.group_by(*by, "order").agg(value=exact_sum(nw.col("quantity") * nw.col("price")))
     return per_order.group_by(*by).agg(orders=nw.len(), value=exact_sum(nw.col("value")))
-
-
-def measure_bot_orders(events: Lazy, bots: Bots) -> Lazy:
-    """Sum up what the bots bought, one row each that did: client_id or customer_id, orders, value."""
-    return measure_orders(_of_bots(events.filter(nw.col("name") == "purchase"), bots), *_IDS)
-
-
-def _of_bots(events: Lazy, bots: Bots) -> Lazy:
-    return bots.name_visitors(events.filter(bots.match()))

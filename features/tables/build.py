@@ -1,7 +1,7 @@
 """All tables as of one instant: the way from an event log to `Tables`."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import narwhals as nw
@@ -77,7 +77,8 @@ class Tables:
 def build_tables(event_log: EventLog, as_of: int, engine: Engine | None = None) -> Tables:
     """Build the tables of a log as of `as_of` (microseconds). Raises `InputError` where no event lies before it."""
     engine = engine or PolarsEngine()
-    return build_from_events(engine.scan(event_log), event_log.catalog(), as_of, event_log.links(), engine)
+    tables = build_from_events(engine.scan(event_log), event_log.catalog(), as_of, event_log.links(), engine)
+    return replace(tables, left_out=tables.left_out.with_set_aside(event_log.rows_set_aside))
 
 
 def build_from_events(

@@ -7,6 +7,7 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
+from features.common.clock import micros
 from features.common.errors import InputError
 from features.common.threads import THREADS
 from features.event_log.log import EventLog
@@ -56,7 +57,13 @@ class SparkEngine:
 
     def scan(self, log: EventLog) -> Lazy:
         files = [str(log.path.resolve() / "events" / partition.file) for partition in log.partitions]
-        return self._lazy(self.session.read.parquet(*files)) if files else self.frame(pl.DataFrame(schema=EVENT_SCHEMA))
+        if not files:
+            return self.frame(pl.DataFrame(schema=EVENT_SCHEMA))
+        events = self.session.read.parquet(*files).select(*EVENT_SCHEMA)
+        if log.span:
+            first, last = map(micros, log.span)
+            events = events.where(f"unix_micros(timestamp) BETWEEN {first} AND {last}")
+        return self._lazy(events)
 
     def frame(self, table: pl.DataFrame) -> Lazy:
         plain = table.with_columns(pl.col(pl.Categorical).cast(pl.String))

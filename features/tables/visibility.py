@@ -66,13 +66,13 @@ def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> Vis
     )
     resolved = engine.materialize(identity.resolve(human, profiles))
     counted, lines, refunds, repeated = _count_orders_once(engine, resolved)
-    bought = usable.filter(nw.col("name") == "purchase")
+    bot_events = engine.materialize(bots.select_bots(usable, found))
     bot_rows, bot_orders, devices, device_orders, people, value, counts = engine.collect(
         [
-            bots.measure_bots(usable, found),
-            bots.measure_bot_orders(usable, found),
+            bots.measure_activity(bot_events),
+            bots.measure_orders(bot_events, "client_id", "customer_id"),
             shared,
-            bots.measure_orders(bought.join(shared, on="client_id", how="semi"), "client_id"),
+            bots.measure_orders(usable.join(shared, on="client_id", how="semi"), "client_id"),
             pairs.join(shared, on="client_id", how="semi").select(nw.col("customer_id").n_unique()),
             lines.select(value=exact_sum(nw.col("value"))),
             _count_names(engine, events, as_of),

@@ -80,44 +80,53 @@ class Facts:
         return aggregated.sort("item_id").collect(engine="streaming")
 
     @cached_property
+    def pairs(self) -> pl.DataFrame:
+        """client_id and customer_id (null: unknown) as they occur together: events, item_events, revenue."""
+        aggregated = self.events.group_by("client_id", "customer_id").agg(
+            events=pl.len(), item_events=pl.col("name").is_in(ITEM_EVENTS).sum(), revenue=REVENUE.sum()
+        )
+        return aggregated.collect(engine="streaming")
+
+    @cached_property
     def visitors(self) -> pl.DataFrame:
         """customer_id (null: unknown), client_id (null where there is a customer), events, item_events, orders."""
-        customer, name = pl.col("customer_id"), pl.col("name")
-        order = pl.when(name == "purchase").then(pl.coalesce("order_id", "event_id"))
-        keyed = self.events.group_by(customer, client_id=pl.when(customer.is_null()).then("client_id"))
-        aggregated = keyed.agg(
-            events=pl.len(), item_events=name.is_in(ITEM_EVENTS).sum(), orders=order.drop_nulls().n_unique()
-        )
-        return aggregated.sort("events", "customer_id", "client_id", descending=[True, False, False]).collect(
-            engine="streaming"
-        )
+        ids = ("customer_id", "client_id")
+        keyed = self.pairs.group_by(
+            "customer_id", client_id=pl.when(pl.col("customer_id").is_null()).then("client_id")
+        ).agg(pl.col("events", "item_events").sum())
+        counts = self.orders.group_by(ids).agg(orders=pl.len())
+        joined = keyed.join(counts, on=ids, how="left", nulls_equal=True).with_columns(pl.col("orders").fill_null(0))
+        return joined.sort("events", *ids, descending=[True, False, False])
 
     @cached_property
     def clients(self) -> pl.DataFrame:
         """client_id, customers (that it was used by), events, revenue."""
-        with_client = self.events.filter(pl.col("client_id").is_not_null())
-        aggregated = with_client.group_by("client_id").agg(
-            customers=pl.col("customer_id").drop_nulls().n_unique(), events=pl.len(), revenue=REVENUE.sum()
+        used = self.pairs.filter(pl.col("client_id").is_not_null()).group_by("client_id")
+        return used.agg(pl.col("customer_id").count().alias("customers"), pl.col("events", "revenue").sum()).sort(
+            "client_id"
         )
-        return aggregated.sort("client_id").collect(engine="streaming")
 
     @cached_property
     def orders(self) -> pl.DataFrame:
-        """Purchases: order, has_id, customer_id (one of them), customers, lines, pieces, revenue, first, last."""
+        """Purchases: order, has_id, customer_id or else client_id, customers, lines, revenue, first, last.
+
+        `customers` are all visitors that share the order, the ids are of one of them.
+        """
         bought = self.events.filter(pl.col("name") == "purchase")
         visitor = pl.coalesce("customer_id", "client_id")
         aggregated = bought.group_by(
             order=pl.coalesce("order_id", "event_id"), has_id=pl.col("order_id").is_not_null()
         ).agg(
             customer_id=pl.col("customer_id").min(),
+            client_id=pl.col("client_id").min(),
             customers=visitor.n_unique(),
             lines=pl.len(),
-            pieces=pl.col("quantity").sum(),
             revenue=(pl.col("quantity") * pl.col("price")).sum(),
             first=pl.col("t").min(),
             last=pl.col("t").max(),
         )
-        return aggregated.sort("order", "has_id").collect(engine="streaming")
+        one = pl.when(pl.col("customer_id").is_null()).then("client_id")
+        return aggregated.with_columns(client_id=one).sort("order", "has_id").collect(engine="streaming")
 
     @cached_property
     def buyers(self) -> pl.DataFrame:

@@ -175,7 +175,7 @@ def check_funnel(facts: Facts) -> list[Finding]:
     begin = int(facts.hours.filter(pl.col("name") == "view_item")["hour"][0]) * HOUR
     part = max(1, facts.rows // SAMPLED_ROWS)
     profiles = build_profiles(
-        nw.from_native(facts.events.select("client_id", "customer_id", "t")),
+        nw.from_native(facts.pairs.lazy().drop_nulls(["client_id", "customer_id"])),
         PolarsEngine().with_micros(nw.from_native(facts.log.links().lazy()), "at", "t"),
         int(facts.end) + DAY,
     ).to_native()

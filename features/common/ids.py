@@ -138,7 +138,7 @@ def is_scientific(values: pl.Series) -> pl.Series:
 
 def is_scientific_id(text: str) -> bool:
     """Whether `text` is a number in scientific notation, whose last digits are lost."""
-    return text[1:2] in ".,eE0123456789" and _SCIENTIFIC.match(text) is not None
+    return text[:1] in "+-0123456789" and _SCIENTIFIC.match(text) is not None
 
 
 def _fold(word: str) -> str:

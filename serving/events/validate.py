@@ -184,7 +184,7 @@ def order_key_of_rows(rows: Sequence[Row]) -> str | None:
     return order_key(str(row["name"]), str(row["order_id"]), [(str(r[item]), r[quantity]) for r in rows])  # type: ignore[misc]
 
 
-_OWN_CODES = ("email_as_id", "bad_text")
+_OWN_CODES = ("email_as_id", "scientific_id", "bad_text")
 
 
 def _code(error: ErrorDetails) -> str:

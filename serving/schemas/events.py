@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from features.common.ids import SCIENTIFIC_HINT, IdKind, is_scientific_id, normalize_id
 from features.sources.parsing.pii import redact_text
 
 MAX_EVENTS = 1000
@@ -73,9 +74,49 @@ def _to_utc(value: datetime) -> datetime:
         raise PydanticCustomError("timestamp", "In UTC this is no time of the years 1 to 9999") from None
 
 
-def _as_text(value: object) -> object:
-    # Shops' data layers write ids as they are in the database.
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def normalize(value: object, kind: IdKind) -> object:
+    """Normalize texts and whole numbers as the event log does: None for a word for no id, "" for nothing but spaces.
+
+    Shops' data layers write ids as they are in the database, and undefined where there is none. Raises
+    `PydanticCustomError` for a number that has lost digits.
+    """
+    written = type(value)
+    if written is not str and written is not int and not (written is float and value.is_integer()):  # type: ignore[attr-defined]
+        return value
+    text = normalize_id(value, kind)
+    if text is None:
+        return None if written is not str or trim(value) else ""
+    if is_scientific_id(text):
+        raise PydanticCustomError("scientific_id", "This id has lost digits; " + SCIENTIFIC_HINT)
+    return text
+
+
+def _stored(kind: IdKind) -> BeforeValidator:
+    """An id that is stored, or null."""
+
+    def validate(value: object) -> object:
+        text = normalize(value, kind)
+        if type(text) is str:
+            if "\0" in text:
+                return _reject_nul(text)
+            if "@" in text or "%40" in text:
+                return _reject_email(text)
+        return text
+
+    return BeforeValidator(validate)
+
+
+def _stored_always(kind: IdKind) -> BeforeValidator:
+    """An id that is stored; a word for no id is refused as if it were missing."""
+    validate_stored = _stored(kind).func
+
+    def validate(value: object) -> object:
+        text = validate_stored(value)  # type: ignore[call-arg]
+        if text is None and value is not None:
+            raise PydanticCustomError("missing", "This is a word for no id, such as null")
+        return text
+
+    return BeforeValidator(validate)
 
 
 # Spaces around a text mean nothing, and a text of nothing else is none: GA4's tags send "" for what is not there.
@@ -90,28 +131,26 @@ def _text(length: int, **more: int) -> Any:
 trim = TypeAdapter(Annotated[str, StringConstraints(strip_whitespace=True)]).validate_python
 
 
-def _id_schema(**more: int) -> WithJsonSchema:
-    return WithJsonSchema({"type": ["string", "integer"], "maxLength": MAX_LENGTH, **more}, mode="validation")
+def _id_schema(**more: int) -> dict[str, Any]:
+    return {"type": ["string", "integer"], "maxLength": MAX_LENGTH, **more}
 
 
 _Text = Annotated[str, _text(MAX_LENGTH), AfterValidator(_reject_nul)]
 _Query = Annotated[str, _text(MAX_QUERY_LENGTH), AfterValidator(_reject_nul)]
-_Id = Annotated[
-    str,
-    _text(MAX_LENGTH),
-    BeforeValidator(_as_text),
-    AfterValidator(_reject_nul),
-    AfterValidator(_reject_email),
-    _id_schema(),
-]
-RequiredId = Annotated[
-    str,
-    _text(MAX_LENGTH, min_length=1),
-    BeforeValidator(_as_text),
-    AfterValidator(_reject_nul),
-    AfterValidator(_reject_email),
-    _id_schema(minLength=1),
-]
+_OPTIONAL = WithJsonSchema({"anyOf": [_id_schema(), {"type": "null"}]}, mode="validation")
+_REQUIRED = WithJsonSchema(_id_schema(minLength=1), mode="validation")
+_Stored = Annotated[str, _text(MAX_LENGTH)]
+_StoredAlways = Annotated[str, _text(MAX_LENGTH, min_length=1)]
+# A word for no id is none: an order called "undefined" would make every later one its duplicate.
+_CustomerId = Annotated[_Stored | None, _stored("customer"), _OPTIONAL]
+_ClientId = Annotated[_Stored | None, _stored("client"), _OPTIONAL]
+_SessionId = Annotated[_Stored | None, _stored("session"), _OPTIONAL]
+_OrderId = Annotated[_Stored | None, _stored("order"), _OPTIONAL]
+_Label = Annotated[_Stored | None, _stored("event"), _OPTIONAL]
+_EventId = Annotated[_StoredAlways, _stored_always("event"), _REQUIRED]
+RequiredItemId = Annotated[_StoredAlways, _stored_always("item"), _REQUIRED]
+RequiredCustomerId = Annotated[_StoredAlways, _stored_always("customer"), _REQUIRED]
+RequiredClientId = Annotated[_StoredAlways, _stored_always("client"), _REQUIRED]
 _Instant = Annotated[datetime, BeforeValidator(_require_text), AfterValidator(_to_utc)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 _Quantity = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
@@ -123,8 +162,8 @@ class EventItem(BaseModel):
 
     model_config = ConfigDict(title="Item", use_attribute_docstrings=True)
 
-    item_id: RequiredId
-    item_list_id: _Id | None = None
+    item_id: RequiredItemId
+    item_list_id: _Label = None
     """The placement it was shown in."""
     index: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     """Its rank there."""
@@ -140,12 +179,12 @@ class Params(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    transaction_id: _Id | None = None
+    transaction_id: _OrderId = None
     """The order. A purchase or refund that repeats it is a duplicate, whatever its event_id."""
     value: float | None = None
     currency: _Currency | None = None
     search_term: _Query | None = None
-    item_list_id: _Id | None = None
+    item_list_id: _Label = None
     items: list[EventItem] = Field(default=[], max_length=200)
 
 
@@ -154,21 +193,21 @@ class ReceivedEvent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [_EXAMPLE]})
 
-    event_id: RequiredId
+    event_id: _EventId
     """Unique for each event; one sent again within seven days is a duplicate."""
     name: Annotated[str, StringConstraints(pattern="^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     """GA4's name. Others are kept, and nothing is learnt from them."""
     timestamp: _Instant | None = None
     """When it happened, at most 30 days ago; when it arrives, if not given."""
-    customer_id: _Id | None = None
-    client_id: _Id | None = None
+    customer_id: _CustomerId = None
+    client_id: _ClientId = None
     """A device or cookie."""
-    session_id: _Id | None = None
+    session_id: _SessionId = None
     consent: bool | None = None
     """False keeps it out of every model and of what the visitor is shown."""
-    recommendation_id: _Id | None = None
+    recommendation_id: _Label = None
     """Of the answer that led to this."""
-    source: _Id | None = None
+    source: _Label = None
     device: _Text | None = None
     country: _Text | None = None
     params: Params = Field(default_factory=Params)
@@ -218,8 +257,8 @@ class MergeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    client_id: RequiredId
-    customer_id: RequiredId
+    client_id: RequiredClientId
+    customer_id: RequiredCustomerId
 
 
 class MergeResponse(BaseModel):
@@ -233,7 +272,7 @@ class EraseRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    customer_id: RequiredId
+    customer_id: RequiredCustomerId
 
 
 class EraseResponse(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
-from serving.schemas.events import Amount, RequiredId
+from serving.schemas.events import Amount, RequiredItemId
 
 MAX_ITEMS = 1000
 
@@ -29,7 +29,7 @@ class ItemUpdate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    item_id: RequiredId
+    item_id: RequiredItemId
     available: StrictBool | None = None
     """False: it is in no answer."""
     price: Annotated[Amount | None, BeforeValidator(_reject_text)] = None

@@ -4,22 +4,40 @@ Types are strict and unknown fields are refused by name: a field that is silentl
 a shop believe that it works.
 """
 
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from features.common.ids import normalize_id
 from features.event_log.schema import EventName
 from models.explain.codes import ReasonCode
 from models.interface import Fallback, Strategy
-from serving.schemas.events import trim
+from serving.schemas.events import normalize
 from serving.schemas.filters import Filter
 from serving.schemas.placements import MAX_LIMIT, PATTERN, RERANK, Placement
 from serving.schemas.problems import Problem
 from serving.schemas.visitor import VisitorIds
 
-Id = Annotated[str, Field(min_length=1, max_length=256)]
-VisitorId = Annotated[str, Field(max_length=256)]
+
+def _normalize_item(value: object) -> object:
+    # An item of another name is one that is not known, which is no reason to refuse the request.
+    return normalize_id(value, "item") or value if type(value) in (str, int) else value
+
+
+_ID_TYPES: dict[str, Any] = {"type": ["string", "integer"], "maxLength": 256}
+Id = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    BeforeValidator(_normalize_item),
+    WithJsonSchema(_ID_TYPES | {"minLength": 1}, mode="validation"),
+]
+_VisitorId = Annotated[str, Field(max_length=256)] | None
+_VISITOR_ID = WithJsonSchema({"anyOf": [_ID_TYPES, {"type": "null"}]}, mode="validation")
+CustomerId = Annotated[_VisitorId, BeforeValidator(partial(normalize, kind="customer")), _VISITOR_ID]
+ClientId = Annotated[_VisitorId, BeforeValidator(partial(normalize, kind="client")), _VISITOR_ID]
+SessionId = Annotated[_VisitorId, BeforeValidator(partial(normalize, kind="session")), _VISITOR_ID]
 Include = Literal["score", "generators", "reasons"]
 ShortText = Annotated[str, Field(max_length=256)]
 CursorText = Annotated[str, Field(max_length=4096, pattern="^[A-Za-z0-9_-]*$")]
@@ -90,19 +108,20 @@ class Exclude(_StrictMessage):
 class VisitorRequest(_StrictMessage):
     """Who asks, named by at least one of the three ids, and what their visit is about."""
 
-    customer_id: VisitorId | None = None
+    customer_id: CustomerId = None
     """A known customer. One the bundle does not know is answered with a fallback."""
-    client_id: VisitorId | None = None
+    client_id: ClientId = None
     """A device or cookie."""
-    session_id: VisitorId | None = None
+    session_id: SessionId = None
     """A visit."""
     context: Context = Field(default_factory=Context)
 
     @model_validator(mode="after")
     def _names_a_visitor(self) -> Self:
-        if not any(trim(i or "") for i in (self.customer_id, self.client_id, self.session_id)):
+        if not (self.customer_id or self.client_id or self.session_id):
             raise PydanticCustomError(
-                "no_visitor", "Give at least one of customer_id, client_id and session_id, not empty"
+                "no_visitor",
+                "Give at least one of customer_id, client_id and session_id, not empty and no word such as null",
             )
         return self
 
@@ -142,9 +161,8 @@ class RecommendationRequest(VisitorRequest):
 
 
 def _storable_id(text: str | None) -> str | None:
-    """Normalize an id as the event store does; None for one that no event can have."""
-    trimmed = trim(text or "")
-    return trimmed if trimmed and "\0" not in trimmed else None
+    """The id; None for one that no event can have."""
+    return text if text and "\0" not in text else None
 
 
 class Envelope(_StrictMessage):

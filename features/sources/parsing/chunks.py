@@ -1,65 +1,52 @@
-"""Blocks of a text file that end where a row ends, so that a file of any size is read in bounded memory."""
+"""Blocks of a text file that end where a line ends, so that a file of any size is read in bounded memory."""
 
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
+
+from features.sources.parsing import containers, encodings
 
 BLOCK = 48 << 20  # bytes read at once
-_LONGEST = 4 * BLOCK  # a quoted cell that seems longer than this has a quote too many
+HEAD = 1 << 16  # bytes at the start of a file by which it is recognised
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Open `path` for reading; a gzip file is unpacked on the way, whatever its name."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
+def read_blocks(path: Path, size: int | None = None, encoding: str | None = None) -> Iterator[bytes]:
+    """Yield the file as UTF-8 in blocks of whole lines, about `size` bytes each, without a byte order mark.
 
-
-def read_blocks(path: Path, quoted: bool, size: int = BLOCK) -> Iterator[bytes]:
-    """Yield the file as UTF-8 in blocks of about `size` bytes that end with a line break, without a byte order mark.
-
-    With `quoted` (CSV) a line break inside quotes ends no row. Raises `OSError` (also for a damaged
-    gzip file) and `EOFError` for one that is cut short.
+    Lines end with a line feed; carriage returns are left before it, and become one in a file that has nothing else.
+    `encoding` is a codec's name; None recognises it. Raises `InputError` for a codec that is unknown or does not fit,
+    and what is in `containers.ERRORS` for a damaged container or one that is cut short.
     """
-    with open_bytes(path) as file:
-        rest, first = b"", True
-        while piece := file.read(size):
-            rest += piece
-            if first:
-                rest, first = rest.removeprefix(b"\xef\xbb\xbf"), False
-            if end := _end_of_last_row(rest, quoted):
-                yield to_utf8(rest[:end])
-                rest = rest[end:]
+    size = BLOCK if size is None else size
+    with containers.open_bytes(path) as (file, _):
+        head = file.read(HEAD)
+        found = encodings.recognise(head, encoding)
+        returns_only = _ends_lines_with_returns(next(encodings.recode([head], found, path)))
+        rest: list[bytes] = []
+        for recoded in encodings.recode(_read_pieces(head, file, size), found, path):
+            piece = recoded.replace(b"\r", b"\n") if returns_only else recoded
+            if end := piece.rfind(b"\n") + 1:
+                block = b"".join([*rest, piece[:end]])
+                yield encodings.to_utf8(block) if found.by_line else block
+                rest = []
+            if end < len(piece):
+                rest.append(piece[end:])
         if rest:
-            yield to_utf8(rest)
+            block = b"".join(rest)
+            yield encodings.to_utf8(block) if found.by_line else block
 
 
-def to_utf8(block: bytes) -> bytes:
-    """Recode every line of `block` that is not UTF-8 from latin-1, in which every byte is a character."""
-    try:
-        block.decode()
-    except UnicodeDecodeError:
-        return b"\n".join(map(_line_to_utf8, block.split(b"\n")))
-    return block
+def _read_pieces(head: bytes, file: BinaryIO, size: int) -> Iterator[bytes]:
+    start = head + file.read(max(0, size - len(head)))
+    for at in range(0, len(start), size):
+        yield start[at : at + size]
+    while piece := file.read(size):
+        yield piece
 
 
-def _line_to_utf8(line: bytes) -> bytes:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return line.decode("latin-1").encode()
-    return line
-
-
-def _end_of_last_row(text: bytes, quoted: bool) -> int:
-    """The offset at which the last complete row of `text` ends; 0 if none does."""
-    end = text.rfind(b"\n") + 1
-    if not quoted or len(text) > _LONGEST:
-        return end
-    quotes = text.count(b'"', 0, end)
-    while end and quotes % 2:
-        before = text.rfind(b"\n", 0, end - 1) + 1
-        quotes -= text.count(b'"', before, end)
-        end = before
-    return end
+def _ends_lines_with_returns(head: bytes) -> bool:
+    """Whether lines end with a carriage return alone, as old Macs and Excel's "CSV (Macintosh)" write them."""
+    alone = head.count(b"\r") - head.count(b"\r\n")
+    feed = head.find(b"\n")
+    # A few line feeds may stand within quoted cells.
+    return alone > head.count(b"\n") and (feed < 0 or head.find(b"\r") < feed)

@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from features.common.errors import InputError
 from features.sources.parsing import chunks
 
 LINE = "_line"  # the line as written
@@ -19,25 +18,20 @@ BLOCK = 16 << 20  # bytes read at once; parsed they are many times as large
 Schema = dict[str, pl.DataType]
 
 
-def read_blocks(path: Path) -> Iterator[list[str]]:
+def read_blocks(path: Path, encoding: str | None = None) -> Iterator[list[str]]:
     """Yield the lines of the file that are not blank, in order, in lists of a block each."""
-    first = True
-    for block in chunks.read_blocks(path, quoted=False, size=BLOCK):
-        lines = [line for line in block.decode().split("\n") if line and not line.isspace()]
-        if first and lines and (lines[0].strip() == "[" or lines[0].lstrip().startswith("[{")):
-            raise InputError(f"{path} is one JSON array; write one object per line (`jq -c '.[]'` does it)")
-        first = first and not lines
-        yield lines
+    for block in chunks.read_blocks(path, BLOCK, encoding):
+        yield [line for line in block.decode().split("\n") if line and not line.isspace()]
 
 
-def read_keys(path: Path, required: set[str] | None = None) -> list[str]:
+def read_keys(path: Path, required: set[str] | None = None, encoding: str | None = None) -> list[str]:
     """Read the keys of the file's objects, in order of appearance.
 
     Reading ends once all of `required` have appeared, but not within the first `HEAD` bytes; None reads all.
     """
     keys = dict[str, None]()
     for size in (HEAD, BLOCK):
-        for block in chunks.read_blocks(path, quoted=False, size=size):
+        for block in chunks.read_blocks(path, size, encoding):
             for line in filter(str.strip, block.decode().split("\n")):
                 keys |= dict.fromkeys(_parse_object(line) or ())
             if required is not None and required <= keys.keys():

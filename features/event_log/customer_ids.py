@@ -1,30 +1,69 @@
 """Customer id files: lists of customers that commands take, as Parquet, CSV or plain text."""
 
+import io
 from pathlib import Path
 
 import polars as pl
 
 from features.common.errors import InputError
+from features.common.ids import INVISIBLE, SCIENTIFIC_HINT, is_scientific, normalize_ids
+
+_COLUMN = "customer_id"
 
 
 def read_customer_ids(path: Path, role: str = "the customer list") -> list[str]:
-    """Read the distinct ids in a file, in its order: a column customer_id of Parquet or CSV, else one id a line.
+    """Read the distinct ids in a file, in its order, in the form that the event log has them in.
 
-    `role` names the file in errors. Raises `InputError` where it cannot be read, has no such column or no id.
+    They are a column customer_id (or Customer ID) of Parquet or CSV, else one id a line. `role` names the file in
+    errors. Raises `InputError` where it cannot be read, has no such column, no id, or ids that a spreadsheet has
+    shortened.
     """
     try:
-        if path.suffix == ".parquet":
-            table = pl.read_parquet(path)
-        elif path.suffix == ".csv":
-            table = pl.read_csv(path, infer_schema=False)
-        else:
-            lines = (line.strip() for line in path.read_text().splitlines())
-            table = pl.DataFrame({"customer_id": [line for line in lines if line]}, schema={"customer_id": pl.String})
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        values = _read_column(path, role)
+    except (OSError, UnicodeError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{role} {path} cannot be read: {error}") from error
-    if "customer_id" not in table.columns:
-        raise InputError(f"{role} {path} has no column customer_id; it has {', '.join(table.columns)}")
-    ids = table["customer_id"].cast(pl.String).drop_nulls().unique(maintain_order=True)
+    ids = normalize_ids(values, "customer").cast(pl.String)
+    spoiled = ids.filter(is_scientific(ids))
+    if spoiled.len():
+        raise InputError(f"{role} {path} holds {spoiled[0]}, of which digits are lost; {SCIENTIFIC_HINT}")
+    ids = ids.drop_nulls().unique(maintain_order=True)
     if ids.is_empty():
         raise InputError(f"{role} {path} holds no customer id")
     return ids.to_list()
+
+
+def _read_column(path: Path, role: str) -> pl.Series:
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        table = pl.read_parquet(path)
+    else:
+        text = _decode(path.read_bytes())
+        if ending not in (".csv", ".tsv"):
+            return pl.Series(_COLUMN, text.splitlines(), pl.String)
+        header = text.partition("\n")[0]
+        separator = max(",;\t|", key=header.count)
+        table = pl.read_csv(
+            io.BytesIO(text.encode()), infer_schema=False, separator=separator, truncate_ragged_lines=True
+        )
+    if _COLUMN in table.columns:
+        return table[_COLUMN]
+    named = [c for c in table.columns if _fold(c) == _fold(_COLUMN)]
+    if len(named) != 1:
+        raise InputError(
+            f"{role} {path} has no column {_COLUMN}; it has {', '.join(table.columns)}. Name the column so, or give a "
+            "text file (.txt) with one id a line"
+        )
+    return table[named[0]]
+
+
+def _fold(name: str) -> str:
+    return name.strip(INVISIBLE).lower().replace(" ", "").replace("_", "")
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252")

@@ -1,4 +1,4 @@
-"""Examples of rejected rows: for each reason the file, the row and the cell at fault of one."""
+"""RejectedExamples of rejected rows: for each reason the file, the row and the cell at fault of one."""
 
 import json
 import re
@@ -12,7 +12,7 @@ _COLUMNS = {"no_customer_or_client": ("customer_id", "client_id"), "no_rate_for_
 _PREFIX = re.compile(r"^(?:bad|missing|negative|ambiguous|absurd|scientific|placeholder)_")
 
 
-class Examples:
+class RejectedExamples:
     """The first rejected row of each reason, described for a person."""
 
     def __init__(self) -> None:

@@ -146,7 +146,7 @@ def _report(intake: Intake, result: Compaction, event_log: log.EventLog, remains
         *intake.readings.notes,
         *intake.currency_notes(),
         *describe_taken_back(remains),
-        *describe_lines(tally, intake.baskets),
+        *describe_lines(tally),
         *describe_unknown(unknown),
         *describe_set_aside(event_log, intake.directory),
     ]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 
@@ -10,13 +11,12 @@ from features.event_log import log
 from features.event_log.atomic_dir import DirectoryChange
 from features.event_log.catalog import Catalog
 from features.event_log.currency import NO_RATE, Currency, count_currencies, describe_forgotten, establish, is_sale
-from features.event_log.examples import Examples
+from features.event_log.examples import RejectedExamples
 from features.event_log.identity_links import LinkTable
 from features.event_log.quarantine import Quarantine
 from features.event_log.readings import Origins, Readings
 from features.event_log.schema import (
     CATALOG_SCHEMA,
-    FILE,
     LINK_SCHEMA,
     ORIGIN,
     REJECTED_SCHEMA,
@@ -46,7 +46,7 @@ class ParsedBatch:
     left_out: Mapping[str, int] = field(default_factory=dict)  # condition of the mapping → rows that it left out
     derived: int = 0  # event rows made beside their row, as the refund of an order that was paid and refunded
     columns: Mapping[str, str] = field(default_factory=dict)  # our column → theirs, to name the cell of a rejected row
-    file: int | None = None  # number of the file, from 0, that alone gave these rows; None: several, or none
+    file: Path | None = None  # the file that alone gave these rows; None: several, or none
     watermarks: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # for log.json: see sources/sql_reader.py
 
 
@@ -67,16 +67,15 @@ class Intake:
         self.quarantine = Quarantine(change.scratch, remains.without_rejected_of)
         self.catalog, self.links = Catalog(remains.catalog), LinkTable(remains.links)
         self.tombstones = Tombstones.load(old.path) if old else Tombstones()
-        self.readings, self.origins, self.examples = readings, origins, Examples()
+        self.readings, self.origins, self.examples = readings, origins, RejectedExamples()
         self.batches = self.rows = self.merged = self.erased = self.derived = 0
-        self.baskets = 0  # lines of orders without an order id
         self.left_out: Counter[str] = Counter()
         self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
         self.watermarks: dict[str, tuple[str, str]] = {}
         self._currency = currency
         self._sales: Counter[str] = Counter()  # rows with a price, by currency
         self._others: Counter[str] = Counter()
-        self._codes: dict[int | None, int | None] = {}
+        self._codes: dict[Path | None, int | None] = {}
 
     def add(self, batch: ParsedBatch) -> None:
         """Take a batch in."""
@@ -97,8 +96,6 @@ class Intake:
         self.notes |= dict.fromkeys(batch.notes)
         self.watermarks |= batch.watermarks
         self.readings.count(batch.file, batch.rows_read)
-        if FILE in batch.events.columns:
-            self.baskets += events.select((pl.col(FILE).is_not_null() & pl.col("order_id").is_null()).sum()).item()
 
     def settle_currency(self) -> tuple[Currency, Callable[[pl.DataFrame], pl.DataFrame]]:
         """The log's currency, now that all is read, and what makes staged rows be in it.
@@ -155,7 +152,7 @@ class Intake:
             return rows
         return self._currency.forget_foreign(self._currency.convert(rows))
 
-    def _code(self, file: int | None) -> int | None:
+    def _code(self, file: Path | None) -> int | None:
         if file not in self._codes:
             reading = self.readings.reading_of(file)
             self._codes[file] = None if reading is None else self.origins.code([reading])

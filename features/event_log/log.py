@@ -91,6 +91,12 @@ class EventLog:
         return (datetime.fromisoformat(span["first"]), datetime.fromisoformat(span["last"])) if span else None
 
     @property
+    def rows_set_aside(self) -> int:
+        """Number of events that `scan` leaves out by their time."""
+        span = self.info["span"]
+        return int(span["rows_before"] + span["rows_after"]) if span else 0
+
+    @property
     def currency(self) -> str | None:
         """The currency of all amounts; None where the log has none."""
         code = self.info["currency"]

@@ -12,13 +12,8 @@ from features.event_log.report import list_names
 from features.event_log.taken_back import Remains
 
 
-def describe_lines(tally: Tally, baskets: int) -> Iterator[str]:
+def describe_lines(tally: Tally) -> Iterator[str]:
     """Lines of orders: what was merged, what several files have, free lines beside paid ones."""
-    if baskets:
-        yield (
-            f"{baskets:,} lines of purchases or refunds have no order id: those of one customer (or device and visit) "
-            "at one instant are one order"
-        )
     if tally.in_several_files:
         yield (
             f"{tally.in_several_files:,} lines of orders are in more than one of the files and count once; where they "

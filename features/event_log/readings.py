@@ -48,10 +48,19 @@ class SourceEntry:
     rows: int | None = None
     columns: str | None = None  # digest
 
+    def has_content_of(self, other: "SourceEntry") -> bool:
+        """Whether both are the same content; of a source without files, the same table or query."""
+        if self.digest or other.digest:
+            return self.digest == other.digest
+        return (self.file, self.source) == (other.file, other.source)
+
     def is_reading_of(self, other: "SourceEntry") -> bool:
         """Whether both are the same content, read in the same way."""
-        same_place = self.digest == other.digest if self.digest else self.file == other.file and not other.digest
-        return same_place and (self.source, self.mapping) == (other.source, other.mapping)
+        return self.has_content_of(other) and self.is_read_as(other)
+
+    def is_read_as(self, other: "SourceEntry") -> bool:
+        """Whether both are read in the same way."""
+        return (self.source, self.mapping) == (other.source, other.mapping)
 
 
 class Origins:
@@ -122,7 +131,8 @@ class Readings:
         """
         if not self.inputs:
             return
-        clashes = [(i, entry) for i in self._suspects for entry in self._clashes(i)]
+        numbers: list[int | None] = [*range(len(self.inputs.files))] or [None]
+        clashes = [(i, entry) for i in numbers for entry in self._clashes(i)]
         self._note_layouts({i for i, _ in clashes})
         if not clashes:
             return
@@ -130,8 +140,8 @@ class Readings:
             raise InputError(_describe_clash(self.inputs, clashes, out))
         if reread == "replace":
             readings = frozenset(entry.reading for _, entry in clashes)
-            here = {self._digests[i].result() for i in range(len(self.inputs.files)) if i in self._suspects}
-            together = [e for e in self.before if e.reading in readings and e.digest not in here]
+            here = {entry.digest for _, entry in clashes} | {self._digests[i].result() for i in self._suspects}
+            together = [e for e in self.before if e.reading in readings and e.digest and e.digest not in here]
             if together:
                 raise InputError(
                     f"{clashes[0][1].file} was read together with {', '.join(sorted({e.file for e in together}))}; "
@@ -139,13 +149,31 @@ class Readings:
                 )
             self.removed = readings
 
-    def _clashes(self, nth: int) -> list[SourceEntry]:
-        """The entries of the same content as file `nth` under other mappings, unless it is there under this one too."""
-        new = self._digested(nth)
-        same = [entry for entry in self.before if entry.digest == new.digest]
-        return [] if any(entry.is_reading_of(new) for entry in same) else same
+    def _clashes(self, nth: int | None) -> list[SourceEntry]:
+        """The entries of the same content as file `nth` under other mappings, unless it is there under this one too.
 
-    def _note_layouts(self, clashing: set[int]) -> None:
+        Of a source without files the content is a table or query of the same name.
+        """
+        if nth is None and not (self.inputs and self.inputs.place):
+            return []
+        new = self._digested(nth) if nth in self._suspects else self._entry(nth)
+        same = [e for e in self.before if e.has_content_of(new)] if new.digest or nth is None else []
+        if any(entry.is_reading_of(new) for entry in same):
+            return []
+        return same + ([] if nth is None else self._grown(nth, new))
+
+    def _grown(self, nth: int, new: SourceEntry) -> list[SourceEntry]:
+        """The entries that file `nth` continues: their content stands at its beginning."""
+        assert self.inputs  # noqa: S101  the caller has looked
+        size = new.bytes or 0
+        older = [e for e in self.before if e.columns and e.columns == new.columns and e.bytes and e.bytes < size]
+        if all(entry.is_read_as(new) for entry in older):
+            return []
+        prefixes = digest_prefixes(self.inputs.files[nth], {entry.bytes or 0 for entry in older})
+        continued = [entry for entry in older if prefixes.get(entry.bytes or 0) == entry.digest]
+        return [] if any(entry.is_read_as(new) for entry in continued) else continued
+
+    def _note_layouts(self, clashing: set[int | None]) -> None:
         assert self.inputs  # noqa: S101  the caller has looked
         known = {(e.columns, e.mapping, e.source) for e in self.before}
         for i, file in enumerate(self.inputs.files):
@@ -159,25 +187,34 @@ class Readings:
                 "files into a new log under one mapping then"
             )
 
-    def name_of(self, file: int | None) -> str:
+    def name_of(self, path: Path | None) -> str:
         """What messages call a file, or the source where the file is not known."""
         if not self.inputs:
-            return "the input"
-        if len(self.inputs.files) == 1 or file is not None:
-            return self.inputs.files[file or 0].name
-        return self.inputs.place or self.inputs.source
+            return path.name if path else "the input"
+        number = self._number(path)
+        if number is None:
+            return self.inputs.place or self.inputs.source
+        return self.inputs.files[number].name
 
-    def count(self, file: int | None, rows: int) -> None:
-        """Note that `rows` were read from the file of this number, or from all together."""
-        self._rows[file] = self._rows.get(file, 0) + rows
+    def count(self, path: Path | None, rows: int) -> None:
+        """Note that `rows` were read from this file, or from several together."""
+        if rows:
+            number = self._number(path)
+            self._rows[number] = self._rows.get(number, 0) + rows
 
-    def reading_of(self, file: int | None) -> int | None:
+    def reading_of(self, path: Path | None) -> int | None:
         """The number of the reading that rows of this file belong to; None of all files together."""
-        if not self.inputs:
-            return None
+        return self._reading(self._number(path)) if self.inputs else None
+
+    def _number(self, path: Path | None) -> int | None:
+        files = list(self.inputs.files) if self.inputs else []
+        if len(files) == 1:
+            return 0
+        return files.index(path) if path in files else None
+
+    def _reading(self, file: int | None) -> int:
+        assert self.inputs  # noqa: S101  the caller has looked
         files = range(len(self.inputs.files))
-        if file is None and len(files) == 1:
-            file = 0
         chosen = files if file is None else [file]
         if not {*chosen} <= {*self._suspects}:
             return self._next + (len(files) if file is None else file)
@@ -195,7 +232,7 @@ class Readings:
             return kept
         files = len(self.inputs.files)
         if not files:
-            place = replace(self._entry(None), reading=self.reading_of(None) or 0, rows=self._rows.get(None, 0))
+            place = replace(self._entry(None), reading=self._reading(None), rows=self._rows.get(None, 0))
             return [*(entry for entry in kept if not entry.is_reading_of(place)), place]
         for i in range(files):
             alone = files == 1 or i in self._rows
@@ -204,7 +241,7 @@ class Readings:
                 units.append(None)
             for file in units:
                 rows = sum(self._rows.values()) if files == 1 else self._rows.get(i) if file is not None else None
-                new = replace(self._digested(i), reading=self.reading_of(file) or 0, rows=rows)
+                new = replace(self._digested(i), reading=self._reading(file), rows=rows)
                 if not any(entry.is_reading_of(new) and entry.reading == new.reading for entry in kept):
                     kept.append(new)
         return kept
@@ -240,12 +277,24 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:_HEX]
 
 
+def digest_prefixes(path: Path, lengths: Iterable[int]) -> dict[int, str]:
+    """The digests of the first bytes of a file, for several numbers of bytes."""
+    digests, digest, done = dict[int, str](), hashlib.sha256(), 0
+    with path.open("rb") as file:
+        for length in sorted(lengths):
+            while done < length and (block := file.read(min(length - done, 1 << 20))):
+                digest.update(block)
+                done += len(block)
+            digests[length] = digest.hexdigest()[:_HEX]
+    return digests
+
+
 def digest_text(text: str) -> str:
     """32 hex digits of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:_HEX]
 
 
-def _describe_clash(inputs: Inputs, clashes: Sequence[tuple[int, SourceEntry]], out: Path) -> str:
+def _describe_clash(inputs: Inputs, clashes: Sequence[tuple[int | None, SourceEntry]], out: Path) -> str:
     lines = []
     for i, entry in clashes[:5]:
         rows = f"{entry.rows:,} rows of " if entry.rows is not None else ""
@@ -253,8 +302,13 @@ def _describe_clash(inputs: Inputs, clashes: Sequence[tuple[int, SourceEntry]], 
             how = f"by the source `{entry.source}`, not `{inputs.source}`"
         else:
             how = "under another mapping" if inputs.mapping else "under a mapping, and there is none now"
-        known = f"{rows}the same content" if entry.file == inputs.files[i].name else f"{rows}it as {entry.file}"
-        lines.append(f"{inputs.files[i]}: {out} holds {known}, read {how} (digest {entry.mapping[:8]})")
+        name = str(inputs.files[i]) if i is not None else entry.file
+        if i is not None and entry.bytes != inputs.files[i].stat().st_size:
+            known = f"{rows}{entry.file}, which it continues"
+        else:
+            known = f"{rows}the same content" if entry.file == Path(name).name else f"{rows}it as {entry.file}"
+        digests = f"digest {entry.mapping[:8]}, now {digest_text(inputs.mapping)[:8]}"
+        lines.append(f"{name}: {out} holds {known}, read {how} ({digests})")
     if len(clashes) > len(lines):
         lines.append(f"and {len(clashes) - len(lines):,} more")
     return (

@@ -8,7 +8,7 @@ import polars as pl
 from features.common.arrays import BoolArray
 from features.common.errors import InputError
 from features.common.memory import keep_freed_memory
-from features.event_log.customer_ids import read_customer_ids
+from features.sources.customer_ids import read_customer_ids
 from models.bundle import Bundle
 from models.interface import RankingRequest, RankingRules
 from models.recommender import BundleRecommender

@@ -3,6 +3,5 @@
 Start with `schema` (columns and rules) and `log` (the files of a log, and `EventLog`, which reads them). `ingest` adds
 a source's batches by way of `staging`, `dedup`, `compaction` and `partitions`; rejected rows go to the `quarantine`.
 `erase` removes a customer and leaves `tombstones`; `identity_links` links clients to customers; `catalog` keeps the
-items; `atomic_dir` replaces a log in one step; `customer_ids` reads lists of customers that commands take. Imports
-`common` only.
+items; `atomic_dir` replaces a log in one step. Imports `common` only.
 """

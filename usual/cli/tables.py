@@ -64,7 +64,7 @@ def segments(
 ) -> None:
     """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, lookalike score, predictions."""
     from features.common import clock
-    from features.event_log.customer_ids import read_customer_ids
+    from features.sources.customer_ids import read_customer_ids
     from features.event_log.log import EventLog
     from features.segments import build, report
     from features.segments.clusters import Clustering

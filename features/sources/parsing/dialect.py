@@ -53,15 +53,22 @@ class Dialect:
     """Of CSV: where the rows begin and what shape they have."""
 
 
-def recognise(path: Path, encoding: str | None = None, delimiter: str | None = None) -> Dialect:
+class EmptyFile(InputError):
+    """A file without as much as a header."""
+
+
+def recognise(
+    path: Path, encoding: str | None = None, delimiter: str | None = None, one_column: bool = False
+) -> Dialect:
     """Recognise what `path` is by its content, and by its name where that leaves it open.
 
+    `one_column`: text that is named as none of `FORMATS` may be a table of one column.
     Raises `InputError` for a file that is missing, empty, no table, or of no format in `FORMATS`, and for an `encoding`
     or `delimiter` that cannot be one, and for a damaged container.
     """
     named = name_format(path)
     try:
-        return _recognise(path, named, encoding, delimiter)
+        return _recognise(path, named, encoding, delimiter, one_column)
     except ERRORS as error:
         raise read_error(path, named or "a table", error) from error
 
@@ -75,12 +82,16 @@ def read_error(path: Path, kind: str, error: BaseException) -> InputError:
     )
 
 
-def _recognise(path: Path, named: Format | None, encoding: str | None, delimiter: str | None) -> Dialect:
+def _recognise(
+    path: Path, named: Format | None, encoding: str | None, delimiter: str | None, one_column: bool
+) -> Dialect:
     with containers.open_bytes(path) as (file, compression):
         start = file.read(chunks.HEAD)
     if binary := _recognise_binary(path, start, named):
         return Dialect(binary, compression)
     text = next(chunks.read_blocks(path, chunks.HEAD, encoding), b"")
+    if not text.strip():
+        raise EmptyFile(f"{path} is empty: it has neither a header nor rows")
     if kind := _foreign_text(text):
         raise InputError(f"{path} is {kind}, not a table: was it saved in place of the export? Download it again")
     found = encodings.recognise(start, encoding)
@@ -96,7 +107,7 @@ def _recognise(path: Path, named: Format | None, encoding: str | None, delimiter
     if named == "JSON lines" or _is_json(text):
         return Dialect("JSON lines", compression, name, notes=tuple(notes))
     header = csv_header.find(text, delimiter)
-    if named is None and not header.is_table:
+    if named is None and not header.is_table and not (one_column and len(header.names) == 1):
         raise InputError(
             f"{path}: cannot tell the format from {''.join(path.suffixes[-2:])!r} or from what is in it; expected one "
             f"of {', '.join(FORMATS)}, also with {', '.join(PACKED)}"
@@ -135,7 +146,7 @@ def check_rows(path: Path, encoding: str | None = None) -> None:
 
 def _recognise_binary(path: Path, start: bytes, named: Format | None) -> Format | None:
     if not start:
-        raise ValueError("it is empty")
+        raise EmptyFile(f"{path} is empty: it has neither a header nor rows")
     if start.startswith(b"PAR1"):
         return "Parquet"
     if start.startswith((_OLE, containers.ZIP)):  # a zip file that is no workbook was opened

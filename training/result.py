@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from features.tables.left_out import LeftOut
 from models.bundle import Bundle, RecommenderName
 from training.customers.fit import CustomerEvaluation
 from training.dataset.candidate_budgets import CandidateBudgets
@@ -35,6 +36,8 @@ class TrainingResult:
     """Quality against revenue, of recommenders in which prices count (`training.evaluation.revenue_tradeoff`)."""
     budgets: dict[RecommenderName, CandidateBudgets] = field(default_factory=dict)
     """The fitted candidate budgets, and the counts they follow from."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """The events before the end that count in no table, by reason."""
     guard: Guard = field(default_factory=Guard)
     """What was noticed, and what was trained in spite of."""
 

@@ -155,6 +155,7 @@ def train(
         customers=customers,
         trade_offs=trade_offs,
         budgets=budgets,
+        left_out=tables.left_out,
         guard=guard,
     )
 

@@ -5,7 +5,7 @@ example sees a model that saw its future.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -14,6 +14,7 @@ from features.common.errors import InputError
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
 from features.tables.build import build_from_events
+from features.tables.left_out import LeftOut
 from models.bundle import RecommenderName
 from models.candidates.generators import Generators
 from training.dataset.queries import Queries, build_queries
@@ -25,7 +26,7 @@ class Fold:
     """Everything that is refitted at one boundary. Neither `snapshot` nor `generators` saw an event at or after `at`.
 
     `at`: the boundary, in microseconds. `traffic`: customer_id, source, device, country of the customers known then.
-    `queries`: those after the boundary, by recommender.
+    `queries`: those after the boundary, by recommender. `left_out`: the events before it that count in no table.
     """
 
     at: int
@@ -33,6 +34,7 @@ class Fold:
     generators: Generators
     traffic: pl.DataFrame
     queries: dict[RecommenderName, Queries]
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def choose_boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
@@ -105,4 +107,5 @@ def build_fold(
         generators=Generators.fit(snapshot, recipe.generators, active),
         traffic=tables.customers.select("customer_id", "source", "device", "country"),
         queries=build_queries(events, snapshot, at + recipe.horizon_days * DAY, recipe),
+        left_out=tables.left_out,
     )

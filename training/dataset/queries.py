@@ -14,7 +14,8 @@ from features.event_log.schema import ITEM_EVENTS, conform
 from features.ranking.pair_index import look_up
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import KIND, Visitors, age_seconds
-from features.tables import bots
+from features.tables import bots, repeats
+from features.tables.engine import PolarsEngine
 from models.bundle import RecommenderName
 from training.recipe import Recipe
 
@@ -68,24 +69,42 @@ class Queries:
 def read_window(events: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
     """Read the events in [start, end), both in microseconds, that visitors and labels are made of; `t`: microseconds.
 
-    Without consent, of a bot, or without the item that events of their kind have, they are left out.
+    Without consent, of a bot, without the item that events of their kind have, or lines of an order that came before
+    (`features.tables.repeats`), they are left out.
     """
+    # Orders are looked for in the days before, too: an order that is reported again is not bought again.
+    numbered = (pl.col("name") == "purchase") & pl.col("order_id").is_not_null()
     consented = (
         events.filter(
-            pl.col("timestamp") >= moment(start),
+            pl.col("timestamp") >= moment(start - repeats.WINDOW_DAYS * DAY),
             pl.col("timestamp") < moment(end),
             pl.col("consent").fill_null(True),
         )
         .with_columns(pl.col("name").cast(pl.String), t=pl.col("timestamp").dt.timestamp("us"))
         .filter(
+            (pl.col("t") >= start) | numbered,
             pl.col("name").is_in(list(KIND)),
             pl.col("item_id").is_not_null() | ~pl.col("name").is_in(list(ITEM_EVENTS)),
         )
         .collect()
     )
-    rows = nw.from_native(consented)
-    bot_clients = bots.find_bots(rows.lazy()).collect("polars").to_native()
-    return bots.remove_bots(rows.lazy(), bot_clients).to_native().collect()
+    consented = _drop_repeats(consented, numbered)
+    rows = nw.from_native(consented.filter(pl.col("t") >= start).lazy())
+    found = bots.find_bots(PolarsEngine(), rows)
+    return bots.remove_bots(rows, found).to_native().collect()
+
+
+def _drop_repeats(rows: pl.DataFrame, numbered: pl.Expr) -> pl.DataFrame:
+    """Drop purchases whose visitor, order and item came within the days before."""
+    line = ("name", "_visitor", "order_id", "item_id")
+    visitor = pl.coalesce("customer_id", pl.format("client:{}", "client_id"))
+    lines = rows.with_row_index("_row").filter(numbered).with_columns(_visitor=visitor)
+    several = lines.filter(pl.struct(line).is_duplicated())
+    if several.is_empty():
+        return rows
+    marked = repeats.mark_repeats(nw.from_native(several.lazy()), line, ("t", "event_id", "price", "quantity"))
+    again = marked.filter(nw.col("repeated")).to_native().collect()["_row"]
+    return rows.with_row_index("_row").filter(~pl.col("_row").is_in(again.implode())).drop("_row")
 
 
 def build_queries(events: pl.LazyFrame, snapshot: Snapshot, end: int, recipe: Recipe) -> dict[RecommenderName, Queries]:

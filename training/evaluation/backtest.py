@@ -1,16 +1,18 @@
 """Backtest: evaluate a trained bundle on a later window of the event log."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import polars as pl
 
-from features.common.clock import iso
+from features.common.clock import iso, micros, moment
 from features.common.errors import InputError
 from features.common.memory import keep_freed_memory
 from features.event_log.log import EventLog
 from features.ranking.snapshot import Snapshot
 from features.sources.simulator.truth import Truth
 from features.tables.build import Tables, build_tables
+from features.tables.left_out import LeftOut
 from models.bundle import Bundle, RecommenderName
 from models.customers.predictions import CustomerPredictions
 from training.dataset import queries
@@ -52,9 +54,38 @@ def _build_tables(bundle: Bundle, event_log: EventLog, as_of: int) -> Tables:
     return build_tables(event_log, as_of)
 
 
+@dataclass(frozen=True)
+class Backtest:
+    """A backtest, and who is not in it.
+
+    `left_out`: the events before the window that count in no table. `buyers`: customers who bought in the window, of
+    whom `unknown_buyers` had no event before it, so no list of theirs can be compared with what they bought.
+    """
+
+    evaluations: dict[RecommenderName, Evaluation]
+    left_out: LeftOut
+    buyers: int
+    unknown_buyers: int
+
+    def describe(self) -> list[str]:
+        """Say who is not in it, in lines for the terminal."""
+        return [
+            f"{self.unknown_buyers:,} of {self.buyers:,} customers who bought in the window were unknown before it; "
+            "one_to_one is not measured on them",
+            *self.left_out.describe(),
+        ]
+
+
 def backtest(
     bundle: Bundle, event_log: EventLog, start: int, end: int, recipe: Recipe, truth: Truth | None = None
 ) -> dict[RecommenderName, Evaluation]:
+    """Evaluate as `run_backtest`, for callers that want the evaluations alone."""
+    return run_backtest(bundle, event_log, start, end, recipe, truth).evaluations
+
+
+def run_backtest(
+    bundle: Bundle, event_log: EventLog, start: int, end: int, recipe: Recipe, truth: Truth | None = None
+) -> Backtest:
     """Evaluate on [start, end) (microseconds) with a snapshot as of `start`.
 
     `recipe` determines how visits are sampled. With the `truth` of a simulated log, the oracle is measured as well.
@@ -62,13 +93,41 @@ def backtest(
     """
     if end <= start:
         raise InputError(f"the window from {iso(start)} to {iso(end)} is empty; --to must be after --from")
+    _check_window(event_log, start, end)
     tables = _build_tables(bundle, event_log, start)
     bundle_at_start = bundle.refit_to(Snapshot.from_tables(tables))
     queries_by_recommender = queries.build_queries(event_log.scan(), bundle_at_start.snapshot, end, recipe)
     evaluations = evaluate_bundle(bundle_at_start, queries_by_recommender, end, tables.customers, truth)
     if not evaluations:
-        raise InputError(f"nobody in the window from {iso(start)} to {iso(end)} can be compared with a recommendation")
-    return evaluations
+        raise InputError(
+            f"nobody in the window from {iso(start)} to {iso(end)} can be compared with a recommendation: there is no "
+            "customer with history who bought, and no visit with events of items"
+        )
+    buyers = _find_buyers(event_log, start, end)
+    unknown = int((bundle_at_start.snapshot.customers.find(buyers) < 0).sum())
+    return Backtest(evaluations, tables.left_out, len(buyers), unknown)
+
+
+def _check_window(event_log: EventLog, start: int, end: int) -> None:
+    """Raise `InputError` where the log has no event in the window [start, end)."""
+    first, last = micros(event_log.first), micros(event_log.last)
+    if start > last or end <= first:
+        raise InputError(
+            f"nobody in the window from {iso(start)} to {iso(end)} can be compared with a recommendation: the events of "
+            f"{event_log.path} are from {iso(first)} to {iso(last)}; check --from and --to"
+        )
+
+
+def _find_buyers(event_log: EventLog, start: int, end: int) -> list[str]:
+    """Find the customers who bought in [start, end) and did not refuse consent."""
+    bought = event_log.scan().filter(
+        pl.col("timestamp") >= moment(start),
+        pl.col("timestamp") < moment(end),
+        pl.col("name").cast(pl.String) == "purchase",
+        pl.col("customer_id").is_not_null(),
+        pl.col("consent").fill_null(True),
+    )
+    return bought.select(pl.col("customer_id").unique()).collect()["customer_id"].to_list()
 
 
 def evaluate_bundle(

@@ -17,6 +17,7 @@ from training.dataset.candidate_budgets import CandidateBudgets
 from training.evaluation.bootstrap import paired_difference
 from training.evaluation.breakdown import baseline_columns, break_down
 from training.evaluation.evaluate import Evaluation
+from training.reports.model_card import describe_left_out
 from training.reports.plots import Plot, display_name, plot_budgets, plot_revenue_tradeoff
 from training.reports.samples import Sample
 from training.result import TrainingResult
@@ -40,7 +41,12 @@ def render_report(
         render_revenue_tradeoff(t, result.recipe.recommender(n).ranker.value, n) for n, t in result.trade_offs.items()
     ]
     sections += [_budgets(name, result.budgets[name]) for name in result.evaluations if name in result.budgets]
-    sections += [_customers(result, plots), _sample_lists(samples), _provenance(result, event_log, seconds)]
+    sections += [
+        _left_out(result),
+        _customers(result, plots),
+        _sample_lists(samples),
+        _provenance(result, event_log, seconds),
+    ]
     sections.append(_recipe(result))
     body = (
         f"<header><h1>Training run until {iso(result.until)[:10]}</h1>"
@@ -52,6 +58,20 @@ def render_report(
         "intervals over queries; if that of a difference includes zero, the difference may be due to chance.</footer>"
     )
     return render_page(f"Training run until {iso(result.until)[:10]}", body)
+
+
+def _left_out(result: TrainingResult) -> str:
+    """Render what counts in no table, what the training warned of, and what it was forced over."""
+    guard = result.guard
+    lists = [("Left out", describe_left_out(result.left_out)), ("Warnings", guard.warnings)]
+    if guard.overruled:
+        lists.append((f"Trained in spite of these checks, for the reason: {guard.force}", guard.overruled))
+    inner = "".join(
+        f"<h3>{escape(title)}</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+        for title, lines in lists
+        if lines
+    )
+    return f"<section><h2>What to know of this training</h2>{inner}</section>"
 
 
 def _headline(result: TrainingResult) -> str:

@@ -1,11 +1,13 @@
 """Model card (Mitchell et al. 2019) in Markdown: intended use, data, quality and limits of a registered version."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import polars as pl
 
 from features.common.clock import iso
 from features.event_log.log import EventLog
+from features.tables.left_out import LeftOut
 from models.bundle import RecommenderName
 from training.evaluation.breakdown import baseline_columns, break_down
 from training.evaluation.evaluate import Evaluation
@@ -49,6 +51,7 @@ def render_card(result: TrainingResult, event_log: EventLog, libraries: Mapping[
         f"- {len(snapshot.customers):,} customers, {len(snapshot.items):,} items\n"
         f"- hold-out {start} to {end}; {len(result.boundaries)} training boundaries, {iso(result.boundaries[-1])[:10]} "
         f"to {iso(result.boundaries[0])[:10]}\n"
+        + "".join(f"- {line}\n" for line in describe_left_out(result.left_out))
         + "\n".join(f"- training rows, {display_name(name)}: {n:,}" for name, n in result.rows.items()),
         "## Features",
         _FEATURES,
@@ -77,6 +80,11 @@ def render_card(result: TrainingResult, event_log: EventLog, libraries: Mapping[
 def render_headline(result: TrainingResult) -> str:
     """Render one line per recommender: NDCG@10 and the difference to the best baseline, with intervals."""
     return "\n".join(f"- {_line(name, e.summary)}" for name, e in result.evaluations.items())
+
+
+def describe_left_out(left_out: LeftOut) -> list[str]:
+    """Say what counts in no table, without the id of a device, as pages name nobody."""
+    return replace(left_out, largest_device=None).describe()
 
 
 def render_guard(result: TrainingResult) -> str:

@@ -19,6 +19,7 @@ import yaml
 from mlflow.entities import Metric
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
+from mlflow.types.schema import AnyType
 
 import features
 import models
@@ -106,8 +107,25 @@ def _log_metrics(client: "mlflow.MlflowClient", run_id: str, model_id: str, resu
     points = [
         Metric(key, value, logged_at_ms, step) for key, value, step in metric_names.learning_curve_points(result.curves)
     ]
-    if points:
-        client.log_batch(run_id, points)
+    points += [Metric(key, value, logged_at_ms, 0) for key, value in _left_out_metrics(result).items()]
+    client.log_batch(run_id, points)
+
+
+def _left_out_metrics(result: TrainingResult) -> dict[str, float]:
+    """Return how many events, bots and repeated lines of orders count in no table."""
+    left_out = result.left_out
+    counts = {
+        "events": left_out.total,
+        "set_aside": left_out.set_aside,
+        "without_consent": left_out.without_consent,
+        "unknown_names": left_out.unknown,
+        "bots": left_out.bots,
+        "bot_events": left_out.bot_events,
+        "bot_value_share": left_out.bot_value_share,
+        "repeated_orders": left_out.repeated_orders,
+        "shared_devices": left_out.shared_devices,
+    }
+    return {f"left_out/{name}": float(value) for name, value in counts.items()}
 
 
 def _files(
@@ -143,7 +161,8 @@ def _files(
 
 
 _SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec("string", "customer_id", required=False), ColSpec("long", "k", required=False)]),
+    # Ids may be numbers too: MLflow would refuse to convert them, the model normalizes them as everywhere else.
+    inputs=Schema([ColSpec(AnyType(), "customer_id", required=False), ColSpec("long", "k", required=False)]),
     outputs=Schema(
         [
             ColSpec("string", "customer_id"),
@@ -193,7 +212,8 @@ def _tags(result: TrainingResult, event_log: EventLog) -> dict[str, str]:
 def _guard_tags(result: TrainingResult) -> dict[str, str]:
     """Return what training was forced over and warned of, as far as there is any."""
     guard = result.guard
-    tags = {"warnings": " · ".join(guard.warnings)}
+    lines = model_card.describe_left_out(result.left_out)
+    tags = {"warnings": " · ".join(guard.warnings), "left_out": " · ".join(lines)}
     if guard.overruled:
         tags |= {"forced": guard.force or "", "forced_over": " · ".join(guard.overruled)}
     return {key: value[:_TAG] for key, value in tags.items() if value}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from features.tables.left_out import LeftOut
 from training.tuning.recipe_space import Settings
 
 
@@ -25,6 +26,8 @@ class StudyResult:
     difference: tuple[float, float, float]
     settings: Settings
     initial_settings: Settings = field(repr=False)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """The events before the hold-out that count in no table."""
 
     @property
     def trials(self) -> int:

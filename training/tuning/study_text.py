@@ -54,6 +54,7 @@ def render_study(result: StudyResult, logged: LoggedStudy, out: Path) -> str:
     return "\n".join(
         [
             *lines,
+            *result.left_out.describe(),
             f"\nrecipe written to {out}; train with: usual train --recipe {out}",
             f"MLflow run {logged.run_id} in experiment {logged.experiment} at {logged.tracking_uri}",
         ]
@@ -75,6 +76,7 @@ def study_to_dict(result: StudyResult, logged: LoggedStudy, out: Path) -> dict[s
         "difference": {"mean": mean, "low": low, "high": high},
         "better": result.better,
         "best_settings": result.changes,
+        "left_out": result.left_out.as_dict(),
         "recipe": str(out),
         "run_id": logged.run_id,
         "tracking_uri": logged.tracking_uri,

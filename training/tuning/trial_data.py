@@ -16,6 +16,7 @@ from features.common.errors import InputError
 from features.common.threads import THREADS
 from features.event_log.log import EventLog
 from features.ranking.feature_matrix import assemble
+from features.tables.left_out import LeftOut
 from models.bundle import RecommenderName
 from models.candidates.registry import GeneratorName, GeneratorsConfig
 from models.ranker import Prior, Ranker, RankerConfig, objective, parameters
@@ -95,6 +96,7 @@ class TrialDataCache:
         self._end = end
         self._name = name
         self._latest: list[TrialData] = []
+        self.left_out = LeftOut()  # of the events before the hold-out, once its fold is built
         self._holdout: tuple[Fold, GeneratorsConfig] | None = None  # until the first trial data have it
 
     def count_folds(self, recipe: Recipe) -> int:
@@ -125,7 +127,10 @@ class TrialDataCache:
 
     def _boundaries(self, recipe: Recipe) -> list[int]:
         """The hold-out's and those before it; a trial fits no ranker on folds inside the hold-out."""
-        boundaries = choose_boundaries(micros(self._log.first), self._end, recipe)
+        try:
+            boundaries = choose_boundaries(micros(self._log.first), self._end, recipe)
+        except InputError as error:
+            raise InputError(f"{error}{isolated_dates_hint(self._log, self._end)}") from None
         early = before_holdout(boundaries, recipe)
         return [boundaries[0], *(at for at, is_early in zip(boundaries, early, strict=True) if is_early)]
 
@@ -142,6 +147,7 @@ class TrialDataCache:
     def _build_holdout(self, recipe: Recipe, report: Callable[[str], None]) -> Fold:
         if self._holdout is None:
             (fold,) = build_folds(self._log, self._boundaries(recipe)[:1], recipe, report)
+            self.left_out = fold.left_out.with_set_aside(self._log.rows_set_aside)
         else:
             fold, config = self._holdout
             fold = _refit(fold, config, recipe.generators)

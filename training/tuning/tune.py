@@ -6,7 +6,7 @@ the end. Nothing after the end is looked at, and trials are compared by their me
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def tune(task: TuningTask, config: MlflowConfig, step: Progress = silent) -> tup
         while done < task.trials:
             run.log_trial(_run_trial(task, study, data, report))
             done = len(study.finished())
-        result = _compare(task, study)
+        result = replace(_compare(task, study), left_out=data.left_out)
         settings = result.settings if result.better else {}
         text = render_recipe(task.text, task.recipe, settings, study_text.recipe_header(result))
         task.out.parent.mkdir(parents=True, exist_ok=True)

@@ -95,13 +95,13 @@ def evaluate(
     from features.event_log.log import EventLog
     from features.sources.simulator.truth import Truth
     from training import config, recipe
-    from training.evaluation.backtest import backtest
+    from training.evaluation.backtest import run_backtest
     from training.reports import text as report
     from training.tracking import registry
 
     if out:
         report.check_output_path(out)
-    evaluations = backtest(
+    result = run_backtest(
         registry.load_bundle(model, config.load()),
         EventLog.open(log),
         clock.parse(start, "--from"),
@@ -110,8 +110,14 @@ def evaluate(
         Truth.load(truth) if truth else None,
     )
     if out:
-        report.write_queries(evaluations, out)
-    print_answer(report.evaluations_to_dict(evaluations), as_json, report.render_evaluations(evaluations, out))
+        report.write_queries(result.evaluations, out)
+    about = {
+        "left_out": result.left_out.as_dict(),
+        "buyers": result.buyers,
+        "unknown_buyers": result.unknown_buyers,
+    }
+    text = "\n".join([report.render_evaluations(result.evaluations, out), "", *result.describe()])
+    print_answer(report.evaluations_to_dict(result.evaluations) | about, as_json, text)
 
 
 @app.command(rich_help_panel=PANEL)

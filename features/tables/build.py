@@ -1,7 +1,7 @@
 """All tables as of one instant: the way from an event log to `Tables`."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import narwhals as nw

@@ -113,8 +113,8 @@ def _check_window(event_log: EventLog, start: int, end: int) -> None:
     first, last = micros(event_log.first), micros(event_log.last)
     if start > last or end <= first:
         raise InputError(
-            f"nobody in the window from {iso(start)} to {iso(end)} can be compared with a recommendation: the events of "
-            f"{event_log.path} are from {iso(first)} to {iso(last)}; check --from and --to"
+            f"nobody in the window from {iso(start)} to {iso(end)} can be compared with a recommendation: the events "
+            f"of {event_log.path} are from {iso(first)} to {iso(last)}; check --from and --to"
         )
 
 

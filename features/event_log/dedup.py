@@ -102,6 +102,8 @@ def _distinct_hashes(files: Sequence[np.ndarray]) -> np.ndarray | None:
 
 def _find_collisions(files: Sequence[np.ndarray], directory: Path) -> Iterator[np.ndarray]:
     """The key hashes that occur on several days, sorted, range by range of the hash."""
+    if not files:
+        return
     ranges = max(1, -(-sum(map(len, files)) // HASHES_AT_ONCE))
     edges = np.array([(i << 64) // ranges for i in range(1, ranges)], np.uint64) & ~_DAY_MASK
     cuts = [np.concatenate([[0], np.searchsorted(f, edges), [len(f)]]) for f in files]

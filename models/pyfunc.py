@@ -1,8 +1,9 @@
 """MLflow model of a bundle: `mlflow.pyfunc.load_model(uri).predict(frame)`.
 
 MLflow runs this file to load the model ("models from code"), so nothing is pickled. The frame has a column
-`customer_id` (null for an unknown visitor) and may have `k` (items per customer, default 10). The
-result has one row per customer and item: customer_id, item_id, rank, score, strategy.
+`customer_id`, texts or numbers (null or a word for no id: an unknown visitor), and may have `k` (items per customer,
+default 10). The result has one row per customer and item: customer_id, the id as the event log has it, item_id, rank,
+score, strategy.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from features.common.errors import InputError
+from features.common.ids import normalize_id_list
 from models.interface import RankingRequest
 from models.recommender import BundleRecommender, load
 
@@ -28,7 +30,7 @@ class UsualModel(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         if "customer_id" not in model_input.columns:
             raise InputError(f"the input needs a column customer_id, it has {list(model_input.columns)}")
-        customers = [None if pd.isna(c) else str(c) for c in model_input["customer_id"]]
+        customers = normalize_id_list(model_input["customer_id"], "customer", "the input's customer_id")
         ks = model_input["k"].astype(int) if "k" in model_input.columns else [DEFAULT_K] * len(customers)
         requests = [RankingRequest(limit=int(k), customer_id=c) for c, k in zip(customers, ks, strict=True)]
         rankings = self.recommender.recommend(requests)

@@ -11,7 +11,7 @@ it, so that it is refused and not joined.
 import math
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Literal
@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.common.errors import InputError
 from features.common.text_views import Rows, TextViews
 
 IdKind = Literal["customer", "client", "item", "order", "session", "event"]
@@ -101,6 +102,23 @@ def normalize_id(value: object, kind: IdKind, placeholders: Collection[str] | No
         text = _repair(text)
     words = PLACEHOLDERS[kind] if placeholders is None else placeholder_words(kind, placeholders)
     return None if not text or text.lower() in words else text
+
+
+def require_id(value: object, kind: IdKind, where: str) -> str:
+    """Normalize the id that a person has given as `where`. Raises `InputError` for what is no id."""
+    (text,) = normalize_id_list([value], kind, where)
+    if text is None:
+        raise InputError(f"{where} is {value!r}, which is no {kind}'s id; check the spelling")
+    return text
+
+
+def normalize_id_list(values: Iterable[object], kind: IdKind, where: str) -> list[str | None]:
+    """Normalize each of `values` as `normalize_id` does. Raises `InputError`, naming `where`, for one in scientific
+    notation."""
+    texts = [normalize_id(value, kind) for value in values]
+    if spoiled := next((text for text in texts if text is not None and is_scientific_id(text)), None):
+        raise InputError(f"{where} holds {spoiled}, of which digits are lost; {SCIENTIFIC_HINT}")
+    return texts
 
 
 def placeholder_counts(values: pl.Series, ids: pl.Series) -> dict[str, int]:

@@ -93,9 +93,10 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """Erase a customer from the log, with the devices that are theirs alone."""
+    from features.common.ids import normalize_id
     from features.event_log.erase import erase as erase_customer
 
-    report = erase_customer(customer, log)
+    report = erase_customer(normalize_id(customer, "customer") or customer, log)
     print_answer(vars(report), as_json, report.text())
 
 
@@ -108,8 +109,10 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """State that a device belongs to a customer from now on."""
+    from features.common.ids import require_id
     from features.event_log.identity_links import merge_client
 
-    changed = merge_client(client, customer, log, undo)
+    ids = require_id(client, "client", "the client_id"), require_id(customer, "customer", "the customer_id")
+    changed = merge_client(*ids, log, undo)
     text = "the client is no longer that customer" if undo else "the client is that customer from now on"
     print_answer({"changed": changed, "undo": undo}, as_json, text if changed else "the log says so already")

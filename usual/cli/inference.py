@@ -157,6 +157,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Explain why products are recommended to a customer, and how the ranker scores each."""
+    from features.common.ids import normalize_id_list, require_id
     from features.event_log.log import EventLog
     from models.explain.explain import explain as explain_ranking
     from models.interface import RankingRequest
@@ -168,8 +169,13 @@ def explain(
     if log:
         rows = EventLog.open(log).catalog().select("item_id", "title").iter_rows()
         titles = {item_id: title for item_id, title in rows if title}
-    request = RankingRequest(k, customer, tuple((i, "view_item") for i in viewed or ()))
-    explanation = explain_ranking(BundleRecommender(registry.load_bundle(model, config.load())), request, item or ())
+    customer = require_id(customer, "customer", "--customer") if customer else None
+    seen, items = (
+        [i for i in normalize_id_list(ids or (), "item", option) if i]
+        for ids, option in ((viewed, "--viewed"), (item, "--item"))
+    )
+    request = RankingRequest(k, customer, tuple((i, "view_item") for i in seen))
+    explanation = explain_ranking(BundleRecommender(registry.load_bundle(model, config.load())), request, items)
     if viewed and not explanation.visit:
         print_note("--viewed changes nothing: this model has no ranker for customers with history inside a visit")
     print_answer(explanation.as_dict(titles=titles), as_json, explanation.text(titles=titles, features=bool(item)))

@@ -45,15 +45,17 @@ def parse(lines: list[str], schema: Schema) -> pl.DataFrame:
     """Parse each line into a row with the columns of `schema`, `LINE` and `UNPARSED`.
 
     Leaves are strings, whatever type JSON has there; a number is written the same way in every line
-    (7.0 is 7). A value that is no list or object where the schema has one is null.
+    (7.0 is 7). A value that is no list or object where the schema has one is null, and so are NaN and Infinity, which
+    some programs write though JSON has no such numbers.
     """
     originals = pl.DataFrame({LINE: lines}, schema={LINE: pl.String()})
-    try:
-        rows = _parse_block(lines, schema)
-        if rows.height == len(lines):
-            return rows.with_columns(originals[LINE], pl.lit(None, pl.String).alias(UNPARSED))
-    except pl.exceptions.PolarsError:
-        pass
+    for attempt in (lambda: lines, lambda: [_without_constants(line) for line in lines]):
+        try:
+            rows = _parse_block(attempt(), schema)
+            if rows.height == len(lines):
+                return rows.with_columns(originals[LINE], pl.lit(None, pl.String).alias(UNPARSED))
+        except pl.exceptions.PolarsError:
+            pass
     objects = [_parse_object(line) for line in lines]
     whole = pl.Struct(schema)
     rows = _parse_block([json.dumps(_fit_to_dtype(o or {}, whole)) for o in objects], schema)
@@ -72,7 +74,7 @@ def _parse_block(lines: list[str], schema: Schema) -> pl.DataFrame:
 def _parse_object(line: str) -> dict[str, Any] | None:
     try:
         value = json.loads(
-            line, parse_constant=_reject, parse_float=_parse_float, parse_int=_parse_int, object_pairs_hook=_keep_first
+            line, parse_constant=_nothing, parse_float=_parse_float, parse_int=_parse_int, object_pairs_hook=_keep_first
         )
     except (ValueError, RecursionError):
         return None
@@ -87,9 +89,19 @@ def _keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return items
 
 
+def _without_constants(line: str) -> str:
+    """The line with null for NaN and Infinity."""
+    if "NaN" not in line and "Infinity" not in line:
+        return line
+    value = _parse_object(line)
+    return line if value is None else json.dumps(value)
+
+
 def _parse_float(text: str) -> float:
     value = float(text)
-    return value if value - value == 0 else _reject(text)
+    if value - value != 0:
+        raise ValueError(f"{text} is beyond all numbers")
+    return value
 
 
 def _parse_int(text: str) -> int | str:
@@ -98,8 +110,8 @@ def _parse_int(text: str) -> int | str:
     return value if -(2**127) <= value < 2**128 else str(value)
 
 
-def _reject(text: str) -> Any:
-    raise ValueError(f"{text} is not a JSON number")
+def _nothing(constant: str) -> None:
+    """What NaN, Infinity and -Infinity say: nothing."""
 
 
 def _fit_to_dtype(value: Any, dtype: pl.DataType | Any) -> Any:

@@ -11,7 +11,7 @@ _MOST_NAMES = 5  # unknown names that a line names
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What the tables of one instant leave out; all counts are of rows of the log before that instant.
+    """What the tables of one instant leave out: rows of the log before that instant; `set_aside` is of the whole log.
 
     A row is counted once, under the first reason that holds: set aside by time, no consent, unknown name, bot,
     repeated order. `value` is quantity × price of purchases, in the log's currency. Shared devices are not left out:
@@ -19,7 +19,7 @@ class LeftOut:
     """
 
     events: int = 0  # all rows before the instant, those left out too
-    set_aside: int = 0  # at isolated ends of time, of the whole log
+    set_aside: int = 0  # at isolated ends of time; not among `events`
     without_consent: int = 0
     unknown_names: Mapping[str, int] = field(default_factory=dict)  # most frequent first
     bots: int = 0  # visitors

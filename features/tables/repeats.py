@@ -6,6 +6,7 @@ an order number are orders of their own. Whether a row counts depends on earlier
 """
 
 import narwhals as nw
+import polars as pl
 
 from features.common.clock import DAY
 from features.tables.engine import Lazy
@@ -48,3 +49,15 @@ def mark_repeats(rows: Lazy, line: tuple[str, ...], tie_break: tuple[str, ...]) 
         .with_columns(repeated=nw.col("_nth") > 1)
         .drop("_pieces", "_one", "_first", "_period", "_nth")
     )
+
+
+def drop_repeats(purchases_and_refunds: pl.DataFrame) -> pl.DataFrame:
+    """Drop the repeats from rows in memory: name, customer_id, order_id, item_id, t, quantity, price, and others."""
+    line = ("name", "customer_id", "order_id", "item_id")
+    rows = purchases_and_refunds.with_row_index("_row")
+    several = rows.filter(pl.col("order_id").is_not_null()).filter(pl.struct(line).is_duplicated())
+    if several.is_empty():
+        return purchases_and_refunds
+    marked = mark_repeats(nw.from_native(several.lazy()), line, ("t", "price", "quantity", "_row"))
+    repeated = marked.filter(nw.col("repeated")).select("_row").to_native().collect()
+    return rows.join(repeated, on="_row", how="anti", maintain_order="left").drop("_row")

@@ -1,8 +1,10 @@
 """RFM: recency, frequency and monetary value of customers, scores from 1 to 5, and the segment they imply.
 
-Money is net of refunds; an order that was refunded whole does not count. A score is the fifth of the mid-rank
-distribution that a value falls in, stored as four cut points: equal customers score equally whatever the order of
-rows, and a new value can be scored later against the same cut points.
+Money is net of refunds; an order that was refunded whole does not count. Recency and monetary scores are the fifth of
+the mid-rank distribution that a value falls in. Most customers of most shops ordered once, so fifths of frequency would
+put them all in the middle: one order scores 1, and those who returned score 2 to 5 by the share of the others who
+returned with fewer orders. All scores are stored as four cut points each: equal customers score equally whatever the
+order of rows, and a new value can be scored later against the same cut points.
 """
 
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ COLUMNS = (
 )
 SCORES = (
     Column("r_score", "1-5", "recency score, 5 = most recent; 0 without orders"),
-    Column("f_score", "1-5", "frequency score; 0 without orders"),
+    Column("f_score", "1-5", "frequency score, 1 = one order, 2-5 = quarters of those with more; 0 without orders"),
     Column("m_score", "1-5", "monetary score, the value tier; 0 without orders"),
 )
 
@@ -117,20 +119,43 @@ class CutPoints:
 
 
 def fit_cut_points(table: pl.DataFrame) -> CutPoints:
-    """Fit the bounds that put each value of `table` (`build_rfm`) in its fifth by mid-rank."""
+    """Fit the bounds of the three scores to `table` (`build_rfm`)."""
     return CutPoints(
-        _bounds(-table["recency_days"].to_numpy()),
-        _bounds(table["frequency"].to_numpy()),
+        _recency_bounds(-table["recency_days"].to_numpy()),
+        _frequency_bounds(table["frequency"].to_numpy()),
         _bounds(table["monetary"].to_numpy()),
     )
 
 
 def _bounds(values: np.ndarray) -> list[float]:
+    """Bounds that put each value in its fifth by mid-rank."""
     distinct, counts = np.unique(values, return_counts=True)
     # Mid-rank share of a value: those below it and half of those equal to it.
     share = (np.cumsum(counts) - counts / 2) / max(1, counts.sum())
     first = np.searchsorted(share, [0.2, 0.4, 0.6, 0.8], side="right")
     return [float(distinct[i]) if i < len(distinct) else float("inf") for i in first]
+
+
+def _recency_bounds(values: np.ndarray) -> list[float]:
+    """Bounds by mid-rank, but the most recent always score 5, and the least recent 1 where there are others.
+
+    Two fifths of the customers or more with one last day, as in a log of days or of a single sale, would else leave
+    nobody recent, or nobody gone.
+    """
+    distinct = np.unique(values)
+    if not len(distinct):
+        return _bounds(values)
+    least = float(distinct[min(1, len(distinct) - 1)])
+    return [float(np.clip(bound, least, distinct[-1])) for bound in _bounds(values)]
+
+
+def _frequency_bounds(values: np.ndarray) -> list[float]:
+    """Bounds of 1 for at most one order, and 2 + floor(4 × share of returning customers with fewer) for more."""
+    distinct, counts = np.unique(values[values >= 2], return_counts=True)
+    up_to = np.cumsum(counts)
+    # Frequencies are whole: more than the value that completes a quarter of those who returned is at least one more.
+    first = [int(np.searchsorted(4 * up_to, quarter * counts.sum())) for quarter in (1, 2, 3)]
+    return [2.0, *(float(distinct[i]) + 1 if i < len(distinct) else float("inf") for i in first)]
 
 
 def score(table: pl.DataFrame, cuts: CutPoints) -> pl.DataFrame:

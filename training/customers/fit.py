@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 from features.common.clock import DAY, iso, moment
 from features.ranking.snapshot import Snapshot
+from features.tables import repeats
 from features.tables.columns import names
 from models.customers.predictions import rank_next_categories
 from models.customers.propensity import HORIZONS_DAYS, INPUTS, input_matrix
@@ -135,11 +136,12 @@ class CustomerEvaluation:
 def load_orders(events: pl.LazyFrame, profiles: pl.DataFrame, start: int, end: int) -> pl.DataFrame:
     """Load consented purchases and refunds in [start, end) (microseconds): customer_id, t, name, item_id, value.
 
-    `profiles` (client_id, customer_id) resolves orders without a customer_id.
+    `profiles` (client_id, customer_id) resolves orders without a customer_id. An order that is reported again is not
+    bought again (`features.tables.repeats`), also if it was bought in the days before `start`.
     """
-    return (
+    rows = (
         events.filter(
-            pl.col("timestamp") >= moment(start),
+            pl.col("timestamp") >= moment(start - repeats.WINDOW_DAYS * DAY),
             pl.col("timestamp") < moment(end),
             pl.col("consent").fill_null(True),
         )
@@ -149,12 +151,16 @@ def load_orders(events: pl.LazyFrame, profiles: pl.DataFrame, start: int, end: i
         .select(
             pl.coalesce("customer_id", "owner").alias("customer_id"),
             pl.col("timestamp").dt.timestamp("us").alias("t"),
-            "name",
-            "item_id",
-            (pl.col("quantity") * pl.col("price")).fill_null(0.0).alias("value"),
+            *("name", "item_id", "order_id", "quantity", "price"),
         )
         .drop_nulls("customer_id")
         .collect()
+    )
+    return (
+        repeats.drop_repeats(rows)
+        .filter(pl.col("t") >= start)
+        .with_columns(value=(pl.col("quantity") * pl.col("price")).fill_null(0.0))
+        .select("customer_id", "t", "name", "item_id", "value")
     )
 
 

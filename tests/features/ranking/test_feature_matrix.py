@@ -147,7 +147,7 @@ def test_the_hash_of_the_features_that_bundles_were_trained_on():
         "history", "visit", "neighbours", "als", "item_knn", "item_knn_last", "item_knn_visit", "covisit_last",
         "covisit_visit", "content", "content_visit", "popular", "popular_segment", "popular_category", "arrivals",
     )  # fmt: skip
-    assert schema_hash(generators) == "740e305c0c60bba1"
+    assert schema_hash(generators) == "b8c7266609251837"
 
 
 def test_assemble_does_not_change_its_arguments(simulated_snapshot: Snapshot):

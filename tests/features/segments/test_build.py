@@ -116,7 +116,7 @@ def test_shares_add_up_to_the_whole() -> None:
     prospects = one(segments.share_table(table, "segment"), segment="prospect")
     assert (prospects["customers"], prospects["mean_value"], prospects["revenue"]) == (2, None, 0)
     assert segments.share_table(table, "source")["source"].to_list() == [EVIL, "ads", "email", None]
-    assert segments.share_table(table, "segment")["segment"][0] == "prospect"  # the largest
+    assert segments.share_table(table, "segment")["segment"].to_list()[:2] == ["hibernating", "prospect"]  # the largest
     lives = segments.share_table(table, "lifecycle", LIFECYCLES)["lifecycle"].to_list()
     assert lives == [name for name in LIFECYCLES if name in lives]
     steady = one(segments.share_table(table, "source"), source="ads")

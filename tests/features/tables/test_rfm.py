@@ -94,8 +94,8 @@ def test_equal_customers_score_equally_whatever_the_order_of_rows():
         customers = build(shuffled).customers
         equal = customers.head(12).select("r_score", "f_score", "m_score", "segment")
         assert equal.n_unique() == 1
-        assert equal.row(0) == (2, 2, 2, "hibernating")
-        assert customers["f_score"].to_list()[12:] == [4, 4, 4, 4, 5, 5, 5, 5]
+        assert equal.row(0) == (1, 1, 2, "hibernating")
+        assert customers["f_score"].to_list()[12:] == [2, 2, 3, 3, 4, 4, 5, 5]
 
 
 def test_every_pair_of_scores_has_exactly_one_segment():
@@ -115,16 +115,74 @@ def table(recency: list[float], frequency: list[float], monetary: list[float]) -
 VALUES = st.lists(st.integers(0, 12).map(float), min_size=1, max_size=30)
 
 
+def mid_rank(values: list[float], value: float) -> int:
+    share = (sum(v < value for v in values) + sum(v == value for v in values) / 2) / len(values)
+    return 1 + sum(share > q for q in (0.2, 0.4, 0.6, 0.8))
+
+
 @examples(60)
 @given(VALUES)
-def test_a_score_is_the_fifth_of_the_mid_rank(values: list[float]):
+def test_recency_and_money_score_the_fifth_of_the_mid_rank(values: list[float]):
     scores = table(values, values, values)
     scores = rfm.score(scores, rfm.fit_cut_points(scores))
+    negated = [-v for v in values]
     for n, value in enumerate(values):
-        share = (sum(v < value for v in values) + sum(v == value for v in values) / 2) / len(values)
-        assert scores["f_score"][n] == scores["m_score"][n] == 1 + sum(share > q for q in (0.2, 0.4, 0.6, 0.8))
-        share = (sum(v > value for v in values) + sum(v == value for v in values) / 2) / len(values)
-        assert scores["r_score"][n] == 1 + sum(share > q for q in (0.2, 0.4, 0.6, 0.8))
+        assert scores["m_score"][n] == mid_rank(values, value)
+        if value == min(values):
+            assert scores["r_score"][n] == 5
+        elif value == max(values):
+            assert scores["r_score"][n] == 1
+        else:
+            assert scores["r_score"][n] == mid_rank(negated, -value)
+
+
+@examples(60)
+@given(VALUES)
+def test_one_order_scores_1_and_more_orders_by_the_share_of_returning_customers_with_fewer(values: list[float]):
+    scores = table(values, values, values)
+    cuts = rfm.fit_cut_points(scores)
+    returned = [v for v in values if v >= 2]
+    for value, score in zip(values, rfm.score(scores, cuts)["f_score"], strict=True):
+        assert score == (1 if value < 2 else 2 + 4 * sum(v < value for v in returned) // len(returned))
+    later = [*map(float, range(20))]
+    below = [4 * sum(v < value for v in returned) // max(1, len(returned)) for value in later]
+    frozen = rfm.score(table(later, later, later), cuts)["f_score"].to_list()
+    assert frozen == [1, 1, *(min(5, 2 + b) for b in below[2:])]
+
+
+def test_all_ten_segments_can_be_reached():
+    rows = []
+    for n in range(200):
+        # Two thirds ordered once; the others up to nine times, whether long ago or lately.
+        orders = 1 if n % 3 else 2 + n // 3 % 8
+        last = 1 + n * 37 % 200
+        rows += [row("purchase", -last - 20 * k, f"c{n:03}", "i1", 1.0, 5.0) for k in range(orders)]
+    assert set(build(rows).customers["segment"]) == set(rfm.SEGMENTS)
+
+
+def test_where_most_ordered_once_a_first_order_is_new_and_an_old_one_hibernates():
+    rows = [row("purchase", -1 - n, f"c{n:02}", "i1", 1.0, 5.0) for n in range(80)]
+    rows += [row("purchase", -2 * n - 3 * k, f"r{n:02}", "i1", 1.0, 5.0) for n in range(1, 21) for k in range(2)]
+    rows = [r | {"customer_id": r["customer_id"] or r["client_id"], "client_id": None} for r in rows]
+    customers = build(rows).customers
+    assert one(customers, customer_id="c00")["segment"] == "new"
+    assert one(customers, customer_id="c79")["segment"] == "hibernating"
+    assert customers.filter(pl.col("frequency") == 1)["f_score"].unique().to_list() == [1]
+
+
+def test_a_shop_whose_customers_all_came_on_one_day_has_new_ones():
+    rows = [row("purchase", -1, f"c{n}", "i1", 1.0, 5.0) for n in range(9)]
+    assert build(rows).customers["segment"].unique().to_list() == ["new"]
+
+
+def test_orders_refunded_whole_or_long_ago_score_as_one():
+    rows = [row("purchase", -k, f"c{n}", "i1", 1.0, 5.0, f"o{n}-{k}") for n in range(4) for k in range(1, n + 2)]
+    rows += [row("purchase", -9, "c8", "i1", 1.0, 5.0, "o8"), row("refund", -8, "c8", "i1", 1.0, 5.0, "o8")]
+    rows += [row("purchase", -rfm.WINDOW_DAYS - 9, "c9", "i1", 1.0, 5.0)]
+    customers = build(rows).customers
+    for customer in ("c8", "c9"):
+        values = one(customers, customer_id=customer)
+        assert (values["frequency"], values["f_score"]) == (0, 1)
 
 
 @examples(40)

@@ -1,42 +1,131 @@
-"""Source `events`: files of events as Parquet, CSV, JSON lines or xlsx, one row per event × item.
+"""Source `events`: files of events of any format, one row per event × item.
 
-Columns are those of the event log; a mapping (YAML) names the shop's columns for them:
+Columns are those of the event log; a mapping (YAML) or a preset names the shop's columns for them and says what else
+its export needs:
 
     columns: {timestamp: time, customer_id: user}   # ours: theirs
     constants: {name: purchase, currency: EUR}      # the same in every row
     names: {order: purchase, view: view_item}       # theirs: ours
     timezone: Europe/Berlin                         # of times without an offset; default UTC
-    catalog: products.csv                           # beside the mapping; columns of the catalog
+    catalog: products.csv                           # beside the mapping
     email: mail                                     # their column; only a salted hash is kept
-    payment_token: card_fingerprint                 # likewise
+
+`parsing/mapping.py` has every key.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import polars as pl
+
+from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
+from features.event_log.schema import EVENT_SCHEMA
 from features.sources.parsing import readers
+from features.sources.parsing.catalog_file import ShopCatalog
 from features.sources.parsing.mapped import NO_ROWS, MappedReader
 from features.sources.parsing.mapping import MAPPING_HELP, Mapping
+from features.sources.parsing.matching import MatchedTable
+from features.sources.parsing.rows import JoinedTable
+from features.sources.parsing.table_files import (
+    FileSet,
+    TableFile,
+    describe_joins,
+    describe_lists,
+    read_joined,
+    sort_files,
+)
 from features.sources.source import Source
 
 
-def read(paths: Sequence[Path], mapping: Path | None = None, rows: int = readers.BATCH) -> Iterator[ParsedBatch]:
+def read(
+    paths: Sequence[Path], mapping: Path | Mapping | None = None, rows: int = readers.BATCH
+) -> Iterator[ParsedBatch]:
     """Yield one `ParsedBatch` per batch of at most `rows` rows.
 
     Raises `InputError` for an unreadable file, mapping or catalog, for required columns that are missing, and for
     e-mail addresses or payment tokens without a salt to hash them with.
     """
-    reader = MappedReader(Mapping.load(mapping) if mapping else Mapping())
-    for path in paths:
-        theirs = reader.match_columns(readers.read_column_names(path, reader.required_columns), str(path))
-        if readers.detect_format(path) == "JSON lines":
-            theirs = reader.add_rare_columns(theirs)
-        keys = sorted({*theirs.values(), *reader.secrets.values()})
-        batches = readers.read_batches(path, rows, keys)
-        parsed = (reader.parse(batch, offset, theirs, path.name) for offset, batch in batches)
-        yield next(parsed, NO_ROWS)
-        yield from parsed
+    whole = Mapping.load(mapping) if isinstance(mapping, Path) else mapping or Mapping()
+    required = MappedReader.name_required(whole)
+    files = sort_files(paths, whole, required)
+    catalog = _read_catalogs(whole, files)
+    if not files.events:
+        yield _catalog_alone(catalog, files)
+        return
+    parts: dict[int, _Part] = {}
+    for number, (part, file) in enumerate(files.events):
+        parts.setdefault(id(part), _Part(part, files, catalog)).add(number, file)
+    yield from _read_parts(list(parts.values()), rows)
+
+
+class _Part:
+    """The files that one part of a mapping reads."""
+
+    def __init__(self, mapping: Mapping, files: FileSet, catalog: ShopCatalog | None) -> None:
+        self.files: list[tuple[TableFile, MatchedTable]] = []
+        self._others = [file for _, file in files.events] + [file for _, file in files.headers]
+        self.reader = MappedReader(mapping, self._scan, _read_joins(mapping, files), catalog)
+
+    def add(self, number: int, file: TableFile) -> None:
+        hint = describe_lists(file) + describe_joins(file, self._others)
+        table = self.reader.match_columns(
+            file.names, str(file.path), number, nested=file.is_nested, rare=file.format == "JSON lines", hint=hint
+        )
+        if lists := describe_lists(file):
+            self.reader.notes.texts[f"{file.path.name}: not read are its lists{lists}"] = None
+        self.files.append((file, table))
+
+    def read(self, rows: int) -> Iterator[ParsedBatch]:
+        for file, table in self.files:
+            parsed = (self.reader.parse(b, offset, table, file.path.name) for offset, b in file.read(rows, table))
+            yield next(parsed, NO_ROWS)
+            yield from parsed
+
+    def _scan(self) -> Iterator[dict[str, pl.Series]]:
+        for file, table in self.files:
+            for _, batch in file.read(readers.BATCH, table):
+                yield self.reader.read_formats(batch, table)
+
+
+def _read_parts(parts: Sequence[_Part], rows: int) -> Iterator[ParsedBatch]:
+    for part in parts:
+        yield from part.reader.with_notes(part.read(rows))
+
+
+def _read_joins(mapping: Mapping, files: FileSet) -> list[JoinedTable]:
+    joined = []
+    for join in mapping.join:
+        if join.file is not None:
+            found = [TableFile(join.file, mapping)]
+        else:
+            found = [file for header, file in files.headers if header == join]
+        if not found:
+            raise InputError(
+                f"none of the files has the columns {', '.join(join.has)} of the mapping's join; name that file too"
+            )
+        joined.append(JoinedTable.concat([read_joined(join, file, join.on) for file in found]))
+    return joined
+
+
+def _read_catalogs(mapping: Mapping, files: FileSet) -> ShopCatalog | None:
+    named = [(part.catalog, part.catalog.file) for part in mapping.parts if part.catalog is not None]
+    if not named and not files.catalogs:
+        return None
+    catalog = ShopCatalog()
+    for products, path in [*named, *files.catalogs]:
+        catalog.add(products, path)
+    return catalog
+
+
+def _catalog_alone(catalog: ShopCatalog | None, files: FileSet) -> ParsedBatch:
+    if catalog is None:
+        names = ", ".join(file.path.name for _, file in files.headers)
+        raise InputError(f"{names} is only joined to other files; name those with the events too")
+    rows, rejected = catalog.take()
+    return ParsedBatch(
+        rejected.height, pl.DataFrame(schema=EVENT_SCHEMA), rejected, catalog=rows, notes=tuple(catalog.notes)
+    )
 
 
 SOURCE = Source(

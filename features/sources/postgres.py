@@ -31,6 +31,9 @@ Connection = psycopg.Connection[tuple[str | None, ...]]
 _REASONS = ("connection refused", "password authentication failed", "timeout", "could not translate host name",
             "does not exist", "no pg_hba.conf entry", "too many", "starting up", "ssl")  # fmt: skip
 
+# Types whose values come as texts with a decimal point.
+_NUMBERS = {psycopg.postgres.types[name].oid for name in ("int2", "int4", "int8", "numeric", "float4", "float8")}
+
 _QUOTES = re.compile(r"[:：\"'`«»‹›„“”‚‘’]")  # where a server, in whatever language, may start to quote a value
 
 
@@ -55,7 +58,7 @@ def read(
         raise InputError(f"{DSN} is not set; export the connection string, as in postgresql://reader@db.shop/events")
     with _connect(dsn) as connection:
         try:
-            yield from _read_rows(connection, query, source, reader, rows)
+            yield from reader.with_notes(_read_rows(connection, query, source, reader, rows))
         except psycopg.Error as error:
             raise InputError(f"{source}: the database says: {_describe_error(error)}") from None
 
@@ -96,7 +99,8 @@ def _read_rows(
         names = [column.name for column in cursor.description or ()]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"{source} has columns of the same name, {', '.join(doubled)}; give them names with AS")
-        theirs = reader.match_columns(names, source)
+        numbers = [column.name for column in cursor.description or () if column.type_code in _NUMBERS]
+        theirs = reader.match_columns(names, source, exact_numbers=numbers)
         schema = dict.fromkeys(names, pl.String())
         offset = 0
         while fetched := cursor.fetchmany(rows):

@@ -78,7 +78,7 @@ def read(
     mark = Watermark.of_log(watermark, name, log) if watermark else None
     try:
         with _connect(engine) as connection:
-            yield from _read_rows(connection, select, name, reader, mark, rows)
+            yield from reader.with_notes(_read_rows(connection, select, name, reader, mark, rows))
     except sa.exc.DBAPIError as error:
         raise InputError(f"{name}: the database says: {_describe_error(error)}") from None
     finally:
@@ -173,7 +173,8 @@ def _to_series(name: str, values: Sequence[object]) -> pl.Series:
             return pl.Series(name, values, pl.Int64)
         except (OverflowError, pl.exceptions.PolarsError):
             pass  # an id beyond 64 bits: as text
-    if types <= {float, Decimal} and types and any(_has_fraction(value) for value in values):
+    # SQLite keeps 20.0 as the integer 20: of a column of amounts some are whole.
+    if types <= {int, float, Decimal} and types and any(_has_fraction(value) for value in values):
         return pl.Series(name, [None if v is None else float(v) for v in values], pl.Float64)  # type: ignore[arg-type]
     return pl.Series(name, [v if v is None or type(v) is str else _to_text(v) for v in values], pl.String)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from features.common import ids
 from features.sources.parsing import coerce
 
 WHAT_TO_WRITE = "write a list of values, {not: [values]}, empty or filled"
@@ -27,11 +28,15 @@ class RowCondition:
     def matches(self, cells: pl.Series) -> pl.Series:
         """Whether each cell fits, never null."""
         filled = coerce.is_filled(cells)
+        if cells.dtype == pl.String:  # a database's export writes NULL for nothing
+            filled &= ~cells.str.strip_chars().str.to_lowercase().is_in(sorted(ids.NULL_WORDS)).fill_null(False)
         if self.kind == "empty":
             return ~filled
         if self.kind == "filled":
             return filled
         listed = to_plain_text(cells).is_in([value.casefold() for value in self.values]).fill_null(False)
+        if "" in self.values:
+            listed |= ~filled
         return listed if self.kind == "one of" else ~listed
 
 
@@ -56,12 +61,12 @@ def parse_condition(value: Any) -> RowCondition:
 
 
 def match_all(rows: pl.DataFrame, conditions: Mapping[str, RowCondition]) -> dict[str, pl.Series]:
-    """For each condition, as the mapping writes it, the rows that fit those before and not this one."""
+    """For each condition's column, the rows that fit the conditions before and not this one."""
     left = pl.repeat(True, rows.height, eager=True)
     unfit = dict[str, pl.Series]()
     for column, condition in conditions.items():
         fits = condition.matches(rows[column])
-        unfit[f"{column}: {condition}"] = left & ~fits
+        unfit[column] = left & ~fits
         left &= fits
     return unfit
 

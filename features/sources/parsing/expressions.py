@@ -5,8 +5,11 @@
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+Find = Callable[[str], str | None]  # the name of a column in a mapping → the table's own, None if there is none
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
 WHAT_TO_WRITE = 'write a column, a list of columns, a template such as "{store}-{Name}", or {hash: COLUMN}'
@@ -21,6 +24,10 @@ class ColumnPart:
     @property
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
+
+    def resolve(self, find: Find) -> "ColumnPart | None":
+        found = find(self.column)
+        return None if found is None else ColumnPart(found)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,12 @@ class TemplatePart:
         """Literal texts and columns in turns, beginning with a text."""
         return _FIELD.split(self.text)
 
+    def resolve(self, find: Find) -> "TemplatePart | None":
+        found = {column: find(column) for column in self.columns}
+        if None in found.values():
+            return None
+        return TemplatePart(_FIELD.sub(lambda field: f"{{{found[field[1]]}}}", self.text))
+
 
 @dataclass(frozen=True)
 class HashedPart:
@@ -48,6 +61,10 @@ class HashedPart:
     @property
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
+
+    def resolve(self, find: Find) -> "HashedPart | None":
+        found = find(self.column)
+        return None if found is None else HashedPart(found)
 
 
 Part = ColumnPart | TemplatePart | HashedPart
@@ -68,6 +85,11 @@ class Expression:
     def hashed(self) -> tuple[str, ...]:
         """Those of which only a hash is kept."""
         return tuple(dict.fromkeys(part.column for part in self.parts if isinstance(part, HashedPart)))
+
+    def resolve(self, find: Find) -> "Expression | None":
+        """The same in the table's own column names, without parts that it has no column for; None if it has none."""
+        parts = tuple(part for part in (part.resolve(find) for part in self.parts) if part is not None)
+        return Expression(parts) if parts else None
 
     def __str__(self) -> str:
         return " or ".join(part.text if isinstance(part, TemplatePart) else part.column for part in self.parts)

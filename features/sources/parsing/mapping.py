@@ -206,6 +206,8 @@ class CatalogMapping(TableMapping):
     columns: dict[Annotated[str, AfterValidator(_catalog_column)], Theirs] = {}
     """Catalog column → the file's column. Others are read under their own name."""
     constants: dict[Annotated[str, AfterValidator(_catalog_column)], Constant] = {}
+    category_separator: Text | None = None
+    """What stands between the categories of a product that is in several: the deepest counts. Default: one category."""
 
 
 def _as_catalog(value: Any) -> Any:

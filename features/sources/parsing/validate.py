@@ -6,11 +6,15 @@ import polars as pl
 
 from features.event_log.schema import RAW, REJECTED_SCHEMA, ROW, TIDY_RULES, Rule, validate
 from features.sources.parsing import pii
-from features.sources.parsing.readers import ADDED, LINE, RAGGED, UNPARSED
+from features.sources.parsing.nested import LINE_NUMBER, NO_ENTRIES
+from features.sources.parsing.readers import ADDED, LINE, RAGGED, REPEATED, UNCLOSED, UNPARSED
 
-_DAMAGE = {
+DAMAGE = {
     UNPARSED: Rule("bad_json", pl.col(UNPARSED).is_not_null()),
+    UNCLOSED: Rule("unclosed_quote", pl.col(UNCLOSED).is_not_null()),
+    REPEATED: Rule("repeated_header", pl.col(REPEATED).is_not_null()),
     RAGGED: Rule("ragged_row", pl.col(RAGGED).is_not_null()),
+    NO_ENTRIES: Rule("no_entries", pl.col(NO_ENTRIES)),  # the list that the mapping explodes is empty or missing
 }
 
 NO_ADDRESS = ("customer_id", "client_id", "event_id", "session_id", "order_id", "list_id", "source")
@@ -44,7 +48,7 @@ def _has_at(texts: pl.Series) -> bool:
 
 def damage_rules(batch: pl.DataFrame) -> list[Rule]:
     """The rules for rows of a file that could not be parsed, by the columns that `batch` marks them in."""
-    return [rule for column, rule in _DAMAGE.items() if column in batch.columns]
+    return [rule for column, rule in DAMAGE.items() if column in batch.columns]
 
 
 def raw_copier(batch: pl.DataFrame, offset: int, secret_columns: Sequence[str] = ()) -> RawCopies:
@@ -60,12 +64,12 @@ def raw_copier(batch: pl.DataFrame, offset: int, secret_columns: Sequence[str] =
             # Binary, decimal and time values have no JSON of their own.
             else pl.col(c).cast(pl.String, strict=False)
             for c, t in rows.schema.items()
-            if c not in ADDED
+            if c not in (*ADDED, LINE_NUMBER, NO_ENTRIES)
         ]  # fmt: skip
         copy = pl.struct(plain).struct.json_encode() if plain else pl.lit("{}")
         if UNPARSED in rows.columns:
             line = pl.lit(pii.MASK) if secret_columns else pl.col(UNPARSED)
-            intact = copy if secret_columns else pl.col(LINE)
+            intact = copy if secret_columns or LINE not in rows.columns else pl.col(LINE)
             copy = (
                 pl.when(pl.col(UNPARSED).is_null())
                 .then(intact)
@@ -74,6 +78,11 @@ def raw_copier(batch: pl.DataFrame, offset: int, secret_columns: Sequence[str] =
         if RAGGED in rows.columns and secret_columns:
             lost = pl.struct(pl.lit(pii.MASK).alias(RAGGED)).struct.json_encode()
             copy = pl.when(pl.col(RAGGED).is_null()).then(copy).otherwise(lost)
+        for column in (UNCLOSED, REPEATED):  # lines that have no cells
+            if column in rows.columns:
+                line = pl.lit(pii.MASK) if secret_columns else pl.col(column)
+                whole = pl.struct(line.alias(column)).struct.json_encode()
+                copy = pl.when(pl.col(column).is_null()).then(copy).otherwise(whole)
         return rows.select(copy.alias("raw")).to_series()
 
     return raw

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, deduplicate
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, LINK_SCHEMA, deduplicate
 from features.sources import events_file
 from features.sources.parsing import json_lines
 
@@ -23,8 +23,9 @@ GOOD = {
 
 def read(path: Path, mapping: Path | None = None) -> ParsedBatch:
     (parsed,) = events_file.read([path], mapping)  # small files are one batch
-    assert parsed.rows_read == parsed.events.height + parsed.merged + parsed.rejected.height
-    assert parsed.events.schema == EVENT_SCHEMA
+    accounted = parsed.events.height + parsed.merged + parsed.rejected.height + sum(parsed.left_out.values())
+    assert parsed.rows_read + parsed.derived == accounted
+    assert parsed.events.drop(FILE, strict=False).schema == EVENT_SCHEMA
     assert parsed.catalog.schema == CATALOG_SCHEMA
     return parsed
 
@@ -81,7 +82,7 @@ def test_typed_columns_keep_their_values(tmp_path: Path):
         ({"timestamp": ""}, "bad_timestamp"),
         ({"price": "abc"}, "bad_price"),
         ({"price": "-1"}, "negative_price"),
-        ({"price": "nan"}, "negative_price"),
+        ({"price": "nan"}, "missing_quantity_or_price"),
         ({"price": ""}, "missing_quantity_or_price"),
         ({"quantity": "two"}, "bad_quantity"),
         ({"quantity": "-2"}, "bad_quantity"),
@@ -199,7 +200,8 @@ def test_a_mapping_that_does_not_exist(tmp_path: Path):
 
 
 def test_ids_derived_from_content_are_the_same_in_every_format(tmp_path: Path):
-    rows = [{k: v for k, v in GOOD.items() if k != "event_id"} | {"item_id": i} for i in ("1", "2", "2")]
+    view = {k: v for k, v in GOOD.items() if k != "event_id"} | {"name": "view_item"}
+    rows = [view | {"item_id": i} for i in ("1", "2", "2")]
     typed = [r | {"timestamp": NOON, "item_id": int(r["item_id"]), "quantity": 2, "price": 3.5} for r in rows]
     ids = [
         read(write(tmp_path / name, *r)).events["event_id"].to_list()
@@ -209,7 +211,7 @@ def test_ids_derived_from_content_are_the_same_in_every_format(tmp_path: Path):
     assert ids[0][0] != ids[0][1] == ids[0][2]
     files = [tmp_path / "a.csv", tmp_path / "c.parquet"]
     report = ingest(events_file.read(files), tmp_path / "log")
-    assert (report.kept, report.duplicates) == ({"purchase": 2}, 4)
+    assert (report.kept, report.duplicates) == ({"view_item": 2}, 4)
 
 
 def test_derived_ids_depend_on_the_column(tmp_path: Path):
@@ -251,15 +253,27 @@ def test_the_shops_catalog_outranks_events(tmp_path: Path, mapped):
 
 
 @pytest.mark.parametrize(
-    ("product", "fault"),
+    ("product", "reason"),
     [
-        ({"item_id": "i1", "price": "x"}, r"row 1 \(from 0\) has price 'x'"),
-        ({"item_id": "", "price": "1"}, r"row 1 \(from 0\) has item_id None|row 1 \(from 0\) has item_id ''"),
+        ({"item_id": "i1", "price": "x"}, "catalog_bad_price"),
+        ({"item_id": "", "price": "1"}, "catalog_missing_item_id"),
+        ({"item_id": "6.71E+12", "price": "1"}, "catalog_scientific_id"),
+        ({"item_id": "i1", "price": "-1"}, "catalog_negative_price"),
     ],
 )
-def test_a_damaged_catalog_is_refused(tmp_path: Path, mapped, product: dict, fault: str):
-    write(tmp_path / "products.csv", {"item_id": "i0", "price": "1"}, product)
-    with pytest.raises(InputError, match=fault):
+def test_a_damaged_row_of_a_catalog_is_rejected_alone(tmp_path: Path, mapped, product: dict, reason: str):
+    write(tmp_path / "products.csv", {"item_id": "i0", "price": "1"}, product, {"item_id": "i2", "price": "1"})
+    parsed = mapped("catalog: products.csv", GOOD)
+    assert parsed.rejected.select("source", "row", "reason").rows() == [("products.csv", 1, reason)]
+    assert json.loads(parsed.rejected["raw"][0])["price"] == product["price"]
+    assert (parsed.rows_read, parsed.events.height) == (2, 1)
+    assert {"i0", "i2"} <= set(parsed.catalog["item_id"])
+    assert "products.csv: catalog of 2 items, 1 rows rejected" in parsed.notes
+
+
+def test_a_catalog_without_a_usable_row_is_refused(tmp_path: Path, mapped):
+    write(tmp_path / "products.csv", {"item_id": "i0", "price": "x"}, {"item_id": "", "price": "1"})
+    with pytest.raises(InputError, match=r"no usable row: all 2 .* Row 0 \(from 0\) is bad_price, as price 'x'"):
         mapped("catalog: products.csv", GOOD)
 
 
@@ -360,7 +374,7 @@ def test_refused_consent_prevents_links(mapped):
 @pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
 def test_no_address_or_card_is_stored_or_logged(tmp_path: Path, caplog, capfd, extension: str):
     (tmp_path / "shop.yml").write_text(HASHED_ONLY)
-    rows = with_secrets({}, {"price": "x"}, {"query": f"order of {MAIL}"}, {"customer_id": MAIL}, {"item_id": ""})
+    rows = with_secrets({}, {"price": "x"}, {"query": f"order of {MAIL}"}, {"client_id": MAIL}, {"item_id": ""})
     rows = [dict.fromkeys(["query"]) | r for r in rows]
     file = write(tmp_path / f"e.{extension}", *rows)
     if extension == "csv":

@@ -1,0 +1,155 @@
+"""Event columns: the log's columns, in its types, from the cells of a shop's table."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from features.common import currencies, ids, threads
+from features.event_log.schema import EVENT_SCHEMA, Rule, conform
+from features.sources.parsing import coerce, evaluate
+from features.sources.parsing.evaluate import ID_KINDS
+from features.sources.parsing.expressions import Expression
+from features.sources.parsing.formats import NUMBERS, TIMES, ColumnFormats
+from features.sources.parsing.json_lines import LINE
+from features.sources.parsing.mapping import Mapping
+from features.sources.parsing.matching import MatchedTable
+from features.sources.parsing.order_lines import EMAIL
+from features.sources.parsing.reading_notes import ReadingNotes
+
+PAYMENT = "_payment"  # column beside the log's: salted hashes of what names cards and accounts
+
+
+@dataclass
+class _Cells:
+    """A column's values, with the rules that its unreadable cells break and what stands beside it."""
+
+    values: pl.Series
+    rules: list[Rule] = field(default_factory=list)
+    beside: pl.Series | None = None  # currencies beside prices; hashes of addresses among customers
+    note: Callable[[ReadingNotes], None] = lambda notes: None
+
+
+class EventColumns:
+    """Builds the log's columns from batches of tables as a mapping says."""
+
+    def __init__(self, mapping: Mapping, formats: ColumnFormats, salt: bytes, notes: ReadingNotes) -> None:
+        self._mapping, self._formats, self._salt, self._notes = mapping, formats, salt, notes
+        self._exact = ColumnFormats(".", mapping.dates, mapping.timezone)
+
+    def build(self, batch: pl.DataFrame, table: MatchedTable) -> tuple[pl.DataFrame, list[Rule]]:
+        """The columns of `EVENT_SCHEMA`, `EMAIL` and `PAYMENT` where there are some, and rules for unreadable cells."""
+        constants = [c for c in self._mapping.constants if c not in table.columns]
+        with ThreadPoolExecutor(threads.THREADS) as pool:
+            built = dict(
+                zip(
+                    table.columns,
+                    pool.map(lambda c: self._read(c, table.columns[c], batch, table), table.columns),
+                    strict=True,
+                )
+            )
+        for column in constants:
+            cell = pl.Series(column, [self._mapping.constants[column]])
+            built[column] = self._read_cells(column, cell.new_from_index(0, batch.height), batch, table)
+        for cells in built.values():
+            cells.note(self._notes)
+        columns = {ours: cells.values.alias(ours) for ours, cells in built.items()}
+        rules = [rule for ours in EVENT_SCHEMA if ours in built for rule in built[ours].rules]
+        beside = built["price"].beside if "price" in built else None
+        if beside is not None and beside.null_count() < beside.len():
+            own = columns.get("currency")
+            columns["currency"] = (beside if own is None else own.zip_with(own.is_not_null(), beside)).alias("currency")
+        rows = conform(pl.DataFrame(list(columns.values())), EVENT_SCHEMA)
+        if self._mapping.names:
+            name = pl.col("name").cast(pl.String).replace(self._mapping.names)
+            rows = rows.with_columns(name.cast(EVENT_SCHEMA["name"]))
+        rows, unknown = self._convert(rows)
+        return self._add_tokens(rows, batch, table, built), [*rules, *unknown]
+
+    def _read(self, ours: str, expression: Expression, batch: pl.DataFrame, table: MatchedTable) -> _Cells:
+        if ours not in ID_KINDS:
+            exact = table.exact_numbers.issuperset(expression.columns)
+            return self._read_cells(ours, evaluate.evaluate(expression, batch), batch, table, exact)
+        found = evaluate.evaluate_ids(expression, batch, ours, self._mapping.placeholders.get(ours), self._salt)
+
+        def note(notes: ReadingNotes) -> None:
+            notes.add_placeholders(ours, found.placeholders)
+            notes.counts["addresses"] += found.addresses
+
+        rules = [] if found.scientific is None else [Rule("scientific_id", pl.lit(found.scientific))]
+        return _Cells(found.values.cast(pl.String), rules, found.tokens, note)
+
+    def _read_cells(
+        self, ours: str, cells: pl.Series, batch: pl.DataFrame, table: MatchedTable, exact: bool = False
+    ) -> _Cells:
+        if ours in ID_KINDS:
+            return _Cells(ids.normalize_ids(cells, ID_KINDS[ours], ()).cast(pl.String))
+        if ours == "currency":
+            return _Cells(currencies.parse_currency(cells))
+        dtype = EVENT_SCHEMA[ours]
+        ambiguous, beside = None, None
+        if ours in TIMES:
+            values, ambiguous = self._formats.parse_time(ours, cells)
+        elif ours in NUMBERS:
+            formats = self._exact if exact else self._formats
+            texts = (lambda v: are_json_texts(v, batch)) if LINE in batch.columns else None
+            values, beside, ambiguous = formats.parse_number(ours, cells, texts)
+            if dtype.is_integer():
+                values = values.set(values != values.floor(), None).cast(dtype, strict=False)
+            beside = beside if ours == "price" else None
+        else:
+            values = coerce.to_dtype(cells, ours, dtype, self._mapping.timezone)
+        rules = []
+        if ambiguous is not None:
+            rules.append(Rule(f"ambiguous_{ours}", pl.lit(ambiguous)))
+        if ours in (*NUMBERS, "received_at", "consent") and cells.dtype != dtype and _lost(cells, values):
+            rules.append(Rule(f"bad_{ours}", pl.lit(evaluate.is_filled(cells) & values.is_null())))
+        said = None if ambiguous is None else cells.filter(ambiguous)
+        return _Cells(values, rules, beside, lambda notes: None if said is None else notes.add_ambiguous(ours, said))
+
+    def _convert(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[Rule]]:
+        """Convert amounts to the mapping's currency; those of which no rate is known break the rule."""
+        target = self._mapping.currency
+        if target is None:
+            return rows, []
+        currency = pl.col("currency")
+        priced = pl.col("price").is_not_null()
+        rows = rows.with_columns(currency=pl.when(priced).then(currency.fill_null(target)).otherwise(currency))
+        foreign = rows.select(((currency != target) & priced).fill_null(False)).to_series()
+        if not foreign.any():
+            return rows, []
+        rates = self._mapping.rates
+        rate = (
+            currency.replace_strict(rates, default=None, return_dtype=pl.Float64) if rates else pl.lit(None, pl.Float64)
+        )
+        known = foreign & rows.select(rate.is_not_null() if rates else pl.repeat(False, pl.len())).to_series()
+        converted = rows.with_columns(
+            price=pl.when(known).then(pl.col("price") * rate).otherwise("price"),
+            currency=pl.when(known).then(pl.lit(target)).otherwise(currency),
+        )
+        for code, n in rows["currency"].filter(known).value_counts().iter_rows():
+            self._notes.converted[str(code)] += n
+        return converted, [Rule("no_rate_for_currency", pl.lit(foreign & ~known))]
+
+    def _add_tokens(
+        self, rows: pl.DataFrame, batch: pl.DataFrame, table: MatchedTable, built: dict[str, _Cells]
+    ) -> pl.DataFrame:
+        for kind, expression in table.secrets.items():
+            rows = rows.with_columns(evaluate.hash_columns(expression, batch, kind, self._salt).alias(f"_{kind}"))
+        customers = built["customer_id"].beside if "customer_id" in built else None
+        if customers is not None:
+            known = rows[EMAIL] if EMAIL in rows.columns else customers
+            rows = rows.with_columns(known.zip_with(known.is_not_null(), customers).alias(EMAIL))
+        return rows
+
+
+def are_json_texts(values: pl.Series, batch: pl.DataFrame) -> pl.Series:
+    """Whether each cell is written as a text, not as a number, in its line of JSON."""
+    frame = pl.DataFrame([values.alias("cell"), batch[LINE].alias("line")])
+    quoted = pl.concat_str(pl.lit('"'), pl.col("cell"), pl.lit('"'))
+    return frame.select(pl.col("line").str.contains(quoted, literal=True).fill_null(False)).to_series()
+
+
+def _lost(cells: pl.Series, values: pl.Series) -> bool:
+    return values.null_count() > cells.null_count()

@@ -1,0 +1,160 @@
+"""Reading notes: what was assumed, filled in or guessed in reading a shop's tables, counted and told once."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import polars as pl
+
+from features.common import ids
+from features.sources.parsing import coerce
+from features.sources.parsing.column_names import fold
+
+_STATUS = re.compile(r"status|state$")
+_EVENT = re.compile(
+    r"^(is|was)?(cancell?ed|refunded|voided|returned)|(cancell?ed|refunded|voided)(at|on|date|amount)?$"
+)
+_PARENT = re.compile(r"^parent(product|order|line|lineitem|item)?(id|sku|item|product)$")
+_UNSOLD = (
+    r"(?i)cancel|refund|fail|unpaid|pending|void|declin|denied|chargeback|disput|on[-_ ]?hold|abandon|fraud|returned"
+)
+_NOTHING = r"(?i)^[-+]?[0., ]*$|^false$|^no$|^n$"
+
+
+def is_telling(column: str) -> bool:
+    """Whether a column may say of a row that it is no sale of its own: a status, or the parent of a line."""
+    name = fold(column)
+    return bool(_STATUS.search(name) or _EVENT.search(name) or _PARENT.search(name))
+
+
+class ReadingNotes:
+    """Counts over all batches of a command."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._placeholders: dict[str, Counter[str]] = {}
+        self._filled: Counter[str] = Counter()
+        self._statuses: dict[str, Counter[str]] = {}
+        self._flags: Counter[str] = Counter()
+        self._parents: Counter[str] = Counter()
+        self._ambiguous: dict[str, tuple[int, str]] = {}
+        self._partners: Counter[str] = Counter()
+        self.converted: Counter[str] = Counter()
+        self.texts: dict[str, None] = {}
+
+    def add_placeholders(self, column: str, counts: Mapping[str, int]) -> None:
+        if counts:
+            self._placeholders.setdefault(column, Counter()).update(counts)
+
+    def add_filled(self, counts: Mapping[str, int]) -> None:
+        self._filled.update(counts)
+
+    def add_ambiguous(self, column: str, cells: pl.Series) -> None:
+        n, example = self._ambiguous.get(column, (0, ""))
+        texts = cells.cast(pl.String)
+        smallest = min(filter(None, [example, texts.min()]))  # type: ignore[type-var]
+        self._ambiguous[column] = (n + texts.len(), str(smallest))
+
+    def add_partners(self, table: str, missing: int) -> None:
+        if missing:
+            self._partners[table] += missing
+
+    def add_statuses(self, rows: pl.DataFrame, columns: Iterable[str], purchases: pl.Series) -> None:
+        """Count what `columns`, which the mapping ignores, say of purchases."""
+        for column in columns:
+            if not purchases.any():
+                return
+            cells = rows[column].filter(purchases)
+            name = fold(column)
+            if _STATUS.search(name):
+                if cells.dtype.is_nested() or cells.dtype.is_numeric():
+                    continue
+                texts = cells.cast(pl.String, strict=False).str.strip_chars().alias("word")
+                found = texts.filter(texts.str.contains(_UNSOLD).fill_null(False)).value_counts()
+                if found.height:
+                    self._statuses.setdefault(column, Counter()).update(dict(found.iter_rows()))
+                continue
+            texts = cells.cast(pl.String, strict=False)
+            said = coerce.is_filled(cells) & ~texts.str.strip_chars().str.contains(_NOTHING).fill_null(True)
+            if _PARENT.search(name):
+                self._parents[column] += int((said & ids.normalize_ids(texts, "order").is_not_null()).sum())
+            elif said.any():
+                self._flags[column] += int(said.sum())
+
+    def render(self) -> tuple[str, ...]:
+        """Render the notes, in a fixed order."""
+        return (*self.texts, *self._render_columns(), *self._render_counts())
+
+    def _render_columns(self) -> Iterable[str]:
+        for column, words in sorted(self._placeholders.items()):
+            yield (
+                f"{column}: {words.total():,} cells hold a word that is no id ({_list(words)}) and were read as empty; "
+                f"`placeholders: {{{column}: []}}` in a mapping takes such words as ids"
+            )
+        if self._filled:
+            yield f"filled down from the line above: {_list(self._filled)}"
+        for column, words in sorted(self._statuses.items()):
+            yield (
+                f"{column} says {_list(words)}; all were read as purchases. `where: {{{column}: {{not: "
+                f"[{', '.join(sorted(words))}]}}}}` in a mapping leaves them out"
+            )
+        for column, n in sorted(self._flags.items()):
+            advice = (
+                "what was paid back is not taken off"
+                if "amount" in fold(column) or "total" in fold(column)
+                else f"`where: {{{column}: empty}}` in a mapping leaves them out, `refunds: {{where: {{{column}: "
+                "filled}}` reads them as refunded too"
+            )
+            yield f"{n:,} purchases have something in {column} and were read as they are; {advice}"
+        for column, n in sorted(self._parents.items()):
+            if n:
+                yield (
+                    f"{n:,} lines name a parent in {column}: they are parts of another line. `where: {{{column}: "
+                    f"empty}}` in a mapping leaves them out"
+                )
+        for column, (n, example) in sorted(self._ambiguous.items()):
+            timely = column in ("timestamp", "received_at")
+            key = "`dates: day first` or `dates: month first`" if timely else '`decimal: ","` or `decimal: "."`'
+            yield (
+                f"{column}: {n:,} cells such as {example!r} can be read in two ways and no other cell says which: "
+                f"rejected. Write {key} in a mapping"
+            )
+        for table, n in sorted(self._partners.items()):
+            yield f"{n:,} rows have no partner in {table}"
+
+        if self.converted:
+            yield f"converted to the mapping's currency: {_list(self.converted)}"
+
+    def _render_counts(self) -> Iterable[str]:
+        for key, text in _COUNTED.items():
+            if n := self.counts[key]:
+                yield text.format(n=n, rows="row" if n == 1 else "rows")
+
+
+_COUNTED = {
+    "people": "{n:,} order lines without a customer have that of the line above, of the same order",
+    "addresses": "{n:,} cells in customer_id are e-mail addresses; a salted hash of each is the customer_id",
+    "unsalted": (
+        "{n:,} rows have an e-mail address as customer_id and were rejected: addresses are not stored. Set "
+        "USUAL_IDENTITY_SALT to a secret of at least 16 characters, and their salted hash is the customer_id"
+    ),
+    "email": "{n:,} {rows} without customer_id have the salted hash of the e-mail address as it",
+    "guests": "{n:,} order lines name nobody; each order is of a guest of its own, client_id order:ORDER",
+    "baskets": (
+        "{n:,} purchases have no order_id: what one customer bought at one instant counts as one order"
+    ),
+    "returns": "{n:,} {rows} of negative quantity or price were read as refunds",
+    "negative": (
+        "{n:,} purchases of negative quantity or price were rejected; `negative_quantity: refund` in a mapping reads "
+        "them as returns"
+    ),
+    "refunded": "{n:,} purchases were refunded: each has a refund beside it",
+    "scientific": f"{{n:,}} {{rows}} have an id in scientific notation and were rejected: {ids.SCIENTIFIC_HINT}",
+}  # fmt: skip
+
+
+def _list(counts: Mapping[str, int], most: int = 6) -> str:
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    named = [f"{n:,} × {word}" for word, n in ordered[:most]]
+    rest = len(ordered) - most
+    return ", ".join(named) + (f" and {rest:,} more" if rest > 0 else "")

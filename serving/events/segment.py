@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.common.errors import InputError
+from features.common.ids import SCIENTIFIC_HINT
 from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
 from features.sources import segment
 from features.sources.event_store import COLUMNS, LINK_COLUMNS
@@ -19,6 +20,7 @@ from serving.schemas.events import MAX_EVENTS, MAX_LENGTH, MAX_QUERY_LENGTH, Rej
 _DETAIL = {
     "bad_json": "The call is no JSON object",
     "email_as_id": "An id must not contain an e-mail address; send a hash of it",
+    "scientific_id": f"An id has lost digits; {SCIENTIFIC_HINT}",
     "missing_item_id": "The event needs a product_id or sku",
     "missing_quantity_or_price": "Orders and refunds need a price for each product",
     "ambiguous_price": "Send the price as a number: of 1,299 it is unknown whether it is more than a thousand",

@@ -55,6 +55,8 @@ def assemble(
         ).to_series()  # fmt: skip
 
     foreign = Rule("not_a_shop_event", pl.col(FOREIGN).is_not_null())
+    spoiled = [pl.col(c).map_batches(ids.is_scientific, pl.Boolean) for c in ID_KINDS if c in rows.columns]
+    rules = (*rules, Rule("scientific_id", pl.any_horizontal(spoiled)))
     rows, merged = merge_per_item(rows, (*rules, *TIDY_RULES))
     marks = lines.select(ROW, json_lines.UNPARSED)
     rows = rows.join(marks, on=ROW, how="left", maintain_order="left")

@@ -121,7 +121,7 @@ def test_a_json_array_is_an_error_with_a_hint(tmp_path: Path):
         list(readers.read_lines(tmp_path / "a.json"))
 
 
-@pytest.mark.parametrize("bad", ["{oops", "[1, 2]", "7", '{"a": NaN}'])
+@pytest.mark.parametrize("bad", ["{oops", "[1, 2]", "7", '{"a": 1e999}'])
 def test_a_line_that_is_no_json_object_is_a_row_of_its_own(tmp_path: Path, bad: str):
     file = tmp_path / "a.ndjson"
     file.write_text(f'{{"a": 1}}\n{bad}\n{{"a": "x"}}\n')

@@ -24,6 +24,15 @@ from features.common.errors import InputError
 from features.common.text_views import Rows, TextViews
 
 IdKind = Literal["customer", "client", "item", "order", "session", "event"]
+ID_KINDS: dict[str, IdKind] = {
+    "event_id": "event",
+    "customer_id": "customer",
+    "client_id": "client",
+    "session_id": "session",
+    "item_id": "item",
+    "order_id": "order",
+}
+"""Kind of id of each column of the event log that holds ids."""
 
 NULL_WORDS = frozenset(
     ("null", "nan", "none", "undefined", "\\n", "(not set)", "n/a", "<na>", "nil", "#n/a", "(null)", "[object object]")

@@ -6,20 +6,11 @@ import polars as pl
 
 from features.common import threads
 from features.common.currencies import parse_currency
-from features.common.ids import INVISIBLE, IdKind, normalize_ids
+from features.common.ids import ID_KINDS, INVISIBLE, IdKind, normalize_ids
 from features.event_log.catalog import are_vectors
 from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
 from features.sources.parsing import numbers, timestamps
 
-ID_KINDS: dict[str, IdKind] = {
-    "event_id": "event",
-    "customer_id": "customer",
-    "client_id": "client",
-    "session_id": "session",
-    "item_id": "item",
-    "order_id": "order",
-}
-"""Kind of id of each column of the event log that holds ids."""
 # Texts in which the words for nothing say nothing; somebody may have searched for nil.
 _LABELS = ("list_id", "recommendation_id", "source", "device", "country")
 _YES_NO = dict.fromkeys(("true", "1", "yes", "t", "y"), True) | dict.fromkeys(("false", "0", "no", "f", "n"), False)

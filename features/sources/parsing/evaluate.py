@@ -7,14 +7,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from features.common import ids
-from features.common.ids import IdKind
+from features.common.ids import ID_KINDS
 from features.sources.parsing import coerce, pii
 from features.sources.parsing.expressions import ColumnPart, Expression, HashedPart, TemplatePart
-
-ID_KINDS: dict[str, IdKind] = {
-    "event_id": "event", "customer_id": "customer", "client_id": "client", "session_id": "session", "item_id": "item",
-    "order_id": "order",
-}  # fmt: skip
 
 
 @dataclass

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from features.common import currencies, ids, threads
+from features.common.ids import ID_KINDS
 from features.event_log.schema import EVENT_SCHEMA, Rule, conform
 from features.sources.parsing import coerce, evaluate
-from features.sources.parsing.evaluate import ID_KINDS
 from features.sources.parsing.expressions import Expression
 from features.sources.parsing.formats import NUMBERS, TIMES, ColumnFormats
 from features.sources.parsing.json_lines import LINE

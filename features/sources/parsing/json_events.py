@@ -12,10 +12,7 @@ from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIDY_RULES
 from features.sources.parsing import catalogs, json_lines, mapped, numbers, readers
 from features.sources.parsing.validate import damage_rules, validate_rows
 
-ID_KINDS: dict[str, ids.IdKind] = {
-    "event_id": "event", "customer_id": "customer", "client_id": "client", "session_id": "session",
-    "order_id": "order", "item_id": "item", "previous": "client",
-}  # fmt: skip
+_KINDS: dict[str, ids.IdKind] = {**ids.ID_KINDS, "previous": "client"}
 _NO_NUMBERS = ["", *sorted(ids.NULL_WORDS)]
 FOREIGN = "_foreign"  # the name of an event that the log has no name for, else null
 CATALOG_GROUPS = (("price", "currency"), ("title",), ("category",), ("brand",))
@@ -55,7 +52,7 @@ def assemble(
         ).to_series()  # fmt: skip
 
     foreign = Rule("not_a_shop_event", pl.col(FOREIGN).is_not_null())
-    spoiled = [pl.col(c).map_batches(ids.is_scientific, pl.Boolean) for c in ID_KINDS if c in rows.columns]
+    spoiled = [pl.col(c).map_batches(ids.is_scientific, pl.Boolean) for c in _KINDS if c in rows.columns]
     rules = (*rules, Rule("scientific_id", pl.any_horizontal(spoiled)))
     rows, merged = merge_per_item(rows, (*rules, *TIDY_RULES))
     marks = lines.select(ROW, json_lines.UNPARSED)
@@ -109,7 +106,7 @@ class IdCleaner:
     def clean(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Normalize those of the id columns that `frame` has."""
         cleaned = []
-        for column, kind in ID_KINDS.items():
+        for column, kind in _KINDS.items():
             if column in frame.columns:
                 cleaned.append(ids.normalize_ids(frame[column], kind))
                 if column == "customer_id":

@@ -107,21 +107,20 @@ def compact(
     report: Callable[[int], None],
     origins: Origins | None = None,
     removed: frozenset[int] = frozenset(),
-    prepare: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
-    rewrite_all: bool = False,
+    prepare: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
 ) -> Compaction:
     """Write the new log's partitions into `change`.
 
     A partition in which nothing changes is taken over as it is. `report` is called with the number of rows of each
-    batch that is done. Rows that only the readings `removed` gave are left out. `prepare` is called on all rows before
-    they are compared; with `rewrite_all` also on those of partitions that would be taken over.
+    batch that is done. Rows that only the readings `removed` gave are left out. `prepare` is called on all rows, old
+    and fresh, before they are compared.
     """
     events, new = change.path / "events", change.new / "events"
     new.mkdir()
     origins = origins or Origins({})
     old = [ExistingPartition(partition, events, origins.without(removed)) for partition in existing]
     duplicates = find_duplicates(staging.runs, old, change.scratch)
-    rewritten = duplicates.days | {day for o in old if rewrite_all or o.is_replaced() for day in o.days()}
+    rewritten = duplicates.days | {day for o in old if prepare or o.is_replaced() for day in o.days()}
     result = Compaction()
     with PartitionWriter(new) as writer:
         for group in plan_groups(staging.days(), old, rewritten):
@@ -130,8 +129,10 @@ def compact(
                 writer.rows = -(-group.rows // -(-group.rows // partitions.ROWS_PER_PARTITION))
                 columns = []  # of origins, after
                 for first, last in _ranges(group):
-                    old_rows = prepare(_concat([o.read(first, last) for o in group.existing], STORED_SCHEMA))
-                    fresh = prepare(_concat(staging.read(first, last), STAGED_SCHEMA))
+                    old_rows = _concat([o.read(first, last) for o in group.existing], STORED_SCHEMA)
+                    fresh = _concat(staging.read(first, last), STAGED_SCHEMA)
+                    if prepare:
+                        old_rows, fresh = prepare(old_rows), prepare(fresh)
                     rows, tally = combine(old_rows, fresh, origins)
                     kept = duplicates.remove(rows, first, last)
                     result.add(old_rows, rows, kept, tally)

@@ -85,13 +85,11 @@ def count_currencies(rows: pl.DataFrame) -> Counter[str]:
     return Counter(dict(priced["currency"].value_counts().iter_rows()))
 
 
-def establish(stated: Currency, sales: Counter[str], others: Counter[str]) -> str | None:
+def establish(sales: Counter[str], others: Counter[str]) -> str | None:
     """The log's currency after a first ingest with these rows of sales and of other events.
 
     Raises `InputError` for sales in several. Other events in several currencies establish none.
     """
-    if stated.code is not None:
-        return stated.code
     if len(sales) > 1:
         counts = ", ".join(f"{n:,} rows in {code}" for code, n in sorted(sales.items(), key=lambda c: (-c[1], c[0])))
         first, *rest = sorted(sales, key=lambda c: (-sales[c], c))

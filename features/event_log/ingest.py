@@ -109,13 +109,8 @@ def _write_log(
 
     readings, origins = intake.readings, intake.origins
     currency, prepare = intake.settle_currency()
-    became_known = old is not None and old.currency is None and currency.code is not None
-    result = compact(
-        intake.staging, old.partitions if old else [], change, report_rows, origins, readings.removed,
-        prepare, rewrite_all=became_known,
-    )  # fmt: skip
-    if became_known:
-        intake.catalog.map(currency.forget_foreign)
+    existing = old.partitions if old else []
+    result = compact(intake.staging, existing, change, report_rows, origins, readings.removed, prepare)
     intake.catalog.compact().write_parquet(change.new / "catalog.parquet", compression="zstd")
     intake.links.compact().write_parquet(change.new / "links.parquet", compression="zstd")
     if old and not intake.quarantine.reasons and not readings.removed:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -73,6 +73,8 @@ class Intake:
         self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
         self.watermarks: dict[str, tuple[str, str]] = {}
         self._currency = currency
+        # Whether all rows that the log has are in its currency, and all that come will be.
+        self._known_before = currency.code is not None and (old is None or old.currency is not None)
         self._sales: Counter[str] = Counter()  # rows with a price, by currency
         self._others: Counter[str] = Counter()
         self._codes: dict[Path | None, int | None] = {}
@@ -97,18 +99,20 @@ class Intake:
         self.watermarks |= batch.watermarks
         self.readings.count(batch.file, batch.rows_read)
 
-    def settle_currency(self) -> tuple[Currency, Callable[[pl.DataFrame], pl.DataFrame]]:
-        """The log's currency, now that all is read, and what makes staged rows be in it.
+    def settle_currency(self) -> tuple[Currency, Callable[[pl.DataFrame], pl.DataFrame] | None]:
+        """The log's currency, now that all is read, and what makes rows of events be in it that were read before.
 
         Raises `InputError` for sales in several currencies.
         """
         if self._currency.code is None:
-            code = establish(self._currency, self._sales, self._others)
-            self._currency = Currency(code, self._currency.rates)
-            if code and set(self._others) - {code}:
-                self.catalog.map(self._currency.forget_foreign)
-                return self._currency, self._currency.forget_foreign
-        return self._currency, lambda rows: rows
+            self._currency = replace(self._currency, code=establish(self._sales, self._others))
+        if self._known_before or self._currency.code is None:
+            return self._currency, None
+        self.catalog.map(self._settle)
+        return self._currency, self._settle
+
+    def _settle(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return self._currency.forget_foreign(self._currency.convert(rows))
 
     def currency_notes(self) -> list[str]:
         """Say which prices could not be used."""
@@ -150,7 +154,7 @@ class Intake:
     def _convert_catalog(self, rows: pl.DataFrame) -> pl.DataFrame:
         if not {"price", "currency"} <= set(rows.columns) or rows["currency"].null_count() == rows.height:
             return rows
-        return self._currency.forget_foreign(self._currency.convert(rows))
+        return self._settle(rows)
 
     def _code(self, file: Path | None) -> int | None:
         if file not in self._codes:

@@ -14,6 +14,7 @@ its export needs:
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -78,7 +79,12 @@ class _Part:
 
     def read(self, rows: int) -> Iterator[ParsedBatch]:
         for file, table in self.files:
-            parsed = (self.reader.parse(b, offset, table, file.path.name) for offset, b in file.read(rows, table))
+            # Joined rows depend on other files too, so none of these can be taken back alone.
+            alone = None if self.reader.mapping.join else file.path
+            parsed = (
+                replace(self.reader.parse(b, offset, table, file.path.name), file=alone)
+                for offset, b in file.read(rows, table)
+            )
             yield next(parsed, NO_ROWS)
             yield from parsed
 

@@ -14,11 +14,15 @@ from pathlib import Path
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.sources import (
+    diginetica,
+    dunnhumby,
     event_store,
     events_file,
     ga4,
+    instacart,
     online_retail,
     postgres,
+    presets,
     rees46,
     retailrocket,
     segment,
@@ -40,6 +44,9 @@ REGISTRY: dict[str, Source] = {
         segment.SOURCE,
         rees46.SOURCE,
         retailrocket.SOURCE,
+        instacart.SOURCE,
+        diginetica.SOURCE,
+        dunnhumby.SOURCE,
         online_retail.SOURCE,
         simulated.SOURCE,
         event_store.SOURCE,
@@ -65,16 +72,22 @@ def read(
     query_file: Path | None = None,
     watermark: str | None = None,
     log: Path | None = None,
+    preset: str | None = None,
 ) -> Iterator[ParsedBatch]:
     """Read the source `name`: one `ParsedBatch` per batch of rows of `paths`, read as they are asked for.
 
     The other arguments are the options of sources, see the `options` of each `Source` in `REGISTRY`, and `log`, the
-    event log that the batches will be added to. Raises
-    `InputError` at once for an unknown name, for an option that the source does not take, and for files where it
-    reads none or none where it reads some.
+    event log that the batches will be added to. A `preset` of the source `events` is the mapping of a well-known
+    export, of which `mapping` may change some keys, or another source that reads it. Raises `InputError` at once for
+    an unknown name, for an option that the source does not take, and for files where it reads none or none where it
+    reads some.
     """
     if name not in REGISTRY:
         raise InputError(f"unknown source {name!r}; there are {', '.join(SOURCES)}")
+    if preset is not None:
+        if name != "events":
+            raise InputError(f"a preset goes with the source events, not {name!r}; write `usual ingest events FILE`")
+        name = presets.find_preset(preset).source
     source = REGISTRY[name]
     options = SourceOptions(
         mapping=mapping, config=config, table=table, query_file=query_file, watermark=watermark, log=log
@@ -88,7 +101,26 @@ def read(
         raise InputError(f"the source `{name}` reads no files; leave out {paths[0]}")
     if source.reads_files and not paths:
         raise InputError(f"the source {name!r} reads files; name at least one")
-    return source.read(paths, options)
+    if name == "events" and preset is not None:
+        batches = events_file.read(paths, presets.load_preset(preset, mapping))
+    else:
+        batches = source.read(paths, options)
+    return _with_suggestion(batches, paths, preset) if name == "events" or preset is not None else batches
+
+
+def _with_suggestion(
+    batches: Iterator[ParsedBatch], paths: Sequence[Path], preset: str | None
+) -> Iterator[ParsedBatch]:
+    """Yield `batches`; name the preset that fits the files where they cannot be read at all."""
+    try:
+        first = next(batches, None)
+    except InputError as error:
+        if hint := presets.suggest(paths, preset):
+            raise InputError(f"{error}. {hint}") from error
+        raise
+    if first is not None:
+        yield first
+    yield from batches
 
 
 def sources_with(option: OptionName) -> tuple[SourceName, ...]:

@@ -9,7 +9,19 @@ from features.event_log.ingest import ParsedBatch
 from features.sources.simulator.config import SimulatorConfig
 
 SourceName = Literal[
-    "events", "postgres", "sql", "ga4", "segment", "rees46", "retailrocket", "online-retail", "simulated", "store"
+    "events",
+    "postgres",
+    "sql",
+    "ga4",
+    "segment",
+    "rees46",
+    "retailrocket",
+    "instacart",
+    "diginetica",
+    "dunnhumby",
+    "online-retail",
+    "simulated",
+    "store",
 ]
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 OptionName = Literal["mapping", "config", "table", "query_file", "watermark"]

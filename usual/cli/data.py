@@ -21,6 +21,9 @@ class SourceChoice(StrEnum):
     segment = "segment"
     rees46 = "rees46"
     retailrocket = "retailrocket"
+    instacart = "instacart"
+    diginetica = "diginetica"
+    dunnhumby = "dunnhumby"
     online_retail = "online-retail"
     simulated = "simulated"
     store = "store"
@@ -34,6 +37,11 @@ class ShopChoice(StrEnum):
     wholesale = "wholesale"
 
 
+class RereadChoice(StrEnum):
+    replace_earlier = "replace"
+    add = "add"
+
+
 @app.command(rich_help_panel=PANEL)
 def ingest(
     source: SourceChoice,
@@ -44,10 +52,37 @@ def ingest(
     mapping: Annotated[
         Path | None, typer.Option(help="`events`, `postgres`, `sql`: YAML that maps your columns to ours.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="`events`: how a well-known system or data set exports them, as shopify or ga4; docs/presets.md lists "
+            "them. With --mapping, whose keys change the preset's."
+        ),
+    ] = None,
     table: Annotated[
         str | None, typer.Option(help="`postgres`, `sql`: TABLE or SCHEMA.TABLE; the connection is $USUAL_SOURCE_DSN.")
     ] = None,
     query_file: Annotated[Path | None, typer.Option(help="`postgres`, `sql`: file with one SELECT.")] = None,
+    currency: Annotated[
+        str | None, typer.Option(help="The currency of the log, as EUR; amounts in others need a rate.")
+    ] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option(help="USD=0.92: what 1 USD is worth in the log's currency; may be repeated.")
+    ] = None,
+    reread: Annotated[
+        RereadChoice | None,
+        typer.Option(
+            help="Files that the log has under another mapping: `replace` takes back what the earlier reading gave, "
+            "`add` keeps both."
+        ),
+    ] = None,
+    all_times: Annotated[
+        bool | None,
+        typer.Option(
+            "--all-times/--no-all-times",
+            help="Use also events far from all others in time, such as of 1970; the log keeps the choice.",
+        ),
+    ] = None,
     watermark: Annotated[
         str | None,
         typer.Option(help="`sql`: column that only grows; rows below its last value in the log are not read again."),
@@ -68,7 +103,9 @@ def ingest(
     """Read SOURCE into an event log; rejected rows are kept beside it with their reason."""
     from features import sources
     from features.common.progress import show_rows
+    from features.event_log.ingest import IngestSettings
     from features.event_log.ingest import ingest as ingest_events
+    from features.sources import inputs
     from features.sources.simulator.config import build_config
     from features.sources.simulator.truth import write_truth
 
@@ -81,8 +118,13 @@ def ingest(
     if truth and config:
         write_truth(config, truth)
     with show_rows() as progress:
-        batches = sources.read(source.value, paths or [], mapping, config, table, query_file, watermark, out)
-        report = ingest_events(batches, out, progress)
+        batches = sources.read(source.value, paths or [], mapping, config, table, query_file, watermark, out, preset)
+        origin = inputs.describe_inputs(source.value, paths or [], mapping, preset, table, query_file, config)
+        code, rates = inputs.merge_currency(inputs.stated_currency(mapping, preset), currency, rate or [])
+        ingest_settings = IngestSettings(
+            code, rates, "replace" if reread is RereadChoice.replace_earlier else "add" if reread else None, all_times
+        )
+        report = ingest_events(batches, out, progress, origin, ingest_settings)
     print_answer(report.as_dict(), as_json, report.text())
 
 

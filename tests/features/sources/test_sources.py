@@ -28,7 +28,12 @@ def test_each_name_reads_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "online-retail": read("online-retail", [retail]),
         "simulated": read("simulated", config=TINY),
     }
-    assert {*batches, "postgres", "store"} == set(SOURCES)
+    published = ("instacart", "diginetica", "dunnhumby")
+    presets = {name: read(name, sorted((SAMPLES.parent / "presets/samples" / name).iterdir())) for name in published}
+    assert {*batches, *presets, "postgres", "sql", "store"} == set(SOURCES)
+    assert {name: next(p).events["name"][0] for name, p in presets.items()} == {
+        "instacart": "purchase", "diginetica": "view_item", "dunnhumby": "purchase",
+    }  # fmt: skip
     firsts = {n: next(p).events.row(0, named=True) for n, p in batches.items()}
     assert {n: e["name"] for n, e in firsts.items() if n != "simulated"} == {
         "events": "view_item", "ga4": "view_item", "segment": "search", "rees46": "view_item",
@@ -45,7 +50,7 @@ def test_each_name_reads_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        ({"name": "shopify"}, "unknown source 'shopify'; there are events, postgres, ga4"),
+        ({"name": "shopify"}, "unknown source 'shopify'; there are events, postgres, sql, ga4"),
         ({"name": "events"}, "name at least one"),
         ({"name": "online-retail", "paths": [Path("a")], "mapping": Path("m")}, "a mapping goes with"),
         ({"name": "events", "paths": [Path("a")], "config": TINY}, "settings go with"),
@@ -53,7 +58,7 @@ def test_each_name_reads_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"name": "events", "paths": [Path("a")], "table": "t"}, "a table or query goes with"),
         ({"name": "postgres", "paths": [Path("a.csv")]}, r"reads no files; leave out a\.csv"),
         ({"name": "store", "paths": [Path("a.sqlite")]}, r"reads no files; leave out a\.sqlite"),
-        ({"name": "store", "table": "t"}, "goes with the source `postgres`"),
+        ({"name": "store", "table": "t"}, "goes with the sources `postgres` and `sql`"),
         ({"name": "simulated", "paths": [Path("a.csv")]}, r"reads no files; leave out a\.csv"),
     ],
 )
@@ -68,9 +73,9 @@ def test_every_name_is_declared_by_one_module():
 
 
 def test_options_know_their_sources():
-    assert sources_with("mapping") == ("events", "postgres")
+    assert sources_with("mapping") == ("events", "postgres", "sql")
     assert sources_with("config") == ("simulated",)
-    assert option_help("mapping") == "`events`, `postgres`: YAML that maps your columns to ours."
+    assert option_help("mapping") == "`events`, `postgres`, `sql`: YAML that maps your columns to ours."
 
 
 def test_the_command_line_shows_the_options_of_the_sources():

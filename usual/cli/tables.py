@@ -20,7 +20,7 @@ def features_(
     engine: Annotated[str, typer.Option(help="polars, spark, or a Spark master such as spark://host:7077.")] = "polars",
     as_json: Json = False,
 ) -> None:
-    """Write every table as of one instant: customers, items, histories, affinities, identities, bots left out."""
+    """Write the tables of one instant: customers, items, histories, affinities, identities, and what is left out."""
     from features.common import clock
     from features.event_log.log import EventLog
     from features.tables.build import FILES, build_tables
@@ -29,8 +29,9 @@ def features_(
     tables = build_tables(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
     tables.write(out)
     sizes = {name: getattr(tables, name).height for name in FILES}
-    lines = "\n".join(f"{n:>12,}  {name}.parquet" for name, n in sizes.items())
-    print_answer({**sizes, "as_of": clock.iso(tables.as_of), "out": out}, as_json, f"{lines}\nwritten to {out}")
+    answer = {**sizes, "as_of": clock.iso(tables.as_of), "left_out": tables.left_out.as_dict(), "out": out}
+    lines = [f"{n:>12,}  {name}.parquet" for name, n in sizes.items()]
+    print_answer(answer, as_json, "\n".join([*lines, *tables.left_out.describe(), f"written to {out}"]))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -64,10 +65,10 @@ def segments(
 ) -> None:
     """Write one row per customer: RFM, lifecycle, traffic, lifetime value, cluster, lookalike score, predictions."""
     from features.common import clock
-    from features.sources.customer_ids import read_customer_ids
     from features.event_log.log import EventLog
     from features.segments import build, report
     from features.segments.clusters import Clustering
+    from features.sources.customer_ids import read_customer_ids
     from features.tables.build import build_tables
 
     build.validate_out(out)

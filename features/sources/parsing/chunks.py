@@ -18,12 +18,16 @@ def read_blocks(path: Path, size: int | None = None, encoding: str | None = None
     and what is in `containers.ERRORS` for a damaged container or one that is cut short.
     """
     size = BLOCK if size is None else size
+    head = read_head(path)
+    found = encodings.recognise(head, encoding)
+    returns_only = _ends_lines_with_returns(next(encodings.recode([head], found, path)))
     with containers.open_bytes(path) as (file, _):
-        head = file.read(HEAD)
-        found = encodings.recognise(head, encoding)
-        returns_only = _ends_lines_with_returns(next(encodings.recode([head], found, path)))
+        if found.by_line and not returns_only:
+            for block in encodings.recode(_read_lines(file, size), found, path):
+                yield encodings.to_utf8(block)
+            return
         rest: list[bytes] = []
-        for recoded in encodings.recode(_read_pieces(head, file, size), found, path):
+        for recoded in encodings.recode(iter(lambda: file.read(size), b""), found, path):
             piece = recoded.replace(b"\r", b"\n") if returns_only else recoded
             if end := piece.rfind(b"\n") + 1:
                 block = b"".join([*rest, piece[:end]])
@@ -36,12 +40,15 @@ def read_blocks(path: Path, size: int | None = None, encoding: str | None = None
             yield encodings.to_utf8(block) if found.by_line else block
 
 
-def _read_pieces(head: bytes, file: BinaryIO, size: int) -> Iterator[bytes]:
-    start = head + file.read(max(0, size - len(head)))
-    for at in range(0, len(start), size):
-        yield start[at : at + size]
+def read_head(path: Path) -> bytes:
+    """Read the unpacked file's first `HEAD` bytes."""
+    with containers.open_bytes(path) as (file, _):
+        return file.read(HEAD)
+
+
+def _read_lines(file: BinaryIO, size: int) -> Iterator[bytes]:
     while piece := file.read(size):
-        yield piece
+        yield piece if piece.endswith(b"\n") else piece + file.readline()
 
 
 def _ends_lines_with_returns(head: bytes) -> bool:

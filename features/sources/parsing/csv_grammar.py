@@ -11,13 +11,13 @@ Of a damaged record only the first line is given up; what follows is read on fro
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 LONGEST = 1 << 20  # bytes of a record with line breaks in it
 QUOTE = 0x22
 # A number, a date or a time: cells of the kind that an address or a description has not.
 _MEASURE = re.compile(rb'"?[\s\d.,:/+\-TZ%]*\d[\s\d.,:/+\-TZ%]*"?\Z')
-_SAMPLE = 200  # lines of the head by which columns are told to be measures
 
 
 @dataclass(frozen=True)
@@ -170,15 +170,12 @@ def _is_full(line: Record, grammar: Grammar) -> bool:
     return 2 * fitting >= len(filled)
 
 
-def find_measures(lines: list[bytes], separator: bytes, width: int) -> frozenset[int]:
-    """The columns whose cells in `lines`, the first ones of a file, are numbers, dates or times almost throughout."""
+def find_measures(rows: Iterable[Sequence[str]], width: int) -> frozenset[int]:
+    """The columns whose cells in `rows`, the first ones of a file, are numbers, dates or times almost throughout."""
     filled, fitting = [0] * width, [0] * width
-    for line in lines[:_SAMPLE]:
-        cells = line.removesuffix(b"\r").split(separator)
-        if len(cells) != width:
-            continue
-        for n, cell in enumerate(cells):
-            if cell.strip(b' "'):
+    for cells in rows:
+        for n, cell in enumerate(cells if len(cells) == width else ()):
+            if cell:
                 filled[n] += 1
-                fitting[n] += _MEASURE.match(cell) is not None
+                fitting[n] += _MEASURE.match(cell.encode()) is not None
     return frozenset(n for n in range(width) if filled[n] and fitting[n] >= 0.8 * filled[n])

@@ -5,7 +5,7 @@ Neither is taken from the first line alone: reports have lines above the header,
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from features.common.errors import InputError
 from features.sources.parsing.csv_grammar import Grammar, Record, find_measures, read_record
@@ -111,7 +111,7 @@ def _read_lines(head: bytes, start: int, delimiter: str) -> list[_Line]:
         stop = (head.find(b"\n", start) + 1) or len(head)
         record = read_record(head[:stop], start, grammar, final=True)
         if not isinstance(record, Record):  # a cell with a line break in it, or quotes that are not in order
-            record = read_record(head, start, replace(grammar, width=len(lines[0].cells) if lines else 0), final=True)
+            record = read_record(head, start, grammar, final=True)
         if not isinstance(record, Record) or (not lines and record.end - start > _LONGEST_HEADER):
             record = Record(stop, tuple(head[start:stop].split(grammar.separator)))
         cells = tuple(_unquote(cell.decode(errors="replace")) for cell in record.cells)
@@ -141,9 +141,8 @@ def _describe(head: bytes, separator: str, lines: list[_Line], at: int, is_table
             f"more than one column is named {', '.join(doubled)}; the first is read under that name, the others as "
             f"{', '.join(n for n, c in zip(names, cells, strict=True) if c in doubled and n != c)}"
         )
-    below = [line for line in head[header.end :].split(b"\n") if line.strip() and b'""' not in line]
-    byte = separator.encode()
-    grammar = Grammar(byte, len(names), find_measures(below, byte, len(names)))
+    below = [line.cells for line in lines[at + 1 :]]
+    grammar = Grammar(separator.encode(), len(names), find_measures(below, len(names)))
     row = head.count(b"\n", 0, header.start) + 1
     return Header(tuple(names), cells, row, header.end, grammar, is_table, tuple(notes))
 

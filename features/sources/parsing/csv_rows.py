@@ -23,7 +23,7 @@ REPEATED = "_repeated_header"  # the line where it is the header again, else nul
 ADDED = (RAGGED, UNCLOSED, REPEATED)
 EXTRA = ("_extra_1", "_extra_2")  # excess cells: the first may be empty, as behind a final separator
 
-_SLICE = 1 << 18  # bytes that stay in a core's cache
+_SLICE = 1 << 17  # bytes that stay in a core's cache
 _BLANK = re.compile(rb"^[^\S\n]*\n", re.MULTILINE)
 _BLANK_BESIDE_TABS = re.compile(rb"^[ \r]*\n", re.MULTILINE)  # a line of tabs is a row of empty cells there
 
@@ -64,7 +64,7 @@ class Damage:
 
 
 def tidy(text: bytes, grammar: Grammar, final: bool) -> tuple[bytes, Damage, bytes]:
-    """Rewrite `text` so that it has no blank lines, and every quote opens or closes a cell or is doubled.
+    """Rewrite `text` so that every quote opens or closes a cell or is doubled.
 
     `text` is whole lines; `final`: the last ones of the file. Returns (the text, what was damaged, the rest of `text`
     that the next block decides on).
@@ -73,13 +73,13 @@ def tidy(text: bytes, grammar: Grammar, final: bool) -> tuple[bytes, Damage, byt
     if final and not text.endswith(b"\n"):
         text += b"\n"
     if b'"' not in text or quotes_in_order(text, grammar.separator):
-        return _drop_blank_lines(text, grammar), damage, b""
+        return text, damage, b""
     pieces: list[bytes] = []
     at, rest = 0, b""
     for start in _find_suspects(text, grammar.separator):
         if start < at:  # within a record of several lines
             continue
-        pieces.append(_drop_blank_lines(text[at:start], grammar))
+        pieces.append(text[at:start])
         record = read_record(text, start, grammar, final)
         if isinstance(record, Record):
             pieces.append(record.written(grammar.separator) if record.stray else text[start : record.end])
@@ -90,38 +90,33 @@ def tidy(text: bytes, grammar: Grammar, final: bool) -> tuple[bytes, Damage, byt
         else:
             at = (text.find(b"\n", start) + 1) or len(text)
             pieces.append(damage.add(text[start:at]))
-    pieces.append(_drop_blank_lines(text[at:], grammar))
+    pieces.append(text[at:])
     return b"".join(pieces), damage, rest
 
 
 def quotes_in_order(text: bytes, separator: bytes) -> bool:
-    """Whether each quote opens or closes a cell of one line, or is one of a pair in such a cell.
+    """Whether each quote in `text`, whole lines, opens or closes a cell of one line, or is one of a pair in it.
 
     Then the quotes of each line are even in number, every other one opens, and their neighbours are as they must be.
     """
-    may_precede, may_follow = _neighbours(separator)
     codes = np.frombuffer(text, np.uint8)
-    carried = 0
+    delimiter, carried = separator[0], 0
     for start in range(0, len(codes), _SLICE):
         part = codes[start : start + _SLICE]
         quotes = np.flatnonzero(part == 0x22)
         if ((np.searchsorted(quotes, np.flatnonzero(part == 0x0A)) + carried) & 1).any():
             return False
-        quotes += start
-        opening, closing = quotes[carried::2], quotes[1 - carried :: 2]
-        if opening.size and opening[0] == 0:
-            opening = opening[1:]
-        if not may_precede[codes[opening - 1]].all():
+        # The text ends with a line's end, which is also what precedes its first byte.
+        before = codes[start - 1 : start + _SLICE] if start else np.append(codes[-1:], part)
+        preceding = before.take(quotes[carried::2])
+        following = codes[start + 1 : start + _SLICE + 1].take(quotes[1 - carried :: 2])
+        if not ((preceding == delimiter) | (preceding == 0x0A) | (preceding == 0x22)).all():
             return False
-        following = closing + 1
-        if following.size and following[-1] == len(codes):
-            following = following[:-1]
-        neighbour = codes[following]
-        if not may_follow[neighbour].all():
-            return False
-        returns = following[neighbour == 0x0D]
-        if returns.size and (codes[np.minimum(returns + 1, len(codes) - 1)] != 0x0A).any():
-            return False
+        allowed = (following == delimiter) | (following == 0x0A) | (following == 0x22)
+        if not allowed.all():
+            rest = quotes[1 - carried :: 2][~allowed] + start
+            if (codes[rest + 1] != 0x0D).any() or (codes[np.minimum(rest + 2, len(codes) - 1)] != 0x0A).any():
+                return False
         carried = (carried + len(quotes)) & 1
     return carried == 0
 
@@ -157,40 +152,45 @@ def _find_suspects(text: bytes, separator: bytes) -> list[int]:
 
 
 def _drop_blank_lines(text: bytes, grammar: Grammar) -> bytes:
-    """Drop lines of nothing but spaces; `text` has no line break inside a cell."""
+    """Drop lines of nothing but spaces that are not within a cell."""
     pattern = _BLANK_BESIDE_TABS if grammar.separator == b"\t" else _BLANK
-    if has_blank_line(text):
-        text = pattern.sub(b"", text)
-    return text
-
-
-def has_blank_line(text: bytes) -> bool:
-    """Whether a line may be blank: it begins with white space."""
-    if text[:1] in (b"\n", b"\r", b" ", b"\t"):
-        return True
-    codes = np.frombuffer(text, np.uint8)
-    for start in range(0, len(codes), _SLICE):
-        after = np.flatnonzero(codes[start : start + _SLICE] == 0x0A) + (start + 1)
-        if after.size and after[-1] == len(codes):
-            after = after[:-1]
-        if (codes[after] <= 0x20).any():
-            return True
-    return False
+    if not pattern.search(text):
+        return text
+    if b'"' not in text or quotes_in_order(text, grammar.separator):
+        return pattern.sub(b"", text)
+    kept: list[bytes] = []
+    at = 0
+    for start in _find_suspects(text, grammar.separator):  # records of several lines
+        if start < at:
+            continue
+        record = read_record(text, start, Grammar(grammar.separator, 0), final=True)
+        if isinstance(record, Record):
+            kept += [pattern.sub(b"", text[at:start]), text[start : record.end]]
+            at = record.end
+    return b"".join([*kept, pattern.sub(b"", text[at:])])
 
 
 def _parse(
     text: bytes, damage: Damage, names: tuple[str, ...], header: tuple[str, ...], grammar: Grammar
 ) -> pl.DataFrame:
     separator = grammar.separator.decode()
-    line = io.StringIO()
-    csv.writer(line, delimiter=separator, lineterminator="\n").writerow([*names, *EXTRA])
-    frame = pl.read_csv(
-        io.BytesIO(line.getvalue().encode() + text),
-        separator=separator, infer_schema=False, truncate_ragged_lines=True,
-    )  # fmt: skip
+    frame = _read_cells(text, names, separator)
+    # To Polars a blank line is a row of empty cells.
+    if len(names) == 1 or all(frame[c].null_count() for c in names):
+        tidied = _drop_blank_lines(text, grammar)
+        frame = frame if tidied is text else _read_cells(tidied, names, separator)
     frame = frame.select(*names, pl.coalesce(EXTRA).alias(RAGGED))
     frame = _mark_damaged(frame, damage)
     return _mark_headers(frame, names, header, separator)
+
+
+def _read_cells(text: bytes, names: tuple[str, ...], separator: str) -> pl.DataFrame:
+    line = io.StringIO()
+    csv.writer(line, delimiter=separator, lineterminator="\n").writerow([*names, *EXTRA])
+    return pl.read_csv(
+        io.BytesIO(line.getvalue().encode() + text),
+        separator=separator, infer_schema=False, truncate_ragged_lines=True,
+    )  # fmt: skip
 
 
 def _mark_damaged(frame: pl.DataFrame, damage: Damage) -> pl.DataFrame:

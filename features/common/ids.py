@@ -12,6 +12,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
+from decimal import Decimal
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Literal
@@ -181,8 +182,8 @@ def _write(value: object) -> str | None:
     if isinstance(value, Real):
         exact = _EXACT_SINGLE if isinstance(value, np.float32 | np.float16) else _EXACT
         return _write_float(float(value), exact)
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", str(value).strip(INVISIBLE))
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else re.sub(r"\.0*$", "", f"{value:f}")
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     return unicodedata.normalize("NFC", str(value).strip(INVISIBLE))

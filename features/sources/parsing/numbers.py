@@ -24,7 +24,7 @@ _AMOUNT = (
     r"(?P<number>[0-9.,٫][0-9.,٫' ]*)"
     r"(?P<sign_3>-)?\s*(?P<currency_2>" + _CURRENCY + r")?\s*(?P<sign_4>-)?\s*(?P<close>\))?$"
 )  # fmt: skip
-_EVEN = r"([0-9])[.,] ?--?"  # 5,- and 5.-- are even amounts
+_EVEN = r"([0-9])([.,]) ?--?"  # 5,- and 5.-- are even amounts
 
 _GROUP = r"[1-9][0-9]{0,2}"
 _AMBIGUOUS = rf"^{_GROUP}[.,][0-9]{{3}}$"
@@ -114,7 +114,7 @@ def _read_distinct(texts: pl.Series) -> pl.DataFrame:
 
 def _read(texts: pl.Series) -> pl.DataFrame:
     """Read each text: text, number where it is clear, as_point and as_comma where it is not, mark and currency."""
-    plain = to_ascii(texts).str.replace(_EVEN, "${1}")
+    plain = to_ascii(texts).str.replace(_EVEN, "${1}${2}0")
     part = plain.str.extract_groups(_AMOUNT).struct.unnest()
     body = part["number"].str.strip_chars(" ")
     signs = [part[f"sign_{n}"].is_not_null().cast(pl.Int8) for n in range(1, 5)]

@@ -136,10 +136,11 @@ def _parse_pattern(values: pl.Series, zone: str, pattern: str) -> pl.Series:
 _CALENDAR = {9: (19000101, 21991232), 5: (190001010000, 219912312360), 3: (19000101 * 10**6, 21991232 * 10**6),
              0: (19000101 * 10**9, 21991232 * 10**9)}  # fmt: skip
 _DAYS = (25569, 73051)  # a spreadsheet's days from 1970 to 2099
-_MINUTES = 5  # where 12 digits are no calendar's they may be milliseconds
 
 
 def _parse_numbers(values: pl.Series, zone: str) -> pl.Series:
+    if values.dtype.is_integer() and values.dtype != pl.UInt64:
+        values = values.cast(pl.Int64)  # the bounds fit into no narrower type
     epoch = _parse_epoch(values)
     plain = (values >= 10**8) & ~_any(values.is_between(*bounds, closed="left") for bounds in _CALENDAR.values())
     if plain.fill_null(True).all():
@@ -153,7 +154,7 @@ def _parse_numbers(values: pl.Series, zone: str) -> pl.Series:
         digits = (whole.set(~here, None) * 10**lacking).cast(pl.String)
         written = digits.str.slice(0, 14) + "." + digits.str.slice(14)
         clock = written.str.to_datetime("%Y%m%d%H%M%S%.f", strict=False, time_unit="us")
-        result = result.zip_with(~here | (clock.is_null() & (lacking == _MINUTES)), _to_utc(clock, zone))
+        result = result.zip_with(~here, _to_utc(clock, zone))
     days = values.is_between(*_DAYS, closed="left").fill_null(False)
     if days.any():
         millis = ((values.set(~days, None).cast(pl.Float64) - _DAYS[0]) * 86_400_000).round().cast(pl.Int64)

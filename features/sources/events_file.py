@@ -73,6 +73,7 @@ class _Part:
         table = self.reader.match_columns(
             file.names, str(file.path), number, nested=file.is_nested, rare=file.format == "JSON lines", hint=hint
         )
+        self.reader.notes.texts |= dict.fromkeys(file.notes)
         if lists := describe_lists(file):
             self.reader.notes.texts[f"{file.path.name}: not read are its lists{lists}"] = None
         self.files.append((file, table))

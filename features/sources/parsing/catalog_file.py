@@ -87,6 +87,7 @@ class _CatalogReader:
 
     def _read_table(self) -> pl.DataFrame:
         mapping = self._mapping
+        self.notes += readers.recognise(self._path, mapping.encoding, mapping.delimiter).notes
         table = readers.read_catalog_table(self._path, mapping.encoding, mapping.delimiter)
         paths = [c for e in mapping.columns.values() for c in e.columns if "." in c and c not in table.columns]
         if LINE in table.columns and (mapping.explode or paths):

@@ -1,6 +1,7 @@
 """Blocks of a text file that end where a line ends, so that a file of any size is read in bounded memory."""
 
 from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,30 +21,38 @@ def read_blocks(path: Path, size: int | None = None, encoding: str | None = None
     size = BLOCK if size is None else size
     head = read_head(path)
     found = encodings.recognise(head, encoding)
+    mixed = partial(_has_foreign_lines, path, path.stat().st_mtime_ns, path.stat().st_size)
     returns_only = _ends_lines_with_returns(next(encodings.recode([head], found, path)))
     with containers.open_bytes(path) as (file, _):
         if found.by_line and not returns_only:
             for block in encodings.recode(_read_lines(file, size), found, path):
-                yield encodings.to_utf8(block)
+                yield encodings.to_utf8(block, mixed)
             return
         rest: list[bytes] = []
         for recoded in encodings.recode(iter(lambda: file.read(size), b""), found, path):
             piece = recoded.replace(b"\r", b"\n") if returns_only else recoded
             if end := piece.rfind(b"\n") + 1:
                 block = b"".join([*rest, piece[:end]])
-                yield encodings.to_utf8(block) if found.by_line else block
+                yield encodings.to_utf8(block, mixed) if found.by_line else block
                 rest = []
             if end < len(piece):
                 rest.append(piece[end:])
         if rest:
             block = b"".join(rest)
-            yield encodings.to_utf8(block) if found.by_line else block
+            yield encodings.to_utf8(block, mixed) if found.by_line else block
 
 
 def read_head(path: Path) -> bytes:
     """Read the unpacked file's first `HEAD` bytes."""
     with containers.open_bytes(path) as (file, _):
         return file.read(HEAD)
+
+
+@lru_cache(maxsize=256)
+def _has_foreign_lines(path: Path, changed: int, size: int) -> bool:
+    """Whether some line of the file, as it is since `changed`, is not UTF-8."""
+    with containers.open_bytes(path) as (file, _):
+        return not all(map(encodings.is_utf8, _read_lines(file, BLOCK)))
 
 
 def _read_lines(file: BinaryIO, size: int) -> Iterator[bytes]:

@@ -6,10 +6,10 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal, cast
+from typing import IO, BinaryIO, Literal, cast
 
 from features.common.errors import InputError
 
@@ -23,13 +23,12 @@ SIGNATURES: tuple[tuple[bytes, Compression], ...] = (
 )  # fmt: skip
 # What is a zip file to its first bytes and a workbook to everybody else.
 WORKBOOKS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
+_UNPACK: dict[Compression, Callable[[IO[bytes]], IO[bytes]]] = {
+    "gzip": lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file)),
+    "bzip2": lambda file: cast(IO[bytes], bz2.BZ2File(file)),
+    "xz": lambda file: cast(IO[bytes], lzma.LZMAFile(file)),  # noqa: SIM115  (`open_bytes` closes it)
+}
 _LISTED = 8  # names in a message
-
-
-def is_workbook(path: Path) -> bool:
-    """Whether the zip file `path` is an Excel or OpenDocument workbook."""
-    with zipfile.ZipFile(path) as archive:
-        return any(name in WORKBOOKS for name in archive.namelist())
 
 
 @contextmanager
@@ -45,10 +44,17 @@ def open_bytes(path: Path) -> Iterator[tuple[BinaryIO, tuple[Compression, ...]]]
         while kind := _detect(file):
             if len(layers) == DEEPEST:
                 raise InputError(f"{path}: {', '.join(layers)} in each other; unpack it first")
-            if kind == "zip" and not layers and is_workbook(path):
-                break
+            if kind == "zip":
+                if layers:  # a zip file is read from its end
+                    file = io.BufferedReader(cast(io.RawIOBase, io.BytesIO(file.read())))
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                if any(name in WORKBOOKS for name in archive.namelist()):
+                    file.seek(0)
+                    break
+                unpacked = _open_member(path, archive)
+            else:
+                unpacked = _UNPACK[kind](file)
             layers.append(kind)
-            unpacked = _unpack(path, file, kind, stack)
             file = io.BufferedReader(stack.enter_context(cast(io.RawIOBase, unpacked)), 1 << 16)
         yield file, tuple(layers)
 
@@ -60,15 +66,7 @@ def _detect(file: io.BufferedReader) -> Compression | None:
     return next((kind for magic, kind in SIGNATURES if start.startswith(magic)), None)
 
 
-def _unpack(path: Path, file: io.BufferedReader, kind: Compression, stack: ExitStack) -> object:
-    if kind == "gzip":
-        return gzip.GzipFile(fileobj=file)
-    if kind == "bzip2":
-        return bz2.BZ2File(file)
-    if kind == "xz":
-        return lzma.LZMAFile(file)
-    seekable = file if file.seekable() else io.BytesIO(file.read())
-    archive = stack.enter_context(zipfile.ZipFile(seekable))
+def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
     member = _choose_member(path, archive)
     if member.flag_bits & 1:
         raise InputError(f"{path}: {member.filename} in it is protected by a password; unpack it first")

@@ -93,7 +93,8 @@ def _rate(head: bytes, start: int, delimiter: str) -> Rating:
     for at, line in enumerate(lines[:-1] if len(lines) > 1 else lines):
         below = lines[at + 1 :]
         alike = sum(len(b.cells) == len(line.cells) for b in below) / len(below) if below else 1.0
-        if len(line.cells) > 1 and alike >= 0.5 and (at == 0 or _stands_below(lines[:at], line)):
+        is_header = _stands_below(lines[:at], line) if at else 2 * line.filled >= len(line.cells)
+        if len(line.cells) > 1 and alike >= 0.5 and is_header:
             return (0, at, -round(alike, 1), -len(line.cells)), delimiter, lines, at
     return (1, 0, 0, -len(lines[0].cells)), delimiter, lines, 0
 

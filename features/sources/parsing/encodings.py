@@ -1,17 +1,22 @@
 """Encodings: which one a text file is in, and its bytes as UTF-8.
 
 A file that names none is UTF-16 or UTF-32 by its byte order mark or the zeros in its head; else it is UTF-8, of which
-each line that is not is Windows-1252. That is decided line by line, so that where a block ends makes no difference.
+each line that is not is Windows-1252. That is decided line by line, so that where a block ends makes no difference, and
+exports that were put one behind the other are read.
 """
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from features.common.errors import InputError
 
 BOM = "\ufeff"
+_WESTERN = b"\xc2\xc3\xe2"  # what accented letters, quotation marks and the euro sign begin with in UTF-8
+_CHANCE = 2  # characters in a line that UTF-8 may have by chance
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
@@ -107,15 +112,24 @@ def _undecodable(error: UnicodeError, encoding: Encoding, path: Path, lines: int
     return InputError(f"{path}: {where}; name the encoding it was saved in, or leave it out to have it recognised")
 
 
-def to_utf8(block: bytes) -> bytes:
-    """Recode every line of `block` that is not UTF-8 from Windows-1252, in which almost every byte is a character."""
+def to_utf8(block: bytes, has_foreign_lines: Callable[[], bool]) -> bytes:
+    """Recode every line of `block` that is not UTF-8 from Windows-1252, in which almost every byte is a character.
+
+    A few lines of Windows-1252 are UTF-8 by chance, such as `CAFÉ–`. They are told by their letters, and only in files
+    with lines that are not: `has_foreign_lines` says so, and is called where it makes a difference.
+    """
     if block.isascii():
         return block
-    try:
-        block.decode()
-    except UnicodeDecodeError:
-        return b"\n".join(map(_line_to_utf8, block.split(b"\n")))
-    return block
+    if is_utf8(block) and not (_may_be_chance(block) and has_foreign_lines()):
+        return block
+    return b"\n".join(map(_line_to_utf8, block.split(b"\n")))
+
+
+def _may_be_chance(block: bytes) -> bool:
+    """Whether UTF-8 has characters that are not those of western languages."""
+    codes = np.frombuffer(block, np.uint8)
+    leads = codes[codes >= 0xC0]
+    return bool(((leads != 0xC3) & (leads != 0xC2) & (leads != 0xE2)).any())
 
 
 def is_utf8(block: bytes) -> bool:
@@ -128,12 +142,17 @@ def is_utf8(block: bytes) -> bool:
 
 
 def _line_to_utf8(line: bytes) -> bytes:
-    if is_utf8(line):
+    if line.isascii() or (is_utf8(line) and not _is_chance(line)):
         return line
     try:
         return line.decode("cp1252").encode()
     except UnicodeDecodeError:  # five bytes have no character there; browsers read them as in latin-1
         return b"".join(_byte_to_utf8(line[n : n + 1]) for n in range(len(line)))
+
+
+def _is_chance(line: bytes) -> bool:
+    leads = [byte for byte in line if byte >= 0xC0]
+    return len(leads) <= _CHANCE and not any(byte in _WESTERN for byte in leads)
 
 
 def _byte_to_utf8(byte: bytes) -> bytes:

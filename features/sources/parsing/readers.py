@@ -92,6 +92,11 @@ def read_column_names(
         raise dialect.read_error(path, found.format, error) from error
 
 
+def read_parquet_schema(path: Path) -> pl.Schema:
+    """Read the names and types of a Parquet file's columns."""
+    return pl.scan_parquet(_parquet_source(path, recognise(path)), glob=False).collect_schema()
+
+
 def read_lines(path: Path, encoding: str | None = None) -> Iterator[list[str]]:
     """Yield the lines of a JSON lines file that are not blank, in lists; errors as for `read_table`."""
     if (kind := detect_format(path, encoding)) != "JSON lines":

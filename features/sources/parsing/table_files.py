@@ -24,7 +24,8 @@ class TableFile:
     def __init__(self, path: Path, mapping: Mapping | CatalogMapping, required: set[str] | None = None) -> None:
         self.path, self.mapping = path, mapping
         encoding, delimiter = mapping.encoding, mapping.delimiter
-        self.format = readers.detect_format(path, encoding, delimiter)
+        found = readers.recognise(path, encoding, delimiter)
+        self.format, self.notes = found.format, found.notes
         heads = None if required is None else {name.split(".")[0] for name in required}
         self.names = readers.read_column_names(path, heads, encoding, delimiter)
         self.lists: dict[str, list[str]] = {}
@@ -38,14 +39,10 @@ class TableFile:
             self.lists = {mapping.explode: text_lists.find_keys(head[mapping.explode])}
             self.names += [f"{mapping.explode}.{key}" for key in self.lists[mapping.explode]]
         elif self.format == "Parquet":
-            schema = next((batch.schema for _, batch in self._read_plain(1)), None)
-            if schema is not None:
-                self.names = nested.column_names(schema.items())
-                self.lists = {
-                    c: [f.name for f in t.inner.fields]
-                    for c, t in schema.items()
-                    if isinstance(t, pl.List) and isinstance(t.inner, pl.Struct)
-                }
+            schema = readers.read_parquet_schema(path)
+            self.names = nested.column_names(schema.items())
+            lists = {c: t.inner for c, t in schema.items() if isinstance(t, pl.List)}
+            self.lists = {c: [f.name for f in t.fields] for c, t in lists.items() if isinstance(t, pl.Struct)}
 
     @property
     def is_nested(self) -> bool:

@@ -1,0 +1,87 @@
+"""Files as shops export them: rows read are rows accounted for, and the same content gives the same log."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from features.common.errors import InputError
+from features.event_log.ingest import IngestReport, ingest
+from features.sources import events_file, ga4, segment
+
+HEADER = "event_id,name,timestamp,customer_id,item_id,quantity,price,order_id"
+ROWS = [f"e{n},purchase,2026-01-{n:02d},{n},A{n},1,10,{n}" for n in range(1, 8)]
+
+
+def take_in(tmp_path: Path, content: str | bytes, name: str = "a.csv") -> IngestReport:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    report = ingest(events_file.read([path]), tmp_path / f"log-{len(list(tmp_path.iterdir()))}")
+    report.check()
+    return report
+
+
+def events_of(report: IngestReport) -> list[tuple]:
+    return sorted(report.log.scan().select("event_id", "customer_id", "item_id", "price").collect().rows())
+
+
+def test_an_open_quote_invents_no_event_and_loses_no_row(tmp_path: Path):
+    lines = [HEADER, *ROWS]
+    lines[3] = lines[3].replace(",A3", ',"A3')
+    report = take_in(tmp_path, "\n".join(lines))
+    assert report.rejected == {"unclosed_quote": 1}
+    assert (report.rows_read, report.kept) == (7, {"purchase": 6})
+    assert [row[0] for row in events_of(report)] == ["e1", "e2", "e4", "e5", "e6", "e7"]
+    (raw,) = report.log.rejected()["raw"].to_list()
+    assert json.loads(raw) == {"_unclosed_quote": lines[3]}
+
+
+def test_headers_and_totals_between_rows_are_no_events(tmp_path: Path):
+    text = "\n".join(["Report: Orders", "", HEADER, *ROWS[:3], HEADER, *ROWS[3:], "Total,,,,,7,70,"])
+    report = take_in(tmp_path, text)
+    assert report.kept == {"purchase": 7}
+    assert report.rejected["repeated_header"] == 1
+    assert sum(report.rejected.values()) == 2
+    assert any("line above the header" in note for note in report.notes)
+
+
+def test_the_same_content_gives_the_same_log(tmp_path: Path):
+    rows = [row.replace("A1", "CAFÉ–1").replace("A2", "TÉ") for row in ROWS]  # the first is UTF-8 too, by chance
+    text = "\n".join([HEADER, *rows]) + "\n"
+    quoted = "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in [HEADER, *rows])
+    contents = {
+        "a.csv": text.encode(),
+        "b.csv": text.encode("cp1252"),
+        "c.csv": text.encode("utf-16"),
+        "d.csv": quoted.encode(),
+        "e.txt": ("sep=;\r\n" + text.replace(",", ";").replace("\n", "\r\n")).encode(),
+        "f.tsv": text.replace(",", "\t").replace("\n", "\r").encode(),
+        "g.1.gz": gzip.compress(text.encode()),
+        "h.jsonl": "\n".join(
+            json.dumps(dict(zip(HEADER.split(","), r.split(","), strict=True))) for r in rows
+        ).encode(),
+    }
+    logs = {name: events_of(take_in(tmp_path, content, name)) for name, content in contents.items()}
+    assert logs["a.csv"][0] == ("e1", "1", "CAFÉ–1", 10.0)
+    for name, log in logs.items():
+        assert log == logs["a.csv"], name
+
+
+def test_a_truncated_file_leaves_the_log_as_it_was(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("\n".join([HEADER, *ROWS]))
+    before = events_of(ingest(events_file.read([tmp_path / "a.csv"]), tmp_path / "log"))
+    many = "\n".join([HEADER, *(f"x{n},purchase,2026-01-05,{n},A{n},1,10,{n}" for n in range(50_000))])
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(many.encode())[:-2000])
+    with pytest.raises(InputError, match=r"b\.csv\.gz cannot be read as CSV: .*Is it complete"):
+        ingest(events_file.read([tmp_path / "b.csv.gz"]), tmp_path / "log")
+    again = ingest(events_file.read([tmp_path / "a.csv"]), tmp_path / "log")
+    assert (len(events_of(again)), again.duplicates) == (len(before), 7)
+
+
+def test_a_json_array_is_told_to_be_lines_by_every_source(tmp_path: Path):
+    for text in ('[{"event_name": "view_item"}]', '[\n  {"type": "track"}\n]'):
+        (tmp_path / "a.json").write_text(text)
+        for source in (events_file, ga4, segment):
+            with pytest.raises(InputError, match=r"one JSON array; write one object per line \(`jq -c"):
+                list(source.read([tmp_path / "a.json"]))

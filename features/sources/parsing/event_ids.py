@@ -28,6 +28,8 @@ def hash_rows(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
 def _hash_slice(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
     texts, numbers = [], []
     for tag, column in zip(_TAGS, columns, strict=False):
+        if rows[column].null_count() == rows.height:
+            continue
         values = pl.col(column)
         dtype = rows.schema[column]
         if dtype.is_float():

@@ -23,6 +23,7 @@ REPEATED = "_repeated_header"  # the line where it is the header again, else nul
 ADDED = (RAGGED, UNCLOSED, REPEATED)
 EXTRA = ("_extra_1", "_extra_2")  # excess cells: the first may be empty, as behind a final separator
 
+_PART = 1 << 22  # bytes whose quotes are looked at together
 _SLICE = 1 << 17  # bytes that stay in a core's cache
 _BLANK = re.compile(rb"^[^\S\n]*\n", re.MULTILINE)
 _BLANK_BESIDE_TABS = re.compile(rb"^[ \r]*\n", re.MULTILINE)  # a line of tabs is a row of empty cells there
@@ -130,25 +131,33 @@ def _neighbours(separator: bytes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]
     return may_precede, may_follow
 
 
-def _find_suspects(text: bytes, separator: bytes) -> list[int]:
-    """Where lines begin whose quotes are not in order, taken by themselves."""
-    may_precede, may_follow = _neighbours(separator)
+def _find_suspects(text: bytes, separator: bytes) -> Iterator[int]:
+    """Yield where lines begin whose quotes are not in order, taken by themselves."""
     codes = np.frombuffer(text, np.uint8)
+    start = 0
+    while start < len(text):
+        end = text.rfind(b"\n", start, start + _PART) + 1
+        end = end or (text.find(b"\n", start + _PART) + 1) or len(text)
+        yield from (_find_suspects_in(codes[start:end], separator) + start).tolist()
+        start = end
+
+
+def _find_suspects_in(codes: NDArray[np.uint8], separator: bytes) -> NDArray[np.int64]:
+    may_precede, may_follow = _neighbours(separator)
     quotes = np.flatnonzero(codes == 0x22)
     starts = np.concatenate([[0], np.flatnonzero(codes == 0x0A) + 1])
     first = np.searchsorted(quotes, starts)
     per_line = np.diff(first, append=len(quotes))
     line = np.repeat(np.arange(len(starts)), per_line)
     opens = ((np.arange(len(quotes)) - first[line]) & 1) == 0
-    before = np.where(quotes > 0, codes[quotes - 1], 0x0A)
     last = len(codes) - 1
+    before = np.where(quotes > 0, codes[quotes - 1], 0x0A)
     after = np.where(quotes < last, codes[np.minimum(quotes + 1, last)], 0x0A)
     beyond = np.where(quotes + 1 < last, codes[np.minimum(quotes + 2, last)], 0x0A)
     wrong = np.where(opens, ~may_precede[before], ~may_follow[after] | ((after == 0x0D) & (beyond != 0x0A)))
     suspect = (per_line & 1).astype(np.bool_)
     suspect[line[wrong]] = True
-    found: list[int] = starts[suspect].tolist()
-    return found
+    return starts[suspect]
 
 
 def _drop_blank_lines(text: bytes, grammar: Grammar) -> bytes:

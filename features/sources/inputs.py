@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from features.common.errors import InputError
 from features.event_log.ingest import Inputs
 from features.sources import presets
+from features.sources.parsing.mapping import read_yaml
 from features.sources.simulator.config import SimulatorConfig
 from features.sources.source import SourceName
 
@@ -76,10 +76,17 @@ def _load(mapping: Path | None) -> dict[str, Any] | None:
     if mapping is None:
         return None
     try:
-        content = yaml.safe_load(mapping.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml(mapping)
+    except InputError:
         return None
-    return content if isinstance(content, dict) else {}
+    return _name_keys(content) if isinstance(content, dict) else {}
+
+
+def _name_keys(content: Any) -> Any:
+    """`content` with texts as keys, as a number may be a shop's name for an event."""
+    if isinstance(content, dict):
+        return {str(key): _name_keys(value) for key, value in content.items()}
+    return [_name_keys(value) for value in content] if isinstance(content, list) else content
 
 
 def _load_preset(preset: str | None) -> dict[str, Any] | None:

@@ -32,3 +32,31 @@ def check(
     print_answer(report.as_dict(), as_json, report.text() + (f"\nwritten to {page}" if page else ""))
     if report.stopped:
         raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=PANEL)
+def inspect(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files that belong together: orders and lines, events, a catalog.")
+    ],
+    write: Annotated[Path | None, typer.Option(help="Write the proposed mapping to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at files nobody has described: what they are, the mapping that reads them, and what it would reject."""
+    from features.common.errors import InputError
+    from features.sources.inspection.inspect import inspect_files
+    from features.sources.inspection.render import render
+
+    if write and write.suffix not in (".yml", ".yaml"):
+        raise InputError(f"--write is {write}; its name must end in .yml")
+    if write and write.exists():
+        raise InputError(
+            f"{write} exists; name another file, or remove it: what somebody has changed in it would be lost"
+        )
+    inspection = inspect_files(files)
+    if write and inspection.mapping_text:
+        write.parent.mkdir(parents=True, exist_ok=True)
+        write.write_text(inspection.mapping_text, encoding="utf-8")
+        inspection.mapping_path = str(write)
+    written = str(write) if write and inspection.mapping_text else None
+    print_answer(inspection.as_dict(), as_json, render(inspection, written))

@@ -63,6 +63,8 @@ _FORMULA, _QUOTED = r'^="([^"]*)"$', r"^'([0-9][0-9.,]*)$"
 # Three zeros may be thousands.
 _WHOLE = r"^(-?[0-9]+)[.,](?:00?|0000+)$"
 _FORMULA_RE, _QUOTED_RE, _WHOLE_RE = re.compile(_FORMULA), re.compile(_QUOTED), re.compile(_WHOLE)
+_LONGEST_WORD = 40  # of those that have a place of their own in a table
+_LOWER = np.uint32(0x20202020)  # the bit of each letter that makes it a small one
 _EXACT, _EXACT_SINGLE = 2.0**53, 2.0**24  # whole numbers up to here are exact
 
 
@@ -253,26 +255,33 @@ def _find_suspects(values: pl.Series, words: frozenset[str]) -> Rows | None:
     # One comparison for both bounds: what lies below the first wraps around to the top.
     suspect = (first - np.uint8(0x21) >= 0x5E) | (last - np.uint8(0x21) >= 0x5E)
     suspect |= (first == 0x27) | (first == 0x3D)  # ' and =
-    zeros = np.flatnonzero((last == 0x30) & (first <= 0x39) & (sizes > 2))
-    if zeros.size:
-        before = views.tail(2, zeros)
-        suspect[zeros[(before == 0x2E) | (before == 0x2C) | (before == 0x30)]] = True
-    table, prefixes = _word_table(words)
-    likely = np.flatnonzero(table[np.minimum(sizes, len(table) // 256 - 1).astype(np.intp) * 256 + first])
+    zeros = np.flatnonzero((last == 0x30) & (first <= 0x39))
+    for back in range(2, 6):
+        if not zeros.size:
+            break
+        before = views.tail(back, zeros)
+        suspect[zeros[(before == 0x2E) | (before == 0x2C)]] = True
+        zeros = zeros[before == 0x30]
+    suspect[zeros] = True
+    (firsts, seconds), prefixes = _word_table(words)
+    size = np.minimum(sizes, _LONGEST_WORD + 1).astype(np.uint16) << 8
+    likely = np.flatnonzero(firsts.take(size | first) & seconds.take(size | views.head(1)))
     if likely.size:
-        prefix = views.prefix()[likely] | np.uint32(0x20202020)
-        suspect[likely[np.isin(prefix, prefixes)]] = True
+        suspect[likely[np.isin(views.prefix(likely) | _LOWER, prefixes)]] = True
     suspect[views.beyond_ascii(values)] = True
     return views.rows(np.flatnonzero(suspect))
 
 
 @lru_cache(maxsize=64)
 def _word_table(words: frozenset[str]) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
-    """Whether a word has this size and first byte, by size × 256 + byte, and the first four bytes of all words."""
-    texts = [word.encode() for word in words if word.isascii()]
-    table = np.zeros((max(map(len, texts), default=0) + 2, 256), bool)
+    """Whether a word has this size and first byte, by size × 256 + byte; the same for its second byte; and the first
+    four bytes of all words. A word beyond ASCII is found in another way, as every text beyond it.
+    """
+    texts = [word.encode() for word in words if word and word.isascii()]
+    tables = np.zeros((2, _LONGEST_WORD + 2, 256), bool)
     for text in texts:
-        for byte in {text[:1].lower(), text[:1].upper()}:
-            table[len(text), byte[0] if byte else 0] = True
+        for place in range(2):
+            byte = text[place : place + 1] or b"\0"
+            tables[place, min(len(text), _LONGEST_WORD + 1), [byte.lower()[0], byte.upper()[0]]] = True
     prefixes = np.array([int.from_bytes(text[:4].ljust(4, b"\0"), "little") for text in texts], np.uint32)
-    return table.reshape(-1), prefixes | np.uint32(0x20202020)
+    return tables.reshape(2, -1), prefixes | _LOWER

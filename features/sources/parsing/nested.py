@@ -44,8 +44,8 @@ def flatten(rows: pl.DataFrame, explode: str | None = None) -> pl.DataFrame:
     entries = pl.col(explode)
     if not isinstance(rows.schema[explode], pl.List):
         return rows.with_columns(pl.lit(True).alias(NO_ENTRIES))
-    rows = rows.with_columns((entries.is_null() | (entries.list.len() == 0)).alias(NO_ENTRIES)).explode(explode)
-    return _unnest(rows)
+    rows = rows.with_columns((entries.is_null() | (entries.list.len() == 0)).alias(NO_ENTRIES))
+    return _unnest(rows.explode(explode, empty_as_null=True, keep_nulls=True))
 
 
 def _unnest(rows: pl.DataFrame, keep: str | None = None) -> pl.DataFrame:

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from features.common.arrays import BoolArray
-from features.common.errors import InputError
 from features.common.memory import keep_freed_memory
+from features.common.paths import check_out_file
 from features.sources.customer_ids import read_customer_ids
 from models.bundle import Bundle
 from models.interface import RankingRequest, RankingRules
@@ -79,10 +79,7 @@ _SCHEMA: dict[str, pl.DataType] = {
 
 def check_out(out: Path) -> None:
     """Raise `InputError` unless `out` can be written; called before the work, as `write` is called after it."""
-    if out.suffix not in SUFFIXES:
-        raise InputError(f"--out is {out}; its name must end in .parquet or .csv")
-    if out.is_dir():
-        raise InputError(f"--out is {out}, which is a directory; name a file in it, such as {out / 'lists.parquet'}")
+    check_out_file(out, *SUFFIXES)
 
 
 def write(table: pl.DataFrame, out: Path) -> None:

@@ -10,7 +10,7 @@ what is shipped.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 
@@ -113,7 +113,7 @@ def train(
         )
     if len(too_few(queries)) < len(RECOMMENDERS) and set(recommenders) <= set(too_few(queries)):
         guard.stop(explain_too_few(event_log, holdout.at, end, queries))
-    _leave_out_unmeasured(recommenders, queries, guard)
+    _warn_of_unmeasured(recommenders, queries, guard)
 
     report(f"refit as of {iso(end)[:10]}")
     tables = build_tables(event_log, end)
@@ -208,22 +208,15 @@ def fit_recommender(name: RecommenderName, training_set: TrainingSet) -> FittedR
     return FittedRecommender(ranker, first.validation_curve, evaluation, trade_off)
 
 
-def _leave_out_unmeasured(
-    recommenders: dict[RecommenderName, FittedRecommender], queries: Mapping[RecommenderName, int], guard: Guard
-) -> None:
-    """Leave out recommenders that the hold-out cannot measure; visitors get what they got before there was any."""
-    for name in too_few(queries):
-        if name not in recommenders:
-            continue
-        why = (
-            f"{name} has {queries[name]:,} queries in the hold-out, and {MIN_HOLDOUT_QUERIES[name]} are the least that "
-            "it can be measured on"
-        )
-        if guard.force is not None:
-            guard.overruled.append(why)
-        else:
-            guard.warn(f"{name} is not part of the model: {why}. Bring more history, or --force REASON")
-            del recommenders[name]
+def _warn_of_unmeasured(names: Iterable[RecommenderName], queries: Mapping[RecommenderName, int], guard: Guard) -> None:
+    """Warn of recommenders whose hold-out is below the minimum, beside others that are measured."""
+    few = set(too_few(queries))
+    for name in names:
+        if name in few:
+            guard.warn(
+                f"{name} has {queries[name]:,} queries in the hold-out, and {MIN_HOLDOUT_QUERIES[name]} are the least "
+                "that say something: its metrics, and after how many trees it stops, are chance"
+            )
 
 
 def _fit_all_budgets(folds: Sequence[Fold], recipe: Recipe) -> dict[RecommenderName, CandidateBudgets]:

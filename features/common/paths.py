@@ -22,6 +22,32 @@ def bentoml_home() -> Path:
     return home() / "bentoml"
 
 
+def check_out_file(out: Path, *endings: str, option: str = "--out") -> None:
+    """Raise `InputError` unless a file with one of `endings` can be written at `out`: before the work, not after it."""
+    if out.suffix not in endings:
+        raise InputError(f"{option} is {out}; its name must end in {' or '.join(endings)}")
+    if out.is_dir():
+        raise InputError(
+            f"{option} is {out}, which is a directory; name a file in it, as {out / f'result{endings[0]}'}"
+        )
+    _check_parent(out, option)
+
+
+def check_out_directory(out: Path, option: str = "--out") -> None:
+    """Raise `InputError` unless files can be written into the directory `out`, which need not exist yet."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{option} is {out}, which is a file; name a directory")
+    _check_parent(out / "file", option)
+
+
+def _check_parent(out: Path, option: str) -> None:
+    existing = next(parent for parent in out.absolute().parents if parent.exists())
+    if not existing.is_dir():
+        raise InputError(f"{option} is {out}, but {existing} is a file and no directory; choose another place")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{option} is {out}, but nothing may be written to {existing}; choose another place")
+
+
 def project_file(name: str) -> Path:
     """Find a file that lies on top of a checkout, and in the package `usual` of an installed wheel.
 

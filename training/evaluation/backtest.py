@@ -27,7 +27,13 @@ def refresh_bundle(bundle: Bundle, event_log: EventLog, as_of: int) -> Bundle:
 
     Raises `InputError` if `as_of` is before the end of the bundle's training data.
     """
-    return bundle.refit_to(Snapshot.from_tables(_build_tables(bundle, event_log, as_of)))
+    return refresh_with_left_out(bundle, event_log, as_of)[0]
+
+
+def refresh_with_left_out(bundle: Bundle, event_log: EventLog, as_of: int) -> tuple[Bundle, LeftOut]:
+    """Return `refresh_bundle`, and the events before `as_of` that count in no table."""
+    tables = _build_tables(bundle, event_log, as_of)
+    return bundle.refit_to(Snapshot.from_tables(tables)), tables.left_out
 
 
 def predict_customers(bundle: Bundle, tables: Tables) -> pl.DataFrame:

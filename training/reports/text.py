@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from features.common.clock import iso
-from features.common.errors import InputError
+from features.common.paths import check_out_file
 from models.bundle import RecommenderName
 from training.evaluation.bootstrap import paired_difference
 from training.evaluation.breakdown import baseline_columns
@@ -105,9 +105,8 @@ def evaluations_to_dict(evaluations: Mapping[RecommenderName, Evaluation]) -> di
 
 
 def check_output_path(out: Path) -> None:
-    """Raise `InputError` if `out` is not a Parquet file; called before the evaluation, which can take hours."""
-    if out.suffix != ".parquet":
-        raise InputError(f"--out {out} must end in .parquet")
+    """Raise `InputError` if no Parquet file can be written at `out`; called before the evaluation, which takes long."""
+    check_out_file(out, ".parquet")
 
 
 def write_queries(evaluations: Mapping[RecommenderName, Evaluation], out: Path) -> None:

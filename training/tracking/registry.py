@@ -1,5 +1,6 @@
 """Model registry: the versions of the registered MLflow model, and the bundles behind them."""
 
+import re
 from pathlib import Path
 
 from training.tracking.mlflow_client import (
@@ -17,6 +18,7 @@ from models.publishing import publish, publishing_dir, read_current
 from training.config import MlflowConfig
 
 CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
+_URI = re.compile(r"models:/[^/@]+(?:/[^/@]+|@[^/@]+)|models:/m-[0-9a-f]+|runs:/[^/]+/.+")
 _DESCRIPTION = 5000  # characters of a version's description that MLflow's tables hold; PostgreSQL refuses more
 _ABOUT = """Bundles of The Usual: the recommenders, their features and the catalog they rank, as one directory.
 
@@ -61,6 +63,11 @@ def resolve_bundle(uri: str, config: MlflowConfig) -> Path:
         return Path(uri)
     if not uri.startswith(("models:/", "runs:/")):
         raise InputError(f"{uri} is neither a bundle directory nor a model URI; try {champion_uri(config)}")
+    if not _URI.fullmatch(uri):
+        raise InputError(
+            f"{uri} is no model URI: write models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/NAME, such as "
+            f"{champion_uri(config)}"
+        )
     connect(config)
     try:
         with silence_logs():

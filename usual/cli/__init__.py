@@ -4,6 +4,7 @@ A command checks its arguments, calls one function of `features`, `models`, `tra
 result. Libraries are imported inside the commands, so that `usual --help` does not wait for them.
 """
 
+import re
 import sys
 from typing import Annotated
 
@@ -45,7 +46,8 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print_note(f"usual: {error}")
+        # The numbers that Python and Rust put before and after a reason say nothing to a user.
+        print_note("usual: " + re.sub(r"\[Errno \d+\] | \(os error \d+\)", "", str(error)))
         sys.exit(2)
     except OSError as error:
         if error.filename is None:

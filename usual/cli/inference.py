@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from features.common.errors import InputError
-from usual.cli.options import Json, Model, print_answer, print_note
+from usual.cli.options import Json, Model, note_late_time, print_answer, print_note
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,10 +45,11 @@ def recommend(
 ) -> None:
     """Rank products for many customers at once; none that is unavailable in the catalog or the event store."""
     from features.common import clock
+    from features.event_log.customer_ids import read_customer_ids
     from features.event_log.log import EventLog
     from features.sources import event_store
     from training import batch_inference, config
-    from training.evaluation.backtest import refresh_bundle
+    from training.evaluation.backtest import refresh_with_left_out
     from training.tracking import registry
 
     batch_inference.check_out(out)
@@ -57,11 +58,14 @@ def recommend(
     if placement and include_unavailable:
         raise InputError("--placement follows the rules of the server, which shows nothing unavailable; give one")
     when = clock.parse(as_of, "--as-of") if as_of else None
-    event_log = EventLog.open(log) if log else None
+    event_log, left_out = EventLog.open(log) if log else None, None
+    listed = read_customer_ids(customers) if customers else None  # what is wrong with it is told before the work
     bundle = registry.load_bundle(model, config.load())
-    ids = batch_inference.read_customers(customers, bundle)
+    ids = listed if listed is not None else batch_inference.read_customers(None, bundle)
     if event_log:
-        bundle = refresh_bundle(bundle, event_log, bundle.snapshot.as_of if when is None else when)
+        when = bundle.snapshot.as_of if when is None else when
+        note_late_time(clock.micros(event_log.last), when)
+        bundle, left_out = refresh_with_left_out(bundle, event_log, when)
     overrides = {} if include_unavailable else event_store.read_availability()
     allowed = _allowed(bundle.snapshot, overrides, include_unavailable)
     if placement:
@@ -82,6 +86,7 @@ def recommend(
         "without_products": len(ids) - served,
         "unavailable_items": int((~allowed).sum()),
         "store_overrides": len(overrides),
+        "left_out": left_out and left_out.as_dict(),
     }
     lines = [f"{rows.height:,} rows for {served:,} customers written to {out}"]
     if unknown:
@@ -90,6 +95,7 @@ def recommend(
         lines.append(f"{summary['without_products']:,} customers got no product: nothing that may be shown is left")
     if summary["unavailable_items"]:
         lines.append(f"{summary['unavailable_items']:,} of {len(allowed):,} products are unavailable and left out")
+    lines += left_out.describe() if left_out else []
     print_answer(summary, as_json, "\n".join(lines))
 
 

@@ -22,10 +22,12 @@ def features_(
 ) -> None:
     """Write the tables of one instant: customers, items, histories, affinities, identities, and what is left out."""
     from features.common import clock
+    from features.common.paths import check_out_directory
     from features.event_log.log import EventLog
     from features.tables.build import FILES, build_tables
     from features.tables.engines import open_engine
 
+    check_out_directory(out)
     tables = build_tables(EventLog.open(log), clock.parse(as_of, "--as-of"), open_engine(engine))
     tables.write(out)
     sizes = {name: getattr(tables, name).height for name in FILES}

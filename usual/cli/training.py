@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from features.common.paths import home
+from features.common.paths import check_out_file, home
 from usual.cli.options import Json, LogDir, Model, print_answer
 
 app = typer.Typer()
@@ -68,6 +68,7 @@ def tune(
     settings, event_log, loaded_recipe = config.load(), EventLog.open(log), recipes.load(recipe)
     end = clock.parse(until, "--until") if until else None
     target = out or home() / "best-recipe.yml"
+    check_out_file(target, ".yml", ".yaml")
     source = (recipe or recipes.DEFAULT_RECIPE).read_text()
     task = tuning.TuningTask(event_log, loaded_recipe, source, trials, target, end, metric, name)
     with show_steps() as step:

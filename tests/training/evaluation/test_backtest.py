@@ -162,5 +162,5 @@ def test_every_query_is_written(evaluations: dict[RecommenderName, Evaluation], 
     assert answer["one_to_one_ndcg_at_10"] == evaluations["one_to_one"].summary["ndcg_at_10"]
     assert len(answer["groups"]["predictive"]) == evaluations["predictive"].groups.height
     assert json.loads(json.dumps(answer)) == answer
-    with pytest.raises(InputError, match=r"q.csv must end in .parquet"):
+    with pytest.raises(InputError, match=r"q.csv; its name must end in .parquet"):
         text.check_output_path(tmp_path / "q.csv")

@@ -8,6 +8,7 @@ module like it, its name to `SourceName` in `source.py` and its `SOURCE` below. 
 May import `features.common` and `features.event_log`.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from features.sources import (
     simulated,
     sql,
 )
+from features.sources.parsing import pii, readers
 from features.sources.simulator.config import SimulatorConfig as SimulatorConfig
 from features.sources.source import SOURCES as SOURCES
 from features.sources.source import OptionName, Source, SourceOptions
@@ -105,22 +107,33 @@ def read(
         batches = events_file.read(paths, presets.load_preset(preset, mapping))
     else:
         batches = source.read(paths, options)
-    return _with_suggestion(batches, paths, preset) if name == "events" or preset is not None else batches
+    return _with_suggestion(batches, paths, preset, name == "events") if paths else batches
 
 
 def _with_suggestion(
-    batches: Iterator[ParsedBatch], paths: Sequence[Path], preset: str | None
+    batches: Iterator[ParsedBatch], paths: Sequence[Path], preset: str | None, any_preset: bool
 ) -> Iterator[ParsedBatch]:
-    """Yield `batches`; name the preset that fits the files where they cannot be read at all."""
+    """Yield `batches`; where files cannot be read, name the preset that fits them and how to look at them."""
     try:
-        first = next(batches, None)
+        yield from batches
     except InputError as error:
-        if hint := presets.suggest(paths, preset):
-            raise InputError(f"{error}. {hint}") from error
-        raise
-    if first is not None:
-        yield first
-    yield from batches
+        hints = [presets.suggest(paths, preset)] if any_preset or preset is not None else []
+        hints.append(_suggest_inspection(paths, str(error)))
+        if not any(hints):
+            raise
+        raise InputError(". ".join([str(error).rstrip("."), *filter(None, hints)])) from error
+
+
+def _suggest_inspection(paths: Sequence[Path], error: str) -> str:
+    """Say how to look at the files; empty where that would end as reading them did."""
+    if "usual inspect" in error or pii.SALT in error:
+        return ""
+    try:
+        for path in paths:
+            readers.recognise(path)
+    except InputError:
+        return ""
+    return f"`usual inspect {' '.join(shlex.quote(str(p)) for p in paths)}` shows what is in it and proposes a mapping"
 
 
 def sources_with(option: OptionName) -> tuple[SourceName, ...]:

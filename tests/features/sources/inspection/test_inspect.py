@@ -223,3 +223,35 @@ def test_a_mapping_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
 def test_without_rows_there_is_nothing_to_look_at(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows; its columns are name, timestamp"):
         inspect_files(write(tmp_path, "name,timestamp\n"))
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "mapping"),
+    [
+        ("events", shops.FRENCH, None),
+        ("events", shops.FRENCH, "columns: {timestamp: Zeit}\n"),
+        ("events", shops.FRENCH, "column: {}\n"),
+        ("events", "name,timestamp,customer_id,item_id\n", None),
+        ("events", "name,timestamp,customer_id,item_id\nview_item,soon,1,A\n", None),
+        ("ga4", shops.OWN, None),
+        ("rees46", shops.OWN, None),
+        ("segment", shops.NESTED, None),
+    ],
+)
+def test_what_is_refused_says_how_to_look_at_it(source: str, text: str, mapping: str | None, tmp_path: Path) -> None:
+    (file,) = write(tmp_path, text)
+    arguments: list[object] = ["ingest", source, file, "--out", tmp_path / "log"]
+    if mapping is not None:
+        (tmp_path / "mapping.yml").write_text(mapping)
+        arguments += ["--mapping", tmp_path / "mapping.yml"]
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception).count(f"`usual inspect {file}`") == 1
+
+
+def test_what_cannot_be_looked_at_does_not_say_so(tmp_path: Path) -> None:
+    (page,) = write(tmp_path, "<html><body>Log in</body></html>")
+    for file in (page, tmp_path / "nowhere.csv"):
+        done = CliRunner().invoke(app, ["ingest", "events", str(file), "--out", str(tmp_path / "log")])
+        assert isinstance(done.exception, InputError)
+        assert "usual inspect" not in str(done.exception)

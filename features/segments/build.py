@@ -1,7 +1,7 @@
 """Segment table: one row per customer as of one instant, for campaigns, exports and reports."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from features.segments.lookalike import Lookalikes
 from features.tables import lifetime, rfm, traffic
 from features.tables.build import Tables
 from features.tables.columns import Column, Field, names
+from features.tables.left_out import LeftOut
 
 VALUE_TIERS = ("none", "lowest", "low", "middle", "high", "top")
 LIFECYCLES = ("prospect", "new", "won_back", "active", "cooling", "lapsed", "lost")
@@ -54,12 +55,16 @@ COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *CYCLE, *lifetime.COLUMNS)
 
 @dataclass(frozen=True)
 class Segments:
-    """`table`: customer_id, `FIELDS`, `COLUMNS`, then predictions and lookalikes where requested, sorted by id."""
+    """`table`: customer_id, `FIELDS`, `COLUMNS`, then predictions and lookalikes where requested, sorted by id.
+
+    `left_out`: the events that count for nobody.
+    """
 
     as_of: int
     table: pl.DataFrame
     clustering: Clustering
     lookalikes: Lookalikes | None
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def write(self, out: Path) -> None:
         """Write the table as Parquet or CSV, by the name's suffix."""
@@ -106,7 +111,8 @@ def build(
     for part in parts:
         table = table.join(part, on="customer_id", how="left")
     columns = ["customer_id", *(f.name for f in FIELDS), *names(COLUMNS), *extra]
-    return Segments(tables.as_of, table.select(columns).sort("customer_id"), clustering, lookalikes)
+    table = table.select(columns).sort("customer_id")
+    return Segments(tables.as_of, table, clustering, lookalikes, tables.left_out)
 
 
 def add_lifecycle(customers: pl.DataFrame) -> pl.DataFrame:
@@ -183,11 +189,12 @@ def summarize(segments: Segments) -> dict[str, Any]:
         "clusters": share_table(table, "cluster_name").to_dicts(),
         "silhouettes": {str(k): s for k, s in segments.clustering.silhouettes.items()},
         "lookalikes": None if segments.lookalikes is None else segments.lookalikes.as_dict(),
+        "left_out": segments.left_out.as_dict(),
     }
 
 
 def format_text(segments: Segments) -> str:
-    """Format the RFM segments as a table of plain text, with a line per cluster and one for lookalikes."""
+    """Format the RFM segments as plain text, with lines for clusters, lookalikes and what was left out."""
     rows = share_table(segments.table, "segment", (*rfm.SEGMENTS, rfm.PROSPECT))
     lines = [f"{'segment':<20}{'customers':>10}{'share':>8}{'mean value':>13}{'of revenue':>12}{'churn risk':>12}"]
     for r in rows.iter_rows(named=True):
@@ -201,6 +208,7 @@ def format_text(segments: Segments) -> str:
         lines.append(f"cluster {n}: {cluster.name} ({cluster.customers:,})")
     if segments.lookalikes is not None:
         lines.append(segments.lookalikes.text())
+    lines += segments.left_out.describe()
     return "\n".join(lines)
 
 

@@ -3,6 +3,8 @@
 It names groups, never a customer.
 """
 
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,7 @@ def render_html(segments: Segments) -> str:
         f'<div class="two">{_value(segments.table)}{_churn(segments.table)}</div>',
         _clusters(segments),
         _traffic(segments.table),
+        _left_out(segments),
     )
     body = (
         f"<header><h1>Customer segments</h1>\n<p>From everything that happened before {when}.</p>"
@@ -193,6 +196,12 @@ def _traffic(table: pl.DataFrame) -> str:
         "<section><h2>Traffic segments</h2><p>Where customers come from and what they come with.</p>"
         f"{render_table('traffic', ('segment', *_HEADER), rows)}</section>"
     )
+
+
+def _left_out(segments: Segments) -> str:
+    # Without the id of the largest device: the page names groups only.
+    lines = replace(segments.left_out, largest_device=None).describe()
+    return f"<section><h2>What does not count</h2><ul>{''.join(f'<li>{escape(s)}</li>' for s in lines)}</ul></section>"
 
 
 _HEADER = ("customers", "share", "mean value", "of revenue", "churn risk")

@@ -103,12 +103,15 @@ class LeftOut:
         if self.repeated_orders:
             lines.append(f"{_count(self.repeated_orders, 'line')} of orders that came before, as after a page reload")
         lines = [f"left out: {line}" for line in lines] or ["left out: nothing"]
-        if self.largest_device is not None:
-            client, customers, _ = self.largest_device
+        if self.shared_devices:
+            largest = ""
+            if self.largest_device is not None:
+                client, customers, _ = self.largest_device
+                largest = f" (the largest is {client!r} with {customers:,} customers)"
             lines.append(
                 f"{_count(self.shared_devices, 'device')} shared by {_count(self.shared_customers, 'customer')}, with "
-                f"{_count(self.shared_events, 'event')}; the largest is {client!r} with {customers:,} customers. What "
-                "happens there without a customer joins nobody's profile"
+                f"{_count(self.shared_events, 'event')}{largest}: what happens there without a customer joins nobody's "
+                "profile"
             )
         return lines
 

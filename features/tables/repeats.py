@@ -2,14 +2,18 @@
 
 Of the purchases of a visitor with one order number and item the earliest counts, and no other within `WINDOW_DAYS`
 from it. Refunds are repeats if the quantity is the same, too: an order may be given back piece by piece. Rows without
-an order number are orders of their own. Whether a row counts depends on earlier rows only.
+an order number are orders of their own. Only what happened before an instant decides what counts as of it.
+
+In some logs each line of an order has an event_id of its own. Rows of one order, item and instant are then several
+lines, which all count. An order is such a one if it has several items at that instant and as many events as rows; an
+order of one item does not show it, so the other orders of the log decide.
 """
 
 import narwhals as nw
 import polars as pl
 
 from features.common.clock import DAY
-from features.tables.engine import Lazy
+from features.tables.engine import Engine, Lazy, PolarsEngine
 
 WINDOW_DAYS = 7  # as the event store, which remembers an order for as long
 
@@ -17,7 +21,25 @@ _LINE = ("name", "customer_id", "order", "item_id")
 _TIE_BREAK = ("t", "price", "quantity", "client_id", "account", "session_id", "source", "device", "country")
 
 
-def split_repeats(money: Lazy, lines: Lazy) -> tuple[Lazy, Lazy]:
+def find_orders_by_line(engine: Engine, rows: Lazy) -> Lazy:
+    """Find the orders whose lines have event ids of their own: order, t, by_line (true).
+
+    `rows`: order (its number), t, event_id and item_id of purchases and refunds.
+    """
+    orders = engine.materialize(
+        rows.group_by("order", "t").agg(
+            rows=nw.len(), events=nw.col("event_id").n_unique(), items=nw.col("item_id").n_unique()
+        )
+    )
+    each = nw.col("rows") == nw.col("events")
+    several = orders.filter(nw.col("items") > 1)
+    (shares,) = engine.collect([several.select(share=each.cast(nw.Float64).mean())])
+    mostly = (shares["share"].item() or 0.0) > 0.5
+    by_line = each if mostly else each & (nw.col("items") > 1)
+    return orders.filter(by_line, nw.col("rows") > 1).select("order", "t", by_line=nw.lit(True))
+
+
+def split_repeats(money: Lazy, lines: Lazy, orders_by_line: Lazy) -> tuple[Lazy, Lazy]:
     """Split `money` (`orders.add_guests`) into the rows that count and the repeats.
 
     Only those whose name, customer_id, order and item_id are in `lines` (each once) are compared.
@@ -28,36 +50,55 @@ def split_repeats(money: Lazy, lines: Lazy) -> tuple[Lazy, Lazy]:
         .join(several, on=list(_LINE), how="left")
         .with_columns(_several=nw.col("_several").fill_null(False) & nw.col("numbered"))
     )
-    compared = mark_repeats(marked.filter(nw.col("_several")), _LINE, _TIE_BREAK)
-    once = compared.filter(~nw.col("repeated")).drop("repeated")
-    return nw.concat([marked.filter(~nw.col("_several")), once]), compared.filter(nw.col("repeated"))
-
-
-def mark_repeats(rows: Lazy, line: tuple[str, ...], tie_break: tuple[str, ...]) -> Lazy:
-    """Add `repeated` to purchases and refunds with an order number.
-
-    `line` are the columns that a line of an order has in common with its repeats, `name` among them; `tie_break` puts
-    rows of one line in order, `t` first.
-    """
-    pieces = nw.when(nw.col("name") == "refund").then(nw.col("quantity")).otherwise(nw.lit(0.0))
-    key = (*line, "_pieces")
+    compared = marked.filter(nw.col("_several")).join(orders_by_line, on=["order", "t"], how="left")
+    compared = mark_repeats(compared.with_columns(nw.col("by_line").fill_null(False)), _LINE, _TIE_BREAK, "by_line")
+    once = compared.filter(~nw.col("repeated"))
+    columns = [*marked.collect_schema().names()]
     return (
-        rows.with_columns(_pieces=pieces, _one=nw.lit(1).cast(nw.Int64))
-        .with_columns(_first=nw.col("t").min().over(*key))
-        .with_columns(_period=(nw.col("t") - nw.col("_first")) // (WINDOW_DAYS * DAY))
-        .with_columns(_nth=nw.col("_one").cum_sum().over(*key, "_period", order_by=list(tie_break)))
-        .with_columns(repeated=nw.col("_nth") > 1)
-        .drop("_pieces", "_one", "_first", "_period", "_nth")
+        nw.concat([marked.filter(~nw.col("_several")).select(columns), once.select(columns)]),
+        compared.filter(nw.col("repeated")),
     )
 
 
-def drop_repeats(purchases_and_refunds: pl.DataFrame) -> pl.DataFrame:
-    """Drop the repeats from rows in memory: name, customer_id, order_id, item_id, t, quantity, price, and others."""
+def mark_repeats(rows: Lazy, line: tuple[str, ...], tie_break: tuple[str, ...], by_line: str | None = None) -> Lazy:
+    """Add `repeated` to purchases and refunds with an order number.
+
+    `line` are the columns that a line of an order has in common with its repeats, `name` among them; `tie_break` puts
+    rows of one line in order, `t` first. Where the column `by_line` is true, rows of one instant do not repeat each
+    other.
+    """
+    pieces = nw.when(nw.col("name") == "refund").then(nw.col("quantity")).otherwise(nw.lit(0.0))
+    key = (*line, "_pieces")
+    marked = (
+        rows.with_columns(_pieces=pieces, _one=nw.lit(1).cast(nw.Int64))
+        .with_columns(_first=nw.col("t").min().over(*key))
+        .with_columns(_period=(nw.col("t") - nw.col("_first")) // (WINDOW_DAYS * DAY))
+        .with_columns(
+            _nth=nw.col("_one").cum_sum().over(*key, "_period", order_by=list(tie_break)),
+            _start=nw.col("t").min().over(*key, "_period"),
+        )
+    )
+    repeated = nw.col("_nth") > 1
+    if by_line is not None:
+        repeated = repeated & ~(nw.col(by_line) & (nw.col("t") == nw.col("_start")))
+    return marked.with_columns(repeated=repeated).drop("_pieces", "_one", "_first", "_period", "_nth", "_start")
+
+
+def drop_repeats(rows: pl.DataFrame) -> pl.DataFrame:
+    """Drop the repeats from purchases and refunds in memory.
+
+    Columns: name, customer_id, order_id, item_id, event_id, t, quantity, price, and others.
+    """
     line = ("name", "customer_id", "order_id", "item_id")
-    rows = purchases_and_refunds.with_row_index("_row")
-    several = rows.filter(pl.col("order_id").is_not_null()).filter(pl.struct(line).is_duplicated())
+    numbered = rows.with_row_index("_row").filter(pl.col("order_id").is_not_null())
+    several = numbered.filter(pl.struct(line).is_duplicated())
     if several.is_empty():
-        return purchases_and_refunds
-    marked = mark_repeats(nw.from_native(several.lazy()), line, ("t", "price", "quantity", "_row"))
+        return rows
+    by_line = find_orders_by_line(PolarsEngine(), nw.from_native(numbered.rename({"order_id": "order"}).lazy()))
+    several = several.join(
+        by_line.to_native().collect(), left_on=["order_id", "t"], right_on=["order", "t"], how="left"
+    )
+    lazy = nw.from_native(several.with_columns(pl.col("by_line").fill_null(False)).lazy())
+    marked = mark_repeats(lazy, line, ("t", "price", "quantity", "_row"), "by_line")
     repeated = marked.filter(nw.col("repeated")).select("_row").to_native().collect()
-    return rows.join(repeated, on="_row", how="anti", maintain_order="left").drop("_row")
+    return rows.with_row_index("_row").join(repeated, on="_row", how="anti", maintain_order="left").drop("_row")

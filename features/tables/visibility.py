@@ -65,14 +65,14 @@ def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> Vis
         identity.build_profiles(bots.remove_bots(pairs, found), engine.with_micros(links, "at", "t"), as_of)
     )
     resolved = engine.materialize(identity.resolve(human, profiles))
-    counted, lines, refunds, repeated = _count_orders_once(engine, resolved)
+    counted, lines, refunds, repeated = _count_orders_once(engine, resolved, events, as_of)
     bot_events = engine.materialize(bots.select_bots(usable, found))
     bot_rows, bot_orders, devices, device_orders, people, value, counts = engine.collect(
         [
             bots.measure_activity(bot_events),
             bots.measure_orders(bot_events, "client_id", "customer_id"),
             shared,
-            bots.measure_orders(usable.join(shared, on="client_id", how="semi"), "client_id"),
+            bots.measure_orders(counted.join(shared, on="client_id", how="semi"), "client_id"),
             pairs.join(shared, on="client_id", how="semi").select(nw.col("customer_id").n_unique()),
             lines.select(value=exact_sum(nw.col("value"))),
             _count_names(engine, events, as_of),
@@ -98,8 +98,11 @@ def _count_names(engine: Engine, events: Lazy, as_of: int) -> Lazy:
     return counts.select(nw.col("name").cast(nw.String), "consented", nw.col("events").cast(nw.Int64))
 
 
-def _count_orders_once(engine: Engine, events: Lazy) -> tuple[Lazy, Lazy, Lazy, int]:
-    """Leave out repeated orders (`repeats`): events, order lines, refunds, and how many rows are left out."""
+def _count_orders_once(engine: Engine, events: Lazy, log: Lazy, as_of: int) -> tuple[Lazy, Lazy, Lazy, int]:
+    """Leave out repeated orders (`repeats`): events, order lines, refunds, and how many rows are left out.
+
+    `log` holds the events as they are, which is looked at only where there are repeats.
+    """
     money = engine.materialize(orders.add_guests(events))
     lines = engine.materialize(orders.build_lines(money))
     refunds = engine.materialize(orders.build_refunds(money))
@@ -111,7 +114,13 @@ def _count_orders_once(engine: Engine, events: Lazy) -> tuple[Lazy, Lazy, Lazy, 
     (any_line, any_refund) = engine.collect([rows.head(1) for rows in several])
     if any_line.is_empty() and any_refund.is_empty():
         return events, lines, refunds, 0
-    once, again = repeats.split_repeats(money, nw.concat(several))
+    numbered = (
+        engine.with_micros(log, "timestamp", "t")
+        .filter(nw.col("t") < as_of, _CONSENTED, _MONEY, ~nw.col("order_id").is_null())
+        .select("t", "event_id", "item_id", order=nw.col("order_id"))
+    )
+    by_line = repeats.find_orders_by_line(engine, numbered)
+    once, again = repeats.split_repeats(money, nw.concat(several), by_line)
     once = engine.materialize(once)
     (repeated,) = engine.collect([again.select(nw.len())])
     if not repeated.item():

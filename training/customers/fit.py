@@ -151,7 +151,7 @@ def load_orders(events: pl.LazyFrame, profiles: pl.DataFrame, start: int, end: i
         .select(
             pl.coalesce("customer_id", "owner").alias("customer_id"),
             pl.col("timestamp").dt.timestamp("us").alias("t"),
-            *("name", "item_id", "order_id", "quantity", "price"),
+            *("name", "item_id", "order_id", "event_id", "quantity", "price"),
         )
         .drop_nulls("customer_id")
         .collect()

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -12,8 +13,10 @@ import pytest
 from features.common.clock import DAY, micros
 from features.common.errors import InputError
 from features.event_log.ingest import ingest
-from features.event_log.log import EventLog
+from features.event_log.log import EventLog, write
+from features.event_log.schema import deduplicate
 from features.sources import SimulatorConfig, read
+from features.tables.bots import PER_HOUR
 from features.tables.build import Tables, build_tables
 from features.tables.engines import open_engine
 from tests.features.shop import TABLES
@@ -32,7 +35,36 @@ needs_spark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
-    return ingest(read("simulated", config=ODD_SHOP), tmp_path_factory.mktemp("spark") / "log").log
+    directory = tmp_path_factory.mktemp("spark")
+    simulated = ingest(read("simulated", config=ODD_SHOP), directory / "simulated").log
+    events = simulated.scan().collect()
+    parts = [events, *reported_again(events), too_fast_on_a_shared_device(events)]
+    return write(
+        directory / "log", deduplicate(pl.concat(parts)), simulated.catalog(), pl.DataFrame(), simulated.links()
+    )
+
+
+def reported_again(events: pl.DataFrame) -> list[pl.DataFrame]:
+    """Orders and refunds once more, an hour and eight days later, each as an event of its own."""
+    money = events.filter(pl.col("name").cast(pl.String).is_in(["purchase", "refund"])).gather_every(3)
+    return [
+        money.with_columns(pl.col("event_id") + f"-after-{later}", pl.col("timestamp") + later)
+        for later in (timedelta(hours=1), timedelta(days=8))
+    ]
+
+
+def too_fast_on_a_shared_device(events: pl.DataFrame) -> pl.DataFrame:
+    """A customer and somebody without an id, each with more pages in an hour than a person's."""
+    people = events["customer_id"].drop_nulls().unique().sort().head(3).to_list()
+    view = events.filter(pl.col("name").cast(pl.String) == "view_item").head(1)
+    pages = pl.DataFrame(
+        {"customer_id": [*people, *2 * (PER_HOUR + 1) * [people[0], None]]}, schema={"customer_id": str}
+    )
+    return pages.join(view.drop("customer_id"), how="cross").select(
+        pl.format("kiosk-{}", pl.int_range(pl.len())).alias("event_id"),
+        pl.all().exclude("event_id", "client_id"),
+        client_id=pl.lit("kiosk"),
+    ).select(events.columns)  # fmt: skip
 
 
 def as_of(log: EventLog) -> int:
@@ -68,6 +100,11 @@ def test_polars_and_spark_build_the_same_table(both: tuple[Tables, Tables], name
 
 
 @needs_spark
+def test_the_same_is_left_out(both: tuple[Tables, Tables]):
+    assert both[0].left_out == both[1].left_out
+
+
+@needs_spark
 def test_fitted_models_are_the_same(both: tuple[Tables, Tables]):
     assert both[0].cut_points == both[1].cut_points
     assert both[0].lifetime == both[1].lifetime
@@ -82,7 +119,10 @@ def test_the_log_has_values_on_which_engines_differ(log: EventLog):
     assert (~events["consent"].fill_null(True)).any()
     assert log.links().height > 0
     tables = build_tables(log, as_of(log))
-    assert tables.bots.height > 0
+    assert {"client_id": "kiosk", "customer_id": None} in tables.bots.select("client_id", "customer_id").to_dicts()
+    assert tables.bots["customer_id"].count() == 1
+    assert tables.left_out.repeated_orders > 0
+    assert tables.shared_devices.height > 1
     shared = events.drop_nulls(["client_id", "customer_id"]).group_by("client_id").agg(pl.col("customer_id").n_unique())
     assert (shared["customer_id"] > 1).any()
 

@@ -9,7 +9,6 @@ from features.common import currencies
 from features.event_log.event_names import nearest_name
 from features.event_log.schema import EVENT_NAMES
 from features.sources.parsing import coerce, numbers, pii, timestamps
-from features.sources.parsing.catalog_file import read_availability
 
 MOST_NAMES = 200  # distinct values that are looked up as event names
 _SOONEST, _LATEST = datetime(1995, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -63,7 +62,7 @@ def profile(cells: pl.Series) -> Profile:
         addresses=int(texts.str.contains(pii.WHOLE_ADDRESS).sum()) / n,
         currencies=_currency_share(counts) / n,
         events=known / n,
-        available=read_availability(plain).count() / n,
+        available=coerce.parse_availability(plain).count() / n,
         texts=int(texts.str.contains(r"\pL").sum()) / n,
         numbered=int(texts.str.contains(r"^#\s?\w*\d+$").sum()) / n,
         values=values,

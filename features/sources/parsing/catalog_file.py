@@ -32,13 +32,6 @@ FEED: dict[str, tuple[str, ...]] = {
     "price": ("sale_price", "price"),
 }
 _FEED_SIGNS = ("availability", "product_type", "google_product_category", "sale_price", "gtin", "mpn")
-_AVAILABLE = dict.fromkeys(
-    ("instock", "available", "preorder", "presale", "backorder", "onbackorder", "limitedavailability", "instoreonly",
-     "onlineonly", "active", "published", "enabled", "visible", "onsale", "true", "yes", "t", "y"), True,
-) | dict.fromkeys(
-    ("outofstock", "soldout", "unavailable", "notavailable", "discontinued", "inactive", "draft", "archived",
-     "disabled", "unpublished", "hidden", "private", "false", "no", "f", "n"), False,
-)  # fmt: skip
 
 
 @dataclass
@@ -191,7 +184,7 @@ class _CatalogReader:
         if ours == "first_seen":
             return *self._formats.parse_time(ours, cells), None
         if ours == "available":
-            return read_availability(cells), None, None
+            return coerce.parse_availability(cells), None, None
         if ours == "currency":
             return currencies.parse_currency(cells), None, None
         values = coerce.to_dtype(cells, ours, SCHEMA[ours], self._mapping.timezone)
@@ -272,19 +265,6 @@ class _CatalogReader:
 
 
 _ROW = "_catalog_row"
-
-
-def read_availability(cells: pl.Series) -> pl.Series:
-    """Read words such as `in stock`, truth values, and numbers of pieces as whether an item can be bought."""
-    if cells.dtype == pl.Boolean:
-        return cells
-    if cells.dtype.is_numeric():
-        return cells > 0
-    words = cells.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
-    words = words.str.replace(r"^https?://schema\.org/", "").str.replace_all(r"[\s_\-]+", "")
-    known = words.replace_strict(_AVAILABLE, default=None, return_dtype=pl.Boolean)
-    pieces = cells.cast(pl.String, strict=False).str.strip_chars().cast(pl.Float64, strict=False) > 0
-    return known.zip_with(known.is_not_null(), pieces)
 
 
 def _check_sizes(vectors: pl.Series, path: Path) -> None:

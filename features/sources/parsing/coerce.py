@@ -16,12 +16,12 @@ _LABELS = ("list_id", "recommendation_id", "source", "device", "country")
 _YES_NO = dict.fromkeys(("true", "1", "yes", "t", "y"), True) | dict.fromkeys(("false", "0", "no", "f", "n"), False)
 # Google's product feed, Schema.org and shops' own; spaces, hyphens and _ do not count.
 _AVAILABLE = (
-    "instock available availablefororder preorder presale backorder limitedavailability onlineonly instoreonly "
-    "on active enabled published"
+    "instock available availablefororder preorder presale backorder onbackorder limitedavailability onlineonly "
+    "instoreonly on onsale active enabled published visible"
 )
 _UNAVAILABLE = (
     "outofstock unavailable notavailable discontinued soldout notinstock nostock outofprint off sold archived "
-    "inactive disabled draft"
+    "inactive disabled draft unpublished hidden private"
 )
 AVAILABILITY_WORDS = _YES_NO | dict.fromkeys(_AVAILABLE.split(), True) | dict.fromkeys(_UNAVAILABLE.split(), False)
 
@@ -81,9 +81,9 @@ def parse_availability(values: pl.Series) -> pl.Series:
         return values
     texts = values.cast(pl.String, strict=False)
     distinct = texts.unique().drop_nulls()
-    word = distinct.str.strip_chars(INVISIBLE).str.to_lowercase().str.strip_prefix("https://schema.org/")
-    word = word.str.strip_prefix("http://schema.org/").str.replace_all(r"[\s_-]+", "")
-    pieces = word.set(~word.str.contains(r"^-?[0-9]").fill_null(False), None).cast(pl.Float64, strict=False)
+    plain = distinct.str.strip_chars(INVISIBLE).str.to_lowercase().str.replace(r"^https?://schema\.org/", "")
+    pieces = plain.set(~plain.str.contains(r"^-?[0-9]").fill_null(False), None).cast(pl.Float64, strict=False)
+    word = plain.str.replace_all(r"[\s_-]+", "")
     said = word.replace_strict(AVAILABILITY_WORDS, default=None, return_dtype=pl.Boolean)
     said = said.zip_with(pieces.is_null(), pieces > 0)
     return texts.replace_strict(distinct, said, default=None, return_dtype=pl.Boolean).alias(values.name)

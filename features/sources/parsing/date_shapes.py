@@ -148,5 +148,7 @@ def _split(texts: pl.Series) -> pl.DataFrame:
         part = part.with_columns(absent).select(_PARTS)
         found = found.select(c.zip_with(~hit, part[c.name]) for c in found)
         rest = rest.set(hit, None)
+        if rest.null_count() == len(rest):
+            break
     month = pl.col("name").str.to_lowercase().replace_strict(_MONTHS, default=None, return_dtype=pl.String)
     return found.with_columns(pl.coalesce("month", month).alias("month"))

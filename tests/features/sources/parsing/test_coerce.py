@@ -94,3 +94,53 @@ def test_content_ids_of_many_similar_rows_do_not_collide():
 @pytest.mark.parametrize(("cell", "expected"), [("yes", True), (" T ", True), ("0", False), ("1.0", True), ("?", None)])
 def test_yes_and_no(cell: str, expected: bool | None):
     assert coerce.to_dtype(pl.Series([cell]), "consent", pl.Boolean(), "UTC").to_list() == [expected]
+
+
+@pytest.mark.parametrize(
+    "cell", ["in stock", "In_Stock", "instock", "available", "TRUE", "yes", "1", "y", "preorder", "backorder", "12"]
+)
+def test_what_can_be_had_is_available(cell: str):
+    assert coerce.parse_availability(pl.Series([cell, None])).to_list() == [True, None]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["out of stock", "out_of_stock", "OutOfStock", "discontinued", "false", "no", "0", "n", "Sold out", "0.0", "-3",
+     "https://schema.org/OutOfStock"],
+)  # fmt: skip
+def test_what_cannot_be_had_is_not_available(cell: str):
+    assert coerce.to_dtype(pl.Series([cell, None]), "available", pl.Boolean(), "UTC").to_list() == [False, None]
+
+
+@pytest.mark.parametrize("cell", ["", "NULL", "nan", "maybe", "3 left", "-"])
+def test_other_words_say_nothing_of_availability(cell: str):
+    assert coerce.parse_availability(pl.Series([cell])).to_list() == [None]
+
+
+def test_typed_availability_stays():
+    assert coerce.parse_availability(pl.Series([True, None, False])).to_list() == [True, None, False]
+    assert coerce.parse_availability(pl.Series([3, 0, None])).to_list() == [True, False, None]
+
+
+def test_words_for_nothing_fill_no_cell():
+    cells = pl.Series(["NULL", "nan", " ", None, "N/A", "inf", "0", "x"])
+    assert coerce.is_filled(cells).to_list() == [False] * 5 + [True] * 3
+    assert coerce.is_filled(pl.Series([float("nan"), 0.0, None])).to_list() == [False, True, False]
+    assert coerce.to_dtype(cells, "price", pl.Float64(), "UTC").to_list() == [None] * 6 + [0.0, None]
+    assert coerce.to_dtype(pl.Series([float("nan"), 1.0]), "price", pl.Float64(), "UTC").to_list() == [None, 1.0]
+
+
+def test_columns_of_the_log_are_coerced_by_what_they_hold():
+    cells = pl.Series(["0", " a ", "undefined"])
+    text = pl.String()
+    assert coerce.to_dtype(cells, "customer_id", text, "UTC").to_list() == [None, "a", None]
+    assert coerce.to_dtype(cells, "session_id", text, "UTC").to_list() == ["0", "a", None]
+    assert coerce.to_dtype(cells, "device", pl.Categorical(), "UTC").to_list() == ["0", "a", None]
+    # Somebody may have searched for it.
+    assert coerce.to_dtype(cells, "query", text, "UTC").to_list() == ["0", "a", "undefined"]
+    assert coerce.to_dtype(pl.Series(["eur", "€", "US$", "$"]), "currency", text, "UTC").to_list() == [
+        "EUR",
+        "EUR",
+        "USD",
+        None,
+    ]

@@ -15,8 +15,8 @@ from features.sources import events_file
 
 Read = Callable[..., ParsedBatch]
 
-SHOPIFY = """Name,Email,Financial Status,Currency,Created at,Lineitem quantity,Lineitem price,Lineitem sku,Lineitem name,\
-Cancelled at,Id
+SHOPIFY = """Name,Email,Financial Status,Currency,Created at,Lineitem quantity,Lineitem price,Lineitem sku,\
+Lineitem name,Cancelled at,Id
 #1001,ann@shop.example,paid,EUR,2026-03-01 09:50:24 +0200,1,12.00,00042,"Mug, blue",,741
 #1001,ann@shop.example,,,2026-03-01 09:50:24 +0200,2,20.95,TEA/GR-1,"Tea
 green",,
@@ -373,44 +373,6 @@ def test_several_kinds_of_files(tmp_path: Path):
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"views\.csv is none of the files that the mapping reads: it has who, what"):
         list(events_file.read([*files, tmp_path / "views.csv"], tmp_path / "shop.yml"))
-
-
-EVENT = "name,timestamp,customer_id,item_id,quantity,price,order_id\npurchase,2026-01-05,1,00042,1,12,1\n"
-FEEDS = {
-    "feed.csv": "id,title,availability,price,brand,product_type\n"
-    '00042,"Mug, blue",in_stock,12.00 EUR,Leaf,Home > Kitchen\n',
-    "feed.tsv": "id\ttitle\tavailability\tprice\tbrand\tgoogle_product_category\tproduct_type\tsale_price\n"
-    "00042\tMug, blue\tin_stock\t15.00 EUR\tLeaf\t\tHome > Kitchen\t12.00 EUR\n",
-    "feed.xml": '<?xml version="1.0"?>\n<rss xmlns:g="http://base.google.com/ns/1.0" version="2.0"><channel><title>Shop'
-    "</title><item><g:id>00042</g:id><g:title>Mug, blue</g:title><g:price>12.00 EUR</g:price><g:availability>in_stock"
-    "</g:availability><g:brand>Leaf</g:brand><g:product_type>Home &gt; Kitchen</g:product_type></item></channel></rss>",
-    "feed.json": json.dumps([{"id": "00042", "title": "Mug, blue", "availability": "in stock", "price": "12.00 EUR",
-                              "brand": "Leaf", "product_type": "Home > Kitchen"}]),
-    "own.csv": "item_id,title,available,price,brand,category\n"
-    '00042,"Mug, blue",In Stock,12.00 EUR,Leaf,Home > Kitchen\n',
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FEEDS)
-def test_product_feeds_are_catalogs(tmp_path: Path, read: Read, name: str):
-    (tmp_path / name).write_text(FEEDS[name])
-    (row,) = read(EVENT, f"catalog: {name}").catalog.filter(pl.col("updated_at").is_null()).rows(named=True)
-    assert (row["item_id"], row["title"], row["brand"]) == ("00042", "Mug, blue", "Leaf")
-    assert (row["price"], row["currency"], row["available"]) == (12.0, "EUR", True)
-    assert row["category"] == "Home/Kitchen"
-
-
-@pytest.mark.parametrize(
-    ("word", "available"),
-    [("in stock", True), ("OUT_OF_STOCK", False), ("preorder", True), ("https://schema.org/InStock", True),
-     ("12", True), ("0", False), ("-3", False), ("", True), ("draft", False), ("maybe", None)],
-)  # fmt: skip
-def test_words_of_availability(tmp_path: Path, read: Read, word: str, available: bool | None):
-    (tmp_path / "p.csv").write_text(f"item_id,available\ni0,yes\ni1,{word}\n")
-    parsed = read(EVENT, "catalog: p.csv")
-    found = parsed.catalog.filter(pl.col("item_id") == "i1")["available"].to_list()
-    assert found == ([] if available is None else [available])
-    assert parsed.rejected["reason"].to_list() == (["catalog_bad_available"] if available is None else [])
 
 
 def test_columns_are_found_whatever_their_case(read: Read):

@@ -15,7 +15,8 @@ from features.common.errors import InputError
 
 Compression = Literal["gzip", "zip", "bzip2", "xz"]
 
-ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
+DAMAGE = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+ERRORS = (*DAMAGE, OSError, EOFError, NotImplementedError)
 DEEPEST = 3  # containers in each other
 ZIP = b"PK\x03\x04"
 SIGNATURES: tuple[tuple[bytes, Compression], ...] = (

@@ -90,6 +90,8 @@ Rating = tuple[tuple[float, ...], str, list[_Line], int]
 def _rate(head: bytes, start: int, delimiter: str) -> Rating:
     """Rate how well `delimiter` explains the head: (rank, the least is best; delimiter; records; the header's)."""
     lines = list(_read_lines(head, start, delimiter))
+    if not lines:
+        raise ValueError("it has no header line")
     for at, line in enumerate(lines[:-1] if len(lines) > 1 else lines):
         below = lines[at + 1 :]
         alike = sum(len(b.cells) == len(line.cells) for b in below) / len(below) if below else 1.0
@@ -126,7 +128,7 @@ def _unquote(cell: str) -> str:
     cell = cell.strip("\ufeff \t\r\n")
     if len(cell) > 1 and cell[0] == cell[-1] == '"':
         cell = cell[1:-1].replace('""', '"')
-    return " ".join(cell.strip('"\ufeff').split())
+    return " ".join(cell.removeprefix("\ufeff").split())
 
 
 def _describe(head: bytes, separator: str, lines: list[_Line], at: int, is_table: bool) -> Header:

@@ -4,7 +4,6 @@ Blocks whose quotes are in order, which is nearly all, go to Polars as they are;
 records with stray quotes are written anew, and damaged ones replaced by a mark.
 """
 
-import csv
 import io
 import re
 import secrets
@@ -184,8 +183,8 @@ def _parse(
 ) -> pl.DataFrame:
     separator = grammar.separator.decode()
     frame = _read_cells(text, names, separator)
-    # To Polars a blank line is a row of empty cells.
-    if len(names) == 1 or all(frame[c].null_count() for c in names):
+    # To Polars a blank line is a row of empty cells, the first of which may be spaces.
+    if all(frame[c].null_count() for c in names[1:]):
         tidied = _drop_blank_lines(text, grammar)
         frame = frame if tidied is text else _read_cells(tidied, names, separator)
     frame = frame.select(*names, pl.coalesce(EXTRA).alias(RAGGED))
@@ -194,12 +193,13 @@ def _parse(
 
 
 def _read_cells(text: bytes, names: tuple[str, ...], separator: str) -> pl.DataFrame:
-    line = io.StringIO()
-    csv.writer(line, delimiter=separator, lineterminator="\n").writerow([*names, *EXTRA])
-    return pl.read_csv(
-        io.BytesIO(line.getvalue().encode() + text),
+    # Names with quotes in them would not be read back as they are.
+    numbers = [f"c{n}" for n in range(len(names) + len(EXTRA))]
+    frame = pl.read_csv(
+        io.BytesIO(f"{separator.join(numbers)}\n".encode() + text),
         separator=separator, infer_schema=False, truncate_ragged_lines=True,
     )  # fmt: skip
+    return frame.rename(dict(zip(numbers, [*names, *EXTRA], strict=True)))
 
 
 def _mark_damaged(frame: pl.DataFrame, damage: Damage) -> pl.DataFrame:

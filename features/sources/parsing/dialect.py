@@ -76,6 +76,10 @@ def recognise(
 def read_error(path: Path, kind: str, error: BaseException) -> InputError:
     """Describe why `path` cannot be read as `kind`."""
     why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, EOFError):
+        why = "it is cut short"
+    elif isinstance(error, containers.DAMAGE):
+        why = "what packs it is damaged or cut short"
     ending = path.suffix or path.name
     return InputError(
         f"{path} cannot be read as {kind}: {redact_text(why)}. Is it complete, and is {ending} what it is?"

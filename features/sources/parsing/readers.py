@@ -6,6 +6,7 @@ functions here take `encoding` and `delimiter` to say otherwise.
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import cast
@@ -29,6 +30,7 @@ BATCH = 500_000  # rows
 
 ADDED = (LINE, UNPARSED, *csv_rows.ADDED)
 
+_ITEM_KEYS = ("id", "itemid", "productid", "sku", "handle")  # of a product, and not of a document around products
 _ERRORS = (*dialect.ERRORS, pl.exceptions.PolarsError, fastexcel.FastExcelError)
 
 
@@ -116,7 +118,8 @@ def read_catalog_table(path: Path, encoding: str | None = None, delimiter: str |
     try:
         dialect.check_rows(path, encoding)
         table = read_table(path, encoding)
-        if table.height != 1 or table[UNPARSED][0] is not None:
+        is_row = any(re.sub(r"[\s_]", "", c).lower() in _ITEM_KEYS for c in table.columns)
+        if table.height != 1 or is_row or table[UNPARSED][0] is not None:
             return table
     except InputError:
         pass

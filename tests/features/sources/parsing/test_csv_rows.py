@@ -98,6 +98,17 @@ def test_a_header_that_comes_again_is_a_row_of_its_own(tmp_path: Path):
         read(tmp_path / "a.csv", "a,b\n1,2\nb,a\n2,1\n")
 
 
+def test_blank_lines_do_not_depend_on_blocks(tmp_path: Path):
+    for block in (1, 5, chunks.BLOCK):
+        assert cells_of(read(tmp_path / "a.csv", "a,b\n1,2\n \n\n3,4\n", block)) == [("1", "2"), ("3", "4")]
+
+
+def test_names_may_have_quotes_and_delimiters(tmp_path: Path):
+    table = read(tmp_path / "a.csv", '"size ""inch""",5" pipe,"a, b"\n1,2,3\n')
+    assert table.columns[:3] == ['size "inch"', '5" pipe', "a, b"]
+    assert cells_of(table) == [("1", "2", "3")]
+
+
 def test_columns_named_as_our_own_are_kept(tmp_path: Path):
     table = read(tmp_path / "a.csv", "_ragged,_extra_1,a\n1,2,3\n")
     assert cells_of(table) == [("1", "2", "3")]

@@ -48,9 +48,9 @@ def build_all_tables(log: EventLog) -> Tables:
 def build_rfm_and_behaviour(log: EventLog) -> pl.DataFrame:
     """Build the tables that `with_pandas` builds, with this project's functions."""
     engine, at = PolarsEngine(), as_of(log)
-    past = select_visible(engine, engine.scan(log), engine.frame(log.links()), at).events
-    lines = engine.materialize(orders.build_lines(past))
-    placed, refunds = engine.materialize(orders.build_orders(lines)), engine.materialize(orders.build_refunds(past))
+    visible = select_visible(engine, engine.scan(log), engine.frame(log.links()), at)
+    past, lines = visible.events, engine.materialize(orders.without_guests(visible.lines))
+    placed, refunds = engine.materialize(orders.build_orders(lines)), orders.without_guests(visible.refunds)
     prices = engine.materialize(items.build_usual_prices(past))
     rfm_table, behaviour_table = engine.collect(
         [

@@ -55,7 +55,9 @@ def read_events(log: EventLog, at: pd.Timestamp) -> pd.DataFrame:
     """Read the events before `at` with consent and without bots; anonymous ones get the customer of their client."""
     events = pd.read_parquet([log.path / "events" / part.file for part in log.partitions], columns=COLUMNS)
     events = events[(events["timestamp"] < at) & events["consent"].fillna(True).astype(bool)]
-    visitor = events["client_id"].fillna(events[BY])
+    customers = events[["client_id", BY]].dropna().drop_duplicates().groupby("client_id").size()
+    on_shared = events["client_id"].isin(customers[customers > 1].index) & events[BY].notna()
+    visitor = events["client_id"].where(~on_shared).fillna(events[BY])
     pages = events["name"].isin(bots.PAGE_EVENTS)
     hours = events[pages].groupby([visitor[pages], events.loc[pages, "timestamp"].dt.floor("h")]).size()
     days = hours.groupby([hours.index.get_level_values(0), hours.index.get_level_values(1).floor("D")])

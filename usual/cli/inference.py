@@ -69,9 +69,10 @@ def recommend(
     overrides = {} if include_unavailable else event_store.read_availability()
     allowed = _allowed(bundle.snapshot, overrides, include_unavailable)
     if placement:
-        rows = _fill_placement(bundle, ids, placement, k, overrides)
+        rows, wanted = _fill_placement(bundle, ids, placement, k, overrides)
     else:
-        rows = batch_inference.recommend(bundle, ids, k or 10, allowed)
+        wanted = k or 10
+        rows = batch_inference.recommend(bundle, ids, wanted, allowed)
     if rows.is_empty():
         raise InputError(_explain_nothing(bundle.snapshot, allowed, len(overrides)))
     batch_inference.write(rows, out)
@@ -84,6 +85,7 @@ def recommend(
         "unknown_customers": len(unknown),
         "unknown_examples": unknown[:5],
         "without_products": len(ids) - served,
+        "shorter_lists": served - int((rows["rank"] == wanted).sum()),
         "unavailable_items": int((~allowed).sum()),
         "store_overrides": len(overrides),
         "left_out": left_out and left_out.as_dict(),
@@ -93,6 +95,8 @@ def recommend(
         lines.append(describe_unknown(unknown, len(ids), bundle.snapshot))
     if summary["without_products"]:
         lines.append(f"{summary['without_products']:,} customers got no product: nothing that may be shown is left")
+    if summary["shorter_lists"]:
+        lines.append(f"{summary['shorter_lists']:,} customers got fewer than {wanted:,} products: no more may be shown")
     if summary["unavailable_items"]:
         lines.append(f"{summary['unavailable_items']:,} of {len(allowed):,} products are unavailable and left out")
     lines += left_out.describe() if left_out else []
@@ -124,7 +128,7 @@ def _allowed(snapshot: "Snapshot", overrides: Mapping[str, bool], include_unavai
 
 def _fill_placement(
     bundle: "Bundle", ids: list[str], placement: str, k: int | None, overrides: Mapping[str, bool]
-) -> "pl.DataFrame":
+) -> tuple["pl.DataFrame", int]:
     from models.recommender import BundleRecommender
     from serving.recommend.offline import fill_placement
     from serving.schemas import placements
@@ -133,7 +137,8 @@ def _fill_placement(
 
     rules = placements.read(read_settings().placements)
     slates = fill_placement(BundleRecommender(bundle), ids, placement, rules, k, overrides)
-    return batch_inference.to_table((s.customer_id, s.item_ids, s.scores, s.strategy) for s in slates)
+    table = batch_inference.to_table((s.customer_id, s.item_ids, s.scores, s.strategy) for s in slates)
+    return table, k or rules[placement].limit
 
 
 def _explain_nothing(snapshot: "Snapshot", allowed: "BoolArray", overrides: int) -> str:

@@ -27,8 +27,8 @@ def note_late_time(last: int, when: int) -> None:
 
     if (days := (when - last) // DAY) > LATE_DAYS:
         print_note(
-            f"note: {iso(when)[:10]} is {days:,} days after the log's last event, of {iso(last)[:10]}: everybody looks as "
-            "if they had not come back since, and nothing as if it were bought lately. Is that the time you mean?"
+            f"note: {iso(when)[:10]} is {days:,} days after the log's last event, of {iso(last)[:10]}: everybody looks "
+            "as if they had not come back since, and nothing as if it were bought lately. Is that the time you mean?"
         )
 
 

@@ -15,6 +15,7 @@ One line is one call; the `products` of a track call become one row each.
 - page, screen, group, alias and other events are counted as `not_a_shop_event`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -63,6 +64,8 @@ V1_NAMES = {
     "cancelledorder": "refund",
     "canceledorder": "refund",
 }
+_BETWEEN_WORDS = re.compile(r"[\s_-]+")
+_LISTS = ("view_item_list", "view_cart", "begin_checkout", "purchase", "refund")  # have `products`
 _PIECES = ("purchase", "refund", "add_to_cart", "remove_from_cart")  # where no quantity means one piece
 
 _PRODUCT: json_lines.Schema = {
@@ -150,19 +153,21 @@ def parse_calls(lines: list[str], source: str) -> tuple[ParsedBatch, pl.DataFram
 def _name_calls(lines: pl.DataFrame, offset: int) -> pl.DataFrame:
     """Add `ROW`, the event's name, `FOREIGN`, and the call's time and kind as _at and _kind."""
     event = non_empty("event")
-    plain = event.str.to_lowercase().str.replace_all(r"[\s_-]", "")
+    spellings = lines["event"].drop_nulls().unique().to_list()  # few, each in many calls
+    plain = {text.strip(): _BETWEEN_WORDS.sub("", text).lower() for text in spellings}
+    names = {text: (NAMES | V1_NAMES).get(name) for text, name in plain.items()}
     kind = pl.coalesce(non_empty("type").str.to_lowercase(), pl.when(event.is_not_null()).then(pl.lit("track")))
     name = (
-        pl.when(kind == "track").then(plain.replace_strict(NAMES | V1_NAMES, default=None))
+        pl.when(kind == "track").then(event.replace_strict(names, default=None, return_dtype=pl.String))
         .when((kind == "identify") & non_empty("userId").is_not_null()).then(pl.lit("login"))
     )  # fmt: skip
     valid = kind.is_in(["track", "identify", "page", "screen", "group", "alias"]) & (
         (kind != "track") | event.is_not_null()
     )
     label = pl.coalesce(pl.when(kind == "track").then(event), kind, pl.lit("?"))
-    v1 = plain.is_in(list(V1_NAMES)).fill_null(False)
-    lines = _decode_products(lines)
-    return lines.with_columns(kind.alias("_kind"), name.alias("name"), v1.alias("_v1")).with_columns(
+    v1 = event.is_in([text for text, name in plain.items() if name in V1_NAMES]).fill_null(False)
+    lines = _decode_products(lines.with_columns(kind.alias("_kind"), name.alias("name"), v1.alias("_v1")))
+    return lines.with_columns(
         pl.when(pl.col("name").is_null() & valid.fill_null(False)).then(label).alias(FOREIGN),
         pl.coalesce(
             timestamps.parse(lines[c]) for c in ("timestamp", "originalTimestamp", "receivedAt")
@@ -177,8 +182,8 @@ def _drop_foreign(calls: pl.DataFrame) -> pl.DataFrame:
 def _decode_products(lines: pl.DataFrame) -> pl.DataFrame:
     """Read `products` that a warehouse stored as a text of JSON."""
     text = pl.col(json_lines.LINE)
-    written = pl.col("properties").struct.field("products").is_null() & text.str.contains(r'"products"\s*:\s*"\s*\[')
-    coded = lines.with_row_index("_at").filter(written)
+    missing = pl.col("name").is_in(_LISTS) & pl.col("properties").struct.field("products").is_null()
+    coded = lines.with_row_index("_at").filter(missing).filter(text.str.contains(r'"products"\s*:\s*"\s*\['))
     if coded.is_empty():
         return lines
     texts = coded.select(text.str.json_path_match("$.properties.products").str.replace_all(r"\s", " ")).to_series()
@@ -294,8 +299,9 @@ def _read_links(lines: pl.DataFrame) -> pl.DataFrame:
         previous=_previous(),
         _consent=_consent(),
     )
+    telling = pl.col("email").is_not_null() | pl.col("previous").is_not_null()
+    calls = calls.filter(telling, pl.col("timestamp").is_not_null(), pl.col("_consent").ne_missing(False))
     calls = IdCleaner().clean(calls)
-    calls = calls.filter(pl.col("timestamp").is_not_null(), pl.col("_consent").ne_missing(False))
     no_address = ~(pii.contains_address("customer_id") | pii.contains_address("client_id"))
     calls = calls.filter(no_address)
     parts = [pl.DataFrame(schema=LINK_SCHEMA)]

@@ -238,8 +238,9 @@ class _CatalogReader:
             self._refuse(table, rejected)
         if EMBEDDING in good.columns:
             _check_sizes(good[EMBEDDING], self._path)
-        told = f", {rejected.height:,} rows rejected" if rejected.height else ""
-        self.notes.append(f"{self._path.name}: catalog of {good['item_id'].n_unique():,} items{told}")
+        items = good["item_id"].n_unique()
+        told = f", {rejected.height:,} of {table.height:,} rows rejected" if rejected.height else ""
+        self.notes.append(f"{self._path.name}: catalog of {items:,} item{'s' if items > 1 else ''}{told}")
         return good, rejected
 
     def _refuse(self, table: pl.DataFrame, rejected: pl.DataFrame) -> None:

@@ -17,6 +17,7 @@ from features.event_log.schema import LINK_SCHEMA, LinkKind, conform
 SALT = "USUAL_IDENTITY_SALT"
 SHORTEST = 16
 MASK = "[redacted]"
+SET_SALT = f"Set {SALT} to a secret of at least {SHORTEST} characters, and their salted hash is the customer_id"
 
 _ADDRESS = r"[^\s\"'<>@,;:=(){}\[\]]+@[^\s\"'<>@,;:=(){}\[\]\\]+\.\w{2,}"
 _ENCODED = r"[\w.+-]+%40[\w-]+(?:\.[\w-]+)*\.\w{2,}"  # in the query of an URL

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from features.common import ids
-from features.sources.parsing import coerce
+from features.sources.parsing import coerce, pii
 from features.sources.parsing.column_names import fold
 
 _STATUS = re.compile(r"status|state$")
@@ -18,6 +18,7 @@ _PARENT = re.compile(r"^parent(product|order|line|lineitem|item)?(id|sku|item|pr
 _UNSOLD = (
     r"(?i)cancel|refund|fail|unpaid|pending|void|declin|denied|chargeback|disput|on[-_ ]?hold|abandon|fraud|returned"
 )
+_AS_RETURNS = "`negative_quantity: refund` in a mapping reads them as returns"
 _NOTHING = r"(?i)^[-+]?[0., ]*$|^false$|^no$|^n$"
 
 
@@ -88,7 +89,7 @@ class ReadingNotes:
     def _render_columns(self) -> Iterable[str]:
         for column, words in sorted(self._placeholders.items()):
             yield (
-                f"{column}: {words.total():,} cells hold a word that is no id ({_list(words)}) and were read as empty; "
+                f"{column}: words that are no id were read as empty ({_list(words)}); "
                 f"`placeholders: {{{column}: []}}` in a mapping takes such words as ids"
             )
         if self._filled:
@@ -105,12 +106,12 @@ class ReadingNotes:
                 else f"`where: {{{column}: empty}}` in a mapping leaves them out, `refunds: {{where: {{{column}: "
                 "filled}}` reads them as refunded too"
             )
-            yield f"{n:,} purchases have something in {column} and were read as they are; {advice}"
+            yield f"{column} says something of {n:,} {_purchases(n)}, read as if it did not; {advice}"
         for column, n in sorted(self._parents.items()):
             if n:
                 yield (
-                    f"{n:,} lines name a parent in {column}: they are parts of another line. `where: {{{column}: "
-                    f"empty}}` in a mapping leaves them out"
+                    f"{column} names the parent of {n:,} purchased {_lines(n)}: parts of another line. `where: "
+                    f"{{{column}: empty}}` in a mapping leaves them out"
                 )
         for column, (n, example) in sorted(self._ambiguous.items()):
             timely = column in ("timestamp", "received_at")
@@ -120,37 +121,68 @@ class ReadingNotes:
                 f"rejected. Write {key} in a mapping"
             )
         for table, n in sorted(self._partners.items()):
-            yield f"{n:,} rows have no partner in {table}"
+            yield f"{table} has no row for {n:,} {_lines(n)}"
 
         if self.converted:
             yield f"converted to the mapping's currency: {_list(self.converted)}"
 
     def _render_counts(self) -> Iterable[str]:
-        for key, text in _COUNTED.items():
+        for key, (one, many) in _COUNTED.items():
             if n := self.counts[key]:
-                yield text.format(n=n, rows="row" if n == 1 else "rows")
+                yield one if n == 1 else many.format(n=n)
 
 
+# Of one, and of several.
 _COUNTED = {
-    "people": "{n:,} order lines without a customer have that of the line above, of the same order",
-    "addresses": "{n:,} cells in customer_id are e-mail addresses; a salted hash of each is the customer_id",
+    "people": (
+        "1 order line without a customer has that of the line above, of the same order",
+        "{n:,} order lines without a customer have that of the line above, of the same order",
+    ),
+    "addresses": (
+        "1 cell in customer_id is an e-mail address; its salted hash is the customer_id",
+        "{n:,} cells in customer_id are e-mail addresses; a salted hash of each is the customer_id",
+    ),
     "unsalted": (
-        "{n:,} rows have an e-mail address as customer_id and were rejected: addresses are not stored. Set "
-        "USUAL_IDENTITY_SALT to a secret of at least 16 characters, and their salted hash is the customer_id"
+        f"1 row has an e-mail address as customer_id and was rejected: addresses are not stored. {pii.SET_SALT}",
+        "{n:,} rows have an e-mail address as customer_id and were rejected: addresses are not stored. " + pii.SET_SALT,
     ),
-    "email": "{n:,} {rows} without customer_id have the salted hash of the e-mail address as it",
-    "guests": "{n:,} order lines name nobody; each order is of a guest of its own, client_id order:ORDER",
+    "email": (
+        "1 row without customer_id has the salted hash of its e-mail address as it",
+        "{n:,} rows without customer_id have the salted hash of their e-mail address as it",
+    ),
+    "guests": (
+        "1 order line names nobody: its order is a guest's, client_id order:ORDER",
+        "{n:,} order lines name nobody; each order is of a guest of its own, client_id order:ORDER",
+    ),
     "baskets": (
-        "{n:,} purchases have no order_id: what one customer bought at one instant counts as one order"
+        "1 purchase or refund has no order_id: what one customer bought at one instant counts as one order",
+        "{n:,} purchases and refunds have no order_id: what one customer bought at one instant counts as one order",
     ),
-    "returns": "{n:,} {rows} of negative quantity or price were read as refunds",
+    "returns": (
+        "1 row of negative quantity or price was read as a refund",
+        "{n:,} rows of negative quantity or price were read as refunds",
+    ),
     "negative": (
-        "{n:,} purchases of negative quantity or price were rejected; `negative_quantity: refund` in a mapping reads "
-        "them as returns"
+        f"1 purchase of negative quantity or price was rejected; {_AS_RETURNS}",
+        f"{{n:,}} purchases of negative quantity or price were rejected; {_AS_RETURNS}",
     ),
-    "refunded": "{n:,} purchases were refunded: each has a refund beside it",
-    "scientific": f"{{n:,}} {{rows}} have an id in scientific notation and were rejected: {ids.SCIENTIFIC_HINT}",
-}  # fmt: skip
+    "refunded": (
+        "1 purchase was refunded: it has a refund beside it",
+        "{n:,} purchases were refunded: each has a refund beside it",
+    ),
+    "scientific": (
+        f"1 row has an id in scientific notation and was rejected: {ids.SCIENTIFIC_HINT}",
+        f"{{n:,}} rows have an id in scientific notation and were rejected: {ids.SCIENTIFIC_HINT}",
+    ),
+}
+
+
+def _lines(n: int) -> str:
+    return "line" if n == 1 else "lines"
+
+
+def _purchases(n: int) -> str:
+    return "purchase" if n == 1 else "purchases"
 
 
 def _list(counts: Mapping[str, int], most: int = 6) -> str:

@@ -268,7 +268,7 @@ def test_a_damaged_row_of_a_catalog_is_rejected_alone(tmp_path: Path, mapped, pr
     assert json.loads(parsed.rejected["raw"][0])["price"] == product["price"]
     assert (parsed.rows_read, parsed.events.height) == (2, 1)
     assert {"i0", "i2"} <= set(parsed.catalog["item_id"])
-    assert "products.csv: catalog of 2 items, 1 rows rejected" in parsed.notes
+    assert "products.csv: catalog of 2 items, 1 of 3 rows rejected" in parsed.notes
 
 
 def test_a_catalog_without_a_usable_row_is_refused(tmp_path: Path, mapped):

@@ -59,7 +59,7 @@ def test_a_table(mapping: Path):
     assert {k: v for k, v in row.items() if v is not None and k != "event_id"} == {
         "name": "purchase", "timestamp": datetime(2024, 5, 1, 12, 39, tzinfo=UTC), "customer_id": "7",
         "item_id": "12345678901234567893", "quantity": 2.0, "price": 3.5, "currency": "EUR", "device": "mobile",
-        "consent": False,
+        "consent": False, "_file": 0,
     }  # fmt: skip
     assert parsed.rejected.select("source", "row", "reason").rows() == [(TABLE, 3, "missing_name")]
     assert "example.org" not in parsed.rejected["raw"][0]
@@ -83,6 +83,16 @@ def test_a_query_and_times_without_a_zone(tmp_path: Path, mapping: Path):
     (parsed,) = postgres.read(query_file=query, mapping=mapping)
     assert parsed.rows_read == 11
     assert parsed.events["timestamp"].unique().to_list() == [datetime(2024, 5, 1, 12, tzinfo=UTC)]
+
+
+def test_a_point_in_a_numeric_column_is_of_decimals(tmp_path: Path):
+    query = tmp_path / "q.sql"
+    query.write_text(
+        "SELECT 'view_item' AS name, now() AS timestamp, 1 AS customer_id, 'A' AS item_id, "
+        "1.299::numeric(12, 3) AS price"
+    )
+    (parsed,) = postgres.read(query_file=query)
+    assert parsed.events["price"].to_list() == [1.299]
 
 
 def test_reading_again_adds_nothing(tmp_path: Path, mapping: Path):

@@ -70,28 +70,21 @@ def combine(old: pl.DataFrame, fresh: pl.DataFrame, origins: Origins) -> tuple[p
 
 def _choose(rows: pl.DataFrame, origins: Origins, tally: Tally) -> pl.DataFrame:
     """One row per key of `rows`, all of which may share theirs with others; counts the others in `tally`."""
-    keys = rows.group_by(_KEY).agg(
-        _any_old=pl.col(_OLD).any(),
-        _fresh=(~pl.col(_OLD)).sum(),
-        _least=pl.col(ORIGIN).min(),
-        _most=pl.col(ORIGIN).max(),
-        _unknown=pl.col(ORIGIN).is_null().any(),
-    )
-    tally.in_log += int(keys.filter("_any_old")["_fresh"].sum())
+    # A log has a key once, so all rows of a key but one are fresh where it has it.
+    keys = rows.group_by(_KEY).agg(_any_old=pl.col(_OLD).any(), _rows=pl.len())
+    in_log = keys.filter("_any_old")
+    tally.in_log += int(in_log["_rows"].sum()) - in_log.height
     is_line = pl.col(FILE).is_not_null()
     lines = rows.filter(is_line)
     if lines.height:
-        in_log = keys.filter("_any_old").select(_KEY)
         lines = lines.join(in_log, on=_KEY, how="anti", nulls_equal=True)
     others = rows.filter(~is_line)
     chosen = [others.sort(["timestamp", *_VALUES], nulls_last=True).unique(_KEY, keep="first", maintain_order=True)]
     if lines.height:
         chosen.append(_merge_lines(lines, tally))
     winners = pl.concat([part.select(*STORED_SCHEMA) for part in chosen])
-    fresh_only = int(keys.filter(~pl.col("_any_old"))["_fresh"].sum())
-    new = keys.height - keys["_any_old"].sum()
-    tally.repeated += fresh_only - int(new) - tally.merged
-    return _unite_origins(winners, rows, keys, origins)
+    tally.repeated += rows.height - int(in_log["_rows"].sum()) - (keys.height - in_log.height) - tally.merged
+    return _unite_origins(winners, rows, origins)
 
 
 def _merge_lines(lines: pl.DataFrame, tally: Tally) -> pl.DataFrame:
@@ -126,10 +119,12 @@ def _merge_lines(lines: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     return winners
 
 
-def _unite_origins(winners: pl.DataFrame, rows: pl.DataFrame, keys: pl.DataFrame, origins: Origins) -> pl.DataFrame:
+def _unite_origins(winners: pl.DataFrame, rows: pl.DataFrame, origins: Origins) -> pl.DataFrame:
     """`winners` with the origins of all `rows` of their keys."""
-    mixed = (pl.col("_least") != pl.col("_most")) | (pl.col("_unknown") & pl.col("_least").is_not_null())
-    several = keys.filter(mixed.fill_null(False)).select(_KEY)
+    if rows[ORIGIN].min() == rows[ORIGIN].max() and rows[ORIGIN].null_count() in (0, rows.height):
+        return winners
+    least, most, unknown = pl.col(ORIGIN).min(), pl.col(ORIGIN).max(), pl.col(ORIGIN).is_null().any()
+    several = rows.group_by(_KEY).agg(_mixed=(least != most) | (unknown & least.is_not_null())).filter("_mixed")
     if several.is_empty():
         return winners
     sets = (

@@ -7,7 +7,7 @@ another event, or of the catalog, becomes unknown. Amounts without a currency ar
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -40,7 +40,7 @@ class Currency:
 
     def convert(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Write codes as they are written here, and convert what has a rate; `rows` has `price` and `currency`."""
-        codes = _codes(rows)
+        codes = find_currencies(rows)
         written = {c: normalize_code(c) for c in codes}
         if any(theirs != ours for theirs, ours in written.items()):
             rows = rows.with_columns(pl.col("currency").replace(written))
@@ -63,7 +63,7 @@ class Currency:
 
     def forget_foreign(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Make the price unknown where it is in another currency, after `convert`."""
-        if self.code is None or not (set(_codes(rows)) - {self.code}):
+        if self.code is None or not (set(find_currencies(rows)) - {self.code}):
             return rows
         known = ~self.is_foreign()
         return rows.with_columns(pl.when(known).then(c).alias(c) for c in ("price", "currency"))
@@ -79,10 +79,25 @@ def normalize_code(text: str) -> str:
     return currency_code(text) or text.strip()
 
 
-def count_currencies(rows: pl.DataFrame) -> Counter[str]:
-    """Rows with a price per currency, after `convert`."""
+def find_currencies(rows: pl.DataFrame) -> list[str]:
+    """The distinct currencies of `rows`, as they are written."""
+    column = rows["currency"]
+    if column.null_count() == column.len():
+        return []
+    first = column[0]
+    if first is not None and (column == first).all():  # one for all, as a rule: faster than to look for others
+        return [first]
+    return column.drop_nulls().unique().to_list()
+
+
+def count_currencies(rows: pl.DataFrame) -> tuple[Counter[str], Counter[str]]:
+    """Rows with a price per currency, after `convert`: those of purchases and refunds, and those of other events."""
     priced = rows.filter(pl.col("price").is_not_null() & pl.col("currency").is_not_null())
-    return Counter(dict(priced["currency"].value_counts().iter_rows()))
+    counts = priced.group_by("currency", "name").len().with_columns(sale=is_sale())
+    sales, others = Counter[str](), Counter[str]()
+    for code, _, n, sale in counts.iter_rows():
+        (sales if sale else others)[code] += n
+    return sales, others
 
 
 def establish(sales: Counter[str], others: Counter[str]) -> str | None:
@@ -109,8 +124,3 @@ def describe_forgotten(forgotten: Counter[str], code: str) -> str:
     """Say which prices became unknown."""
     counts = ", ".join(f"{n:,} in {c}" for c, n in sorted(forgotten.items()))
     return f"prices of events other than purchases and refunds, {counts}, are unknown now: the log is in {code}"
-
-
-def _codes(rows: pl.DataFrame) -> Iterable[str]:
-    column = rows["currency"]
-    return [] if column.null_count() == column.len() else column.drop_nulls().unique().to_list()

@@ -10,7 +10,14 @@ import polars as pl
 from features.event_log import log
 from features.event_log.atomic_dir import DirectoryChange
 from features.event_log.catalog import Catalog
-from features.event_log.currency import NO_RATE, Currency, count_currencies, describe_forgotten, establish, is_sale
+from features.event_log.currency import (
+    NO_RATE,
+    Currency,
+    count_currencies,
+    describe_forgotten,
+    establish,
+    find_currencies,
+)
 from features.event_log.examples import RejectedExamples
 from features.event_log.identity_links import LinkTable
 from features.event_log.quarantine import Quarantine
@@ -73,8 +80,8 @@ class Intake:
         self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
         self.watermarks: dict[str, tuple[str, str]] = {}
         self._currency = currency
-        # Whether all rows that the log has are in its currency, and all that come will be.
-        self._known_before = currency.code is not None and (old is None or old.currency is not None)
+        self._old_unknown = old is not None and old.currency is None
+        self._seen: set[str] = set()  # currencies
         self._sales: Counter[str] = Counter()  # rows with a price, by currency
         self._others: Counter[str] = Counter()
         self._codes: dict[Path | None, int | None] = {}
@@ -104,9 +111,11 @@ class Intake:
 
         Raises `InputError` for sales in several currencies.
         """
-        if self._currency.code is None:
+        stated = self._currency.code is not None
+        if not stated:
             self._currency = replace(self._currency, code=establish(self._sales, self._others))
-        if self._known_before or self._currency.code is None:
+        code = self._currency.code
+        if code is None or not (self._old_unknown or (not stated and self._seen - {code})):
             return self._currency, None
         self.catalog.map(self._settle)
         return self._currency, self._settle
@@ -128,12 +137,14 @@ class Intake:
         if events["currency"].null_count() == events.height:
             return events, rejected
         events = self._currency.convert(events)
-        sales = events.filter(is_sale())
-        others = count_currencies(events)
-        others.subtract(count_currencies(sales))
-        self._others.update({c: n for c, n in others.items() if n})
-        if self._currency.code is None:
-            self._sales.update(count_currencies(sales))
+        code, seen = self._currency.code, set(find_currencies(events))
+        self._seen |= seen
+        if seen == {code}:
+            return events, rejected
+        sales, others = count_currencies(events)
+        self._others.update(others)
+        if code is None:
+            self._sales.update(sales)
             return events, rejected
         refused = events.filter(self._currency.rule().broken)
         if refused.height:
@@ -154,7 +165,9 @@ class Intake:
     def _convert_catalog(self, rows: pl.DataFrame) -> pl.DataFrame:
         if not {"price", "currency"} <= set(rows.columns) or rows["currency"].null_count() == rows.height:
             return rows
-        return self._settle(rows)
+        rows = self._settle(rows)
+        self._seen.update(find_currencies(rows))
+        return rows
 
     def _code(self, file: Path | None) -> int | None:
         if file not in self._codes:

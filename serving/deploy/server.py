@@ -200,7 +200,8 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int, within_s: floa
         if _is_ready(port, path):
             return
         time.sleep(0.1)
-    raise InputError(f"the server was not ready after {within_s:.0f} s:\n{_read_tail(log)}")
+    why = _read_reason(port, path)
+    raise InputError(f"the server was not ready after {within_s:.0f} s{f': {why}' if why else ''}\n{_read_tail(log)}")
 
 
 def _is_ready(port: int, path: str) -> bool:
@@ -210,6 +211,18 @@ def _is_ready(port: int, path: str) -> bool:
         return connection.getresponse().status < 300
     except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
+
+
+def _read_reason(port: int, path: str) -> str:
+    """Read why the server is not ready; empty where it does not say."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return str(json.loads(connection.getresponse().read())["detail"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return ""
     finally:
         connection.close()
 

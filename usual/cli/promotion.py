@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from usual.cli.options import Json, LogDir, print_answer, print_note
+from usual.cli.options import Json, LogDir, note_late_time, print_answer, print_note
 
 app = typer.Typer()
 PANEL = "Promotion"
@@ -55,9 +55,12 @@ def refresh(
     as_json: Json = False,
 ) -> None:
     """Publish the champion on a newer snapshot of the log, without retraining; running servers swap to it."""
-    from features.common.clock import parse
+    from features.common.clock import DAY, micros, now, parse
+    from features.event_log.log import EventLog
     from models import publishing
     from serving.deploy.refresh import refresh as refresh_champion
 
-    published = refresh_champion(log, publishing.publishing_dir(), parse(as_of) if as_of else None)
+    when = parse(as_of, "--as-of") if as_of else now() // DAY * DAY
+    note_late_time(micros(EventLog.open(log).last), when)
+    published = refresh_champion(log, publishing.publishing_dir(), when)
     print_answer({"path": str(published.path), "version": published.version}, as_json, f"published {published.path}")

@@ -58,6 +58,8 @@ def read(
     for number, (part, file) in enumerate(files.events):
         parts.setdefault(id(part), _Part(part, files, catalog)).add(number, file)
     yield from _read_parts(list(parts.values()), rows)
+    if catalog is not None and catalog.rows:  # there was no row of events that it could come with
+        yield _catalog_alone(catalog, files)
 
 
 class _Part:

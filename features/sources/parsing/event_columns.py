@@ -106,7 +106,18 @@ class EventColumns:
         if ours in (*NUMBERS, "received_at", "consent") and cells.dtype != dtype and _lost(cells, values):
             rules.append(Rule(f"bad_{ours}", pl.lit(evaluate.is_filled(cells) & values.is_null())))
         said = None if ambiguous is None else cells.filter(ambiguous)
-        return _Cells(values, rules, beside, lambda notes: None if said is None else notes.add_ambiguous(ours, said))
+        dollars = 0
+        if ours == "price" and self._mapping.currency is None and cells.dtype == pl.String:
+            # Which dollar or krone it is has to be said: in the worst case it is another currency than the rest.
+            signs = cells.str.contains("$", literal=True).fill_null(False) & values.is_not_null()
+            dollars = int((signs & beside.is_null()).sum()) if beside is not None else int(signs.sum())
+
+        def note(notes: ReadingNotes) -> None:
+            notes.counts["dollars"] += dollars
+            if said is not None:
+                notes.add_ambiguous(ours, said)
+
+        return _Cells(values, rules, beside, note)
 
     def _convert(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[Rule]]:
         """Convert amounts to the mapping's currency; those of which no rate is known break the rule."""

@@ -170,6 +170,10 @@ _COUNTED = {
         "1 purchase was refunded: it has a refund beside it",
         "{n:,} purchases were refunded: each has a refund beside it",
     ),
+    "dollars": (
+        "1 price has a $, the sign of several currencies: say which, as in `currency: USD` in a mapping",
+        "{n:,} prices have a $, the sign of several currencies: say which, as in `currency: USD` in a mapping",
+    ),
     "scientific": (
         f"1 row has an id in scientific notation and was rejected: {ids.SCIENTIFIC_HINT}",
         f"{{n:,}} rows have an id in scientific notation and were rejected: {ids.SCIENTIFIC_HINT}",

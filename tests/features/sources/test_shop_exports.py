@@ -264,6 +264,20 @@ def test_amounts_with_currency_are_converted(read: Read):
     assert says(parsed, "converted", "1 × USD")
 
 
+def test_a_sign_of_several_currencies_is_told(read: Read):
+    text = "name,timestamp,customer_id,item_id,quantity,price,order_id\npurchase,2026-01-05,1,A,1,$5.00,1\n"
+    assert says(read(text), "1 price has a $", "`currency: USD`")
+    assert lines(read(text, "currency: USD"), "price", "currency") == [(5.0, "USD")]
+
+
+def test_a_catalog_without_events_is_read(tmp_path: Path):
+    (tmp_path / "p.csv").write_text("item_id,title\ni1,Mug\n")
+    (tmp_path / "shop.yml").write_text("catalog: p.csv")
+    (tmp_path / "e.csv").write_text("name,timestamp,customer_id\n")
+    batches = list(events_file.read([tmp_path / "e.csv"], tmp_path / "shop.yml"))
+    assert pl.concat([b.catalog for b in batches], how="diagonal")["title"].to_list() == ["Mug"]
+
+
 OTTO = [
     {"session": 0, "events": [{"aid": 15, "ts": 1659304800025, "type": "clicks"},
                               {"aid": 16, "ts": 1659304904511, "type": "orders"}]},

@@ -224,3 +224,13 @@ def test_a_page_of_a_shop_without_orders() -> None:
     page = report.render_html(segment_shop([row("view_item", -1, "d1", "i1"), row("login", -1, "cust-2")]))
     assert "Too few repeat buyers" in page
     assert "Nobody has touched an item" in page
+
+
+def test_what_was_left_out_is_said_in_every_form() -> None:
+    rows = [row("view_item", -1, "c1+kiosk", "i1"), row("login", -1, "c2+kiosk"), row("login", -1, "c1", consent=False)]
+    segmentation = segment_shop(rows)
+    assert segments.summarize(segmentation)["left_out"]["without_consent"] == 1
+    assert "left out: 1 event without consent\n1 device shared by 2 customers" in segments.format_text(segmentation)
+    page = report.render_html(segmentation)
+    assert "1 device shared by 2 customers" in page
+    assert "kiosk" not in page

@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from features.common.errors import InputError
 from features.sources import presets
 from features.sources.inspection.kinds import DESCRIPTIONS, InspectedFile, inspect_file
 from features.sources.inspection.preview import Preview, preview
+from features.sources.inspection.profile import profile
 from features.sources.inspection.proposal import Proposal, distinctive_columns, propose_events, propose_items
 from features.sources.inspection.sample import read_sample
 from features.sources.inspection.words import Role
 from features.sources.inspection.yaml_text import write_yaml
 from features.sources.parsing.column_names import ColumnNames
 from features.sources.parsing.mapping import Mapping
-from features.sources.parsing.pii import SALT
+from features.sources.parsing.pii import SALT, redact_text
 
 EVENT_KINDS = ("events", "order lines", "orders", "views", "lines without header")
 
@@ -61,7 +64,7 @@ class Inspection:
             return [f"usual recommend --customers {named} --out recommendations.parquet"]
         if self.preview is None:
             return steps
-        if re.search(r"^ *email:", self.mapping_text, re.MULTILINE):
+        if re.search(r"^ *email:|\{hash:|are hashed", self.mapping_text, re.MULTILINE):
             steps.append(f"export {SALT}=$(openssl rand -hex 32)   # once; keep it")
         how = f" --preset {self.preset}" if self.preset else ""
         if not self.preset and self.needs_mapping:
@@ -71,7 +74,7 @@ class Inspection:
         return [*steps, f"usual ingest events {named}{how} --out log", "usual check --log log"]
 
     def as_dict(self) -> dict[str, Any]:
-        return {
+        answer = {
             "files": [describe_file(file) for file in self.files],
             "preset": self.preset,
             "mapping": self.mapping_text,
@@ -79,6 +82,9 @@ class Inspection:
             "problems": self.problems,
             "next": self.commands,
         }
+        # Where a file has no header its first row is one.
+        redacted: dict[str, Any] = json.loads(redact_text(json.dumps(answer, default=str)))
+        return redacted
 
 
 def inspect_files(paths: Sequence[Path]) -> Inspection:
@@ -155,6 +161,12 @@ def propose(files: Sequence[InspectedFile]) -> Proposal:
     return proposal
 
 
+def _is_data(name: str) -> bool:
+    """Whether the name of a column is rather a cell: a number, a date, an address."""
+    one = profile(pl.Series("name", [name]))
+    return one.numbers + one.times + one.addresses > 0
+
+
 def _put_parts(
     proposal: Proposal, parts: Sequence[tuple[InspectedFile, Proposal]], files: Sequence[InspectedFile]
 ) -> None:
@@ -172,6 +184,11 @@ def _shares_order(file: InspectedFile, header: InspectedFile) -> bool:
 
 
 def _say_what_is_missing(file: InspectedFile) -> str:
+    if sum(_is_data(name) for name in file.sample.columns) >= 2:
+        return (
+            f"the first line of {file.sample.path.name} looks like a row, not like names of columns: write a line "
+            "above it that says what the columns are, such as timestamp,customer_id,item_id"
+        )
     needs: dict[Role, str] = {
         "timestamp": "a date or time",
         "customer_id": "a customer or device",
@@ -209,11 +226,8 @@ def _as_lines(file: InspectedFile, scratch: Path) -> Path:
     """A JSON document as lines, which events are read from."""
     if not file.sample.is_document or file.kind == "catalog":
         return file.sample.path
-    from features.sources.parsing import readers
-    from features.sources.parsing.json_lines import LINE
-
     path = scratch / f"{file.sample.path.stem}.jsonl"
-    path.write_text("\n".join(readers.read_catalog_table(file.sample.path)[LINE].to_list()) + "\n", encoding="utf-8")
+    path.write_text("\n".join(file.sample.lines) + "\n", encoding="utf-8")
     return path
 
 

@@ -22,16 +22,18 @@ class Profile:
     rows: int
     filled: int
     distinct: int
-    times: float  # that are dates or times
-    numbers: float
-    negative: float
-    addresses: float  # e-mail
-    currencies: float
-    events: float  # names that are, or are probably meant for, one of the log's
-    available: float  # that say whether an item can be bought
-    texts: float  # that hold a letter
-    numbered: float  # such as #1001, as orders are numbered
-    values: tuple[tuple[str, int], ...]  # the most frequent and how often, of a column of few
+    times: float = 0.0  # that are dates or times
+    numbers: float = 0.0
+    negative: float = 0.0
+    addresses: float = 0.0  # e-mail
+    currencies: float = 0.0
+    events: float = 0.0  # names that are, or are probably meant for, one of the log's
+    available: float = 0.0  # that say whether an item can be bought
+    texts: float = 0.0  # that hold a letter
+    numbered: float = 0.0  # such as #1001, as orders are numbered
+    clocks: float = 0.0  # that are times of day, without a date
+    dates: float = 0.0  # that are dates without a time
+    values: tuple[tuple[str, int], ...] = ()  # the most frequent and how often, of a column of few
     typed_time: bool = False
 
     @property
@@ -42,8 +44,8 @@ class Profile:
 def profile(cells: pl.Series) -> Profile:
     """Profile a column of a sample."""
     plain = cells.filter(coerce.is_filled(cells))
-    if isinstance(cells.dtype, pl.List | pl.Struct | pl.Array):
-        return Profile(cells.name, cells.len(), plain.len(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ())
+    if isinstance(cells.dtype, pl.List | pl.Struct | pl.Array | pl.Duration | pl.Object | pl.Binary):
+        return Profile(cells.name, cells.len(), plain.len(), 0)
     texts = plain.cast(pl.String, strict=False).str.strip_chars()
     n = max(plain.len(), 1)
     distinct = texts.unique().drop_nulls()
@@ -65,6 +67,8 @@ def profile(cells: pl.Series) -> Profile:
         available=coerce.parse_availability(plain).count() / n,
         texts=int(texts.str.contains(r"\pL").sum()) / n,
         numbered=int(texts.str.contains(r"^#\s?\w*\d+$").sum()) / n,
+        clocks=int(texts.str.contains(r"^\d{1,2}:\d{2}(?::\d{2})?(?: ?[AaPp][Mm])?$").sum()) / n,
+        dates=int((~texts.str.contains(r"\d:\d")).sum()) / n if texts.len() else 0.0,
         values=values,
         typed_time=plain.dtype.is_temporal(),
     )

@@ -9,7 +9,7 @@ from features.event_log.event_names import nearest_name
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA
 from features.sources.inspection import cells
 from features.sources.inspection.kinds import InspectedFile
-from features.sources.inspection.roles import SURE
+from features.sources.inspection.roles import MOST, SURE
 from features.sources.parsing.column_names import fold
 from features.sources.parsing.mapping import CATALOG_COLUMNS
 from features.sources.parsing.pii import redact_text
@@ -116,16 +116,34 @@ def _map_columns(proposal: Proposal, sources: Sequence[InspectedFile]) -> None:
             if role not in EVENT_SCHEMA or role in proposal.content.get("columns", {}):
                 continue
             value: Any = found.column
+            if role == "timestamp" and (clock := _clock_beside(file)):
+                value = f"{{{found.column}}} {{{clock}}}"
             if role == "item_id" and file.profile_of(role).empty and file.column("title"):
                 value = [found.column, file.column("title")]
-            if isinstance(value, list) or fold(found.column) != fold(role):
+            if role == "customer_id" and file.profile_of(role).addresses:
+                proposal.set(
+                    "columns", role, value=value, comment="addresses among them are hashed: set the salt first"
+                )
+            elif value != found.column or fold(found.column) != fold(role):
                 proposal.set("columns", role, value=value, comment=_doubt(file, role))
     email = next((c for file in sources if (c := file.column("email"))), None)
-    if email:
-        proposal.set("email", value=email, comment="only a salted hash is kept: set USUAL_IDENTITY_SALT first")
+    comment = "only a salted hash is kept: set USUAL_IDENTITY_SALT first"
+    if email and any(fold(email) == fold(ours) for ours in EVENT_SCHEMA):  # a column of ours is never kept as a secret
+        proposal.set("columns", "customer_id", value={"hash": email}, comment=comment)
+    elif email:
+        proposal.set("email", value=email, comment=comment)
     roles = {role for file in sources for role in file.roles}
     if not roles & {"customer_id", "client_id", "email"}:
         proposal.hints.append("no column says who it was: rows with an order id become guests of that order")
+
+
+def _clock_beside(file: InspectedFile) -> str | None:
+    """The column with the time of day, where that of the date has none."""
+    dated = file.profile_of("timestamp")
+    if dated.typed_time or dated.dates < 1:
+        return None
+    names = (n for n, p in file.profiles.items() if p.clocks >= MOST and not set("{}") & set(n + dated.name))
+    return next(names, None)
 
 
 def _doubt(file: InspectedFile, role: str) -> str:

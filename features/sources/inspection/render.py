@@ -27,7 +27,7 @@ def render(inspection: Inspection, written: str | None = None) -> str:
     elif inspection.mapping_text:
         lines += ["", f"mapping, written to {written}:" if written else "proposed mapping:"]
         lines += textwrap.indent(inspection.mapping_text, "  ").splitlines()
-    else:
+    elif not inspection.problems and not inspection.only_customers:
         lines += ["", "The columns are the log's own: no mapping is needed."]
     if inspection.preview is not None:
         lines += _describe_preview(inspection.preview)
@@ -35,7 +35,7 @@ def render(inspection: Inspection, written: str | None = None) -> str:
         lines += ["", *textwrap.wrap(f"cannot be read yet: {problem}", WIDTH, break_long_words=False)]
     if inspection.commands:
         lines += ["", "next:", *(f"  {command}" for command in inspection.commands)]
-    return "\n".join(lines)
+    return redact_text("\n".join(lines))
 
 
 def _describe(file: InspectedFile) -> list[str]:

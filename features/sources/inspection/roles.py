@@ -57,8 +57,8 @@ def fits(role: Role, p: Profile, score: int) -> bool:
         return False
     if role == "email":
         return p.addresses >= MOST
-    if p.addresses >= 0.5:
-        return False  # an address is never anything else
+    if p.addresses >= MOST or (p.addresses and role != "customer_id"):
+        return False  # an address is never anything else, though it may stand among ids of customers
     most = 0.5 if score >= SURE - 45 else MOST  # a good name forgives many bad cells
     if role == "timestamp":
         return p.times >= most and (score >= SURE - 45 or p.texts < 1)

@@ -35,6 +35,7 @@ class FileSample:
     explode: str | None = None
     is_document: bool = False
     lists: dict[str, list[str]] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)  # of a document: its rows
 
     @property
     def columns(self) -> list[str]:
@@ -97,6 +98,8 @@ def _read_json(path: Path, dialect: Dialect) -> FileSample:
         table = readers.read_catalog_table(path)  # an array of objects, or an object that holds one
         lines, document, complete = table[LINE].to_list(), True, table.height <= LINES
     objects = list(_parse(lines[:LINES]))
+    if not document and len(lines) == 1 and objects and (rows := _find_rows(objects[0])):
+        lines, objects, document = [json.dumps(row, ensure_ascii=False) for row in rows], rows[:LINES], True
     if not objects:
         raise InputError(f"{path} has no line that is a JSON object")
     lists = nested.find_lists(lines[:LINES])
@@ -105,7 +108,17 @@ def _read_json(path: Path, dialect: Dialect) -> FileSample:
     rows = [row for o, f in zip(objects, flat, strict=True) for row in _entries(o, f, explode)]
     names = list(dict.fromkeys(key for row in rows for key in row))
     table = pl.DataFrame({n: pl.Series([_text(row.get(n)) for row in rows], dtype=pl.String) for n in names})
-    return FileSample(path, dialect, table, complete, explode, document, lists)
+    return FileSample(path, dialect, table, complete, explode, document, lists, lines if document else [])
+
+
+def _find_rows(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a document on one line: the one list of objects in it, where nothing else is a row's."""
+    roles = ("timestamp", "order_id", "customer_id", "item_id", "name")
+    plain = [key for key, inner in value.items() if not isinstance(inner, list | dict)]
+    lists = [v for v in value.values() if isinstance(v, list) and v and all(isinstance(row, dict) for row in v)]
+    if len(lists) != 1 or any(score_name(role, key) >= 50 for role in roles for key in plain):
+        return []
+    return list(lists[0])
 
 
 def _parse(lines: Iterable[str]) -> Iterator[dict[str, Any]]:

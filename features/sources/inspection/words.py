@@ -24,7 +24,8 @@ _WORDS: dict[Role, str] = {
         "unix review time"
     ),
     "customer_id": (
-        "customer id|customer number|customer no|customer nr|customer key|customer code|customer user id|"
+        "customer id|cust id|cust no|cust number|cust|customer number|customer no|customer nr|"
+        "customer key|customer code|customer user id|"
         "customer ref|customer|user id|user|member id|member|shopper id|buyer id|buyer|account id|person id|"
         "contact id|household key|household id|uid|reviewer id|profile id|subscriber id|loyalty id|"
         "card number|kundennummer|kundennr|kunden nummer|kunden nr|kunden id|kundenid|kunde|debitor|"
@@ -69,8 +70,9 @@ _WORDS: dict[Role, str] = {
         "valor unitario|pris|styckpris|hinta|regular price|variant price"
     ),
     "total": (
-        "line total|spend|spent|row total|order line total|total price|amount|total|revenue|order total|grand total|"
-        "order total amount|sales|value|turnover|subtotal|net amount|gross amount|amount paid|payment value|"
+        "line total|row total|order line total|total price|amount|amt|total|revenue|order total|grand total|"
+        "order total amount|sales|value|turnover|subtotal|spend|spent|net amount|gross amount|amount paid|"
+        "payment value|"
         "gesamtpreis|gesamtbetrag|umsatz|betrag|summe|gesamt|montant|montant total|total ttc|importe|"
         "importe total|importo|totale|bedrag|totaal|kwota|wartosc|suma|valor total|valor|belopp|summa|belob|"
         "gesamtsumme"
@@ -168,7 +170,7 @@ def split_words(name: str) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def score_name(role: Role, name: str) -> int:
     """How surely a column of this name has the role: 0 (no) to 100."""
-    path = name.split(".")
+    path = re.split(r"(?<=\S)\.(?=\S)", name)  # not the point of an abbreviation
     words = split_words(path[-1])
     if len(path) > 1 and (not words or words[0] in _GENERIC):  # the id of what stands before
         words = split_words(" ".join(path[-2:]))

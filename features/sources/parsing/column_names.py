@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Iterable
 
+from features.sources.parsing.pii import redact_text
+
 _IGNORED = re.compile(r"[\s_\u00a0\ufeff]+")
 
 
@@ -39,4 +41,5 @@ class ColumnNames:
         return all(self.find(name) is not None for name in names)
 
     def __str__(self) -> str:
-        return ", ".join(self.names) or "none"
+        # Where a file has no header, its first row is taken for one.
+        return redact_text(", ".join(self.names)) or "none"

@@ -58,10 +58,11 @@ def raw_copier(batch: pl.DataFrame, offset: int, secret_columns: Sequence[str] =
     """
 
     def raw(numbers: pl.Series) -> pl.Series:
-        rows = pii.mask_columns(batch[numbers - offset], secret_columns)
+        rows = _decode_bytes(pii.mask_columns(batch[numbers - offset], secret_columns))
         plain = [
             pl.col(c) if t.is_nested() or t.is_integer() or t.is_float() or t == pl.Boolean
-            # Binary, decimal and time values have no JSON of their own.
+            # Decimal and time values have no JSON of their own.
+            else pl.col(c).dt.to_string("iso") if t == pl.Duration
             else pl.col(c).cast(pl.String, strict=False)
             for c, t in rows.schema.items()
             if c not in (*ADDED, LINE_NUMBER, NO_ENTRIES)
@@ -86,3 +87,12 @@ def raw_copier(batch: pl.DataFrame, offset: int, secret_columns: Sequence[str] =
         return rows.select(copy.alias("raw")).to_series()
 
     return raw
+
+
+def _decode_bytes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Decode columns of bytes, in which there may be anything, as UTF-8."""
+    return rows.with_columns(
+        pl.Series(c, [None if cell is None else cell.decode(errors="replace") for cell in rows[c]], dtype=pl.String)
+        for c, t in rows.schema.items()
+        if t == pl.Binary
+    )

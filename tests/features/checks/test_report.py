@@ -8,12 +8,17 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from features.checks.finding import Finding, part, percent
+from features.checks.page import render_html
 from features.checks.report import CheckReport, check_log
 from features.common.clock import micros
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.log import write
+from features.event_log.schema import REJECTED_SCHEMA, deduplicate
+from tests.features import shop
 from tests.features.checks.logs import START, Row, healthy_catalog, healthy_rows, write_log
 
 
@@ -230,3 +235,17 @@ def test_an_old_report_has_the_same_findings(tmp_path: Path) -> None:
         return [f.as_dict() for f in report.findings]
 
     assert findings(check_log(log)) == findings(check_log(log, micros(START + timedelta(days=60))))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=shop.events(-40, 0, least=1))
+def test_any_log_can_be_checked(rows: list[shop.Row], tmp_path: Path) -> None:
+    events = deduplicate(shop.frame(rows))
+    log = write(tmp_path / "log", events, shop.CATALOG, pl.DataFrame(schema=REJECTED_SCHEMA))
+    report = check_log(log)
+    json.dumps(report.as_dict())
+    assert "None" not in report.text()
+    assert all(
+        0 <= v <= 1 for f in report.findings for k, v in f.numbers.items() if k == "share" and not isinstance(v, str)
+    )
+    render_html(report)

@@ -82,3 +82,23 @@ purchase,2026-01-05T10:00:00Z,1,A,1,10,1
 purchase,2026-01-05T10:00:00Z,1,B,1,10,1
 Total,,,,2,20,
 """
+
+# What is the hour stands in a column of its own.
+DATE_AND_TIME = """Date,Time,Customer,Product,Units
+2026-01-05,10:11,C1,P1,2
+2026-01-06,11:11,C2,P2,1
+"""
+# The ids of customers that have an account, the addresses of those that have none.
+MIXED_CUSTOMERS = """customer_id;order_date;article;qty;price
+ann@example.com;2026-01-05;A;1;5,00
+17;2026-01-06;B;1;6,00
+"""
+ABBREVIATED = """Order Date|Cust. No.|Item|Amt
+05/01/2026|7|A|10.00
+25/01/2026|8|B|20.00
+"""
+NO_HEADER = """ann@example.com,2026-01-05,P,5
+bob@example.com,2026-01-06,P,5
+"""
+DOCUMENT = """{"orders": [{"id": 1, "created_at": "2026-01-05", "customer_id": 3, "lines": [{"sku": "A", "quantity": 1, "price": 2}]}], "page": 1}
+"""  # noqa: E501

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ EXPORTS: dict[str, tuple[tuple[str, ...], dict[str, int], dict[str, Any]]] = {
         {"add_to_cart": 1, "heartbeat": 1, "purchase": 4, "refund": 1, "view_item": 1},
         {},
     ),
+    "date and time": ((shops.DATE_AND_TIME,), {"purchase": 2}, {"timestamp": datetime(2026, 1, 5, 10, 11, tzinfo=UTC)}),
+    "accounts and addresses": ((shops.MIXED_CUSTOMERS,), {"purchase": 2}, {"item_id": "A"}),
+    "abbreviations": ((shops.ABBREVIATED,), {"purchase": 2}, {"customer_id": "7", "price": 10.0}),
     "our columns": ((shops.OWN,), {"purchase": 1, "view_item": 1}, {"customer_id": "1", "name": "purchase"}),
     "a sum at the end": ((shops.FOOTER,), {"purchase": 2}, {"customer_id": "1", "item_id": "A"}),
 }
@@ -255,3 +259,41 @@ def test_what_cannot_be_looked_at_does_not_say_so(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["ingest", "events", str(file), "--out", str(tmp_path / "log")])
         assert isinstance(done.exception, InputError)
         assert "usual inspect" not in str(done.exception)
+
+
+def test_a_file_without_a_header_says_so_and_shows_nobody(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, shops.NO_HEADER)
+    for arguments in ([], ["--json"]):
+        text = run("inspect", file, *arguments)
+        assert "looks like a row" in text
+        assert "example.com" not in text
+    done = CliRunner().invoke(app, ["ingest", "events", str(file), "--out", str(tmp_path / "log")])
+    assert "example.com" not in str(done.exception)
+
+
+def test_a_list_in_a_json_object_is_written_as_lines(tmp_path: Path) -> None:
+    file = tmp_path / "orders.json"
+    file.write_text(shops.DOCUMENT)
+    inspection = inspect_files([file])
+    assert inspection.preview is not None
+    assert inspection.preview.kept["purchase"] == 1
+    assert """jq -c '."orders"[]'""" in inspection.commands[0]
+
+
+def test_columns_of_any_type_are_looked_at_and_rejected_rows_copied(tmp_path: Path) -> None:
+    file = tmp_path / "orders.parquet"
+    table = pl.read_csv(shops.FRENCH.encode(), infer_schema=False)
+    odd: dict[str, list[Any]] = {
+        "took": [timedelta(hours=1)] * 2,
+        "picture": [b"\xff", None],
+        "nothing": [None, None],
+        "tags": [["a"], []],
+    }
+    table = table.with_columns(
+        pl.Series([None, "C2"]).alias("Code client"), **{c: pl.Series(v) for c, v in odd.items()}
+    )
+    table.drop("N° commande").write_parquet(file)
+    inspection = inspect_files([file])
+    assert inspection.preview is not None
+    assert inspection.preview.kept["purchase"] == 1
+    assert '"took":"PT1H"' in inspection.preview.examples["no_customer_or_client"]

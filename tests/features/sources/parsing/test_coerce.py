@@ -1,5 +1,5 @@
 import json
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import polars as pl
@@ -41,7 +41,8 @@ def test_raw_rows_of_any_type_are_json():
     source = pl.DataFrame({
         "when": [datetime(2020, 1, 1, 12), None],
         "day": [date(2020, 1, 1), None],
-        "bytes": [b"x", None],
+        "bytes": [b"x\xff", None],
+        "took": [timedelta(hours=1), None],
         "cost": [Decimal("1.10"), None],
         "ids": [[1, 2], None],
         "kind": pl.Series(["a", None], dtype=pl.Categorical),
@@ -52,6 +53,8 @@ def test_raw_rows_of_any_type_are_json():
     assert full["n"] == 1
     assert full["ids"] == [1, 2]
     assert full["cost"] == "1.10"
+    assert full["bytes"] == "x\ufffd"
+    assert full["took"] == "PT1H"
     assert full["when"].startswith("2020-01-01 12:00")
 
 

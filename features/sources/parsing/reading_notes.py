@@ -117,7 +117,7 @@ class ReadingNotes:
             timely = column in ("timestamp", "received_at")
             key = "`dates: day first` or `dates: month first`" if timely else '`decimal: ","` or `decimal: "."`'
             yield (
-                f"{column}: {n:,} cells such as {example!r} can be read in two ways and no other cell says which: "
+                f"{column}: {n:,} {_cells(n)} such as {example!r} can be read in two ways, no other cell says which: "
                 f"rejected. Write {key} in a mapping"
             )
         for table, n in sorted(self._partners.items()):
@@ -183,6 +183,10 @@ _COUNTED = {
 
 def _lines(n: int) -> str:
     return "line" if n == 1 else "lines"
+
+
+def _cells(n: int) -> str:
+    return "cell" if n == 1 else "cells"
 
 
 def _purchases(n: int) -> str:

@@ -23,7 +23,7 @@ import polars as pl  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from features.event_log.schema import EVENT_SCHEMA, conform  # noqa: E402
-from features.event_log.ingest import ingest  # noqa: E402
+from features.event_log.ingest import Inputs, ingest  # noqa: E402
 from features.sources import SimulatorConfig, read  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "online_retail_II.parquet"
@@ -38,7 +38,7 @@ def _scan(source: str, file: Path, out: Path) -> int:
 
 
 def _ingest(source: str, file: Path, out: Path) -> int:
-    return ingest(read(source, [file]), out / "log").rows_read
+    return ingest(read(source, [file]), out / "log", inputs=Inputs(source, [file])).rows_read
 
 
 def _simulate(rows: int, file: Path) -> None:

@@ -70,20 +70,21 @@ def combine(old: pl.DataFrame, fresh: pl.DataFrame, origins: Origins) -> tuple[p
 
 def _choose(rows: pl.DataFrame, origins: Origins, tally: Tally) -> pl.DataFrame:
     """One row per key of `rows`, all of which may share theirs with others; counts the others in `tally`."""
-    # A log has a key once, so all rows of a key but one are fresh where it has it.
-    keys = rows.group_by(_KEY).agg(_any_old=pl.col(_OLD).any(), _rows=pl.len())
-    in_log = keys.filter("_any_old")
-    tally.in_log += int(in_log["_rows"].sum()) - in_log.height
-    is_line = pl.col(FILE).is_not_null()
-    lines = rows.filter(is_line)
+    old, is_line = rows.filter(_OLD).select(_KEY), pl.col(FILE).is_not_null()
+    lines, others = rows.filter(is_line), rows.filter(~is_line)
     if lines.height:
-        lines = lines.join(in_log, on=_KEY, how="anti", nulls_equal=True)
-    others = rows.filter(~is_line)
+        lines = lines.join(old, on=_KEY, how="anti", nulls_equal=True)
     chosen = [others.sort(["timestamp", *_VALUES], nulls_last=True).unique(_KEY, keep="first", maintain_order=True)]
     if lines.height:
         chosen.append(_merge_lines(lines, tally))
     winners = pl.concat([part.select(*STORED_SCHEMA) for part in chosen])
-    tally.repeated += rows.height - int(in_log["_rows"].sum()) - (keys.height - in_log.height) - tally.merged
+    # A log has a key once. Where it has all of them, or none, no row needs to be looked up in it.
+    fresh, new = rows.height - old.height, winners.height - old.height
+    in_log = fresh if not new else 0
+    if new and old.height:
+        in_log = rows.filter(~pl.col(_OLD)).join(old, on=_KEY, how="semi", nulls_equal=True).height
+    tally.in_log += in_log
+    tally.repeated += fresh - in_log - new - tally.merged
     return _unite_origins(winners, rows, origins)
 
 

@@ -134,3 +134,17 @@ def test_a_call_without_consent_links_nobody(server, url: str):
     assert server.recommender.batches[-1][0].recent == ()
     erased = server.client.post("/v1/customers/erase", json={"customer_id": "u1"}).json()
     assert (erased["events"], erased["clients"]) == (2, 1)
+
+
+def test_version_1_and_refunds_of_whole_orders_are_read_as_in_files(server, url: str):
+    products = [{"id": "1", "price": "19,99", "quantity": 2}, {"id": "2", "price": 3}]
+    bought = call("Completed Order", messageId="b", userId="undefined", properties={"orderId": 6, "products": products})
+    returned = call("Order Cancelled", messageId="r", properties={"order_id": "6"})
+    assert server.client.post("/v1/events/segment", json={"batch": [returned, bought]}).json()["accepted"] == 2
+    rows = (
+        read_events(url)
+        .sort("name", "item_id")
+        .select("name", "customer_id", "order_id", "item_id", "quantity", "price")
+    )
+    line = [("6", "1", 2.0, 19.99), ("6", "2", 1.0, 3.0)]
+    assert rows.rows() == [(name, None, *cells) for name in ("purchase", "refund") for cells in line]

@@ -53,47 +53,56 @@ def check_heavy_customer(facts: Facts) -> list[Finding]:
 
 def check_lookalikes(facts: Facts) -> list[Finding]:
     """Ids that differ in nothing but capitals, leading zeros or separators, such as 42 and 00042."""
+    items = facts.items.select(id="item_id", weight="events")
+    shop = facts.shop_catalog.select(id="item_id", weight=pl.lit(0, pl.UInt32))
+    items = pl.concat([items, shop]).group_by("id").agg(pl.col("weight").sum())
+    customers = facts.visitors.drop_nulls("customer_id").select(id="customer_id", weight="events")
     findings = []
-    items = facts.items.select("item_id", weight="events")
-    catalog = facts.shop_catalog.select("item_id", weight=pl.lit(0, pl.UInt32))
-    listed = pl.concat([items, catalog]).group_by("item_id").agg(pl.col("weight").sum())
-    customers = facts.visitors.drop_nulls("customer_id").select("customer_id", weight="events")
-    for column, noun, ids in (("item_id", "item", listed), ("customer_id", "customer", customers)):
-        alike = find_lookalikes(ids.rename({column: "id"}))
+    for noun, ids, listed in (("item", items, shop["id"]), ("customer", customers, None)):
+        alike = find_lookalikes(ids)
         if alike.is_empty():
             continue
-        groups = alike["plain"].n_unique()
-        # What the greatest of each group lacks because others have it.
-        lost = int(alike.group_by("plain").agg(pl.col("weight").sum() - pl.col("weight").max())["weight"].sum())
-        total = int(ids["weight"].sum())
-        split = column == "item_id" and not facts.shop_catalog.is_empty()
-        unlisted = (
-            alike.filter(~pl.col("id").is_in(facts.shop_catalog["item_id"].implode()))["weight"].sum() if split else 0
-        )
-        share = max(lost, int(unlisted)) / total if total else 0.0
+        total, wrong = int(ids["weight"].sum()), _count_wrong(alike, listed)
         first = alike.sort("weight", "id", descending=[True, False])["plain"][0]
         pair = alike.filter(pl.col("plain") == first).sort("id")["id"].to_list()[:3]
+        groups = alike["plain"].n_unique()
         findings.append(
             Finding(
                 f"lookalike_{noun}s",
-                "warn" if share > MUCH else "info",
+                "warn" if wrong > MUCH * total else "info",
                 f"{count(alike.height, f'{noun} id')} differ from another one in nothing but capitals, leading zeros "
-                f"or separators ({count(groups, 'group')}); {percent(share)} of {count(total, 'event')} may be on the "
-                f"wrong one.",
+                f"or separators ({count(groups, 'group')}); {percent(wrong / total if total else 0.0)} of "
+                f"{count(total, 'event')} may be on the wrong one.",
                 "if they are the same, write them alike in all sources and ingest again",
                 " and ".join(_show(value) for value in pair),
-                {"share": round(share, 4), "ids": alike.height, "groups": groups},
+                {"share": round(wrong / total if total else 0.0, 4), "ids": alike.height, "groups": groups},
             )
         )
     return findings
 
 
 def find_lookalikes(ids: pl.DataFrame) -> pl.DataFrame:
-    """Of rows with id and weight those whose id, written plainly (column `plain`), is that of another row too."""
-    text = pl.col("id").str.to_lowercase()
-    plain = text.str.replace(r"\.0+$", "").str.replace_all(r"[\s_./#-]+", "").str.replace(r"^0+(\d)", "$1")
-    marked = ids.with_columns(plain=plain).filter(pl.col("plain") != "")
+    """Of rows with id and weight those whose id, written plainly (column `plain`), is that of another row too.
+
+    `cased` is the same without regard to leading zeros and separators alone.
+    """
+    cased = pl.col("id").str.replace(r"\.0+$", "").str.replace_all(r"[\s_./#-]+", "-").str.strip_chars("-")
+    cased = cased.str.replace(r"^0+([0-9])", "$1")
+    marked = ids.with_columns(cased=cased, plain=cased.str.to_lowercase()).filter(pl.col("plain") != "")
     return marked.filter(pl.col("plain").count().over("plain") > 1)
+
+
+def _count_wrong(alike: pl.DataFrame, listed: pl.Series | None) -> int:
+    """Events that are probably on the wrong of several ids.
+
+    Those of an id that the shop's catalog has not, though it has one that looks like it. Where there is no catalog,
+    all but the greatest of those that differ in zeros and separators alone: capitals may tell random ids apart.
+    """
+    if listed is not None and listed.len():
+        known = pl.col("id").is_in(listed.implode())
+        return int(alike.filter(known.any().over("plain") & ~known)["weight"].sum())
+    groups = alike.group_by("cased").agg(pl.col("weight").sum() - pl.col("weight").max())
+    return int(groups["weight"].sum())
 
 
 def _columns(facts: Facts) -> dict[str, pl.DataFrame]:

@@ -58,8 +58,8 @@ def check_one_visitor(facts: Facts) -> list[Finding]:
             continue
         visitor = facts.visitors.sort(column, descending=True).row(0, named=True)
         share = visitor[column] / total
-        if share < MUCH:
-            continue
+        if share < MUCH or (column == "item_events" and _is_bot(facts, visitor["client_id"], visitor["customer_id"])):
+            continue  # a bot is in no table, and found by another check
         of_what = " with an item" if noun == "event" else ""
         kind = "customer" if visitor["customer_id"] is not None else "client"
         findings.append(
@@ -74,6 +74,11 @@ def check_one_visitor(facts: Facts) -> list[Finding]:
             )
         )
     return findings
+
+
+def _is_bot(facts: Facts, client: str | None, customer: str | None) -> bool:
+    theirs = pl.col("customer_id") == customer if client is None else pl.col("client_id") == client
+    return bool(bots.find_bots(PolarsEngine(), nw.from_native(facts.events.filter(theirs))))
 
 
 def check_bots(facts: Facts) -> list[Finding]:

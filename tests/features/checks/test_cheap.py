@@ -1,7 +1,7 @@
 """The checks that stop a training: each on a log with that one fault, and none on a healthy one."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -88,3 +88,14 @@ def test_a_guest_account_that_has_nearly_all_orders(tmp_path: Path) -> None:
     found = stops(tmp_path, rows)
     assert set(found) >= {"one_visitor_events", "one_visitor_orders"}
     assert "'guest7'" in found["one_visitor_orders"].example
+
+
+def test_a_bot_that_is_nearly_all_traffic_stops_nothing(tmp_path: Path) -> None:
+    at = START + timedelta(days=30)
+    seconds = range(0, 20_000, 2)
+    bot = [row("view_item", at + timedelta(seconds=n), "crawler") for n in seconds]
+    assert stops(tmp_path, healthy_rows() + bot) == {}
+
+
+def row(name: str, at: datetime, client: str) -> Row:
+    return {"name": name, "timestamp": at, "item_id": "item-001", "client_id": client}

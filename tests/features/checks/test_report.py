@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from features.checks.finding import Finding, part, percent
+from features.checks.ids import find_lookalikes
 from features.checks.page import render_html
 from features.checks.report import CheckReport, check_log
 from features.common.clock import micros
@@ -132,6 +133,26 @@ def test_a_fault_is_noticed(code: str, tmp_path: Path) -> None:
     found = find(tmp_path, FAULTS[code]())
     assert code in noticed(found)
     assert found[code].advice
+
+
+def test_capitals_may_tell_items_apart_but_not_from_the_catalog(tmp_path: Path) -> None:
+    rows = changed(lambda n, r: {"item_id": r["item_id"].upper()} if n % 9 < 3 else {})
+    both = healthy_catalog() + [r | {"item_id": r["item_id"].upper()} for r in healthy_catalog()]
+    assert find(tmp_path, rows, both)["lookalike_items"].severity == "info"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("42", "00042", True),
+        ("SKU 1", "sku_1", True),
+        ("42.0", "42", True),
+        ("1-12", "11-2", False),
+        ("A", "AA", False),
+    ],
+)
+def test_ids_that_look_alike(one: str, other: str, alike: bool) -> None:
+    assert find_lookalikes(pl.DataFrame({"id": [one, other], "weight": [1, 1]})).height == (2 if alike else 0)
 
 
 def test_an_e_mail_address_is_found_and_not_shown(tmp_path: Path) -> None:

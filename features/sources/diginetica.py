@@ -74,13 +74,10 @@ def _parse(
     if kind == "clicks" and queries is not None:
         rows = rows.join(queries, on="queryId", how="left", maintain_order="left")
     rows = rows.with_columns(_to_times(rows).alias("timestamp"), *_build_columns(kind))
-    for column, id_kind in (
-        ("customer_id", "customer"),
-        ("client_id", "client"),
-        ("item_id", "item"),
-        ("order_id", "order"),
-    ):
-        rows = rows.with_columns(ids.normalize_ids(rows[column], id_kind))  # type: ignore[arg-type]
+    # The set's ids are numbers, of which 0 may be one; NA, for none, is null already.
+    rows = rows.with_columns(
+        ids.normalize_ids(rows[c], "item") for c in ("customer_id", "client_id", "item_id", "order_id")
+    )
     rows = rows.join(prices, on="item_id", how="left", maintain_order="left").with_columns(session_id="client_id")
     alone = pl.col("name") != "purchase"  # the lines of an order are one event
     hashed = rows.with_columns(pl.when(alone).then("item_id").alias("item_id"))

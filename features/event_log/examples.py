@@ -52,6 +52,8 @@ def _faulty(reason: str, cells: Mapping[str, object], columns: Mapping[str, str]
     if reason == "no_customer_or_client":
         named = [name for name in named if name in cells]
     found = [name for name in named if name in cells]
+    if not found and reason.startswith("missing_"):
+        return named  # JSON without that key: its cell is empty
     if not found and len(cells) == 1:
         return list(cells)  # a line that could not be parsed, or an event of another name
     return found

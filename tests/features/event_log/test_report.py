@@ -24,15 +24,17 @@ def test_every_reason_comes_with_the_cell_of_one_row(tmp_path: Path):
         {**bad("bad_price", Preis="xyz"), "row": 9},
         bad("missing_item_id", SKU=None),
         bad("no_customer_or_client", Kunde=""),
+        bad("missing_name", event="x"),
         bad("bad_json", _unparsed="{"),
         bad("bad_timestamp", timestamp="x" * 200),
     ]
     columns = {"price": "Preis", "item_id": "SKU", "customer_id": "Kunde"}
     batch = line_batch([("a1", "A", 1, 1)], rejected=rejected(*rows), columns=columns)
-    report = ingest([ParsedBatch(7, **{k: v for k, v in vars(batch).items() if k != "rows_read"})], tmp_path / "log")
+    report = ingest([ParsedBatch(8, **{k: v for k, v in vars(batch).items() if k != "rows_read"})], tmp_path / "log")
     assert report.examples["bad_price"] == 'a.csv row 4 (from 0): Preis "abc"'
     assert report.examples["missing_item_id"] == "a.csv row 4 (from 0): SKU empty"
     assert report.examples["no_customer_or_client"] == "a.csv row 4 (from 0): Kunde empty"
+    assert report.examples["missing_name"] == "a.csv row 4 (from 0): name empty"
     assert report.examples["bad_json"] == 'a.csv row 4 (from 0): _unparsed "{"'
     assert len(report.examples["bad_timestamp"]) < 120
     assert 'rejected: bad_price, as a.csv row 4 (from 0): Preis "abc"' in report.text()

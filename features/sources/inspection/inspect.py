@@ -62,16 +62,15 @@ class Inspection:
         named = " ".join(map(shlex.quote, paths))
         if self.only_customers:
             return [f"usual recommend --customers {named} --out recommendations.parquet"]
-        if self.preview is None:
+        if self.preview is None or not self.preview.usable:
             return steps
         if re.search(r"^ *email:|\{hash:|are hashed", self.mapping_text, re.MULTILINE):
             steps.append(f"export {SALT}=$(openssl rand -hex 32)   # once; keep it")
         how = f" --preset {self.preset}" if self.preset else ""
         if not self.preset and self.needs_mapping:
             how = f" --mapping {shlex.quote(self.mapping_path)}"
-        if all(file.kind == "catalog" for file in self.files):
-            named = f"EVENTS_FILE {named}"
-        return [*steps, f"usual ingest events {named}{how} --out log", "usual check --log log"]
+        events = any(file.kind != "catalog" for file in self.files)
+        return [*steps, f"usual ingest events {named}{how} --out log", *(["usual check --log log"] if events else [])]
 
     def as_dict(self) -> dict[str, Any]:
         answer = {
@@ -95,8 +94,7 @@ def inspect_files(paths: Sequence[Path]) -> Inspection:
         by_preset = None
         if (preset := _find_preset(files)) is not None:
             by_preset = _try_preset(files, readable, preset)
-            found = by_preset.preview
-            if found and (found.kept or found.items.height):
+            if by_preset.preview and by_preset.preview.usable:
                 return by_preset
         proposal = propose(files)
         text = write_yaml(proposal, _headline(files)) if proposal.content or proposal.hints else ""
@@ -107,7 +105,10 @@ def inspect_files(paths: Sequence[Path]) -> Inspection:
                 inspection.preview = preview(readable, mapping)
             except InputError as error:
                 inspection.problems.append(str(error))
-        return by_preset if by_preset is not None and inspection.problems else inspection
+        best = by_preset if by_preset is not None and inspection.problems else inspection
+        if best.preview and not best.preview.usable:
+            best.problems.append("no row looked at can be used; see what they are rejected for")
+        return best
 
 
 def _try_preset(files: list[InspectedFile], readable: Sequence[Path], preset: str) -> Inspection:

@@ -37,6 +37,11 @@ class Preview:
     events: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVENT_SCHEMA))
     items: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CATALOG_SCHEMA))
 
+    @property
+    def usable(self) -> bool:
+        """Whether some row is an event or an item."""
+        return bool(self.kept) or self.items.height > 0
+
     def add(self, batch: ParsedBatch) -> None:
         self.read += batch.rows_read
         self.kept.update(dict(batch.events["name"].cast(pl.String).value_counts().iter_rows()))

@@ -297,3 +297,17 @@ def test_columns_of_any_type_are_looked_at_and_rejected_rows_copied(tmp_path: Pa
     assert inspection.preview is not None
     assert inspection.preview.kept["purchase"] == 1
     assert '"took":"PT1H"' in inspection.preview.examples["no_customer_or_client"]
+
+
+def test_where_no_row_can_be_used_no_ingest_is_proposed(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, "name,timestamp,customer_id,item_id\nview_item,2026-01-05,6.71235E+12,A\n")
+    inspection = inspect_files([file])
+    assert inspection.commands == []
+    assert "no row" in inspection.problems[0]
+    assert "rejected: scientific_id" in run("inspect", file)
+
+
+def test_a_catalog_alone_is_ingested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report, log = ingest(tmp_path, write(tmp_path, shops.PRODUCTS), monkeypatch)
+    assert report["kept"] == {}
+    assert log.catalog().height == 2

@@ -1,7 +1,7 @@
 """`usual inspect` proposes mappings that `usual ingest` reads as they are."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -126,14 +126,15 @@ def test_encodings_are_recognised(encoding: str, ending: str, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".xlsx", ".jsonl"])
-def test_formats_are_recognised(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_formats_are_recognised(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_xlsx: Callable[..., Path]
+) -> None:
     table = pl.read_csv(shops.FRENCH.encode(), infer_schema=False)
     file = tmp_path / f"orders{ending}"
     if ending == ".parquet":
         table.with_columns(pl.col("Date de commande").str.to_datetime()).write_parquet(file)
     elif ending == ".xlsx":
-        pytest.importorskip("xlsxwriter", reason="needs xlsxwriter to write a workbook")
-        table.write_excel(file)
+        write_xlsx(file, {"Sheet1": [table.columns, *map(list, table.rows())]})
     else:
         table.write_ndjson(file)
     report, _ = ingest(tmp_path, [file], monkeypatch)

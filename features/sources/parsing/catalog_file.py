@@ -6,6 +6,7 @@ cannot be read is rejected as a row of events is; a file without any usable row 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ from features.common import currencies
 from features.common.errors import InputError
 from features.event_log.catalog import conform_catalog
 from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EMBEDDING, REJECTED_SCHEMA
-from features.sources.parsing import coerce, conditions, evaluate, nested, pii, readers
+from features.sources.parsing import coerce, conditions, evaluate, nested, pii, readers, typed_cells
 from features.sources.parsing.column_names import ColumnNames
 from features.sources.parsing.expressions import ColumnPart, Expression
 from features.sources.parsing.formats import ColumnFormats
@@ -80,7 +81,7 @@ class _CatalogReader:
 
     def _read_table(self) -> pl.DataFrame:
         mapping = self._mapping
-        self.notes += readers.recognise(self._path, mapping.encoding, mapping.delimiter).notes
+        self.notes += readers.read_notes(self._path, readers.recognise(self._path, mapping.encoding, mapping.delimiter))
         table = readers.read_catalog_table(self._path, mapping.encoding, mapping.delimiter)
         paths = [c for e in mapping.columns.values() for c in e.columns if "." in c and c not in table.columns]
         if LINE in table.columns and (mapping.explode or paths):
@@ -143,7 +144,10 @@ class _CatalogReader:
     def _scan(self, table: pl.DataFrame) -> Callable[[], Iterator[dict[str, pl.Series]]]:
         read = {c: self._columns[c] for c in ("price", "first_seen") if c in self._columns}
         # Of a feed the sale price and the price are one kind of amount.
-        return lambda: iter([{c: evaluate.evaluate(e, table) for c, e in read.items()}])
+        cells: dict[str, pl.Series] = {c: evaluate.evaluate(e, table) for c, e in read.items()}
+        if "price" in read:
+            cells["price"] = cells["price"].set(typed_cells.are_numbers(read["price"], table), None)
+        return lambda: iter([cells])
 
     def _build(self, table: pl.DataFrame) -> tuple[dict[str, pl.Series], list[tuple[str, pl.Series]]]:
         """Our columns, and reasons with the rows that they reject, the first that counts first."""
@@ -161,7 +165,8 @@ class _CatalogReader:
             if ours == "item_id":
                 continue
             cells = evaluate.evaluate(expression, table)
-            values[ours], ambiguous, beside = self._read(ours, cells)
+            exact = partial(self._are_numbers, expression, table)
+            values[ours], ambiguous, beside = self._read(ours, cells, exact)
             codes = beside if beside is not None else codes
             if ambiguous is not None:
                 faults.append((f"ambiguous_{ours}", ambiguous))
@@ -176,10 +181,16 @@ class _CatalogReader:
             self._add_currency(values, codes, faults)
         return values, faults
 
-    def _read(self, ours: str, cells: pl.Series) -> tuple[pl.Series, pl.Series | None, pl.Series | None]:
+    @staticmethod
+    def _are_numbers(expression: Expression, table: pl.DataFrame, rows: pl.Series) -> pl.Series:
+        return typed_cells.are_numbers(expression, table[rows])
+
+    def _read(
+        self, ours: str, cells: pl.Series, exact: Callable[[pl.Series], pl.Series] | None = None
+    ) -> tuple[pl.Series, pl.Series | None, pl.Series | None]:
         """Values, which cells are ambiguous, and the currencies beside prices; None where there is none."""
         if ours == "price":
-            amounts, codes, ambiguous = self._formats.parse_number(ours, cells)
+            amounts, codes, ambiguous = self._formats.parse_number(ours, cells, exact)
             return amounts, ambiguous, codes if codes.null_count() < codes.len() else None
         if ours == "first_seen":
             return *self._formats.parse_time(ours, cells), None

@@ -50,6 +50,14 @@ class _Line:
         return sum(map(bool, self.cells))
 
     @property
+    def trimmed(self) -> "_Line":
+        """The line without empty cells at its end."""
+        cells = self.cells
+        while cells and not cells[-1]:
+            cells = cells[:-1]
+        return _Line(self.start, self.end, cells)
+
+    @property
     def names_columns(self) -> bool:
         """Whether its cells may be names: at least half are filled, no two the same, none is a number."""
         filled = [c for c in self.cells if c]
@@ -72,6 +80,13 @@ def find(head: bytes, delimiter: str | None = None) -> Header:
     best = min((_rate(head, start, d) for d in choices), key=lambda found: found[0])
     rank, separator, lines, at = best
     return _describe(head, separator, lines, at, is_table=rank[0] == 0)
+
+
+def find_row(rows: list[tuple[str, ...]]) -> int:
+    """Find the header among the first `rows` of a sheet: the first one, or one below the lines of a report."""
+    lines = [_Line(0, 0, cells) for cells in rows]
+    found = (at for at in range(1, len(lines) - 1) if _stands_below(lines[:at], lines[at].trimmed))
+    return next(found, 0)
 
 
 def _check_delimiter(delimiter: str) -> str:
@@ -134,20 +149,26 @@ def _unquote(cell: str) -> str:
 def _describe(head: bytes, separator: str, lines: list[_Line], at: int, is_table: bool) -> Header:
     header = lines[at]
     cells = header.cells
+    names, notes = describe(cells, [line.cells for line in lines[:at]])
+    below = [line.cells for line in lines[at + 1 :]]
+    grammar = Grammar(separator.encode(), len(names), find_measures(below, len(names)))
+    row = head.count(b"\n", 0, header.start) + 1
+    return Header(tuple(names), cells, row, header.end, grammar, is_table, tuple(notes))
+
+
+def describe(cells: tuple[str, ...], above: list[tuple[str, ...]]) -> tuple[list[str], list[str]]:
+    """A name for each column of a header with these `cells`, and notes on them and on the lines `above` it."""
     names, doubled = _name(cells)
     notes = []
-    if above := [" ".join(filter(None, line.cells)) for line in lines[:at]]:
-        shown = "; ".join(text[:_SHOWN] for text in above[:3])
-        notes.append(f"{len(above)} line{'s' if len(above) > 1 else ''} above the header left out ({shown})")
+    if texts := [" ".join(filter(None, line)) for line in above]:
+        shown = "; ".join(text[:_SHOWN] for text in texts[:3])
+        notes.append(f"{len(texts)} line{'s' if len(texts) > 1 else ''} above the header left out ({shown})")
     if doubled:
         notes.append(
             f"more than one column is named {', '.join(doubled)}; the first is read under that name, the others as "
             f"{', '.join(n for n, c in zip(names, cells, strict=True) if c in doubled and n != c)}"
         )
-    below = [line.cells for line in lines[at + 1 :]]
-    grammar = Grammar(separator.encode(), len(names), find_measures(below, len(names)))
-    row = head.count(b"\n", 0, header.start) + 1
-    return Header(tuple(names), cells, row, header.end, grammar, is_table, tuple(notes))
+    return names, notes
 
 
 def _name(cells: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -31,8 +31,14 @@ def evaluate(expression: Expression, rows: pl.DataFrame) -> pl.Series:
     """The cells of a column that is no id: those of a single column as they are, else texts, empty ones null."""
     if len(expression.parts) == 1 and isinstance(expression.parts[0], ColumnPart):
         return rows[expression.parts[0].column]
+    if all(isinstance(part, ColumnPart) and rows[part.column].dtype.is_numeric() for part in expression.parts):
+        return _coalesce([_drop_nan(rows[column]) for column in expression.columns])
     parts = [_evaluate_text(part, rows) for part in expression.parts]
     return _coalesce(parts)
+
+
+def _drop_nan(numbers: pl.Series) -> pl.Series:
+    return numbers.fill_nan(None) if numbers.dtype.is_float() else numbers
 
 
 def evaluate_ids(
@@ -117,7 +123,7 @@ def _fill_template(part: TemplatePart, rows: pl.DataFrame) -> pl.Series:
 
 
 def _coalesce(parts: list[pl.Series]) -> pl.Series:
-    if len({part.dtype for part in parts}) > 1:
+    if len({part.dtype for part in parts}) > 1 and not all(part.dtype.is_numeric() for part in parts):
         parts = [part.cast(pl.String) for part in parts]
     return pl.DataFrame([p.alias(f"p{n}") for n, p in enumerate(parts)]).select(pl.coalesce(pl.all())).to_series()
 

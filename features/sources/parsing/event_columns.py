@@ -9,10 +9,9 @@ import polars as pl
 from features.common import currencies, ids, threads
 from features.common.ids import ID_KINDS
 from features.event_log.schema import EVENT_SCHEMA, Rule, conform
-from features.sources.parsing import coerce, evaluate
+from features.sources.parsing import coerce, evaluate, typed_cells
 from features.sources.parsing.expressions import Expression
 from features.sources.parsing.formats import NUMBERS, TIMES, ColumnFormats
-from features.sources.parsing.json_lines import LINE
 from features.sources.parsing.mapping import Mapping
 from features.sources.parsing.matching import MatchedTable
 from features.sources.parsing.order_lines import EMAIL
@@ -51,7 +50,7 @@ class EventColumns:
             )
         for column in constants:
             cell = pl.Series(column, [self._mapping.constants[column]])
-            built[column] = self._read_cells(column, cell.new_from_index(0, batch.height), batch, table)
+            built[column] = self._read_cells(column, cell.new_from_index(0, batch.height))
         for cells in built.values():
             cells.note(self._notes)
         columns = {ours: cells.values.alias(ours) for ours, cells in built.items()}
@@ -70,7 +69,11 @@ class EventColumns:
     def _read(self, ours: str, expression: Expression, batch: pl.DataFrame, table: MatchedTable) -> _Cells:
         if ours not in ID_KINDS:
             exact = table.exact_numbers.issuperset(expression.columns)
-            return self._read_cells(ours, evaluate.evaluate(expression, batch), batch, table, exact)
+
+            def are_numbers(at: pl.Series) -> pl.Series:
+                return typed_cells.are_numbers(expression, batch[at], table.joined)
+
+            return self._read_cells(ours, evaluate.evaluate(expression, batch), are_numbers, exact)
         found = evaluate.evaluate_ids(expression, batch, ours, self._mapping.placeholders.get(ours), self._salt)
 
         def note(notes: ReadingNotes) -> None:
@@ -81,7 +84,11 @@ class EventColumns:
         return _Cells(found.values.cast(pl.String), rules, found.tokens, note)
 
     def _read_cells(
-        self, ours: str, cells: pl.Series, batch: pl.DataFrame, table: MatchedTable, exact: bool = False
+        self,
+        ours: str,
+        cells: pl.Series,
+        numbers: Callable[[pl.Series], pl.Series] | None = None,
+        exact: bool = False,
     ) -> _Cells:
         if ours in ID_KINDS:
             return _Cells(ids.normalize_ids(cells, ID_KINDS[ours], ()).cast(pl.String))
@@ -93,8 +100,7 @@ class EventColumns:
             values, ambiguous = self._formats.parse_time(ours, cells)
         elif ours in NUMBERS:
             formats = self._exact if exact else self._formats
-            texts = (lambda v: are_json_texts(v, batch)) if LINE in batch.columns else None
-            values, beside, ambiguous = formats.parse_number(ours, cells, texts)
+            values, beside, ambiguous = formats.parse_number(ours, cells, numbers)
             if dtype.is_integer():
                 values = values.set(values != values.floor(), None).cast(dtype, strict=False)
             beside = beside if ours == "price" else None
@@ -153,13 +159,6 @@ class EventColumns:
             known = rows[EMAIL] if EMAIL in rows.columns else customers
             rows = rows.with_columns(known.zip_with(known.is_not_null(), customers).alias(EMAIL))
         return rows
-
-
-def are_json_texts(values: pl.Series, batch: pl.DataFrame) -> pl.Series:
-    """Whether each cell is written as a text, not as a number, in its line of JSON."""
-    frame = pl.DataFrame([values.alias("cell"), batch[LINE].alias("line")])
-    quoted = pl.concat_str(pl.lit('"'), pl.col("cell"), pl.lit('"'))
-    return frame.select(pl.col("line").str.contains(quoted, literal=True).fill_null(False)).to_series()
 
 
 def _lost(cells: pl.Series, values: pl.Series) -> bool:

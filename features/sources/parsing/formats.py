@@ -30,23 +30,24 @@ class ColumnFormats:
         self._seen: dict[str, Counter[str]] | None = None
 
     def parse_number(
-        self, column: str, values: pl.Series, texts: Callable[[pl.Series], pl.Series] | None = None
+        self, column: str, values: pl.Series, exact: Callable[[pl.Series], pl.Series] | None = None
     ) -> tuple[pl.Series, pl.Series, pl.Series | None]:
         """Parse cells as (float64, code of the currency beside the number, whether a cell is ambiguous, None if none).
 
-        `texts` says of rows whether their cell is a text in JSON: a JSON number is never ambiguous.
+        `exact` says of row numbers whether their cell is a number by its type: it is never ambiguous.
         """
-        amounts, currencies = numbers.split_amount(values, self._decimal)
-        if self._decimal is not None or amounts.null_count() == values.null_count():
+        amounts, currencies = numbers.split_amount(values)
+        if amounts.null_count() == values.null_count():
             return amounts, currencies, None
         ambiguous = numbers.is_ambiguous(values)
-        if texts is not None and ambiguous.any():
-            plain = ambiguous & ~texts(values)
+        if exact is not None and ambiguous.any():
+            rows = ambiguous.arg_true()
+            plain = ambiguous.scatter(rows, exact(rows))
             amounts, currencies = _parse_again(values, plain, ".", amounts, currencies)
-            ambiguous &= ~plain
+            ambiguous = numbers.is_ambiguous(values) & ~plain
         if not ambiguous.any():
             return amounts, currencies, None
-        mark = self._decimal_of(column)
+        mark = self._decimal or self._decimal_of(column)
         if mark is None:
             return amounts, currencies, ambiguous
         return *_parse_again(values, ambiguous, mark, amounts, currencies), None

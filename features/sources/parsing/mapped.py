@@ -9,15 +9,17 @@ are one event. Purchases and refunds without one are lines of an order: the id i
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import polars as pl
 
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, FILE, ROW, TIDY_RULES, LinkKind, Rule
-from features.sources.parsing import catalogs, conditions, evaluate, nested, order_lines, pii
+from features.sources.parsing import catalogs, conditions, evaluate, nested, order_lines, pii, typed_cells
 from features.sources.parsing.catalog_file import ShopCatalog
 from features.sources.parsing.event_columns import PAYMENT, EventColumns
+from features.sources.parsing.expressions import Expression
 from features.sources.parsing.formats import NUMBERS, TIMES, ColumnFormats, Scan
 from features.sources.parsing.json_lines import LINE
 from features.sources.parsing.mapping import Mapping, Refunds
@@ -102,7 +104,7 @@ class MappedReader:
             rows, returns = order_lines.take_returns(rows, sales)
             self.notes.counts["returns"] += returns
         if table.refunds is not None:
-            rows = rows.hstack(self._read_refunds(table.refunds, batch))
+            rows = rows.hstack(self._read_refunds(table.refunds, batch, table))
         own_ids = "event_id" in table.columns or "event_id" in self.mapping.constants
         if not own_ids:
             rows = order_lines.add_event_ids(rows, sales, table.file)
@@ -169,7 +171,12 @@ class MappedReader:
     def read_formats(self, batch: pl.DataFrame, table: MatchedTable) -> dict[str, pl.Series]:
         """The cells of the columns whose format is decided over all rows of a command; see `formats.Scan`."""
         batch, _ = self._join(batch, table)
-        return {c: evaluate.evaluate(table.columns[c], batch) for c in (*NUMBERS, *TIMES) if c in table.columns}
+        cells = {c: evaluate.evaluate(table.columns[c], batch) for c in (*NUMBERS, *TIMES) if c in table.columns}
+        # Numbers say nothing of how texts beside them are written.
+        for column in cells.keys() & {*NUMBERS}:
+            numbers = typed_cells.are_numbers(table.columns[column], batch, table.joined)
+            cells[column] = cells[column].set(numbers, None)
+        return cells
 
     def _prepare(
         self, batch: pl.DataFrame, table: MatchedTable
@@ -210,7 +217,7 @@ class MappedReader:
         self.notes.counts.update({"people": filled, "email": known, "guests": guests})
         return rows
 
-    def _read_refunds(self, refunds: Refunds, batch: pl.DataFrame) -> pl.DataFrame:
+    def _read_refunds(self, refunds: Refunds, batch: pl.DataFrame, table: MatchedTable) -> pl.DataFrame:
         refunded = pl.repeat(True, batch.height, eager=True)
         for column, condition in refunds.where.items():
             refunded &= condition.matches(batch[column])
@@ -220,11 +227,11 @@ class MappedReader:
             if expression is None:
                 continue
             cells = evaluate.evaluate(expression, batch)
-            values = (
-                self._formats.parse_time(ours, cells)[0]
-                if ours == "timestamp"
-                else self._formats.parse_number(ours, cells)[0].abs()
-            )
+            if ours == "timestamp":
+                values = self._formats.parse_time(ours, cells)[0]
+            else:
+                exact = partial(_are_numbers, expression, batch, table)
+                values = self._formats.parse_number(ours, cells, exact)[0].abs()
             bad = evaluate.is_filled(cells) & values.is_null()
             columns += [values.alias(f"_refund_{ours}"), bad.alias(f"_bad_{ours}")]
         return pl.DataFrame(columns)
@@ -250,6 +257,10 @@ class MappedReader:
         if self.mapping.negative_quantity == "reject" and {"negative_price", "bad_quantity"} & reasons.keys():
             negative = purchases & ((rows["quantity"] < 0) | (rows["price"] < 0)).fill_null(False)
             counts["negative"] += int(negative.sum())
+
+
+def _are_numbers(expression: Expression, batch: pl.DataFrame, table: MatchedTable, rows: pl.Series) -> pl.Series:
+    return typed_cells.are_numbers(expression, batch[rows], table.joined)
 
 
 def _some_nobody(rows: pl.DataFrame) -> bool:

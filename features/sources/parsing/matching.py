@@ -43,10 +43,14 @@ class MatchedTable:
         return list(dict.fromkeys([*named, *(c for e in self.columns.values() for c in e.hashed)]))
 
     @property
+    def joined(self) -> set[str]:
+        """Columns of joined tables."""
+        return {c for table, _ in self.joins for c in table.columns}
+
+    @property
     def used(self) -> list[str]:
         """Columns that are read, without those of joined tables."""
-        joined = {c for table, _ in self.joins for c in table.columns}
-        return sorted(self.mapped - joined)
+        return sorted(self.mapped - self.joined)
 
     def describe_columns(self) -> dict[str, str]:
         """Our column → theirs, the first of several."""

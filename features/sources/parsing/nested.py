@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from features.sources.parsing import json_lines
+from features.sources.parsing.workbook import TYPED
 
 LINE_NUMBER = "_line_number"  # in an exploded table: the row that the entry lies in
 NO_ENTRIES = "_no_entries"  # in an exploded table: whether the row had no list, or an empty one
@@ -49,7 +50,7 @@ def flatten(rows: pl.DataFrame, explode: str | None = None) -> pl.DataFrame:
 
 
 def _unnest(rows: pl.DataFrame, keep: str | None = None) -> pl.DataFrame:
-    while structs := [c for c, t in rows.schema.items() if isinstance(t, pl.Struct) and c != keep]:
+    while structs := [c for c, t in rows.schema.items() if isinstance(t, pl.Struct) and c not in (keep, TYPED)]:
         fields = {c: rows.schema[c].fields for c in structs}  # type: ignore[attr-defined]
         columns: list[pl.Expr] = []
         for column in rows.columns:

@@ -15,7 +15,7 @@ import fastexcel
 import polars as pl
 
 from features.common.errors import InputError
-from features.sources.parsing import chunks, containers, csv_rows, dialect, json_lines, product_feed
+from features.sources.parsing import chunks, containers, csv_rows, dialect, json_lines, product_feed, workbook
 from features.sources.parsing.csv_header import Header
 from features.sources.parsing.csv_rows import RAGGED as RAGGED
 from features.sources.parsing.csv_rows import REPEATED as REPEATED
@@ -24,11 +24,13 @@ from features.sources.parsing.dialect import FORMATS as FORMATS
 from features.sources.parsing.dialect import Dialect
 from features.sources.parsing.dialect import recognise as recognise
 from features.sources.parsing.json_lines import LINE, UNPARSED
+from features.sources.parsing.pii import redact_text
+from features.sources.parsing.workbook import SHEET as SHEET
+from features.sources.parsing.workbook import TYPED as TYPED
 
-SHEET = "Sheet"  # the column added to a workbook of several sheets
 BATCH = 500_000  # rows
 
-ADDED = (LINE, UNPARSED, *csv_rows.ADDED)
+ADDED = (LINE, UNPARSED, TYPED, *csv_rows.ADDED)
 
 _ITEM_KEYS = ("id", "itemid", "productid", "sku", "handle")  # of a product, and not of a document around products
 _ERRORS = (*dialect.ERRORS, pl.exceptions.PolarsError, fastexcel.FastExcelError)
@@ -63,7 +65,7 @@ def read_batches(
         "Parquet": lambda: _read_parquet(path, found, rows),
         "CSV": lambda: _read_csv(path, found, encoding),
         "JSON lines": lambda: _read_json_lines(path, keys, encoding),
-        "Excel": lambda: [_read_excel(path, found)],
+        "Excel": lambda: [workbook.read(path).rows],
         "XML": lambda: product_feed.read_batches(path, encoding),
     }
     offset = 0
@@ -89,7 +91,19 @@ def read_column_names(
             return json_lines.read_keys(path, required, encoding)
         if found.format == "XML":
             return product_feed.read_columns(path, encoding)
-        return list(found.columns) if found.format == "CSV" else _read_excel(path, found).columns
+        if found.format == "Excel":
+            return [c for c in workbook.read(path).rows.columns if c != TYPED]
+        return list(found.columns)
+    except _ERRORS as error:
+        raise dialect.read_error(path, found.format, error) from error
+
+
+def read_notes(path: Path, found: Dialect) -> tuple[str, ...]:
+    """Say what was assumed in recognising `path` and its header; `found` is what `recognise` says."""
+    if found.format != "Excel":
+        return found.notes
+    try:
+        return tuple(f"{path.name}: {redact_text(note)}" for note in workbook.read(path).notes)
     except _ERRORS as error:
         raise dialect.read_error(path, found.format, error) from error
 
@@ -181,14 +195,3 @@ def _unpack(path: Path) -> bytes:
 def _read_parquet(path: Path, found: Dialect, rows: int) -> Iterator[pl.DataFrame]:
     scan = pl.scan_parquet(_parquet_source(path, found), glob=False)
     yield from scan.collect_batches(chunk_size=rows, maintain_order=True)
-
-
-def _read_excel(path: Path, found: Dialect) -> pl.DataFrame:
-    book = fastexcel.read_excel(_unpack(path) if found.compression else path)
-    sheets = {name: book.load_sheet(name, dtypes="string").to_polars() for name in book.sheet_names}
-    filled = {name: sheet for name, sheet in sheets.items() if sheet.width}
-    if not filled:
-        raise ValueError("every sheet is empty")
-    if len(filled) == 1:
-        return next(iter(filled.values()))
-    return pl.concat([s.with_columns(pl.lit(n).alias(SHEET)) for n, s in filled.items()], how="diagonal")

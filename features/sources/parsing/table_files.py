@@ -25,7 +25,8 @@ class TableFile:
         self.path, self.mapping = path, mapping
         encoding, delimiter = mapping.encoding, mapping.delimiter
         found = readers.recognise(path, encoding, delimiter)
-        self.format, self.notes = found.format, found.notes
+        self.format = found.format
+        self.notes = readers.read_notes(path, found)
         heads = None if required is None else {name.split(".")[0] for name in required}
         self.names = readers.read_column_names(path, heads, encoding, delimiter)
         self.lists: dict[str, list[str]] = {}

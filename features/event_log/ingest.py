@@ -71,8 +71,9 @@ def ingest(
                 intake.staging.flush()
             if not intake.batches:
                 raise InputError("nothing to ingest: name at least one file")
-            # A catalog may come before the first events.
-            only_catalog = not intake.rows and not intake.catalog.compact().is_empty()
+            # A catalog may come before the first events; what it rejects is counted as rows are.
+            no_items = sum(n for reason, n in intake.quarantine.reasons.items() if reason.startswith("catalog_"))
+            only_catalog = intake.rows == no_items and not intake.catalog.compact().is_empty()
             if not intake.staging.rows and not (old and old.info["rows"]) and not only_catalog:
                 raise InputError(_refuse(intake, out, inputs))
             return _write_log(intake, old, remains, settings, change, out, progress)

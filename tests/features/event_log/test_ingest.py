@@ -71,6 +71,16 @@ def test_no_usable_row_leaves_no_log_and_says_why(tmp_path: Path):
     assert not (tmp_path / "log").exists()
 
 
+def test_a_catalog_alone_may_have_rejected_rows(tmp_path: Path):
+    refused = rejected(1).with_columns(reason=pl.lit("catalog_missing_item_id"))
+    report = ingest([ParsedBatch(1, events(), refused, catalog=catalog("i1"))], tmp_path / "log")
+    assert report.rejected == {"catalog_missing_item_id": 1}
+    assert report.log.catalog()["item_id"].to_list() == ["i1"]
+    orders = ParsedBatch(2, events(), pl.concat([rejected(0), refused]), catalog=catalog("i1"))
+    with pytest.raises(InputError, match="none of the 2 rows read is a usable event"):
+        ingest([orders], tmp_path / "other")
+
+
 def test_a_failed_source_leaves_the_old_log_alone(tmp_path: Path):
     before = ingest([batch("e1")], tmp_path / "log").log
 

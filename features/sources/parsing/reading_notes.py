@@ -9,15 +9,18 @@ import polars as pl
 from features.common import ids
 from features.sources.parsing import coerce, pii
 from features.sources.parsing.column_names import fold
+from features.sources.parsing.conditions import to_plain_text
 
-_STATUS = re.compile(r"status|state$")
+_STATUS = re.compile(r"status|state(\.?(technical)?name)?$")
 _EVENT = re.compile(
-    r"^(is|was)?(cancell?ed|refunded|voided|returned)|(cancell?ed|refunded|voided)(at|on|date|amount)?$"
+    r"^(is|was)?(cancell?ed|refunded|voided|returned)|(cancell?ed|refunded|voided)(at|on|date|amount)?$|refundamount$"
 )
+_SHIPPING = re.compile(r"fulfil|shipping|shipment|deliver|versand|liefer|livraison|expedition")
 _PARENT = re.compile(r"^parent(product|order|line|lineitem|item)?(id|sku|item|product)$")
 _UNSOLD = (
     r"(?i)cancel|refund|fail|unpaid|pending|void|declin|denied|chargeback|disput|on[-_ ]?hold|abandon|fraud|returned"
 )
+_UNSHIPPED = r"(?i)cancel|refund|returned"  # where goods are: pending or failed is on its way, and sold
 _AS_RETURNS = "`negative_quantity: refund` in a mapping reads them as returns"
 _NOTHING = r"(?i)^[-+]?[0., ]*$|^false$|^no$|^n$"
 
@@ -37,6 +40,7 @@ class ReadingNotes:
         self._filled: Counter[str] = Counter()
         self._statuses: dict[str, Counter[str]] = {}
         self._flags: Counter[str] = Counter()
+        self._blanks: dict[str, set[str]] = {}  # of flags: the filled cells that say nothing, such as 0
         self._parents: Counter[str] = Counter()
         self._ambiguous: dict[str, tuple[int, str]] = {}
         self._partners: Counter[str] = Counter()
@@ -71,7 +75,8 @@ class ReadingNotes:
                 if cells.dtype.is_nested() or cells.dtype.is_numeric():
                     continue
                 texts = cells.cast(pl.String, strict=False).str.strip_chars().alias("word")
-                found = texts.filter(texts.str.contains(_UNSOLD).fill_null(False)).value_counts()
+                unsold = _UNSHIPPED if _SHIPPING.search(name) else _UNSOLD
+                found = texts.filter(texts.str.contains(unsold).fill_null(False)).value_counts()
                 if found.height:
                     self._statuses.setdefault(column, Counter()).update(dict(found.iter_rows()))
                 continue
@@ -81,6 +86,9 @@ class ReadingNotes:
                 self._parents[column] += int((said & ids.normalize_ids(texts, "order").is_not_null()).sum())
             elif said.any():
                 self._flags[column] += int(said.sum())
+            if not _PARENT.search(name):
+                blank = to_plain_text(cells.filter(coerce.is_filled(cells) & ~said)).drop_nulls()
+                self._blanks.setdefault(column, set()).update(blank.unique())
 
     def render(self) -> tuple[str, ...]:
         """Render the notes, in a fixed order."""
@@ -100,12 +108,7 @@ class ReadingNotes:
                 f"[{', '.join(sorted(words))}]}}}}` in a mapping leaves them out"
             )
         for column, n in sorted(self._flags.items()):
-            advice = (
-                "what was paid back is not taken off"
-                if "amount" in fold(column) or "total" in fold(column)
-                else f"`where: {{{column}: empty}}` in a mapping leaves them out, `refunds: {{where: {{{column}: "
-                "filled}}` reads them as refunded too"
-            )
+            advice = _advise(column, self._blanks.get(column, set()))
             yield f"{column} says something of {n:,} {_purchases(n)}, read as if it did not; {advice}"
         for column, n in sorted(self._parents.items()):
             if n:
@@ -179,6 +182,22 @@ _COUNTED = {
         f"{{n:,}} rows have an id in scientific notation and were rejected: {ids.SCIENTIFIC_HINT}",
     ),
 }
+
+
+def _advise(column: str, blanks: set[str]) -> str:
+    """What to write where a column, whose cells `blanks` say nothing, tells of cancelled or refunded purchases."""
+    name = fold(column)
+    if "amount" in name or "total" in name:
+        return "what was paid back is not taken off"
+    nothing = ", ".join(['""', *(f'"{word}"' for word in sorted(blanks - {""}))])
+    sold, unsold = (f"[{nothing}]", f"{{not: [{nothing}]}}") if blanks else ("empty", "filled")
+    if "quantity" in name or "qty" in name:
+        refunds = f"refunds: {{where: {{{column}: {unsold}}}, quantity: {column}}}"
+        return f"`{refunds}` in a mapping reads so many as refunded too"
+    return (
+        f"`where: {{{column}: {sold}}}` in a mapping leaves them out, `refunds: {{where: {{{column}: {unsold}}}}}` "
+        "reads them as refunded too"
+    )
 
 
 def _lines(n: int) -> str:

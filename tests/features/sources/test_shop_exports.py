@@ -166,6 +166,27 @@ def test_what_a_mapping_ignores_is_told(read: Read):
     assert says(parsed, "negative quantity", "`negative_quantity: refund`")
 
 
+FLAGS = """Order ID,Date,User ID,SKU,Quantity,Price,Fulfillment status,Qty refunded,Refunded,Refund Amount,Item state
+1,2026-01-05,1,A,1,10,pending,0.0000,0,0.00,sold
+2,2026-01-06,1,B,2,10,returned,1.0000,1,4.00,cancelled
+"""
+FLAGS_MAPPING = """columns: {timestamp: Date, customer_id: User ID, item_id: SKU, quantity: Quantity, price: Price}
+constants: {name: purchase}
+"""
+
+
+def test_advice_on_what_a_mapping_ignores_fits_its_cells(read: Read):
+    parsed = read(FLAGS, FLAGS_MAPPING)
+    assert says(parsed, "Fulfillment status says 1 × returned;")  # not that something is not sent yet
+    assert says(parsed, "Item state says 1 × cancelled;")
+    assert says(parsed, "Refund Amount says something of 1 purchase", "what was paid back is not taken off")
+    assert says(parsed, '`where: {Refunded: ["", "0"]}` in a mapping', '{where: {Refunded: {not: ["", "0"]}}}`')
+    quantity = '{where: {Qty refunded: {not: ["", "0"]}}, quantity: Qty refunded}'
+    assert says(parsed, f"Qty refunded says something of 1 purchase, read as if it did not; `refunds: {quantity}`")
+    back = read(FLAGS, f"{FLAGS_MAPPING}refunds: {quantity}\n").events.filter(pl.col("name") == "refund")
+    assert back.select("item_id", "quantity").rows() == [("B", 1.0)]
+
+
 def test_placeholders_may_be_ids(read: Read):
     parsed = read(WOOCOMMERCE, WOOCOMMERCE_MAPPING + "placeholders: {customer_id: []}\nnegative_quantity: refund\n")
     assert parsed.events["customer_id"].to_list() == ["7", "0", "0", "7", "8", "7"]

@@ -116,7 +116,9 @@ class IdCleaner:
     def notes(self) -> tuple[str, ...]:
         """What the words were, for the person who runs the command."""
         return tuple(
-            f"{count:,} events have {word!r} as the customer, which is no id: they have no customer"
+            f"1 event has {word!r} as the customer, which is no id: it has no customer"
+            if count == 1
+            else f"{count:,} events have {word!r} as the customer, which is no id: they have no customer"
             for word, count in sorted(self.words.items())
         )
 

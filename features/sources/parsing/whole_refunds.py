@@ -63,12 +63,17 @@ class WholeRefunds:
         notes = []
         if self.found:
             notes.append(
-                f"{self.found:,} refunds or cancellations name an order but no products: they take back the whole order"
+                "1 refund or cancellation names an order but no products: it takes back the whole order"
+                if self.found == 1
+                else f"{self.found:,} refunds or cancellations name an order but no products: they take back the "
+                "whole order"
             )
         if self.lost:
+            rest = "is in this input: rejected as missing_item_id; ingest them together with the purchases"
             notes.append(
-                f"{self.lost:,} refunds or cancellations name no products, and no purchase of their order is in this "
-                "input: rejected as missing_item_id; ingest them together with the purchases"
+                f"1 refund or cancellation names no products, and no purchase of its order {rest}"
+                if self.lost == 1
+                else f"{self.lost:,} refunds or cancellations name no products, and no purchase of their order {rest}"
             )
         return tuple(notes)
 

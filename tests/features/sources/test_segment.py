@@ -231,7 +231,7 @@ def test_a_refund_without_products_takes_back_the_whole_order(tmp_path: Path, ev
     bought, returned = events.filter(event_id="ajs-5").select(items), events.filter(name="refund").select(items)
     assert returned.sort("item_id").equals(bought.sort("item_id"))
     assert sum(part.rows_read for part in parts) == events.height == 6
-    assert "they take back the whole order" in parts[-1].notes[0]
+    assert "it takes back the whole order" in parts[-1].notes[0]
 
 
 def test_a_refund_without_products_of_an_unknown_order_is_rejected_and_told(parse, tmp_path: Path):
@@ -240,7 +240,7 @@ def test_a_refund_without_products_of_an_unknown_order_is_rejected_and_told(pars
     rejected = pl.concat([part.rejected for part in parts])
     assert rejected.select("row", "reason").rows() == [(1, "missing_item_id")]
     assert json.loads(rejected["raw"][0])["messageId"] == "back"
-    assert "no purchase of their order is in this input" in parts[-1].notes[0]
+    assert "no purchase of its order is in this input" in parts[-1].notes[0]
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,18 @@ of a shop of given size.
 
 from functools import cached_property
 
+import narwhals as nw
 import polars as pl
 
 from features.common.clock import DAY, HOUR, moment
 from features.event_log.log import EventLog
 from features.event_log.schema import ITEM_EVENTS
 from features.event_log.time_span import Body, find_body
+from features.tables.engine import PolarsEngine
+from features.tables.visibility import find_repeats
 
 RECENT_DAYS = 28
+_FOREVER = 2**62  # microseconds
 REVENUE = pl.when(pl.col("name") == "purchase").then(pl.col("quantity") * pl.col("price"))
 
 
@@ -134,6 +138,14 @@ class Facts:
         known = self.orders.filter(pl.col("customer_id").is_not_null())
         grouped = known.group_by("customer_id").agg(orders=pl.len(), revenue=pl.col("revenue").sum())
         return grouped.sort("orders", "customer_id", descending=[True, False])
+
+    @cached_property
+    def repeats(self) -> pl.DataFrame:
+        """Rows of orders that came before, which the tables leave out (`features.tables.visibility.find_repeats`)."""
+        engine = PolarsEngine()
+        links = nw.from_native(self.log.links().lazy())
+        as_of = _FOREVER if self.as_of is None else self.as_of
+        return find_repeats(engine, nw.from_native(self.events), links, as_of).sort("order", "item_id", "t")
 
     @cached_property
     def money(self) -> pl.DataFrame:

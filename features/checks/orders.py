@@ -11,6 +11,7 @@ ONE_TIME = 0.98  # of buyers: more than in shops of mattresses
 LONG_LINES = 500
 REPEAT_DAYS = 7
 MANY_REPEATED = 0.005
+MANY_EQUAL = 0.25  # of lines: as many as there are where half of the orders came twice
 
 
 def check_buyers(facts: Facts) -> list[Finding]:
@@ -78,7 +79,7 @@ def check_order_ids(facts: Facts) -> list[Finding]:
                 "orders_without_id",
                 "warn" if 0.01 < share < 0.99 else "info",
                 f"{part(without, orders.height, 'order', HAVE)} no order_id: a basket is "
-                " what one customer bought at one instant.",
+                "what one customer bought at one instant.",
                 "name the column of the order number in the mapping, so that repeats and refunds find their order",
                 numbers={"share": round(share, 4), "orders": without},
             )
@@ -106,7 +107,7 @@ def check_order_ids(facts: Facts) -> list[Finding]:
             Finding(
                 "spread_orders",
                 "warn" if share >= 0.01 else "info",
-                f"{part(spread.height, named.height, 'order id', HAVE)} lines more than  {REPEAT_DAYS} days apart.",
+                f"{part(spread.height, named.height, 'order id', HAVE)} lines more than {REPEAT_DAYS} days apart.",
                 "check that order numbers are not used again, and that the time is the order's",
                 f"{quote(longest['order'])}: {(longest['last'] - longest['first']) / DAY:,.0f} days",
                 {"share": round(share, 4), "order_ids": spread.height},
@@ -131,25 +132,18 @@ def check_order_ids(facts: Facts) -> list[Finding]:
 
 def check_repeats(facts: Facts) -> list[Finding]:
     """Orders that came several times: page reloads, a tracker beside an export, one file in two time zones."""
-    sold = facts.events.filter(pl.col("name") == "purchase", pl.col("order_id").is_not_null())
-    visitor = pl.coalesce("customer_id", "client_id")
-    lines = sold.group_by("order_id", "item_id", visitor=visitor).agg(
-        times=pl.col("event_id").n_unique(), first=pl.col("t").min(), last=pl.col("t").max()
-    )
-    repeated = lines.filter(pl.col("times") > 1).sort("order_id", "item_id", "visitor").collect(engine="streaming")
-    repeated = repeated.filter(pl.col("last") - pl.col("first") <= REPEAT_DAYS * DAY)
-    if repeated.is_empty():
+    repeats = facts.repeats
+    if repeats.is_empty():
         return []
-    ids = repeated["order_id"].n_unique()
-    named = int(facts.orders["has_id"].sum())
-    share = ids / named
-    hours = repeated.filter(pl.col("last") > pl.col("first")).select(pl.col("last") - pl.col("first")).to_series()
-    offset = hours.mode().sort() if hours.len() else hours
-    shifted = int((hours == offset[0]).sum()) if offset.len() else 0
+    ids, named = repeats["order"].n_unique(), int(facts.orders["has_id"].sum())
+    share = ids / named if named else 1.0
+    later = repeats.filter(pl.col("after") > 0)["after"]
+    offset = later.mode().sort() if later.len() else later
+    shifted = int((later == offset[0]).sum()) if offset.len() else 0
     zone = (
-        f"; {percent(shifted / repeated.height)} of them by exactly {offset[0] // HOUR} hours: was a "
+        f"; {percent(shifted / repeats.height)} of them by exactly {offset[0] // HOUR} hours: was a "
         "file read in two time zones?"
-        if shifted > 0.5 * repeated.height and shifted >= 10 and offset[0] % (HOUR // 2) == 0
+        if shifted > 0.5 * repeats.height and shifted >= 10 and offset[0] % (HOUR // 2) == 0
         else "."
     )
     return [
@@ -157,11 +151,35 @@ def check_repeats(facts: Facts) -> list[Finding]:
             "repeated_orders",
             "warn" if share >= MANY_REPEATED or zone != "." else "info",
             f"{count(ids, 'order id')} of {named:,} ({percent(share)}) came again within {REPEAT_DAYS} days with the "
-            f"same item and visitor{zone}",
-            "tables count such a line once; send the order number as the event's id to keep repeats out of the log",
-            f"order {quote(repeated['order_id'][0])}, item {quote(repeated['item_id'][0])}: "
-            f"{repeated['times'][0]} times",
-            {"share": round(share, 4), "order_ids": ids, "lines": repeated.height},
+            f"same item and visitor, {count(repeats.height, 'line')} that no table counts{zone}",
+            "where the visitor or the item differs a repeat is not found: send the order number as the event's id to "
+            "keep repeats out of the log",
+            f"order {quote(repeats['order'][0])}, item {quote(repeats['item_id'][0])}",
+            {"share": round(share, 4), "order_ids": ids, "lines": repeats.height},
+        )
+    ]
+
+
+def check_equal_lines(facts: Facts) -> list[Finding]:
+    """Lines of one order, item and instant that have event ids of their own, and all count."""
+    sold = facts.events.filter(pl.col("name") == "purchase", pl.col("order_id").is_not_null())
+    lines = sold.group_by("order_id", "item_id", "t", visitor=pl.coalesce("customer_id", "client_id")).agg(n=pl.len())
+    equal = lines.filter(pl.col("n") > 1).sort("order_id", "item_id", "t", "visitor").collect(engine="streaming")
+    again = facts.repeats.filter(pl.col("name") == "purchase", pl.col("after") == 0).height
+    more = int((equal["n"] - 1).sum()) - again
+    if more <= 0:
+        return []
+    total = int(facts.money.filter(pl.col("name") == "purchase")["lines"].sum())
+    share = more / total
+    return [
+        Finding(
+            "equal_lines",
+            "warn" if share >= MANY_EQUAL else "info",
+            f"{part(more, total, 'line', HAVE)} the order, item and time of another and an event_id of their own; all "
+            "of them count, as lines of an order do in this log.",
+            "if a file was read twice under other ids, ingest it once into a new log",
+            f"order {quote(equal['order_id'][0])}, item {quote(equal['item_id'][0])}: {equal['n'][0]} lines",
+            {"share": round(share, 4), "lines": more},
         )
     ]
 

@@ -36,6 +36,7 @@ CHECKS = (
     orders.check_buyers,
     orders.check_order_ids,
     orders.check_repeats,
+    orders.check_equal_lines,
     orders.check_refunds,
     money.check_currencies,
     money.check_prices,

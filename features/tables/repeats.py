@@ -61,7 +61,7 @@ def split_repeats(money: Lazy, lines: Lazy, orders_by_line: Lazy) -> tuple[Lazy,
 
 
 def mark_repeats(rows: Lazy, line: tuple[str, ...], tie_break: tuple[str, ...], by_line: str | None = None) -> Lazy:
-    """Add `repeated` to purchases and refunds with an order number.
+    """Add `repeated`, and `after` (microseconds since the first of the week), to purchases and refunds with a number.
 
     `line` are the columns that a line of an order has in common with its repeats, `name` among them; `tie_break` puts
     rows of one line in order, `t` first. Where the column `by_line` is true, rows of one instant do not repeat each
@@ -81,7 +81,8 @@ def mark_repeats(rows: Lazy, line: tuple[str, ...], tie_break: tuple[str, ...], 
     repeated = nw.col("_nth") > 1
     if by_line is not None:
         repeated = repeated & ~(nw.col(by_line) & (nw.col("t") == nw.col("_start")))
-    return marked.with_columns(repeated=repeated).drop("_pieces", "_one", "_first", "_period", "_nth", "_start")
+    marked = marked.with_columns(repeated=repeated, after=nw.col("t") - nw.col("_start"))
+    return marked.drop("_pieces", "_one", "_first", "_period", "_nth", "_start")
 
 
 def drop_repeats(rows: pl.DataFrame) -> pl.DataFrame:

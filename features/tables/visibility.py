@@ -16,6 +16,10 @@ COLUMNS = (
 )  # fmt: skip
 _CONSENTED = nw.col("consent").fill_null(True)
 _MONEY = nw.col("name").is_in(["purchase", "refund"])
+_NO_REPEATS = {
+    "name": pl.String, "t": pl.Int64, "customer_id": pl.String, "order": pl.String, "item_id": pl.String,
+    "quantity": pl.Float64, "price": pl.Float64, "after": pl.Int64,
+}  # fmt: skip
 
 
 def select_usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
@@ -53,27 +57,49 @@ class VisibleEvents:
     left_out: LeftOut
 
 
-def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> VisibleEvents:
-    """Select the usable events of people before `as_of`, resolved to customers; `links` is in `LINK_SCHEMA`."""
-    usable = engine.materialize(select_usable(engine, events, as_of))
+@dataclass(frozen=True)
+class UsableVisitors:
+    """Who is who among usable events: bots, shared devices (`bots.find_shared_devices`), pairs of client and customer.
+
+    `profiles`: client_id, customer_id of the clients that belong to exactly one customer.
+    """
+
+    bots: bots.Bots
+    shared: Lazy
+    pairs: Lazy
+    profiles: Lazy
+
+    def resolve(self, usable: Lazy) -> Lazy:
+        """Select the events of people, resolved to customers."""
+        return identity.resolve(bots.remove_bots(usable, self.bots), self.profiles)
+
+
+def find_visitors(engine: Engine, usable: Lazy, links: Lazy, as_of: int) -> UsableVisitors:
+    """Find who is who among the events of `select_usable`; `links` is in `LINK_SCHEMA`."""
     ids = engine.materialize(bots.count_ids(usable))
     shared = engine.materialize(bots.find_shared_devices(ids))
     found = bots.find_bots(engine, usable, ids, shared)
-    human = bots.remove_bots(usable, found)
     pairs = bots.pair_ids(ids)
-    profiles = engine.materialize(
-        identity.build_profiles(bots.remove_bots(pairs, found), engine.with_micros(links, "at", "t"), as_of)
-    )
-    resolved = engine.materialize(identity.resolve(human, profiles))
-    counted, lines, refunds, repeated = _count_orders_once(engine, resolved, events, as_of)
-    bot_events = engine.materialize(bots.select_bots(usable, found))
+    profiles = identity.build_profiles(bots.remove_bots(pairs, found), engine.with_micros(links, "at", "t"), as_of)
+    return UsableVisitors(found, shared, pairs, engine.materialize(profiles))
+
+
+def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> VisibleEvents:
+    """Select the usable events of people before `as_of`, resolved to customers; `links` is in `LINK_SCHEMA`."""
+    usable = engine.materialize(select_usable(engine, events, as_of))
+    visitors = find_visitors(engine, usable, links, as_of)
+    shared = visitors.shared
+    resolved = engine.materialize(visitors.resolve(usable))
+    counted, lines, refunds, again = _count_orders_once(engine, resolved, events, as_of)
+    repeated = 0 if again is None else again.height
+    bot_events = engine.materialize(bots.select_bots(usable, visitors.bots))
     bot_rows, bot_orders, devices, device_orders, people, value, counts = engine.collect(
         [
             bots.measure_activity(bot_events),
             bots.measure_orders(bot_events, "client_id", "customer_id"),
             shared,
             bots.measure_orders(counted.join(shared, on="client_id", how="semi"), "client_id"),
-            pairs.join(shared, on="client_id", how="semi").select(nw.col("customer_id").n_unique()),
+            visitors.pairs.join(shared, on="client_id", how="semi").select(nw.col("customer_id").n_unique()),
             lines.select(value=exact_sum(nw.col("value"))),
             _count_names(engine, events, as_of),
         ]
@@ -82,7 +108,19 @@ def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> Vis
     devices = _with_orders(devices, device_orders, ["client_id"])
     summary = left_out.summarize(counts, EVENT_NAMES, bot_rows, devices, people.item())
     summary = replace(summary, repeated_orders=repeated, value=float(value.item() or 0.0))
-    return VisibleEvents(counted, lines, refunds, profiles, bot_rows, devices, summary)
+    return VisibleEvents(counted, lines, refunds, visitors.profiles, bot_rows, devices, summary)
+
+
+def find_repeats(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> pl.DataFrame:
+    """Find the rows of purchases and refunds that the tables of `as_of` leave out as repeats, without building tables.
+
+    `events` and `links` as in `select_visible`. Columns: name, t, customer_id (a guest's: `orders.add_guests`), order,
+    item_id, quantity, price, after (microseconds since the row that counts), and others.
+    """
+    usable = select_usable(engine, events, as_of)
+    money = find_visitors(engine, usable, links, as_of).resolve(usable.filter(_MONEY))
+    *_, again = _count_orders_once(engine, engine.materialize(money), events, as_of)
+    return pl.DataFrame(schema=_NO_REPEATS) if again is None else again
 
 
 def _with_orders(rows: pl.DataFrame, measured: pl.DataFrame, ids: list[str]) -> pl.DataFrame:
@@ -98,8 +136,10 @@ def _count_names(engine: Engine, events: Lazy, as_of: int) -> Lazy:
     return counts.select(nw.col("name").cast(nw.String), "consented", nw.col("events").cast(nw.Int64))
 
 
-def _count_orders_once(engine: Engine, events: Lazy, log: Lazy, as_of: int) -> tuple[Lazy, Lazy, Lazy, int]:
-    """Leave out repeated orders (`repeats`): events, order lines, refunds, and how many rows are left out.
+def _count_orders_once(
+    engine: Engine, events: Lazy, log: Lazy, as_of: int
+) -> tuple[Lazy, Lazy, Lazy, pl.DataFrame | None]:
+    """Leave out repeated orders (`repeats`): events, order lines, refunds, and the rows left out, None without any.
 
     `log` holds the events as they are, which is looked at only where there are repeats.
     """
@@ -113,7 +153,7 @@ def _count_orders_once(engine: Engine, events: Lazy, log: Lazy, as_of: int) -> t
     ]
     (any_line, any_refund) = engine.collect([rows.head(1) for rows in several])
     if any_line.is_empty() and any_refund.is_empty():
-        return events, lines, refunds, 0
+        return events, lines, refunds, None
     numbered = (
         engine.with_micros(log, "timestamp", "t")
         .filter(nw.col("t") < as_of, _CONSENTED, _MONEY, ~nw.col("order_id").is_null())
@@ -122,9 +162,9 @@ def _count_orders_once(engine: Engine, events: Lazy, log: Lazy, as_of: int) -> t
     by_line = repeats.find_orders_by_line(engine, numbered)
     once, again = repeats.split_repeats(money, nw.concat(several), by_line)
     once = engine.materialize(once)
-    (repeated,) = engine.collect([again.select(nw.len())])
-    if not repeated.item():
-        return events, lines, refunds, 0
+    (repeated,) = engine.collect([again])
+    if repeated.is_empty():
+        return events, lines, refunds, None
     counted = nw.concat(
         [
             events.filter(~_MONEY).select(*COLUMNS).with_columns(nw.col("name").cast(nw.String)),
@@ -132,4 +172,4 @@ def _count_orders_once(engine: Engine, events: Lazy, log: Lazy, as_of: int) -> t
         ]
     )
     lines = engine.materialize(orders.build_lines(once))
-    return engine.materialize(counted), lines, engine.materialize(orders.build_refunds(once)), int(repeated.item())
+    return engine.materialize(counted), lines, engine.materialize(orders.build_refunds(once)), repeated

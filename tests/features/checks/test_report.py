@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import polars as pl
@@ -19,6 +20,7 @@ from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.log import write
 from features.event_log.schema import REJECTED_SCHEMA, deduplicate
+from features.tables.build import build_tables
 from tests.features import shop
 from tests.features.checks.logs import START, Row, healthy_catalog, healthy_rows, write_log
 
@@ -210,6 +212,39 @@ def test_shoppers_who_seem_to_shop_at_night(country: str, hours: int, noticed_: 
 
 def test_a_repeat_by_whole_hours_is_a_second_time_zone(tmp_path: Path) -> None:
     assert "two time zones" in find(tmp_path, FAULTS["repeated_orders"]())["repeated_orders"].text
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shop.events(-30, 0, least=3))
+def test_repeats_are_those_that_the_tables_leave_out(tmp_path: Path, rows: list[Row]) -> None:
+    log = write(
+        Path(mkdtemp(dir=tmp_path)) / "log",
+        deduplicate(shop.frame(rows)).sort("timestamp", "event_id", "item_id"),
+        shop.CATALOG,
+        pl.DataFrame(schema=REJECTED_SCHEMA),
+    )
+    try:
+        left_out = build_tables(log, shop.AS_OF).left_out
+    except InputError:
+        return  # nothing that can be used
+    found = {f.code: f for f in check_log(log).findings}
+    lines = found["repeated_orders"].numbers["lines"] if "repeated_orders" in found else 0
+    assert lines == left_out.repeated_orders
+
+
+def test_equal_lines_that_count_are_no_repeats_and_no_copies(tmp_path: Path) -> None:
+    # Lines of orders with event ids of their own; some orders hold the same item twice.
+    rows = healthy_rows()
+    for n, order in enumerate(purchases(rows)):
+        rows.append(order | {"item_id": "item-000" if order["item_id"] != "item-000" else "item-001"})
+        if n % 5 == 0:
+            rows.append(order)
+    found = find(tmp_path, rows)
+    assert not found.keys() & {"repeated_orders", "copies"}
+    assert found["equal_lines"].numbers["lines"] == len(purchases(healthy_rows())) / 5
+    assert found["equal_lines"].severity == "info"
+    twice = find(tmp_path / "twice", rows + purchases(rows))
+    assert twice["equal_lines"].severity == "warn"
 
 
 def test_bots_that_buy(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from features.sources.event_store import default_url
 KeyDigest = bytes
 
 MIN_KEY_LENGTH = 20
+MIN_SECRET_LENGTH = 32
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what may follow Bearer: RFC 6750, b64token
 _KEY_HINT = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:]*:[0-9a-f:.]*")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -99,6 +101,14 @@ class Settings(BaseSettings):
     open: bool = False
     """Ask for no keys. For development: only where the server listens on a loopback address."""
 
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated names, such as dev.shop.test, under which a server without keys answers beside localhost and
+    loopback addresses."""
+
+    server_secret: SecretStr | None = None
+    """32 or more random characters that sign what the server gives out and gets back, such as cursors. Give it to all
+    servers that answer for one shop. Unset: a file in `USUAL_HOME`, made on first use."""
+
     rate_publishable: float = Field(0, ge=0, allow_inf_nan=False)
     """Requests per second that each publishable key may send to one worker process; 0: no limit."""
 
@@ -120,6 +130,22 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_origins(cls, text: str | tuple[str, ...]) -> tuple[str, ...]:
         return parse_origins(text)
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _parse_hosts(cls, text: str | tuple[str, ...]) -> tuple[str, ...]:
+        return parse_hosts(text)
+
+    @field_validator("server_secret")
+    @classmethod
+    def _is_long(cls, secret: SecretStr | None) -> SecretStr | None:
+        if not (secret and secret.get_secret_value()):
+            return None
+        if (length := len(secret.get_secret_value())) < MIN_SECRET_LENGTH:
+            raise InputError(
+                f"USUAL_SERVER_SECRET has {length} characters; use {MIN_SECRET_LENGTH} or more; {_KEY_HINT}"
+            )
+        return secret
 
     def event_store_url(self) -> str:
         """Return the event store's address including its password: to connect with, never to print or log."""
@@ -165,6 +191,18 @@ def parse_origins(text: str | Sequence[str]) -> tuple[str, ...]:
                 "only, in lower case, such as https://shop.example, with commas between several; or * alone for any"
             )
     return tuple(origins)
+
+
+def parse_hosts(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Split comma-separated host names or IP addresses, without ports. Raises InputError."""
+    names = [n.strip().lower() for n in text.split(",") if n.strip()] if isinstance(text, str) else list(text)
+    for name in names:
+        if not _HOST.fullmatch(name):
+            raise InputError(
+                f"USUAL_ALLOWED_HOSTS: {name!r} is no host name or IP address; write it without scheme and port, such "
+                "as dev.shop.test, with commas between several"
+            )
+    return tuple(names)
 
 
 def validate_access(publishable: Sequence[KeyDigest], secret: Sequence[KeyDigest], without_keys: bool) -> None:

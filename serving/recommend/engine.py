@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -21,11 +22,12 @@ from models.explain.reasons import explain_ranking
 from models.interface import Fallback, Ranking, RankingRequest, RankingRules, SessionEvent
 from serving import metrics
 from serving.event_store import StoreUnavailable
+from serving.installation_secret import signing_key
 from serving.recommend import planner, response, slate
 from serving.recommend.active_model import ActiveModel
 from serving.recommend.batcher import Batcher, BatchResult, Closed, DeadlineExceeded, Overloaded
 from serving.recommend.item_overrides import ItemOverrides
-from serving.recommend.pagination import InvalidCursor
+from serving.recommend.pagination import CursorCodec, InvalidCursor
 from serving.recommend.planner import Plan
 from serving.recommend.response import ResponseBody
 from serving.recommend.slate import Slate
@@ -65,6 +67,7 @@ class RecommendationEngine:
         self.active_model = active_model
         self.placements = placements
         self._overrides, self._overrides_lock = overrides, threading.Lock()
+        self._cursors = CursorCodec(partial(signing_key, settings, "cursors"))
         self._ready = False
         self._problem: str | None = None  # the last one that was logged
         self._batcher: Batcher[RankedRequest, Slate] = Batcher(
@@ -220,7 +223,7 @@ class RecommendationEngine:
                 results.append(answer)
             else:
                 limit = planner.resolve_limit(request, self.placements[request.placement])
-                results.append(_count(response.build(answer, limit, used, dry_run)))
+                results.append(_count(response.build(answer, limit, used, self._cursors, dry_run)))
             if not distinct:
                 used.clear()
         metrics.observe_stage("queue", queue_ms / 1e3)
@@ -247,7 +250,8 @@ class RecommendationEngine:
             return refused
 
     def _resume(self, request: RecommendationRequest) -> BatchResult[Slate]:
-        return BatchResult(slate.resume(request, self.placements[request.placement], self._current_model()), 0, 0)
+        placement = self.placements[request.placement]
+        return BatchResult(slate.resume(request, placement, self._current_model(), self._cursors), 0, 0)
 
     def _current_model(self) -> ActiveModel:
         """The active model, with all item overrides applied."""

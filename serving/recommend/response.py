@@ -8,15 +8,15 @@ from uuid import uuid4
 from models.explain.codes import Reason
 from models.explain.texts import ENGLISH
 from models.interface import Ranking
-from serving.recommend import pagination
 from serving.recommend.active_model import ActiveModel
+from serving.recommend.pagination import Cursor, CursorCodec
 from serving.recommend.slate import Slate
 from serving.schemas.problems import FieldError, Problem, as_dict
 
 ResponseBody = dict[str, Any]
 
 
-def build(slate: Slate, limit: int, used: set[str], dry_run: bool = False) -> ResponseBody:
+def build(slate: Slate, limit: int, used: set[str], cursors: CursorCodec, dry_run: bool = False) -> ResponseBody:
     """Build the response of the slate's first `limit` items that are not in `used`, and add these to it."""
     request, ranking = slate.request, slate.ranking
     free = [n for n in slate.order.tolist() if ranking.item_ids[n] not in used]
@@ -45,7 +45,7 @@ def build(slate: Slate, limit: int, used: set[str], dry_run: bool = False) -> Re
         "thanks": slate.thanks,
         "model": slate.model.identity,
         "experiment": None,
-        "next_cursor": _next_cursor(slate, len(places), rest),
+        "next_cursor": _next_cursor(slate, len(places), rest, cursors),
     }
 
 
@@ -57,14 +57,14 @@ def _fallback(ranking: Ranking, places: list[int]) -> ResponseBody | None:
     return {"why": "shortage", "to": fillers[0]} if fillers else None
 
 
-def _next_cursor(slate: Slate, count: int, rest: list[int]) -> str | None:
+def _next_cursor(slate: Slate, count: int, rest: list[int], cursors: CursorCodec) -> str | None:
     """The cursor for what was ranked and is not among the `count` items of this page."""
     ranking = slate.ranking
     positions = ranking.positions[[n for n in rest if n < ranking.n_ranked]]
     if not len(positions):
         return None
-    cursor = pagination.Cursor(positions, slate.offset + count, ranking.strategy, int(time()))
-    return pagination.encode(cursor, slate.model.snapshot.items, slate.request.placement)
+    cursor = Cursor(positions, slate.offset + count, ranking.strategy, int(time()))
+    return cursors.encode(cursor, slate.model.snapshot.items, slate.request.placement)
 
 
 def _reason(reason: Reason, model: ActiveModel) -> ResponseBody:

@@ -10,8 +10,8 @@ from features.common.arrays import BoolArray, Int64Array
 from features.ranking.snapshot import Snapshot
 from models.explain.codes import Reason
 from models.interface import Ranking
-from serving.recommend import pagination
 from serving.recommend.active_model import ActiveModel
+from serving.recommend.pagination import CursorCodec
 from serving.recommend.planner import Plan, resolve_category
 from serving.schemas.placements import Placement
 from serving.schemas.recommendations import RankedRequest, RecommendationRequest, RerankRequest
@@ -51,10 +51,10 @@ def assemble(plan: Plan, ranking: Ranking, reasons: list[list[Reason]] | None = 
     return Slate(request, model, ranking, order, reasons, plan.thanks, degraded)
 
 
-def resume(request: RecommendationRequest, placement: Placement, model: ActiveModel) -> Slate:
+def resume(request: RecommendationRequest, placement: Placement, model: ActiveModel, cursors: CursorCodec) -> Slate:
     """Assemble what the request's cursor still holds, without what may no longer be shown. Raises InvalidCursor."""
     s = model.snapshot
-    cursor = pagination.decode(request.cursor or "", s.items, request.placement, time())
+    cursor = cursors.decode(request.cursor or "", s.items, request.placement, time())
     allowed = model.availability.allowed(request.filter, resolve_category(request, placement))
     positions = cursor.positions if allowed is None else cursor.positions[allowed[cursor.positions]]
     positions = positions[~np.isin(positions, s.items.find(request.exclude.item_ids))]

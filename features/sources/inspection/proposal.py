@@ -9,7 +9,8 @@ from features.event_log.event_names import nearest_name
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA
 from features.sources.inspection import cells
 from features.sources.inspection.kinds import InspectedFile
-from features.sources.inspection.roles import MOST, SURE
+from features.sources.inspection.roles import LIKELY, MOST, SURE, fits
+from features.sources.inspection.words import score_name
 from features.sources.parsing.column_names import fold
 from features.sources.parsing.mapping import CATALOG_COLUMNS
 from features.sources.parsing.pii import redact_text
@@ -290,13 +291,30 @@ def _choose_statuses(proposal: Proposal, file: InspectedFile) -> None:
     values = file.profile_of("status").values
     no_sales = [value for value, _ in values if cells.is_no_sale(value)]
     refunded = [value for value, _ in values if cells.is_refunded(value) and value not in no_sales]
-    found = ", ".join(f"{redact_text(value)} {n:,}" for value, n in values[:_SHOWN])
+    found = _counted(values)
     if no_sales:
         proposal.set("where", column, value={"not": no_sales}, comment=f"no sales; found {found}")
     elif not refunded:
         proposal.hints.append(f"where: {{{column}: [paid]}}   # if some are no sales; found {found}")
     if refunded:
         proposal.set("refunds", value={"where": {column: refunded}}, comment="bought and paid back")
+    _choose_further_statuses(proposal, file)
+
+
+def _choose_further_statuses(proposal: Proposal, file: InspectedFile) -> None:
+    """Leave out what another column says is no sale, as where the order and its payment each have a status."""
+    assigned = {found.column for found in file.roles.values()}
+    for column, profile in file.profiles.items():
+        score = score_name("status", column)
+        if column in assigned or score < LIKELY or not fits("status", profile, score):
+            continue
+        if no_sales := [value for value, _ in profile.values if cells.is_no_sale(value)]:
+            comment = f"no sales; found {_counted(profile.values)}"
+            proposal.set("where", column, value={"not": no_sales}, comment=comment)
+
+
+def _counted(values: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{redact_text(value)} {n:,}" for value, n in values[:_SHOWN])
 
 
 def _columns(file: InspectedFile, roles: Sequence[str]) -> list[str]:

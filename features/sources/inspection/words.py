@@ -33,7 +33,7 @@ _WORDS: dict[Role, str] = {
         "numero de client|id cliente|codigo cliente|numero cliente|cliente|id del cliente|codice cliente|"
         "utente|klantnummer|klantnr|klant id|klantid|klant|id klienta|numer klienta|klient|zakaznik|"
         "kundnummer|kundenummer|kund|asiakas|id usuario|usuario|id utilisateur|utilisateur|codigo do cliente|"
-        "client"
+        "client|id customer"
     ),
     "client_id": (
         "client id|anonymous id|device id|visitor id|visitor|cookie id|cookie|ga client id|user pseudo id|"
@@ -53,13 +53,13 @@ _WORDS: dict[Role, str] = {
         "codigo articulo|id producto|referencia|codigo|producto|articulo|codice prodotto|codice articolo|"
         "id prodotto|codice|prodotto|articolo|artikelcode|productcode|productnummer|id produktu|kod produktu|"
         "symbol|kod|codigo do produto|id produto|produto|varenummer|materialnummer|material|ean|gtin|upc|"
-        "barcode|mpn|handle|lineitem name|product name|item name|ean code"
+        "barcode|mpn|handle|lineitem name|product name|item name|ean code|id product"
     ),
     "quantity": (
         "quantity|qty|qty ordered|product qty|lineitem quantity|item quantity|quantity ordered|"
         "order quantity|units|units sold|pieces|pcs|count|menge|anzahl|bestellmenge|stuckzahl|stuck|"
         "stueckzahl|stueck|quantite|qte|nombre|cantidad|unidades|cant|quantita|qta|pezzi|aantal|hoeveelheid|"
-        "ilosc|liczba|sztuk|quantidade|qtd|antal|maara|mnozstvi|quantity refund"
+        "ilosc|liczba|sztuk|quantidade|qtd|antal|maara|mnozstvi|quantity refund|product quantity"
     ),
     "price": (
         "unit price|price|item price|lineitem price|item cost|product unit price|product price|price each|"
@@ -89,7 +89,7 @@ _WORDS: dict[Role, str] = {
         "bonnummer|bon|numero commande|no commande|numero de commande|id commande|commande|ticket|facture|"
         "numero pedido|numero de pedido|id pedido|pedido|factura|numero ordine|id ordine|ordine|scontrino|"
         "ordernummer|bestelnummer|ordernr|bestelling|factuurnummer|numer zamowienia|id zamowienia|zamowienie|"
-        "cislo objednavky|objednavka|ordrenummer|ordre|tilausnumero"
+        "cislo objednavky|objednavka|ordrenummer|ordre|tilausnumero|id order"
     ),
     "name": (
         "event name|event type|event|action|action type|activity|activity type|behavior type|behaviour type|"
@@ -153,7 +153,11 @@ _NOT: dict[Role, str] = {
     "quantity": "id refunded shipped returned cancelled canceled invoiced stock available",
     "order_id": "date status total state currency type by item line dow hour amount count key created",
     "name": "first last billing shipping customer product item category brand file",
-    "title": "meta seo page url",
+    "title": "meta seo page url file first last full customer buyer client user member contact person staff employee "
+    "cashier seller recipient company billing shipping delivery payment method address city state status event "
+    "campaign register store technical vorname nachname kunde kunden kundenname mitarbeiter",
+    "status": "fulfillment fulfilment shipping shipment shipped delivery versand lieferung livraison customer account "
+    "user member product stock inventory email newsletter marketing subscription billing province tax address country",
     "currency": "rate",
     "session_id": "duration count number",
 }
@@ -176,6 +180,8 @@ def score_name(role: Role, name: str) -> int:
         words = split_words(" ".join(path[-2:]))
     if not words:
         return 0
+    if (rest := _strip_tax(words)) != words and role in ("price", "total"):
+        return max(0, score_name(role, " ".join(rest)) - (2 if set(words) & _WITHOUT else 1))
     best = 0
     for rank, phrase in enumerate(_phrases(role)):
         if words == phrase or "".join(words) == "".join(phrase):
@@ -184,6 +190,13 @@ def score_name(role: Role, name: str) -> int:
             missing = len(words) - len(phrase)
             best = max(best, 52 - 4 * missing - min(rank, 30) // 2 + 6 * len(phrase))
     return best
+
+
+def _strip_tax(words: tuple[str, ...]) -> tuple[str, ...]:
+    """`words` without those that say whether an amount is with tax; one that is a tax is left as it is."""
+    if not (set(words) & _TAX and set(words) & (_WITH | _WITHOUT)):
+        return words
+    return tuple(word for word in words if word not in _TAX | _WITH | _WITHOUT)
 
 
 @lru_cache(maxsize=64)
@@ -196,5 +209,8 @@ def _forbidden(role: Role) -> frozenset[str]:
     return frozenset(_NOT.get(role, "").split())
 
 
-_GENERIC = ("id", "number", "no", "key", "code", "name", "date")
+_GENERIC = ("id", "number", "no", "key", "code", "name", "date", "technical")
+_TAX = {"tax", "taxes", "vat", "gst", "mwst", "ust", "tva", "iva", "btw"}
+_WITH = {"incl", "inc", "including", "included", "with", "inkl", "mit"}
+_WITHOUT = {"excl", "ex", "exc", "excluding", "excluded", "without", "exkl", "ohne"}
 ROLES: tuple[Role, ...] = tuple(_WORDS)

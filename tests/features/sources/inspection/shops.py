@@ -102,3 +102,22 @@ bob@example.com,2026-01-06,P,5
 """
 DOCUMENT = """{"orders": [{"id": 1, "created_at": "2026-01-05", "customer_id": 3, "lines": [{"sku": "A", "quantity": 1, "price": 2}]}], "page": 1}
 """  # noqa: E501
+# Prices with and without tax; ids as "id of what".
+TAXED = """id_order;date_add;id_customer;order_state;product_id;product_name;product_quantity;unit_price_tax_excl;unit_price_tax_incl
+1;2026-01-05 10:11:12;1;Delivered;7;T-shirt, size S;2;23.900000;28.680000
+2;2026-01-06 09:00:00;2;Payment error;8;Poster;1;29.000000;34.800000
+"""  # noqa: E501
+# An order and its payment each have a state; a line without a product is no item, whatever the states are called.
+TWO_STATES = """order_number;order_date_time;state_machine_state.technical_name;transactions.state;order_customer.customer_number;line_items.product_number;line_items.quantity;line_items.unit_price
+10001;2026-02-01T10:00:00+00:00;completed;paid;10010;SW1;2;20.00
+10001;2026-02-01T10:00:00+00:00;completed;paid;10010;;1;4.00
+10002;2026-02-02T11:00:00+00:00;cancelled;paid;10011;SW2;1;16.00
+10003;2026-02-03T11:00:00+00:00;completed;refunded;10012;SW2;1;16.00
+"""  # noqa: E501
+# A till's sales, their lines and payments, all in one table; the only column of names is of people.
+TILL = """Date,Receipt number,Line type,Customer code,Customer name,Quantity,Total,Status,Sku
+2026-03-01 10:11:12,1001,Sale,C1,Ann Hill,2,40.00,CLOSED,
+2026-03-01 10:11:12,1001,Sale Line,C1,Ann Hill,2,40.00,CLOSED,MUG
+2026-03-01 10:11:12,1001,Payment,C1,Ann Hill,,40.00,CLOSED,
+2026-03-02 10:11:12,1002,Sale Line,C2,Bo Low,1,20.00,VOIDED,TEA
+"""

@@ -98,6 +98,13 @@ EXPORTS: dict[str, tuple[tuple[str, ...], dict[str, int], dict[str, Any]]] = {
     "accounts and addresses": ((shops.MIXED_CUSTOMERS,), {"purchase": 2}, {"item_id": "A"}),
     "abbreviations": ((shops.ABBREVIATED,), {"purchase": 2}, {"customer_id": "7", "price": 10.0}),
     "our columns": ((shops.OWN,), {"purchase": 1, "view_item": 1}, {"customer_id": "1", "name": "purchase"}),
+    "with and without tax": (
+        (shops.TAXED,),
+        {"purchase": 1},
+        {"customer_id": "1", "order_id": "1", "item_id": "7", "quantity": 2.0, "price": 28.68},
+    ),
+    "two states": ((shops.TWO_STATES,), {"purchase": 2, "refund": 1}, {"customer_id": "10010", "item_id": "SW1"}),
+    "a till": ((shops.TILL,), {"purchase": 1}, {"customer_id": "C1", "item_id": "MUG", "price": 40.0}),
     "a sum at the end": ((shops.FOOTER,), {"purchase": 2}, {"customer_id": "1", "item_id": "A"}),
 }
 

@@ -20,6 +20,7 @@ MEDIA_TYPE = "application/problem+json"
 ProblemCode = Literal[
     "malformed_json",
     "bad_idempotency_key",
+    "repeated_header",
     "unauthorized",
     "forbidden",
     "not_found",
@@ -42,6 +43,7 @@ ProblemCode = Literal[
 _STATUS: dict[ProblemCode, int] = {
     "malformed_json": 400,
     "bad_idempotency_key": 400,
+    "repeated_header": 400,
     "unauthorized": 401,
     "forbidden": 403,
     "not_found": 404,

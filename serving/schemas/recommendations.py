@@ -286,7 +286,10 @@ class RecommendationsResponse(BaseModel):
 
 
 class ModelDescription(BaseModel):
-    """The bundle that is served: its name, version, snapshot time, metrics and library versions."""
+    """The bundle that is served: its name, version, snapshot time; to a secret key also metrics and library versions.
+
+    To a publishable key `following` is null.
+    """
 
     model_config = ConfigDict(extra="allow")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
+from typing import Any
 
 from serving.api.middleware.rate_limits import RateDecision, RateLimit, TokenBucket
 from serving.schemas.problems import Problem, problem
@@ -83,12 +84,19 @@ class ApiKeyGuard:
         self._keys += [(digest, _key_state(True, secret_rate)) for digest in secret]
 
     def check(
-        self, path: str, authorization: bytes | None, local_address: str | None, extra: list[tuple[bytes, bytes]]
+        self,
+        path: str,
+        authorization: bytes | None,
+        local_address: str | None,
+        extra: list[tuple[bytes, bytes]],
+        state: dict[str, Any],
     ) -> Refusal | None:
         """Return why a request for `path` that came in on `local_address` is refused; None where it may pass.
 
-        Headers that its response carries either way are added to `extra`.
+        Headers that its response carries either way are added to `extra`. `state["secret_key"]` becomes whether the
+        caller may know and do everything.
         """
+        state["secret_key"] = not self._keys
         if not self._keys:
             return None if is_loopback(local_address) else Refusal(problem("forbidden", _NOT_LOOPBACK), {})
         if path in PUBLIC_PATHS:
@@ -99,6 +107,7 @@ class ApiKeyGuard:
         key = self._find(sha256(token.strip(b" ")).digest()) if scheme.lower() == b"bearer" else None
         if key is None:
             return _unauthorized(_UNKNOWN_KEY, ', error="invalid_token"')
+        state["secret_key"] = key.secret
         if not key.secret and path not in PUBLISHABLE_KEY_PATHS:
             headers = {"www-authenticate": 'Bearer realm="usual", error="insufficient_scope"'}
             return Refusal(problem("forbidden", _PUBLISHABLE_ONLY), headers)

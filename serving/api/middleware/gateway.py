@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from features.common.errors import InputError
 from serving.api.middleware.api_keys import ApiKeyGuard
 from serving.api.middleware.cors import CorsPolicy
+from serving.api.middleware.local_pages import LocalPages
 from serving.api.middleware.rate_limits import build_rate_limit
 from serving.schemas.problems import Problem, log_failure, problem, respond
 from serving.settings import Settings
@@ -25,7 +26,17 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _DRAIN_FACTOR = 8
 
 # Defaults for headers that the route does not set itself; public pages set their own cache-control.
-_DEFAULT_HEADERS = [(b"cache-control", b"private, no-store"), (b"x-content-type-options", b"nosniff")]
+_DEFAULT_HEADERS = [
+    (b"cache-control", b"private, no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+# Headers that decide who asks, or where a request ends: two that differ would be read differently by a proxy in front.
+_ONCE = frozenset((b"authorization", b"host", b"origin", b"sec-fetch-site", b"content-length", b"transfer-encoding",
+                   b"content-type", b"idempotency-key"))  # fmt: skip
 
 
 def gateway_options(settings: Settings) -> dict[str, Any]:
@@ -43,20 +54,30 @@ def gateway_options(settings: Settings) -> dict[str, Any]:
     if settings.open and "*" in settings.cors_origins:
         raise InputError("USUAL_CORS_ORIGINS=* with USUAL_OPEN would let any web page write; name the origins")
     cors = CorsPolicy(settings.cors_origins) if settings.cors_origins else None
-    return {"max_body_bytes": settings.max_body_bytes, "guard": guard, "cors": cors}
+    pages = LocalPages(settings.allowed_hosts, settings.cors_origins) if settings.open else None
+    return {"max_body_bytes": settings.max_body_bytes, "guard": guard, "cors": cors, "pages": pages}
 
 
 class GatewayMiddleware:
     """Wraps `app`; a request that `guard` refuses never reaches it.
 
-    A body longer than `max_body_bytes` is refused while it arrives and never held in memory.
+    A body longer than `max_body_bytes` is refused while it arrives and never held in memory. `pages`: what else a
+    server without keys checks. `state["secret_key"]` tells the routes whether a caller may know everything.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, guard: ApiKeyGuard, cors: CorsPolicy | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        guard: ApiKeyGuard,
+        cors: CorsPolicy | None = None,
+        pages: LocalPages | None = None,
+    ) -> None:
         self._app = app
         self._limit = max_body_bytes
         self._guard = guard
         self._cors = cors
+        self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
@@ -135,15 +156,27 @@ class GatewayMiddleware:
 
         Headers that every response to the request carries are added to `extra`.
         """
+        if len(headers) < len(scope["headers"]) and (name := _find_repeated(scope["headers"])):
+            detail = f"Send {name.title()} once"
+            return respond(problem("repeated_header", detail), request_id)
+        server = scope.get("server")
+        if self._pages is not None and (refused := self._pages.check(scope["path"], headers, server and server[0])):
+            return respond(refused, request_id)
         if self._cors is not None:
             cors_headers, allowed = self._cors.headers(headers.get(b"origin"))
             extra += cors_headers
             if allowed and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
                 extra += self._cors.preflight()
                 return Response(status_code=204)
-        server = scope.get("server")
-        refusal = self._guard.check(scope["path"], headers.get(b"authorization"), server and server[0], extra)
+        authorization, address = headers.get(b"authorization"), server and server[0]
+        refusal = self._guard.check(scope["path"], authorization, address, extra, scope["state"])
         return None if refusal is None else respond(refusal.problem, request_id, refusal.headers)
+
+
+def _find_repeated(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """Find a header that may stand once and stands twice."""
+    names = [name for name, _ in headers if name in _ONCE]
+    return next((name.decode() for name in _ONCE if names.count(name) > 1), None)
 
 
 class _BodyTooLargeError(Exception):

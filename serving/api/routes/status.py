@@ -11,13 +11,19 @@ from serving.recommend.engine import RecommendationEngine
 from serving.schemas.problems import problem, respond
 from serving.schemas.recommendations import ModelDescription
 
+# What every answer says of the model that gave it; numbers of customers, metrics and versions are the shop's own.
+_FOR_PAGES = ("name", "version", "as_of")
+
 
 def add_status_routes(app: FastAPI, engine: RecommendationEngine, admin: AdminRoutes) -> None:
     """Add /v1/model, /metrics, /livez and /readyz to `app`."""
 
     @app.get("/v1/model", response_model=ModelDescription)
-    async def model(_: Request) -> Response:
-        """The model that is served: version, snapshot time, metrics."""
+    async def model(request: Request) -> Response:
+        """The model that is served: version and snapshot time; to a secret key also metrics, sizes and the watcher."""
+        if not request.state.secret_key:
+            public = {name: engine.active_model.description[name] for name in _FOR_PAGES}
+            return json_response({**public, "following": None})
         return json_response({**engine.active_model.description, "following": admin.description()})
 
     @app.get("/metrics", include_in_schema=False)

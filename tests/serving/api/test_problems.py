@@ -33,7 +33,7 @@ def check(response: httpx.Response, status: int, code: str) -> dict:
         ({}, ""),
         ({"customer_id": ""}, ""),
         ({"customer_id": None, "session_id": " "}, ""),
-        ({"customer_id": 5}, "/customer_id"),
+        ({"customer_id": 5.5}, "/customer_id"),
         ({"customer_id": "x" * 257}, "/customer_id"),
         (ANYONE | {"placement": "Home Page"}, "/placement"),
         (ANYONE | {"placement": ""}, "/placement"),
@@ -41,7 +41,7 @@ def check(response: httpx.Response, status: int, code: str) -> dict:
         (ANYONE | {"placement": "home\n"}, "/placement"),
         (ANYONE | {"context": {"item_ids": "p1"}}, "/context/item_ids"),
         (ANYONE | {"context": {"item_ids": ["p"] * 51}}, "/context/item_ids"),
-        (ANYONE | {"context": {"item_ids": ["p", 3]}}, "/context/item_ids/1"),
+        (ANYONE | {"context": {"item_ids": ["p", 3.5]}}, "/context/item_ids/1"),
         (ANYONE | {"context": {"cart_item_ids": [""]}}, "/context/cart_item_ids/0"),
         (ANYONE | {"context": None}, "/context"),
         (ANYONE | {"context": {"colour": "red"}}, "/context/colour"),
@@ -93,7 +93,7 @@ def test_all_requests_wrong_lists_each(server) -> None:
 
 
 def test_list_of_errors_is_bounded(server) -> None:
-    problem = check(server.post(ANYONE | {"exclude": {"item_ids": [1] * 500}}), 422, "invalid_request")
+    problem = check(server.post(ANYONE | {"exclude": {"item_ids": [None] * 500}}), 422, "invalid_request")
     assert len(problem["errors"]) == 50
 
 
@@ -142,7 +142,7 @@ def test_large_body_is_413_without_a_length(server) -> None:
 def test_large_body_is_refused_before_it_has_arrived(server) -> None:
     with socket.create_connection((server.host, server.port), timeout=10) as connection:
         connection.sendall(
-            b"POST /v1/recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /v1/recommendations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 5000000\r\n\r\n{"
         )
         answer = connection.recv(65536)
@@ -153,7 +153,7 @@ def test_large_body_is_refused_before_it_has_arrived(server) -> None:
 def test_client_that_leaves_does_no_harm(server, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_connection((server.host, server.port), timeout=10) as connection:
         connection.sendall(
-            b"POST /v1/recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /v1/recommendations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 500\r\n\r\n{"
         )
     assert server.post(ANYONE).status_code == 200

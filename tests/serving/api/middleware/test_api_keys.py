@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -190,6 +191,71 @@ def test_without_keys_only_this_machine_gets_responses(fake: type, host: str, st
     response = client.get("/v1/model")
     assert response.status_code == status, response.text
     assert status == 200 or "keys" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (f"Authorization: Bearer {PUBLISHABLE}", f"Authorization: Bearer {SECRET}"),
+        (f"Authorization: Bearer {SECRET}", f"authorization: Bearer {SECRET}"),
+        (f"Authorization: Bearer {SECRET}", "AUTHORIZATION:"),
+        (f"Authorization: Bearer {SECRET}", "Host: other"),
+        (f"Authorization: Bearer {SECRET}", "Content-Length: 2", "Content-Length: 2"),
+        (f"Authorization: Bearer {SECRET}", "Content-Type: text/plain", "Content-Type: application/json"),
+        (f"Authorization: Bearer {SECRET}", "Idempotency-Key: a", "Idempotency-Key: b"),
+        (f"Authorization: Bearer {SECRET}", "Origin: https://a.example", "Origin: https://b.example"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/model", "/v1/admin/reload", "/livez"])
+def test_a_header_that_decides_stands_once(keyed: RunningServer, lines: tuple[str, ...], path: str) -> None:
+    """A proxy that reads the first and a server that reads the last would let pass what neither wants."""
+    head = "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close", *lines, "", "{}"])
+    with socket.create_connection((keyed.host, keyed.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        response = connection.recv(65536)
+    assert response.startswith(b"HTTP/1.1 400 "), response
+    assert SECRET.encode() not in response
+
+
+def test_a_page_is_told_of_the_model_what_answers_say_of_it(keyed: RunningServer) -> None:
+    told = keyed.client.get("/v1/model", headers=bearer(PUBLISHABLE)).json()
+    assert told == {"name": "usual", "version": "17", "as_of": "2026-11-20T00:00:00Z", "following": None}
+    everything = keyed.client.get("/v1/model", headers=bearer(SECRET)).json()
+    assert everything["metrics"] == {"one_to_one.ndcg_10": 0.1}
+    (result,) = keyed.client.post("/v1/recommendations", json=BODY, headers=bearer(PUBLISHABLE)).json()["results"]
+    assert result["model"] == {"name": "usual", "version": "17", "snapshot": told["as_of"]}
+
+
+def test_without_keys_the_model_is_told_whole(serve: Callable[..., RunningServer], fake: type) -> None:
+    assert "metrics" in serve(fake()).client.get("/v1/model").json()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//v1/admin/reload", "/v1//admin/reload", "/v1/admin/reload/", "/V1/ADMIN/RELOAD", "/v1/recommendations/../admin/"
+     "reload", "/v1/recommendations%2f..%2fadmin%2freload", "/v1/admin%2freload", "/%76%31/admin/reload",
+     "/v1/recommendations;/../admin/reload", "/v1/recommendations/%2e%2e/admin/reload", "/livez/../v1/admin/reload",
+     "/docs/../v1/customers/erase", "/tracker.js%00/v1/admin/reload", "/v1/model%00", "/v1/items?/v1/model"],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+def test_another_spelling_of_a_path_opens_nothing(keyed: RunningServer, path: str, method: str) -> None:
+    head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {PUBLISHABLE}\r\n\r\n"
+    with socket.create_connection((keyed.host, keyed.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        status = int(connection.recv(65536).split()[1])
+    assert status in (403, 404, 405), status
+
+
+@pytest.mark.parametrize("path", ["/v1/recommendations", "/v1/model", "/nowhere", "/v1/customers/erase", "/docs"])
+def test_answers_are_kept_and_framed_by_nobody(keyed: RunningServer, path: str) -> None:
+    for key in (PUBLISHABLE, SECRET, "x"):
+        for method in ("GET", "POST", "TRACE"):
+            headers = keyed.client.request(method, path, json=BODY, headers=bearer(key)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["cross-origin-resource-policy"] == "same-origin"
+            assert headers["cache-control"] == "private, no-store"
 
 
 @pytest.fixture

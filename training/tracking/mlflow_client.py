@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from features.common.errors import InputError
 from training.config import MlflowConfig
+from training.tracking.relocate import relocate
 
 VIEW = "headline"  # key of the saved view that `usual ui` points to
 _COLUMNS = (
@@ -42,10 +43,11 @@ The artifact `report.html` of a run summarises it on one page."""
 def connect(config: MlflowConfig) -> "mlflow.MlflowClient":
     """Point MLflow at the configured store, and create the experiment on first use.
 
-    Raises `InputError` if the store cannot be reached.
+    The addresses in a local store follow its home. Raises `InputError` if the store cannot be reached.
     """
     if config.uri.startswith("sqlite:///"):
         Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    relocate(config)  # before MLflow reads an address
     try:
         # The first use of a SQLite store creates its tables and logs every step.
         with silence_logs():
@@ -53,6 +55,7 @@ def connect(config: MlflowConfig) -> "mlflow.MlflowClient":
             client = mlflow.MlflowClient()
             if client.get_experiment_by_name(config.experiment) is None:
                 client.create_experiment(config.experiment, artifact_location=config.artifacts, tags=_experiment_tags())
+                relocate(config)  # records the home
     except MlflowException as error:
         raise InputError(f"MLflow cannot be reached at {config.uri}: {error.message}") from error
     return client

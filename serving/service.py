@@ -24,6 +24,7 @@ from models.publishing import read_current
 from serving import logging as logs
 from serving.api.app import build_middleware, create_app
 from serving.api.json_io import BODY_TIMEOUT_S
+from serving.api.middleware.bulk_body import BulkBodyMiddleware
 from serving.event_store import Limits, open_store
 from serving.recommend.engine import RecommendationEngine
 from serving.recommend.response import as_result
@@ -152,6 +153,7 @@ class Usual:
 # Without keys the service cannot even be imported: a worker that refused to start would be restarted for ever.
 for middleware, _, options in build_middleware(settings):
     Usual.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]
+Usual.add_asgi_middleware(BulkBodyMiddleware)  # type: ignore[attr-defined]
 
 
 def _locate_bundle(path: Path | None) -> tuple[Path, str | None]:

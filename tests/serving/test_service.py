@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 
 from serving.event_store import EventStore, Limits
 from serving.settings import Settings
+from tests.serving.api.test_problems import check
+from tests.serving.hostile import MALFORMED, VALUES
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,8 +78,50 @@ def test_bulk_refuses_large_bodies(client: TestClient) -> None:
 
 
 def test_bulk_errors_log_no_input(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    assert client.post("/v1/recommendations/bulk", json={"requests": "secret"}).status_code == 400
+    check(client.post("/v1/recommendations/bulk", json={"requests": "secret"}), 422, "invalid_request")
     assert "secret" not in caplog.text
+
+
+FIELDS = b"client_id limit cursor placement filter context exclude include diversity strict other".split()
+ONE = b'{"requests": [{"client_id": "c", "limit": 1}]}'
+OTHER_TYPES = ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/octet-stream",
+               "multipart/form-data; boundary=x", "application/vnd.bentoml+pickle", "application/vnd.bentoml+arrow",
+               "application/json, multipart/form-data"]  # fmt: skip
+
+
+@pytest.mark.parametrize("content_type", OTHER_TYPES)
+@pytest.mark.parametrize(
+    "body", [ONE, b"requests=1", b'--x\r\nContent-Disposition: form-data; name="requests"\r\n\r\n1']
+)
+def test_bulk_reads_json_only(client: TestClient, content_type: str, body: bytes) -> None:
+    response = client.post("/v1/recommendations/bulk", content=body, headers={"content-type": content_type})
+    check(response, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
+def test_bulk_refuses_what_is_no_json(client: TestClient, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    response = client.post("/v1/recommendations/bulk", content=body, headers={"content-type": "application/json"})
+    check(response, 400, "malformed_json")
+    assert not caplog.records, "nobody fills the log"
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_bulk_takes_any_json(client: TestClient, value: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    bodies = [b'{"requests": %s}', b'{"requests": [%s]}', b'{"requests": [], "requests": %s}', b"%s", b"[%s]"]
+    bodies += [b'{"requests": [{"client_id": "c", "%s": %%s}]}' % name for name in FIELDS]
+    for body in bodies:
+        headers = {"content-type": "application/json"}
+        response = client.post("/v1/recommendations/bulk", content=body % value, headers=headers)
+        if response.status_code != 200:
+            check(response, *((400, "malformed_json") if response.status_code == 400 else (422, "invalid_request")))
+    assert not caplog.records
+
+
+def test_bulk_takes_no_more_than_its_share(client: TestClient) -> None:
+    request = {"client_id": "c", "limit": 1}
+    check(client.post("/v1/recommendations/bulk", json={"requests": [request] * 257}), 422, "invalid_request")
+    assert len(client.post("/v1/recommendations/bulk", json={"requests": [request] * 256}).json()) == 256
+    assert client.post("/v1/recommendations/bulk", json={"requests": []}).json() == []
 
 
 def test_writes_as_slow_as_allowed_are_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

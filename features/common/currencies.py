@@ -26,7 +26,18 @@ _NAMES = {
     "RS": "INR", "RUB": "RUB", "РУБ": "RUB", "RP": "IDR", "RM": "MYR", "TL": "TRY", "EURO": "EUR",
     "EUROS": "EUR", "RMB": "CNY", "NT$": "TWD", "MX$": "MXN", "ЛВ": "BGN",
 }  # fmt: skip
-_SEVERAL = {"$", "KR"}  # no currency of its own, yet surely one
+# No currency of its own, yet surely one: one of these.
+_SEVERAL = {
+    "$": frozenset(re.findall("[A-Z]{3}", """
+        ARS AUD BBD BMD BND BSD BZD CAD CLP COP DOP FJD GYD HKD JMD KYD LRD MXN NAD NZD SBD SGD SRD TTD TWD USD UYU XCD
+    """)),
+    "KR": frozenset(("CZK", "DKK", "ISK", "NOK", "SEK")),
+}  # fmt: skip
+# Signs that are read as the first of these.
+_ALIKE = (
+    {"JPY", "CNY", "CNH"}, {"INR", "PKR", "LKR", "NPR", "MUR", "SCR"}, {"GBP", "EGP", "GIP", "FKP", "SHP"},
+    {"CHF", "XOF", "XAF"}, {"RON", "MDL"}, {"RUB", "BYN"}, {"TRY", "TND"},
+)  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
@@ -57,6 +68,25 @@ def named_currency(text: str) -> str | None:
 def is_currency(text: str) -> bool:
     """Whether `text` is a known sign, name or code of a currency, or of several."""
     return named_currency(text) is not None or _fold(text) in _SEVERAL
+
+
+def shared_signs(values: pl.Series) -> pl.Series:
+    """The sign, `$` or `KR`, of each text that has one of several currencies, alone or beside an amount; else null."""
+    texts = values.cast(pl.String, strict=False)
+    if not texts.str.contains_any(["$", "kr"], ascii_case_insensitive=True).any():
+        return pl.Series("sign", [None], pl.String).new_from_index(0, texts.len())
+    found = texts.str.extract(r"(\$|(?i:\bkr\b))").str.to_uppercase()
+    return found.alias("sign")
+
+
+def may_stand_for(sign: str, code: str) -> bool:
+    """Whether `sign`, as `shared_signs` gives it or a code read from a sign, may stand for the currency `code`.
+
+    A price in ¥ is read as JPY, and may be CNY.
+    """
+    if sign in _SEVERAL:
+        return code in _SEVERAL[sign]
+    return sign == code or any({sign, code} <= alike for alike in _ALIKE)
 
 
 def parse_currency(values: pl.Series) -> pl.Series:

@@ -49,12 +49,13 @@ PLACEHOLDERS: dict[IdKind, frozenset[str]] = {
 }
 """Words, in lower case, that stand for no id of a kind. Sessions and clients may be numbered from 0."""
 
-# Unicode's white space and characters that take no room: byte order mark, joiners, marks of direction.
+# Control characters, Unicode's white space, and what takes no room: byte order mark, joiners, marks of direction.
+_CONTROLS = "".join(map(chr, [*range(0x20), 0x7F]))
 INVISIBLE = (
-    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f"
+    f"{_CONTROLS} \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f"
     "\u205f\u3000\xad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
-_ASCII_SPACES = "\t\n\v\f\r "
+_ASCII_SPACES = f"{_CONTROLS} "
 SCIENTIFIC = r"^[+-]?[0-9](?:[.,][0-9]+[eE]\+?|[eE]\+)[0-9]{1,3}$"
 SCIENTIFIC_HINT = "a spreadsheet has shortened the number: export the column as text"
 _SCIENTIFIC = re.compile(SCIENTIFIC)

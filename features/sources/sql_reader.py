@@ -25,6 +25,7 @@ from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.log import EventLog
 from features.sources.parsing import pii
+from features.sources.parsing.characters import decode
 from features.sources.parsing.mapped import NO_ROWS, MappedReader
 from features.sources.parsing.mapping import Mapping
 from features.sources.postgres import DSN
@@ -193,10 +194,7 @@ def _to_text(value: object) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, bytes | bytearray | memoryview):
-        try:
-            return bytes(value).decode()
-        except UnicodeDecodeError:
-            return bytes(value).hex()
+        return decode(bytes(value))
     return str(value)
 
 

@@ -1,4 +1,4 @@
-"""Characters: digits, minus signs and spaces of any script as ASCII has them."""
+"""Characters: digits, minus signs and spaces of any script as ASCII has them, and bytes as texts."""
 
 import sys
 import unicodedata
@@ -24,6 +24,26 @@ def to_ascii(texts: pl.Series) -> pl.Series:
     if (plain.str.len_bytes() != plain.str.len_chars()).any():
         plain = plain.str.normalize("NFKC").str.replace_many(_table()).str.strip_chars(INVISIBLE)
     return plain.str.replace(r"^'(?P<rest>[0-9.,+(-])", "${rest}")
+
+
+def decode_bytes(table: pl.DataFrame) -> pl.DataFrame:
+    """Write columns of bytes as texts: cells that are no UTF-8, as ids of 16 bytes, in hexadecimal digits."""
+    return table.with_columns(_decode(column) for column in table if column.dtype == pl.Binary)
+
+
+def _decode(cells: pl.Series) -> pl.Series:
+    try:
+        return cells.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return pl.Series(cells.name, [None if cell is None else decode(cell) for cell in cells], pl.String)
+
+
+def decode(cell: bytes) -> str:
+    """Bytes as text, or in hexadecimal digits where they are no UTF-8."""
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return cell.hex()
 
 
 @lru_cache(maxsize=1)

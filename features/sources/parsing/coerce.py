@@ -17,11 +17,16 @@ _YES_NO = dict.fromkeys(("true", "1", "yes", "t", "y"), True) | dict.fromkeys(("
 # Google's product feed, Schema.org and shops' own; spaces, hyphens and _ do not count.
 _AVAILABLE = (
     "instock available availablefororder preorder presale backorder onbackorder limitedavailability onlineonly "
-    "instoreonly on onsale active enabled published visible"
+    "instoreonly on onsale active enabled published visible "
+    "ja oui si sí sim tak ano da verfügbar lieferbar auflager lagernd disponible disponibile disponível enstock "
+    "dostupné skladem dostępny opvoorraad ilager pålager"
 )
 _UNAVAILABLE = (
     "outofstock unavailable notavailable discontinued soldout notinstock nostock outofprint off sold archived "
-    "inactive disabled draft unpublished hidden private"
+    "inactive disabled draft unpublished hidden private "
+    "nein non não nie ne nee nichtverfügbar nichtlieferbar nichtauflager ausverkauft épuisé "
+    "indisponible rupturedestock agotado nodisponible esaurito nondisponibile esgotado indisponível vyprodáno "
+    "niedostępny uitverkocht slutsåld"
 )
 AVAILABILITY_WORDS = _YES_NO | dict.fromkeys(_AVAILABLE.split(), True) | dict.fromkeys(_UNAVAILABLE.split(), False)
 

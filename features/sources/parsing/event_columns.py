@@ -9,7 +9,7 @@ import polars as pl
 from features.common import currencies, ids, threads
 from features.common.ids import ID_KINDS
 from features.event_log.schema import EVENT_SCHEMA, Rule, conform
-from features.sources.parsing import coerce, evaluate, typed_cells
+from features.sources.parsing import coerce, evaluate, price_currencies, typed_cells
 from features.sources.parsing.expressions import Expression
 from features.sources.parsing.formats import NUMBERS, TIMES, ColumnFormats
 from features.sources.parsing.mapping import Mapping
@@ -27,6 +27,7 @@ class _Cells:
     values: pl.Series
     rules: list[Rule] = field(default_factory=list)
     beside: pl.Series | None = None  # currencies beside prices; hashes of addresses among customers
+    signs: pl.Series | None = None  # of currencies that a price or currency cell does not say which of several it is
     note: Callable[[ReadingNotes], None] = lambda notes: None
 
 
@@ -55,10 +56,17 @@ class EventColumns:
             cells.note(self._notes)
         columns = {ours: cells.values.alias(ours) for ours, cells in built.items()}
         rules = [rule for ours in EVENT_SCHEMA if ours in built for rule in built[ours].rules]
-        beside = built["price"].beside if "price" in built else None
-        if beside is not None and beside.null_count() < beside.len():
-            own = columns.get("currency")
-            columns["currency"] = (beside if own is None else own.zip_with(own.is_not_null(), beside)).alias("currency")
+        found = price_currencies.find(
+            built["price"].values if "price" in built else None,
+            built["currency"].values if "currency" in built else None,
+            built["price"].beside if "price" in built else None,
+            [built[c].signs for c in ("price", "currency") if c in built],
+            self._mapping.currency,
+        )
+        if found.codes is not None:
+            columns["currency"] = found.codes.alias("currency")
+        rules += found.rules
+        self._notes.counts["dollars"] += found.open_signs
         rows = conform(pl.DataFrame(list(columns.values())), EVENT_SCHEMA)
         if self._mapping.names:
             name = pl.col("name").cast(pl.String).replace(self._mapping.names)
@@ -81,7 +89,7 @@ class EventColumns:
             notes.counts["addresses"] += found.addresses
 
         rules = [] if found.scientific is None else [Rule("scientific_id", pl.lit(found.scientific))]
-        return _Cells(found.values.cast(pl.String), rules, found.tokens, note)
+        return _Cells(found.values.cast(pl.String), rules, found.tokens, note=note)
 
     def _read_cells(
         self,
@@ -93,17 +101,25 @@ class EventColumns:
         if ours in ID_KINDS:
             return _Cells(ids.normalize_ids(cells, ID_KINDS[ours], ()).cast(pl.String))
         if ours == "currency":
-            return _Cells(currencies.parse_currency(cells))
+            own = currencies.parse_currency(cells)
+            signs = _find_signs(cells, own)
+            bad = evaluate.is_filled(cells) & own.is_null() & signs.is_null()
+            priced = pl.col("price").is_not_null()
+            return _Cells(own, [Rule("bad_currency", pl.lit(bad) & priced)] if bad.any() else [], signs=signs)
         dtype = EVENT_SCHEMA[ours]
-        ambiguous, beside = None, None
+        ambiguous: pl.Series | None = None
+        beside: pl.Series | None = None
         if ours in TIMES:
             values, ambiguous = self._formats.parse_time(ours, cells)
         elif ours in NUMBERS:
             formats = self._exact if exact else self._formats
-            values, beside, ambiguous = formats.parse_number(ours, cells, numbers)
+            values, codes, ambiguous = formats.parse_number(ours, cells, numbers)
             if dtype.is_integer():
                 values = values.set(values != values.floor(), None).cast(dtype, strict=False)
-            beside = beside if ours == "price" else None
+            if ours == "price":
+                beside = codes
+            else:
+                values = values.set(codes.is_not_null(), None)
         else:
             values = coerce.to_dtype(cells, ours, dtype, self._mapping.timezone)
         rules = []
@@ -112,18 +128,13 @@ class EventColumns:
         if ours in (*NUMBERS, "received_at", "consent") and cells.dtype != dtype and _lost(cells, values):
             rules.append(Rule(f"bad_{ours}", pl.lit(evaluate.is_filled(cells) & values.is_null())))
         said = None if ambiguous is None else cells.filter(ambiguous)
-        dollars = 0
-        if ours == "price" and self._mapping.currency is None and cells.dtype == pl.String:
-            # Which dollar or krone it is has to be said: in the worst case it is another currency than the rest.
-            signs = cells.str.contains("$", literal=True).fill_null(False) & values.is_not_null()
-            dollars = int((signs & beside.is_null()).sum()) if beside is not None else int(signs.sum())
+        signed = None if beside is None or cells.dtype != pl.String else _find_signs(cells, beside)
 
         def note(notes: ReadingNotes) -> None:
-            notes.counts["dollars"] += dollars
             if said is not None:
                 notes.add_ambiguous(ours, said)
 
-        return _Cells(values, rules, beside, note)
+        return _Cells(values, rules, beside, signed, note)
 
     def _convert(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[Rule]]:
         """Convert amounts to the mapping's currency; those of which no rate is known break the rule."""
@@ -159,6 +170,11 @@ class EventColumns:
             known = rows[EMAIL] if EMAIL in rows.columns else customers
             rows = rows.with_columns(known.zip_with(known.is_not_null(), customers).alias(EMAIL))
         return rows
+
+
+def _find_signs(cells: pl.Series, codes: pl.Series) -> pl.Series:
+    """The signs of several currencies in cells that do not say which it is."""
+    return currencies.shared_signs(cells).set(codes.is_not_null(), None)
 
 
 def _lost(cells: pl.Series, values: pl.Series) -> bool:

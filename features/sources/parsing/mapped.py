@@ -62,9 +62,8 @@ class MappedReader:
         self._columns = EventColumns(mapping, self._formats, self._salt, self.notes)
         for table in self._joined:
             if table.repeated:
-                self.notes.texts[
-                    f"{table.repeated:,} rows of {table.name} repeat another row's key; the first counts"
-                ] = None
+                told = "row repeats" if table.repeated == 1 else "rows repeat"
+                self.notes.texts[f"{table.name}: {table.repeated:,} {told} another row's key; the first counts"] = None
 
     @staticmethod
     def name_required(mapping: Mapping) -> set[str]:
@@ -118,7 +117,7 @@ class MappedReader:
         derived = 0
         if table.refunds is not None:
             refunds = order_lines.derive_refunds(valid, own_ids, table.file)
-            bad = [Rule(c[1:], pl.col(c)) for c in refunds.columns if c.startswith("_bad_")]
+            bad = [Rule(c.replace("_bad_", "bad_refund_"), pl.col(c)) for c in refunds.columns if c.startswith("_bad_")]
             refunds, bad_refunds = validate_rows(refunds, source, copies, (*bad, *TIDY_RULES))
             rejected = pl.concat([rejected, bad_refunds])
             if self.mapping.negative_quantity == "refund":

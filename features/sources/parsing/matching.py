@@ -54,7 +54,9 @@ class MatchedTable:
 
     def describe_columns(self) -> dict[str, str]:
         """Our column → theirs, the first of several."""
-        return {ours: expression.columns[0] for ours, expression in self.columns.items()}
+        named = {ours: expression.columns[0] for ours, expression in self.columns.items()}
+        refunds = {f"refund_{c}": getattr(self.refunds, c, None) for c in ("timestamp", "quantity", "price")}
+        return named | {ours: theirs.columns[0] for ours, theirs in refunds.items() if theirs is not None}
 
 
 def match(

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from features.sources.parsing import json_lines
+from features.sources.parsing.characters import decode_bytes
 from features.sources.parsing.workbook import TYPED
 
 LINE_NUMBER = "_line_number"  # in an exploded table: the row that the entry lies in
@@ -40,13 +41,13 @@ def flatten(rows: pl.DataFrame, explode: str | None = None) -> pl.DataFrame:
     An exploded table has the columns `LINE_NUMBER` and `NO_ENTRIES`; a row without entries stays one row.
     """
     if explode is None:
-        return _unnest(rows)
+        return decode_bytes(_unnest(rows))
     rows = _unnest(rows, keep=explode).with_row_index(LINE_NUMBER)
     entries = pl.col(explode)
     if not isinstance(rows.schema[explode], pl.List):
         return rows.with_columns(pl.lit(True).alias(NO_ENTRIES))
     rows = rows.with_columns((entries.is_null() | (entries.list.len() == 0)).alias(NO_ENTRIES))
-    return _unnest(rows.explode(explode, empty_as_null=True, keep_nulls=True))
+    return decode_bytes(_unnest(rows.explode(explode, empty_as_null=True, keep_nulls=True)))
 
 
 def _unnest(rows: pl.DataFrame, keep: str | None = None) -> pl.DataFrame:

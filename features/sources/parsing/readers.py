@@ -16,6 +16,7 @@ import polars as pl
 
 from features.common.errors import InputError
 from features.sources.parsing import chunks, containers, csv_rows, dialect, json_lines, product_feed, workbook
+from features.sources.parsing.characters import decode_bytes
 from features.sources.parsing.csv_header import Header
 from features.sources.parsing.csv_rows import RAGGED as RAGGED
 from features.sources.parsing.csv_rows import REPEATED as REPEATED
@@ -194,4 +195,4 @@ def _unpack(path: Path) -> bytes:
 
 def _read_parquet(path: Path, found: Dialect, rows: int) -> Iterator[pl.DataFrame]:
     scan = pl.scan_parquet(_parquet_source(path, found), glob=False)
-    yield from scan.collect_batches(chunk_size=rows, maintain_order=True)
+    yield from map(decode_bytes, scan.collect_batches(chunk_size=rows, maintain_order=True))

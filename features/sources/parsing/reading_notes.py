@@ -174,8 +174,8 @@ _COUNTED = {
         "{n:,} purchases were refunded: each has a refund beside it",
     ),
     "dollars": (
-        "1 price has a $, the sign of several currencies: say which, as in `currency: USD` in a mapping",
-        "{n:,} prices have a $, the sign of several currencies: say which, as in `currency: USD` in a mapping",
+        "1 price is in $ or kr, a sign of several currencies: say which, as in `currency: USD` in a mapping",
+        "{n:,} prices are in $ or kr, a sign of several currencies: say which, as in `currency: USD` in a mapping",
     ),
     "scientific": (
         f"1 row has an id in scientific notation and was rejected: {ids.SCIENTIFIC_HINT}",

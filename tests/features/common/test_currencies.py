@@ -30,3 +30,14 @@ def test_what_several_currencies_are_called_is_a_currency():
     assert currencies.is_currency("kr.")
     assert not currencies.is_currency("pcs")
     assert not currencies.is_currency("%")
+
+
+def test_signs_of_several_currencies():
+    cells = pl.Series(["$12", "12 kr.", "US$ 1", "12 €", "KR", "krona", None, "1.5"])
+    assert currencies.shared_signs(cells).to_list() == ["$", "KR", "$", None, "KR", None, None, None]
+    assert currencies.may_stand_for("$", "USD")
+    assert not currencies.may_stand_for("$", "EUR")
+    assert currencies.may_stand_for("KR", "SEK")
+    assert not currencies.may_stand_for("KR", "USD")
+    assert currencies.may_stand_for("JPY", "CNY")
+    assert not currencies.may_stand_for("JPY", "EUR")

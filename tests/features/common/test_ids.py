@@ -33,6 +33,7 @@ ODD = [
     "0.0", "-", "--", "guest", "Anonymous", "unknown", "not set", "00000000-0000-0000-0000-000000000000", "GA1.1.5",
     "100", "",
     " ", "e\u0301", "\u00e9", "\ufeffa", "a\u200b", "\u00a0b\u202f", "6.71235E+12", "nullx", "nanny", "none-such",
+    "\0", "a\0\x1f",
     "zz" * 20, "a b", "x" * 30 + "e\u0301", "y" * 30 + " ", "z" * 13 + ".0", *WORDS,
 ]  # fmt: skip
 texts = (

@@ -287,7 +287,7 @@ def test_amounts_with_currency_are_converted(read: Read):
 
 def test_a_sign_of_several_currencies_is_told(read: Read):
     text = "name,timestamp,customer_id,item_id,quantity,price,order_id\npurchase,2026-01-05,1,A,1,$5.00,1\n"
-    assert says(read(text), "1 price has a $", "`currency: USD`")
+    assert says(read(text), "1 price is in $ or kr", "`currency: USD`")
     assert lines(read(text, "currency: USD"), "price", "currency") == [(5.0, "USD")]
 
 
@@ -442,3 +442,13 @@ def test_secrets_are_masked_in_rejected_rows(read: Read):
     assert parsed.rejected["reason"].to_list() == ["bad_price"]
     assert "ann@" not in parsed.rejected["raw"][0]
     assert "741" not in parsed.rejected["raw"][0]
+
+
+def test_a_refund_that_cannot_be_read_is_named_by_its_own_cell(read: Read):
+    text = "order,date,cust,sku,qty,price,status,back\n1,2026-01-05,c,A,2,1.5,refunded,31.31.2026\n"
+    mapping = "columns: {order_id: order, timestamp: date, customer_id: cust, item_id: sku, quantity: qty}\n"
+    mapping += "constants: {name: purchase}\nrefunds: {where: {status: [refunded]}, timestamp: back}\n"
+    parsed = read(text, mapping)
+    assert parsed.events["name"].to_list() == ["purchase"]
+    assert parsed.rejected["reason"].to_list() == ["bad_refund_timestamp"]
+    assert parsed.columns["refund_timestamp"] == "back"

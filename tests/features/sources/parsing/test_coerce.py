@@ -100,8 +100,10 @@ def test_yes_and_no(cell: str, expected: bool | None):
 
 
 @pytest.mark.parametrize(
-    "cell", ["in stock", "In_Stock", "instock", "available", "TRUE", "yes", "1", "y", "preorder", "backorder", "12"]
-)
+    "cell",
+    ["in stock", "In_Stock", "instock", "available", "TRUE", "yes", "1", "y", "preorder", "backorder", "12", "Ja",
+     "auf Lager"],
+)  # fmt: skip
 def test_what_can_be_had_is_available(cell: str):
     assert coerce.parse_availability(pl.Series([cell, None])).to_list() == [True, None]
 
@@ -109,6 +111,7 @@ def test_what_can_be_had_is_available(cell: str):
 @pytest.mark.parametrize(
     "cell",
     ["out of stock", "out_of_stock", "OutOfStock", "discontinued", "false", "no", "0", "n", "Sold out", "0.0", "-3",
+     "Nein", "ausverkauft",
      "https://schema.org/OutOfStock"],
 )  # fmt: skip
 def test_what_cannot_be_had_is_not_available(cell: str):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from features.common.errors import InputError
 from features.sources.parsing import chunks, json_lines, pii, readers
+from features.sources.parsing.nested import flatten
 
 
 def cells_of(table: pl.DataFrame) -> list[dict]:
@@ -172,3 +173,13 @@ def test_missing_file_directory_and_unknown_extension(tmp_path: Path):
 def test_addresses_do_not_reach_the_copy_of_a_row(line: str):
     assert "b.de" not in pii.redact_text(line)
     assert "[redacted]" in pii.redact_text(line)
+
+
+def test_bytes_in_parquet_are_texts(tmp_path: Path):
+    cells = [b"caf\xc3\xa9", bytes.fromhex("ff" * 16), None]
+    nested = [{"id": cell} for cell in cells]
+    pl.DataFrame({"id": cells, "user": nested, "lines": [[n] for n in nested]}).write_parquet(tmp_path / "a.parquet")
+    table = readers.read_table(tmp_path / "a.parquet")
+    assert table["id"].to_list() == ["café", "ff" * 16, None]
+    flat = flatten(table, "lines")
+    assert flat["user.id"].to_list() == flat["lines.id"].to_list() == ["café", "ff" * 16, None]

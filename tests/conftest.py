@@ -53,3 +53,8 @@ def browser() -> Iterator[Any]:
         made = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         yield made
         made.close()
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their parameter: what packs files writes the time, and processes must collect the same names."""
+    return argname if isinstance(val, bytes) else None

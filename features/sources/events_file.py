@@ -22,7 +22,7 @@ import polars as pl
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA
-from features.sources.parsing import readers
+from features.sources.parsing import chunks, readers
 from features.sources.parsing.catalog_file import ShopCatalog
 from features.sources.parsing.mapped import NO_ROWS, MappedReader
 from features.sources.parsing.mapping import MAPPING_HELP, Mapping
@@ -69,6 +69,10 @@ class _Part:
         self.files: list[tuple[TableFile, MatchedTable]] = []
         self._others = [file for _, file in files.events] + [file for _, file in files.headers]
         self.reader = MappedReader(mapping, self._scan, _read_joins(mapping, files), catalog)
+        for join, header in files.headers:
+            if join in mapping.join:
+                self.reader.notes.texts |= dict.fromkeys(header.notes)
+                self._note_guess(header.path)
 
     def add(self, number: int, file: TableFile) -> None:
         hint = describe_lists(file) + describe_joins(file, self._others)
@@ -90,6 +94,11 @@ class _Part:
             )
             yield next(parsed, NO_ROWS)
             yield from parsed
+            self._note_guess(file.path)
+
+    def _note_guess(self, path: Path) -> None:
+        if guess := chunks.describe_guess(path):
+            self.reader.notes.texts[guess] = None
 
     def _scan(self) -> Iterator[dict[str, pl.Series]]:
         for file, table in self.files:

@@ -15,7 +15,7 @@ from features.common import currencies
 from features.common.errors import InputError
 from features.event_log.catalog import conform_catalog
 from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EMBEDDING, REJECTED_SCHEMA
-from features.sources.parsing import coerce, conditions, evaluate, nested, pii, readers, typed_cells
+from features.sources.parsing import chunks, coerce, conditions, evaluate, nested, pii, readers, typed_cells
 from features.sources.parsing.column_names import ColumnNames
 from features.sources.parsing.expressions import ColumnPart, Expression
 from features.sources.parsing.formats import ColumnFormats
@@ -83,6 +83,8 @@ class _CatalogReader:
         mapping = self._mapping
         self.notes += readers.read_notes(self._path, readers.recognise(self._path, mapping.encoding, mapping.delimiter))
         table = readers.read_catalog_table(self._path, mapping.encoding, mapping.delimiter)
+        if (guess := chunks.describe_guess(self._path)) and guess not in self.notes:
+            self.notes.append(guess)
         paths = [c for e in mapping.columns.values() for c in e.columns if "." in c and c not in table.columns]
         if LINE in table.columns and (mapping.explode or paths):
             heads = {path.split(".")[0] for path in paths} | ({mapping.explode} if mapping.explode else set())

@@ -1,6 +1,6 @@
 """Blocks of a text file that end where a line ends, so that a file of any size is read in bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO
@@ -9,6 +9,8 @@ from features.sources.parsing import containers, encodings
 
 BLOCK = 48 << 20  # bytes read at once
 HEAD = 1 << 16  # bytes at the start of a file by which it is recognised
+
+_guessed: set[tuple[Path, int, int]] = set()  # files, as they were, with lines in an encoding that nobody named
 
 
 def read_blocks(path: Path, size: int | None = None, encoding: str | None = None) -> Iterator[bytes]:
@@ -21,25 +23,44 @@ def read_blocks(path: Path, size: int | None = None, encoding: str | None = None
     size = BLOCK if size is None else size
     head = read_head(path)
     found = encodings.recognise(head, encoding)
-    mixed = partial(_has_foreign_lines, path, path.stat().st_mtime_ns, path.stat().st_size)
+    mixed = partial(_has_foreign_lines, *_state(path))
     returns_only = _ends_lines_with_returns(next(encodings.recode([head], found, path)))
     with containers.open_bytes(path) as (file, _):
         if found.by_line and not returns_only:
             for block in encodings.recode(_read_lines(file, size), found, path):
-                yield encodings.to_utf8(block, mixed)
+                yield _to_utf8(block, mixed, path)
             return
         rest: list[bytes] = []
         for recoded in encodings.recode(iter(lambda: file.read(size), b""), found, path):
             piece = recoded.replace(b"\r", b"\n") if returns_only else recoded
             if end := piece.rfind(b"\n") + 1:
                 block = b"".join([*rest, piece[:end]])
-                yield encodings.to_utf8(block, mixed) if found.by_line else block
+                yield _to_utf8(block, mixed, path) if found.by_line else block
                 rest = []
             if end < len(piece):
                 rest.append(piece[end:])
         if rest:
             block = b"".join(rest)
-            yield encodings.to_utf8(block, mixed) if found.by_line else block
+            yield _to_utf8(block, mixed, path) if found.by_line else block
+
+
+def describe_guess(path: Path) -> str | None:
+    """Say in which encoding lines of `path` were read that are not UTF-8, as far as it has been read; None: none."""
+    if _state(path) not in _guessed:
+        return None
+    return f"{path.name}: not UTF-8; read as Windows-1252 (cp1252). If letters look wrong, name its encoding"
+
+
+def _to_utf8(block: bytes, mixed: Callable[[], bool], path: Path) -> bytes:
+    recoded = encodings.to_utf8(block, mixed)
+    if recoded is not block and recoded != block:
+        _guessed.add(_state(path))
+    return recoded
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    stat = path.stat()
+    return path, stat.st_mtime_ns, stat.st_size
 
 
 def read_head(path: Path) -> bytes:

@@ -99,11 +99,11 @@ def _recognise(
     if kind := _foreign_text(text):
         raise InputError(f"{path} is {kind}, not a table: was it saved in place of the export? Download it again")
     found = encodings.recognise(start, encoding)
-    notes = []
+    notes: list[str] = []
     name = found.name
     if found.by_line and not encodings.is_utf8(start[: start.rfind(b"\n") + 1] or start):
         name = "cp1252"
-        notes.append(f"{path.name}: not UTF-8; read as Windows-1252 (cp1252). If letters look wrong, name its encoding")
+        notes += filter(None, [chunks.describe_guess(path)])
     if named != "JSON lines" and text.lstrip()[:1] == b"<" and (named == "XML" or _is_xml(text)):
         return Dialect("XML", compression, name)
     if named == "XML":

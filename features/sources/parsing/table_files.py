@@ -34,6 +34,7 @@ class TableFile:
             lines = (line for block in readers.read_lines(path, encoding) for line in block)
             self.lists = nested.find_lists(islice(lines, _SAMPLE))
             if mapping.explode:
+                self._check_explode(mapping.explode)
                 self.names += [f"{mapping.explode}.{key}" for key in self.lists.get(mapping.explode, [])]
         elif mapping.explode in self.names and self.format != "Parquet":
             _, head = next(self._read_plain(_SAMPLE), (0, pl.DataFrame({mapping.explode: []})))
@@ -44,6 +45,20 @@ class TableFile:
             self.names = nested.column_names(schema.items())
             lists = {c: t.inner for c, t in schema.items() if isinstance(t, pl.List)}
             self.lists = {c: [f.name for f in t.fields] for c, t in lists.items() if isinstance(t, pl.Struct)}
+            if mapping.explode:
+                self._check_explode(mapping.explode)
+
+    def _check_explode(self, path: str) -> None:
+        """Raise `InputError` where the list at `path` lies within another list."""
+        keys = path.split(".")
+        outer = [".".join(keys[:n]) for n in range(1, len(keys)) if ".".join(keys[:n]) in self.lists]
+        if outer:
+            inner = path.removeprefix(f"{outer[0]}.")
+            raise InputError(
+                f"{self.path}: {path} lies within the list {outer[0]}, and one list can be exploded. Write one line "
+                f"per entry of {outer[0]} first, as `jq -c '. as $o | .{outer[0]}[] | {{o: ($o | del(.{outer[0]})), "
+                f"e: .}}'` does; then `explode: e.{inner}`, and the other columns are o.NAME and e.NAME"
+            )
 
     @property
     def is_nested(self) -> bool:

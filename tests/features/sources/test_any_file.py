@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from features.common.errors import InputError
@@ -85,3 +86,36 @@ def test_a_json_array_is_told_to_be_lines_by_every_source(tmp_path: Path):
         for source in (events_file, ga4, segment):
             with pytest.raises(InputError, match=r"one JSON array; write one object per line \(`jq -c"):
                 list(source.read([tmp_path / "a.json"]))
+
+
+@pytest.mark.parametrize("place", [0, 5000])
+def test_a_guessed_encoding_is_told_wherever_its_letters_are(tmp_path: Path, place: int):
+    rows = [f"e{n},view_item,2026-01-05,{n},A{n},,," for n in range(6000)]
+    rows[place] += "ž"
+    report = take_in(tmp_path, "\n".join([HEADER, *rows]).encode("cp1250"))
+    assert sum("not UTF-8; read as Windows-1252" in note for note in report.notes) == 1
+    again = take_in(tmp_path, "\n".join([HEADER, *rows]), "b.csv")
+    assert not any("not UTF-8" in note for note in again.notes)
+
+
+def test_a_guess_is_told_of_joined_files_and_catalogs(tmp_path: Path):
+    (tmp_path / "lines.csv").write_text("order_id,item_id,quantity,price\n1,A,1,2\n")
+    (tmp_path / "orders.csv").write_bytes("order_id,customer_id,timestamp,note\n1,c,2026-01-05,ž\n".encode("cp1250"))
+    filler = "".join(f"{n},{'x' * 60}\n" for n in range(2000))
+    (tmp_path / "p.csv").write_bytes(f"item_id,title\n{filler}A,ž\n".encode("cp1250"))
+    (tmp_path / "m.yml").write_text(
+        "join: {has: [customer_id, timestamp], on: order_id}\nconstants: {name: purchase}\ncatalog: p.csv\n"
+    )
+    (parsed,) = events_file.read([tmp_path / "lines.csv", tmp_path / "orders.csv"], tmp_path / "m.yml")
+    told = [note.split(":")[0] for note in parsed.notes if "not UTF-8" in note]
+    assert sorted(told) == ["orders.csv", "p.csv"]
+
+
+def test_a_list_within_a_list_is_named(tmp_path: Path):
+    order = {"id": "o1", "lines": [{"sku": "A"}]}
+    (tmp_path / "e.jsonl").write_text(json.dumps({"ts": "2026-01-05", "orders": [order]}))
+    pl.DataFrame([{"ts": "2026-01-05", "orders": [order]}]).write_parquet(tmp_path / "e.parquet")
+    (tmp_path / "m.yml").write_text("explode: orders.lines\n")
+    for name in ("e.jsonl", "e.parquet"):
+        with pytest.raises(InputError, match=r"orders.lines lies within the list orders.*`explode: e.lines`"):
+            list(events_file.read([tmp_path / name], tmp_path / "m.yml"))

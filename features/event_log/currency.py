@@ -92,8 +92,9 @@ def find_currencies(rows: pl.DataFrame) -> list[str]:
 
 def count_currencies(rows: pl.DataFrame) -> tuple[Counter[str], Counter[str]]:
     """Rows with a price per currency, after `convert`: those of purchases and refunds, and those of other events."""
-    priced = rows.filter(pl.col("price").is_not_null() & pl.col("currency").is_not_null())
-    counts = priced.group_by("currency", "name").len().with_columns(sale=is_sale())
+    priced = pl.col("price").is_not_null() & pl.col("currency").is_not_null()
+    # Only these columns: to filter takes a copy of each.
+    counts = rows.lazy().filter(priced).group_by("currency", "name").len().with_columns(sale=is_sale()).collect()
     sales, others = Counter[str](), Counter[str]()
     for code, _, n, sale in counts.iter_rows():
         (sales if sale else others)[code] += n

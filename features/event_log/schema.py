@@ -146,7 +146,8 @@ def _rules(blank: Callable[[str], pl.Expr]) -> tuple[Rule, ...]:
         Rule("missing_event_id", blank("event_id")),
         Rule("missing_name", blank("name")),
         BAD_TIMESTAMP,
-        Rule("no_customer_or_client", blank("customer_id") & blank("client_id")),
+        # Of who refused consent no id is kept: such events are counted alone.
+        Rule("no_customer_or_client", blank("customer_id") & blank("client_id") & pl.col("consent").ne_missing(False)),
         Rule("missing_item_id", pl.col("name").cast(pl.String).is_in(ITEM_EVENTS) & blank("item_id")),
         Rule("negative_price", _negative("price")),
         Rule("bad_quantity", _negative("quantity") | (pl.col("quantity") == 0)),
@@ -166,6 +167,8 @@ TIDY_RULES = _rules(lambda column: pl.col(column).is_null())
 
 def conform(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
     """Cast `frame` to exactly the columns of `schema`, in order; columns that it lacks are null."""
+    if dict(frame.schema) == schema and list(frame.columns) == list(schema):
+        return frame
     return frame.select(
         (pl.col(c) if c in frame.columns else pl.lit(None)).cast(dtype).alias(c) for c, dtype in schema.items()
     )

@@ -3,6 +3,7 @@
 They lie on disk as sorted runs, so that memory does not grow with the input.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from features.common.background import BackgroundCall
-from features.event_log.dedup import day_starts, days_of, hash_keys, spill
-from features.event_log.schema import STAGED_SCHEMA
+from features.event_log.dedup import KEY, day_starts, days_of, hash_keys, spill
+from features.event_log.schema import ORIGIN, STAGED_SCHEMA
 
 ROWS_PER_RUN = 500_000
 # The least that is read to get the rows of a day.
@@ -23,24 +24,30 @@ _ROWS_PER_GROUP = 50_000
 class SortedRun:
     """A file of events sorted by time: `days` int64[n] rising, day i being rows `starts[i]` to `starts[i + 1]`.
 
-    `key_hashes` uint64[rows] is `dedup.hash_keys` of the rows, sorted, so not in the order of the rows.
+    `key_hashes` uint64[rows] is `dedup.hash_keys` of the rows, sorted, so not in the order of the rows. Columns that
+    have one value in all rows are not in the file but in `constants`.
     """
 
     file: Path
     days: np.ndarray
     starts: np.ndarray
     key_hashes: np.ndarray
+    constants: Mapping[str, int | None]
 
     def read(self, first: int, last: int) -> pl.DataFrame:
         """Read the rows of the days from `first` to `last`, both included."""
         a, b = self.starts[np.searchsorted(self.days, [first, last + 1])]
         if a == b:
             return pl.DataFrame(schema=STAGED_SCHEMA)
-        return pl.scan_ipc(self.file).slice(int(a), int(b - a)).collect()
+        return self._scan().slice(int(a), int(b - a)).collect().select(*STAGED_SCHEMA)
 
     def keys(self) -> pl.DataFrame:
         """Read event_id, item_id and timestamp of every row."""
-        return pl.scan_ipc(self.file).select("event_id", "item_id", "timestamp").collect()
+        return self._scan().select("event_id", "item_id", "timestamp").collect()
+
+    def _scan(self) -> pl.LazyFrame:
+        constants = (pl.lit(value).cast(STAGED_SCHEMA[c]).alias(c) for c, value in self.constants.items())
+        return pl.scan_ipc(self.file).with_columns(constants)
 
 
 class Staging:
@@ -88,6 +95,8 @@ class Staging:
 
     def _write_run(self, batches: list[pl.DataFrame], number: int) -> SortedRun:
         events = pl.concat(batches)
+        constants = _find_constants(events)
+        events = events.drop(constants)
         if not events["timestamp"].is_sorted():
             events = events.sort("timestamp")
         file = self._directory / f"run-{number:06d}.arrow"
@@ -95,7 +104,7 @@ class Staging:
         days = days_of(events)
         starts = day_starts(days)
         key_hashes = spill(np.sort(hash_keys(events)), file.with_suffix(".u64"))
-        return SortedRun(file, days[starts[:-1]], starts, key_hashes)
+        return SortedRun(file, days[starts[:-1]], starts, key_hashes, constants)
 
     def days(self) -> dict[int, int]:
         """How many rows each day has; days are counted from the epoch."""
@@ -109,3 +118,14 @@ class Staging:
         """Read the rows of the days from `first` to `last`, both included, from every run that has some."""
         tables = (run.read(first, last) for run in self.runs)
         return [rows for rows in tables if rows.height]
+
+
+def _find_constants(events: pl.DataFrame) -> dict[str, int | None]:
+    """Columns beside the key with one value in all rows, as empty ones: to sort, write and read them is saved."""
+    constants: dict[str, int | None] = {
+        c: None for c in STAGED_SCHEMA if c not in KEY and events[c].null_count() == events.height
+    }
+    origin = events[ORIGIN]
+    if not origin.null_count() and origin.min() == origin.max():
+        constants[ORIGIN] = origin[0]
+    return constants

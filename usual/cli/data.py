@@ -107,7 +107,6 @@ def ingest(
     from features.event_log.ingest import ingest as ingest_events
     from features.sources import inputs
     from features.sources.simulator.config import build_config
-    from features.sources.simulator.truth import write_truth
 
     options = {"customers": customers, "items": items, "days": days, "seed": seed, "vectors": vectors}
     settings = {name: value for name, value in options.items() if value is not None}
@@ -116,6 +115,9 @@ def ingest(
         raise InputError(f"{', '.join(f'--{s}' for s in simulator_only)} only goes with the source simulated")
     config = build_config(shop.value, settings) if source is SourceChoice.simulated else None
     if truth and config:
+        # Only here: it needs SciPy, whose import takes a tenth of a second.
+        from features.sources.simulator.truth import write_truth
+
         write_truth(config, truth)
     with show_rows() as progress:
         # What is read anew is read from its beginning, however far a watermark had come.
@@ -132,16 +134,37 @@ def ingest(
 
 @app.command(rich_help_panel=PANEL)
 def erase(
-    customer: Annotated[str, typer.Argument(help="The customer_id.")],
-    log: LogDir,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The customer_id; with --device a client_id.")],
+    log: Annotated[Path | None, typer.Option("--log", help="Event log directory, as `usual ingest` writes it.")] = None,
+    device: Annotated[bool, typer.Option("--device", help="ID is the client_id of a device or cookie.")] = False,
+    everywhere: Annotated[
+        bool,
+        typer.Option(
+            "--everywhere",
+            help="Also from the event store, published bundles, Bentos, MLflow's artifacts and logs in USUAL_HOME.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase a customer from the log, with the devices that are theirs alone."""
+    """Erase a customer, with the devices that are theirs alone, or a device, from the log or everywhere."""
     from features.common.ids import normalize_id
     from features.event_log.erase import erase as erase_customer
+    from features.event_log.erase import erase_client
 
-    report = erase_customer(normalize_id(customer, "customer") or customer, log)
-    print_answer(vars(report), as_json, report.text())
+    name = normalize_id(id_, "client" if device else "customer") or id_
+    if not everywhere:
+        if log is None:
+            raise InputError("name the event log with --log, or erase with --everywhere")
+        report = erase_client(name, log) if device else erase_customer(name, log)
+        print_answer(vars(report), as_json, report.text())
+        return
+    from serving.deploy.erase import erase_everywhere
+    from training import config
+
+    settings = config.load()
+    customer, client = (None, name) if device else (name, None)
+    done = erase_everywhere(customer, client, log, settings.uri, settings.artifacts)
+    print_answer(vars(done), as_json, done.text())
 
 
 @app.command(rich_help_panel=PANEL)

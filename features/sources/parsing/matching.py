@@ -79,6 +79,7 @@ def match(
     own = ColumnNames(available, nested)
     names = ColumnNames([*own.names, *(c for table in joined for c in table.columns)], nested)
     mapped: set[str] = set()
+    read: set[str] = set()  # of these, what a column of ours or a secret is read from
     absent: list[str] = []
     optional = set(mapping.optional)
 
@@ -97,6 +98,7 @@ def match(
                 absent.append(f"{' or '.join(expression.columns)} ({reason})")
             return None
         mapped.update(resolved.columns)
+        read.update(resolved.columns)
         return resolved
 
     columns = {o: resolve(e, f"for {o}", o not in optional) for o, e in mapping.columns.items()}
@@ -130,14 +132,16 @@ def match(
     for ours in EVENT_SCHEMA:
         if ours in mapping.constants or ours in mapping.columns:
             continue
-        found = names.find(ours, mapped)
+        # A column that is only filled down, joined on or in a condition may be one of ours by its own name.
+        found = names.find(ours, read)
         if found is None and mapping.explode:
-            found = ColumnNames(names.names).find(f"{mapping.explode}.{ours}", mapped)
+            found = ColumnNames(names.names).find(f"{mapping.explode}.{ours}", read)
         if found is None and rare and ours != "event_id" and not mapping.explode:
             found = ours
         if found is not None and found not in table.hashed:
             table.columns[ours] = Expression((ColumnPart(found),))
             mapped.add(found)
+            read.add(found)
     table.mapped = frozenset(mapped)
     _check_required(table, mapping, own, hint)
     return table

@@ -187,6 +187,23 @@ def test_advice_on_what_a_mapping_ignores_fits_its_cells(read: Read):
     assert back.select("item_id", "quantity").rows() == [("B", 1.0)]
 
 
+OWN_NAMES = """Order ID,Date,User ID,SKU,Quantity,Price,Currency
+1,2026-01-05,1,A,1,10,EUR
+1,,1,B,2,10,
+2,2026-01-06,1,B,2,10,USD
+"""
+OWN_NAMES_MAPPING = """columns: {timestamp: Date, customer_id: User ID, item_id: SKU}
+constants: {name: purchase}
+fill_down: {by: Order ID, columns: [Date, Currency]}
+where: {Currency: [EUR]}
+"""
+
+
+def test_columns_that_rows_are_chosen_and_filled_by_are_read_under_our_names_too(read: Read):
+    parsed = read(OWN_NAMES, OWN_NAMES_MAPPING)
+    assert lines(parsed, "item_id", "order_id", "currency") == [("A", "1", "EUR"), ("B", "1", "EUR")]
+
+
 def test_placeholders_may_be_ids(read: Read):
     parsed = read(WOOCOMMERCE, WOOCOMMERCE_MAPPING + "placeholders: {customer_id: []}\nnegative_quantity: refund\n")
     assert parsed.events["customer_id"].to_list() == ["7", "0", "0", "7", "8", "7"]

@@ -42,12 +42,18 @@ def check_isolated(facts: Facts) -> list[Finding]:
             "stop" if body.after or stretched else "warn",
             f"{count(events, 'event')} of {facts.rows:,} {'lies' if events == 1 else 'lie'} far off all others, which "
             f"are from {first} to {last}.",
-            "correct the dates, or ingest the log again and leave these rows out"
+            f"correct the dates, or {_leave_out(facts)}"
             + (f"; `--until {last + timedelta(days=1)}` trains on what came before" if body.after else ""),
             f"an event on {_date(outside[-1] if body.after else outside[0])}",
             {"events": events, "first": str(first), "last": str(last)},
         )
     ]
+
+
+def _leave_out(facts: Facts) -> str:
+    if facts.log.info["all_times"]:
+        return "ingest any of its files again with `--no-all-times`, which sets these rows aside"
+    return "ingest the log again and leave these rows out"
 
 
 def check_future(facts: Facts) -> list[Finding]:

@@ -3,7 +3,8 @@
 A wrong clock or date format puts a few events far from all others. As the first or last event of a log, such a row
 would decide when customers count as lost and which days a model is tested on. Rows are isolated where a gap of at
 least `GAP_DAYS` days lies between them and the others, ten times as long as the longest pause among the others,
-and where they are at most 1% of the rows of the log (of fewer than 100 rows: one, if there are ten).
+and where they are at most 1% of the rows of the log. Of fewer than 100 rows it may be one, if there are ten, behind a
+gap of `FEW_GAP_DAYS`: so few rows do not show which pauses are usual.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 GAP_DAYS = 14
+FEW_GAP_DAYS = 90
 GAP_FACTOR = 10
 LARGEST_SHARE = 0.01
 _LEAST_ROWS = 10
@@ -38,7 +40,7 @@ def find_body(rows_by_day: Mapping[int, int]) -> Body | None:
         return None
     gaps = np.diff(days)
     until = np.cumsum(rows)
-    wide = np.flatnonzero(gaps >= GAP_DAYS)
+    wide = np.flatnonzero(gaps >= (GAP_DAYS if total * LARGEST_SHARE >= 1 else FEW_GAP_DAYS))
     fronts = [-1, *wide[until[wide] <= limit][-_CUTS:].tolist()]  # the gap after day i; -1: none
     ends = [len(gaps), *wide[total - until[wide] <= limit][:_CUTS].tolist()]
     best: tuple[int, int, int] | None = None

@@ -52,8 +52,9 @@ def test_one_event_far_from_all_others_stops_where_all_times_count(tmp_path: Pat
     assert cheap_checks(log) == []  # set aside
     (aside,) = (f for f in check_log(log).findings if f.code == "times_set_aside")
     assert aside.numbers["events"] == 1
-    (finding,) = cheap_checks(replace(log, info=log.info | {"span": None}))
+    (finding,) = cheap_checks(replace(log, info=log.info | {"span": None, "all_times": True}))
     assert finding.code == "isolated_times"
+    assert "--no-all-times" in finding.advice
     assert finding.numbers == {"events": 1, "first": "2026-01-01", "last": "2026-03-01"}
 
 

@@ -5,6 +5,7 @@ import os
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from features.common import yaml_config
+from features.common.addresses import hide_secrets
 from features.common.paths import home, project_file
 
 
@@ -62,7 +63,7 @@ class MlflowConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tracking_uri: str | None = None
+    tracking_uri: str | None = Field(None, repr=False)
     """URI of the tracking store; a SQLite database in USUAL_HOME if empty."""
     artifact_location: str | None = None
     """Location of models and plots; USUAL_HOME/artifacts if empty."""
@@ -78,6 +79,11 @@ class MlflowConfig(BaseModel):
         """URI of the tracking store. Never empty: MLflow's own default depends on files in the working directory."""
         configured = os.environ.get("MLFLOW_TRACKING_URI") or self.tracking_uri
         return configured or f"sqlite:///{home() / 'mlflow.db'}"
+
+    @property
+    def shown_uri(self) -> str:
+        """`uri` without user, password and tokens: what messages and results say."""
+        return hide_secrets(self.uri)
 
     @property
     def artifacts(self) -> str | None:

@@ -96,7 +96,7 @@ def log_run(
             experiment=config.experiment,
             model_uri=f"models:/{config.registered_model}/{version_info.version}",
             version=str(version_info.version),
-            tracking_uri=config.uri,
+            tracking_uri=config.shown_uri,
         )
 
 

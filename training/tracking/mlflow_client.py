@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when mlflow is imported
 
 import mlflow
-from mlflow.exceptions import MlflowException
 
+from features.common.addresses import hide_secrets_in
 from features.common.errors import InputError
 from training.config import MlflowConfig
 from training.tracking.relocate import relocate
@@ -51,13 +52,16 @@ def connect(config: MlflowConfig) -> "mlflow.MlflowClient":
     try:
         # The first use of a SQLite store creates its tables and logs every step.
         with silence_logs():
-            mlflow.set_tracking_uri(config.uri)
+            mlflow.set_tracking_uri(_without_user(config.uri))
             client = mlflow.MlflowClient()
             if client.get_experiment_by_name(config.experiment) is None:
                 client.create_experiment(config.experiment, artifact_location=config.artifacts, tags=_experiment_tags())
                 relocate(config)  # records the home
-    except MlflowException as error:
-        raise InputError(f"MLflow cannot be reached at {config.uri}: {error.message}") from error
+    except InputError:
+        raise
+    except Exception as error:  # of MLflow, of SQLAlchemy or of a driver; what they say may hold the password
+        why = hide_secrets_in(str(error), config.uri)
+        raise InputError(f"MLflow cannot be reached at {config.shown_uri}: {why}") from None
     return client
 
 
@@ -67,18 +71,29 @@ def serve_ui(config: MlflowConfig, host: str, port: int) -> None:
     Raises `InputError` if runs are kept on a server already.
     """
     if config.uri.startswith(("http://", "https://")):
-        raise InputError(f"runs are kept on a server already: open {config.uri}")
+        raise InputError(f"runs are kept on a server already: open {config.shown_uri}")
     client = connect(config)  # creates the store on first use
     experiment = client.get_experiment_by_name(config.experiment)
     runs = f"#/experiments/{experiment.experiment_id}/runs" if experiment else ""
     has_view = experiment is not None and _headline_view_tag() in experiment.tags
     print(f"runs: http://{host}:{port}/{runs}{f'?viewStateShareKey={VIEW}' if has_view else ''}", flush=True)
     print(f"models: http://{host}:{port}/#/models/{config.registered_model}", flush=True)
-    command = ["mlflow", "server", "--backend-store-uri", config.uri, "--host", host, "--port", str(port)]
+    command = ["mlflow", "server", "--host", host, "--port", str(port)]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = config.uri  # every user of the machine may list the arguments of processes
     # One worker and no job processes: this serves one analyst from a local store.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.environ["PYTHONSAFEPATH"] = "1"  # also of the server's own processes: the working directory holds no modules
     os.execv(sys.executable, [sys.executable, "-m", *command, "--workers", "1"])  # noqa: S606
+
+
+def _without_user(uri: str) -> str:
+    """Move user and password of a server's address to where MLflow looks for them; its messages repeat the address."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import mlflow  # isort: skip
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from features.common.addresses import hide_secrets_in
 from features.common.errors import InputError
 from models.bundle import Bundle, read_manifest
 from models.publishing import publish, publishing_dir, read_current
@@ -73,8 +74,9 @@ def resolve_bundle(uri: str, config: MlflowConfig) -> Path:
         with silence_logs():
             path = Path(mlflow.artifacts.download_artifacts(uri))
     except MlflowException as error:
+        why = hide_secrets_in(error.message, config.uri)
         raise InputError(
-            f"{uri} was not found at {config.uri} ({error.message}); `usual train` registers a model as "
+            f"{uri} was not found at {config.shown_uri} ({why}); `usual train` registers a model as "
             "challenger, `usual promote` makes it champion"
         ) from error
     return path / "artifacts" / "bundle"

@@ -89,7 +89,7 @@ class StudyRun:
         self.client.log_text(self.run_id, recipe, "best-recipe.yml")
         for name, figure in study_plots.plot_study(self.study, self.identity["metric"]).items():
             self.client.log_figure(self.run_id, figure, f"plots/{name}.png")
-        return LoggedStudy(self.run_id, self.config.experiment, self.config.uri)
+        return LoggedStudy(self.run_id, self.config.experiment, self.config.shown_uri)
 
     def _nested(self) -> Iterator[Any]:
         token = None
@@ -107,7 +107,7 @@ def open_study_run(config: MlflowConfig, study: Study, identity: dict[str, str])
     client = connect(config)
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is None:  # deleted since `connect`
-        raise InputError(f"MLflow at {config.uri} has no experiment {config.experiment}; run the command again")
+        raise InputError(f"MLflow at {config.shown_uri} has no experiment {config.experiment}; run the command again")
     experiment_id = experiment.experiment_id
     run_id = _find_run(client, study)
     if run_id is None:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from features.common.arrays import AnyArray
 from features.common.clock import iso, parse
 from features.common.errors import InputError
+from features.common.paths import make_private
 from features.common.yaml_config import describe_errors
 from features.ranking.feature_matrix import schema_hash
 from features.ranking.id_index import IdIndex
@@ -102,6 +103,7 @@ class Bundle:
         """Write to the directory `path`, which must not exist or be empty."""
         if path.exists() and any(path.iterdir()):
             raise InputError(f"{path} is not empty; choose another directory for the bundle")
+        path.mkdir(parents=True, exist_ok=True)
         s = self.snapshot
         arrays: dict[str, AnyArray] = {
             "customers/hashes": s.customers.hashes,
@@ -128,7 +130,7 @@ class Bundle:
             np.save(file, array, allow_pickle=False)
         texts = {"customers/ids": s.customers.values, "items/ids": s.items.values, "items/categories": s.category_names}
         for name, values in texts.items():
-            _save_texts(path / f"{name}.arrow", values)
+            save_texts(path / f"{name}.arrow", values)
         with (
             pa.OSFile(str(path / "items" / "about.arrow"), "wb") as sink,
             pa.ipc.new_file(sink, s.catalog.schema) as out,
@@ -138,7 +140,7 @@ class Bundle:
         (path / "rankers").mkdir()
         for recommender, two_stage in self.recommenders.items():
             (path / "rankers" / f"{recommender}.txt").write_text(two_stage.ranker.text())
-        files = {f.relative_to(path).as_posix(): _digest(f) for f in sorted(path.rglob("*")) if f.is_file()}
+        files = {f.relative_to(path).as_posix(): file_digest(f) for f in sorted(path.rglob("*")) if f.is_file()}
         manifest = Manifest(
             format=FORMAT,
             features=schema_hash(self.generators.names),
@@ -150,17 +152,13 @@ class Bundle:
             files=files,
         )
         (path / "manifest.json").write_text(json.dumps(manifest.model_dump(), indent=1) + "\n")
+        make_private(path)  # it holds ids
         return path
 
     @classmethod
     def load(cls, path: Path) -> "Bundle":
         """Map the bundle in directory `path`. Raises `InputError` where it does not fit this code."""
-        manifest = read_manifest(path)
-        for name, digest in manifest.files.items():
-            if not (path / name).is_file():
-                raise InputError(f"the bundle {path} is damaged: {name} is missing; get the bundle again")
-            if _digest(path / name) != digest:
-                raise InputError(f"the bundle {path} is damaged: {name} is not what was saved; get the bundle again")
+        manifest = check_files(path)
         # Plain arrays over the mapped files: each slice of a `memmap` takes several times as long as one of an array.
         arrays = {
             name.removesuffix(".npy"): np.asarray(np.load(path / name, mmap_mode="r", allow_pickle=False))
@@ -241,6 +239,17 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def check_files(path: Path) -> Manifest:
+    """Read the manifest of the bundle at `path`, and raise `InputError` unless every file is what was saved."""
+    manifest = read_manifest(path)
+    for name, digest in manifest.files.items():
+        if not (path / name).is_file():
+            raise InputError(f"the bundle {path} is damaged: {name} is missing; get the bundle again")
+        if file_digest(path / name) != digest:
+            raise InputError(f"the bundle {path} is damaged: {name} is not what was saved; get the bundle again")
+    return manifest
+
+
 def _unknown_generators(content: dict[str, Any]) -> list[str]:
     budgets = content.get("budgets")
     if not isinstance(budgets, dict):
@@ -251,7 +260,7 @@ def _unknown_generators(content: dict[str, Any]) -> list[str]:
 
 def _snapshot(path: Path, arrays: Mapping[str, AnyArray], as_of: int, cuts: CutPoints) -> Snapshot:
     def ids(kind: str) -> IdIndex:
-        return IdIndex(_load_texts(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
+        return IdIndex(load_texts(path / kind / "ids.arrow"), arrays[f"{kind}/hashes"], arrays[f"{kind}/order"])
 
     return Snapshot(
         as_of=as_of,
@@ -261,7 +270,7 @@ def _snapshot(path: Path, arrays: Mapping[str, AnyArray], as_of: int, cuts: CutP
         lifetime=arrays["customers/lifetime"],
         items=ids("items"),
         categories=arrays["items/categories"],
-        category_names=_load_texts(path / "items" / "categories.arrow"),
+        category_names=load_texts(path / "items" / "categories.arrow"),
         departments=arrays["items/departments"],
         brands=arrays["items/brands"],
         item_features=arrays["items/features"],
@@ -271,16 +280,19 @@ def _snapshot(path: Path, arrays: Mapping[str, AnyArray], as_of: int, cuts: CutP
     )
 
 
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file, as the manifest holds it."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _save_texts(file: Path, values: pa.StringArray) -> None:
+def save_texts(file: Path, values: pa.StringArray) -> None:
+    """Write texts as a file that `load_texts` maps."""
     batch = pa.record_batch([values], names=["text"])
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
 
-def _load_texts(file: Path) -> pa.StringArray:
+def load_texts(file: Path) -> pa.StringArray:
+    """Map the texts in a file."""
     return pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0).column(0)

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.common.errors import InputError
 from features.common.locks import exclusive_lock
-from features.common.paths import home
+from features.common.paths import home, make_private
 from features.common.yaml_config import describe_errors
-from models.bundle import read_manifest
+from models.bundle import check_files, read_manifest
 
 POINTER = "current.json"
 CHAMPION_VARIABLE = "USUAL_CHAMPION"
@@ -55,7 +55,7 @@ def publish(
     Raises `InputError`, also if another bundle than `instead_of`, where given, is published by now.
     """
     read_manifest(bundle)
-    where.mkdir(parents=True, exist_ok=True)
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
     with exclusive_lock(where / ".publishing"):
         if instead_of is not None and read_current(where) != instead_of:
             raise InputError(f"another champion was published in {where} meanwhile; refresh that one")
@@ -65,19 +65,26 @@ def publish(
 def _publish(bundle: Path, version: str | None, where: Path) -> PublishedBundle:
     digest = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()[:12]
     name = f"{version or 'local'}-{digest}"
-    if not (where / name).exists():
-        arriving = where / f".arriving-{uuid4().hex}"
+    if not _is_whole(where / name):
+        arriving, damaged = (where / f".{kind}-{uuid4().hex}" for kind in ("arriving", "damaged"))
         try:
             shutil.copytree(bundle, arriving)
+            check_files(arriving)
+            make_private(arriving)
+            _sync(arriving)
+            if (where / name).exists():  # servers that map its files keep them; nothing is written into them
+                (where / name).rename(damaged)
             arriving.rename(where / name)
         finally:
             shutil.rmtree(arriving, ignore_errors=True)
+            shutil.rmtree(damaged, ignore_errors=True)
     pointer = where / f".{POINTER}-{uuid4().hex}"
     with pointer.open("w") as file:
         file.write(_Pointer(bundle=name, version=version).model_dump_json() + "\n")
         file.flush()
         os.fsync(file.fileno())
     pointer.replace(where / POINTER)
+    _sync(where, deep=False)
     (where / name).touch()
     _delete_old(where, name)
     return PublishedBundle(where / name, version)
@@ -97,12 +104,40 @@ def read_current(where: Path) -> PublishedBundle | None:
     return PublishedBundle(where / pointer.bundle, pointer.version)
 
 
+def find_whole(where: Path, instead_of: PublishedBundle) -> PublishedBundle | None:
+    """Find the newest undamaged bundle in `where` other than `instead_of`: for when that cannot be loaded."""
+    others = [p for p in _bundles(where) if p != instead_of.path and _is_whole(p)]
+    return PublishedBundle(others[0], others[0].name.rpartition("-")[0]) if others else None
+
+
+def _is_whole(bundle: Path) -> bool:
+    try:
+        check_files(bundle)
+    except (InputError, OSError):
+        return False
+    return True
+
+
+def _sync(directory: Path, deep: bool = True) -> None:
+    """Return once `directory`, with all that is in it if `deep`, is on disk."""
+    for path in (*(directory.rglob("*") if deep else ()), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _bundles(where: Path) -> list[Path]:
+    bundles = [p for p in where.glob("[!.]*") if (p / "manifest.json").is_file()]
+    return sorted(bundles, key=lambda p: p.stat().st_mtime, reverse=True)
+
+
 def _delete_old(where: Path, name: str) -> None:
     for left in where.glob(".*-*"):  # of a process that was killed; we hold the lock
-        if left.name.startswith((".arriving-", f".{POINTER}-")):
+        if left.name.startswith((".arriving-", ".damaged-", f".{POINTER}-")):
             shutil.rmtree(left, ignore_errors=True)
             left.unlink(missing_ok=True)
-    bundles = [p for p in where.glob("[!.]*") if (p / "manifest.json").is_file() and p.name != name]
-    bundles.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in bundles[_BUNDLES_TO_KEEP - 1 :]:  # servers that still map it keep it until they let go
+    others = [p for p in _bundles(where) if p.name != name]
+    for old in others[_BUNDLES_TO_KEEP - 1 :]:  # servers that still map it keep it until they let go
         shutil.rmtree(old, ignore_errors=True)

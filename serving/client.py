@@ -137,9 +137,10 @@ class Client:
             ]
         )
 
-    def erase(self, customer_id: str) -> dict[str, int]:
-        """Remove a customer's events; return how much was removed."""
-        return self._send_once("POST", "/v1/customers/erase", {"customer_id": customer_id})
+    def erase(self, customer_id: str | None = None, *, client_id: str | None = None) -> dict[str, int]:
+        """Remove a customer's events, or those of a device; return how much was removed."""
+        ids = {"customer_id": customer_id, "client_id": client_id}
+        return self._send_once("POST", "/v1/customers/erase", {k: v for k, v in ids.items() if v is not None})
 
     def placements(self) -> dict[str, Json]:
         """Return the placements that requests may name, by name."""

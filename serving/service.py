@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import models as models  # `load` below comes from beside this file, wherever the server was started
 from features.common.errors import InputError
-from models.publishing import read_current
+from models.publishing import find_whole, read_current
 from serving import logging as logs
 from serving.api.app import build_middleware, create_app
 from serving.api.json_io import BODY_TIMEOUT_S
@@ -100,12 +100,18 @@ class Usual:
         from models.recommender import load
 
         store = open_store(settings.event_store_url(), Limits(keep_days=settings.event_days))
+        champion = None
         try:
             if settings.champion is not None and (champion := read_current(settings.champion)) is not None:
                 self._app = create_app(load(champion.path), settings, champion.version, store, load, champion)
                 return
         except Exception as error:  # a worker that does not start would be started again for ever
             log.error("the published model is not served: %s", error)
+            # The one before it still lies beside it; the watcher goes on to the current one once that is whole.
+            if settings.champion is not None and champion is not None:
+                if (earlier := find_whole(settings.champion, champion)) is not None:
+                    self._app = create_app(load(earlier.path), settings, earlier.version, store, load, earlier)
+                    return
         path, version = _locate_bundle(settings.bundle)
         self._app = create_app(load(path), settings, version, store, load)
 

@@ -40,6 +40,7 @@ ROOMS = {
         "two_stage": "candidates ranker search_space timing",
         "bundle": "candidates customers ranker two_stage",
         "publishing": "bundle",
+        "bundle_erasure": "bundle",
         "interface": "candidates two_stage",
         "availability": "",
         "self_check": "availability interface",

@@ -22,6 +22,17 @@ def bentoml_home() -> Path:
     return home() / "bentoml"
 
 
+def make_private(directory: Path) -> None:
+    """Let only the owner read what lies in `directory`: files 0600, directories 0700. For files that hold ids."""
+    directory.chmod(0o700)
+    for folder, directories, files in os.walk(directory):
+        for names, mode in ((directories, 0o700), (files, 0o600)):
+            for name in names:
+                path = Path(folder, name)
+                if not path.is_symlink():
+                    path.chmod(mode)
+
+
 def check_out_file(out: Path, *endings: str, option: str = "--out") -> None:
     """Raise `InputError` unless a file with one of `endings` can be written at `out`: before the work, not after it."""
     if out.suffix not in endings:

@@ -19,6 +19,8 @@ def load_yaml(path: Path, model: type[Model], what: str) -> Model:
         raise InputError(f"{what} {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{what} {path} is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{what} {path} is nested too deeply; no key of it lies that deep") from error
     except ValidationError as error:
         raise InputError(f"{what} {path} does not fit: {describe_errors(error)}") from error
 

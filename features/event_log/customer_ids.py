@@ -1,12 +1,14 @@
 """Customer id files: lists of customers that commands take, as Parquet, CSV or plain text."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 
 from features.common.errors import InputError
 from features.common.ids import INVISIBLE, SCIENTIFIC_HINT, is_scientific, normalize_ids
+from features.common.spreadsheets import unescape
 
 _COLUMN = "customer_id"
 
@@ -35,25 +37,30 @@ def read_customer_ids(path: Path, role: str = "the customer list") -> list[str]:
 def _read_column(path: Path, role: str) -> pl.Series:
     ending = path.suffix.lower()
     if ending == ".parquet":
-        table = pl.read_parquet(path)
-    else:
-        text = _decode(path.read_bytes())
-        if ending not in (".csv", ".tsv"):
-            return pl.Series(_COLUMN, text.splitlines(), pl.String)
-        header = text.partition("\n")[0]
-        separator = max(",;\t|", key=header.count)
-        table = pl.read_csv(
-            io.BytesIO(text.encode()), infer_schema=False, separator=separator, truncate_ragged_lines=True
+        # A small file can hold many millions of equal rows: none but the distinct ids are held.
+        named = _named(pl.read_parquet_schema(path), path, role)
+        return (
+            pl.scan_parquet(path).select(pl.col(named).unique(maintain_order=True)).collect(engine="streaming")[named]
         )
-    if _COLUMN in table.columns:
-        return table[_COLUMN]
-    named = [c for c in table.columns if _fold(c) == _fold(_COLUMN)]
+    text = _decode(path.read_bytes())
+    if ending not in (".csv", ".tsv"):
+        return pl.Series(_COLUMN, text.splitlines(), pl.String)
+    header = text.partition("\n")[0]
+    separator = max(",;\t|", key=header.count)
+    table = pl.read_csv(io.BytesIO(text.encode()), infer_schema=False, separator=separator, truncate_ragged_lines=True)
+    return unescape(table[_named(table.columns, path, role)])  # an export of ours
+
+
+def _named(columns: Iterable[str], path: Path, role: str) -> str:
+    """Return the column with the ids."""
+    columns = list(columns)
+    named = [_COLUMN] if _COLUMN in columns else [c for c in columns if _fold(c) == _fold(_COLUMN)]
     if len(named) != 1:
         raise InputError(
-            f"{role} {path} has no column {_COLUMN}; it has {', '.join(table.columns)}. Name the column so, or give a "
+            f"{role} {path} has no column {_COLUMN}; it has {', '.join(columns)}. Name the column so, or give a "
             "text file (.txt) with one id a line"
         )
-    return table[named[0]]
+    return named[0]
 
 
 def _fold(name: str) -> str:

@@ -7,7 +7,7 @@ customer's, and they name nobody else. Of links, those with a token of this cust
 catalog stays, as it names no one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Erasure:
 
     def text(self) -> str:
         if self.already:
-            return "already erased: there is nothing left of this customer"
+            return "already erased: there is nothing left of this id"
         return "\n".join(f"{n:>12,}  {what.replace('_', ' ')}" for what, n in asdict(self).items() if what != "already")
 
 
@@ -55,33 +55,56 @@ def erase(customer: str, path: Path) -> Erasure:
 
     Raises `InputError` for a customer the log does not know.
     """
+    return _erase({customer}, lambda event_log: _find_traces(customer, event_log), path)
+
+
+def erase_client(client: str, path: Path) -> Erasure:
+    """Remove a device or cookie from the log at `path`, whoever used it, and refuse its rows from now on.
+
+    Raises `InputError` for a client the log does not know.
+    """
+    return _erase(set(), lambda _: _Traces({client}, set(), set()), path)
+
+
+def own_clients(customer: str, path: Path) -> set[str]:
+    """Return the clients that by the log at `path` are this customer's alone."""
+    return _find_traces(customer, EventLog.open(path)).clients
+
+
+def _erase(customers: set[str], find_traces: Callable[[EventLog], _Traces], path: Path) -> Erasure:
     with replace_directory(path) as change:
         event_log = EventLog.open(path)
         tombstones = Tombstones.load(event_log.path)
-        already = tombstones.hash(customer) in tombstones.customers
-        traces = _find_traces(customer, event_log)
-        tombstones.customers.add(tombstones.hash(customer))
+        traces = find_traces(event_log)
+        known = {tombstones.hash(c) for c in customers}
+        already = known <= tombstones.customers if known else _are_known(traces.clients, tombstones)
+        tombstones.customers |= known
         tombstones.clients |= {tombstones.hash(c) for c in traces.clients}
         tombstones.tokens |= {tombstones.hash(t) for t in traces.tokens}
         erased_at = now()
         tombstones.shared |= {tombstones.hash(c): erased_at for c in traces.shared}
 
-        new, events = _erase_events(event_log, tombstones, {customer}, traces, change)
+        new, events = _erase_events(event_log, tombstones, customers, traces, change)
         old_links = event_log.links()
         links = tombstones.filter_links(old_links)
-        names = {customer, *traces.clients, *traces.tokens}
+        names = {*customers, *traces.clients, *traces.tokens}
         rejected = _erase_rejected(event_log, tombstones, names, change)
         removed = events + old_links.height - links.height + rejected
         if not removed:
             if already:
                 return Erasure(already=True)
-            raise InputError(f"{path} knows no customer of this id; check the spelling")
+            kind = "customer" if customers else "client"
+            raise InputError(f"{path} knows no {kind} of this id; check the spelling")
         links.write_parquet(change.new / "links.parquet", compression="zstd")
         tombstones.write(change)
         log.keep_unchanged(change, event_log, new)
         log.write_manifest(change, path, new, event_log)
         change.commit()
     return Erasure(events, old_links.height - links.height, rejected, len(traces.clients), len(traces.shared))
+
+
+def _are_known(clients: set[str], tombstones: Tombstones) -> bool:
+    return {tombstones.hash(c) for c in clients} <= tombstones.clients
 
 
 def _find_traces(customer: str, event_log: EventLog) -> _Traces:

@@ -56,9 +56,12 @@ class Tombstones:
             # Without it an ingest would let erased customers back in.
             raise InputError(f"{file} is damaged ({error}); restore it from a backup of the log") from error
 
+    def __bool__(self) -> bool:
+        return bool(self.customers or self.clients)
+
     def write(self, change: DirectoryChange) -> None:
         """Write the file into `change.new`, if there is anybody in it."""
-        if not self.customers:
+        if not self:
             return
         sets = {name: sorted(getattr(self, name)) for name in ("customers", "clients", "tokens")}
         text = json.dumps({"salt": self.salt, **sets, "shared": dict(sorted(self.shared.items()))}, indent=1)
@@ -74,7 +77,7 @@ class Tombstones:
 
     def filter_events(self, events: pl.DataFrame) -> pl.DataFrame:
         """Remove the events of erased customers and clients."""
-        if not self.customers:
+        if not self:
             return events
         erased = self._is_in("customer_id", events, self.customers) | self._is_in("client_id", events, self.clients)
         for until in sorted(set(self.shared.values())):
@@ -85,7 +88,7 @@ class Tombstones:
 
     def filter_links(self, links: pl.DataFrame) -> pl.DataFrame:
         """Remove the links that name an erased id or token."""
-        if not self.customers:
+        if not self:
             return links
         columns = {"customer_id": self.customers, "client_id": self.clients, "token": self.tokens}
         return links.filter(~pl.any_horizontal(self._is_in(c, links, hashes) for c, hashes in columns.items()))
@@ -95,7 +98,7 @@ class Tombstones:
 
         A short id can also be a quantity: then a row too many is removed.
         """
-        if not self.customers or rejected.is_empty():
+        if not self or rejected.is_empty():
             return rejected
         hashes = self.customers | self.clients | self.tokens
         texts = rejected["raw"].drop_nulls().unique()

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,12 @@ def _hash(text: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
+def signed_hash(text: str) -> int:
+    """Return the hash of an id by which `IdIndex.hide` finds it, as a signed integer that a database can hold."""
+    value = _hash(text.encode("utf-8", "surrogatepass"))
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
 @dataclass(frozen=True)
 class IdIndex:
     """Ids by position: `values` holds them; `hashes` is sorted, `order` is the position each belongs to.
@@ -25,6 +31,8 @@ class IdIndex:
     values: pa.StringArray
     hashes: UInt64Array
     order: Int32Array
+    hidden: set[int] = field(default_factory=set, repr=False, compare=False)
+    """Positions that `find` does not find: of customers who were erased since the snapshot."""
 
     @classmethod
     def from_ids(cls, ids: Iterable[str]) -> "IdIndex":
@@ -55,7 +63,16 @@ class IdIndex:
         # Two ids may share a hash: the right one is then further on.
         for n in np.flatnonzero((positions < 0) & (self.hashes[slot] == hashes)).tolist():
             positions[n] = self._find_one(texts[n])
+        if self.hidden:
+            positions[np.isin(positions, [*self.hidden])] = -1
         return positions
+
+    def hide(self, hashes: Sequence[int]) -> None:
+        """Find the ids of these hashes (`signed_hash`) no longer."""
+        wanted = np.array(hashes, np.int64).view(np.uint64)
+        start, end = self.hashes.searchsorted(wanted), self.hashes.searchsorted(wanted, "right")
+        for a, b in zip(start.tolist(), end.tolist(), strict=True):
+            self.hidden.update(self.order[a:b].tolist())
 
     def _find_one(self, text: bytes) -> int:
         """Find one id: a single step of `find` over arrays takes longer than all of this."""
@@ -64,7 +81,7 @@ class IdIndex:
         while slot < len(self) and self.hashes[slot] == key:
             position = int(self.order[slot])
             if self._texts(self.order[slot : slot + 1])[0] == text:
-                return position
+                return -1 if position in self.hidden else position
             slot += 1
         return -1
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from features.common import ids
 from features.common.errors import InputError
+from features.common.spreadsheets import unescape
 from features.sources.parsing import chunks, dialect, readers
 
 COLUMN = "customer_id"
@@ -28,6 +29,8 @@ def read_customer_ids(path: Path, role: str = "the customer list") -> list[str]:
         if text.startswith(role):
             raise
         raise InputError(f"{role} {path} cannot be read: {text.removeprefix(f'{path} ')}") from error
+    if path.suffix.lower() == ".csv":
+        values = unescape(values)  # an export of ours
     if (shortened := values.filter(ids.is_scientific(values))).len():
         raise InputError(f"{role} {path} has the customer id {shortened[0]}: {ids.SCIENTIFIC_HINT}")
     customers = ids.normalize_ids(values, "customer").cast(pl.String).drop_nulls().unique(maintain_order=True)
@@ -44,10 +47,15 @@ def _read_values(path: Path, role: str) -> pl.Series:
         return _read_lines(path)
     if column is None:
         raise InputError(f"{role} {path} has no column {COLUMN}; it has {', '.join(columns)}")
-    table = pl.concat([batch for _, batch in readers.read_batches(path)] or [pl.DataFrame({column: []})], rechunk=False)
-    if readers.UNCLOSED in table.columns and (damaged := table[readers.UNCLOSED].drop_nulls()).len():
-        raise InputError(f"{role} {path} has a line with a quote that does not close: {damaged[0][:80]}; correct it")
-    return table[column]
+    values = pl.Series(column, [])
+    for _, batch in readers.read_batches(path):
+        if readers.UNCLOSED in batch.columns and (damaged := batch[readers.UNCLOSED].drop_nulls()).len():
+            raise InputError(
+                f"{role} {path} has a line with a quote that does not close: {damaged[0][:80]}; correct it"
+            )
+        # A small file can hold many millions of equal rows: only the distinct ids are held.
+        values = pl.concat([values, batch[column]] if values.len() else [batch[column]]).unique(maintain_order=True)
+    return values
 
 
 def _is_customer_id(name: str) -> bool:

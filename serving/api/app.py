@@ -26,6 +26,7 @@ from serving.api.routes.status import add_status_routes
 from serving.event_store import EventStore
 from serving.recommend.active_model import ActiveModel
 from serving.recommend.engine import RecommendationEngine
+from serving.recommend.erased_customers import ErasedCustomers
 from serving.recommend.item_overrides import ItemOverrides
 from serving.recommend.model_watcher import ModelWatcher
 from serving.schemas import placements
@@ -61,12 +62,15 @@ def create_app(
     visit_budget_s = settings.visit_budget_ms / 1000
     active_model = ActiveModel(recommender, version, store, visit_budget_s)
     engine = RecommendationEngine(active_model, settings, placements.read(settings.placements), overrides)
+    erased = ErasedCustomers(store, lambda: engine.active_model.snapshot)
     watcher = None
     if load is not None and settings.champion is not None:
         load_bundle = load
 
         def load_published(published: PublishedBundle) -> ActiveModel:
-            return ActiveModel(load_bundle(published.path), published.version, store, visit_budget_s)
+            model = ActiveModel(load_bundle(published.path), published.version, store, visit_budget_s)
+            erased.hide_in(model.snapshot)
+            return model
 
         watcher = ModelWatcher(settings.champion, engine, load_published, settings.follow_every_s)
     admin = AdminRoutes(engine, watcher, settings.log)
@@ -74,6 +78,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         overrides.start()
+        await asyncio.to_thread(erased.start)
         engine.warm_up()
         if watcher is not None:
             watcher.start(published)
@@ -83,6 +88,7 @@ def create_app(
             await asyncio.to_thread(watcher.close)
         await engine.close()
         overrides.close()
+        erased.close()
         if store is not None:
             await asyncio.to_thread(store.close)
 
@@ -105,7 +111,7 @@ def create_app(
 
     add_docs_routes(app)  # /docs
     add_recommendation_routes(app, engine)  # /v1/recommendations, /v1/rerank, /v1/explain, /v1/placements
-    add_event_routes(app, store)  # /v1/events, /v1/events/segment, /v1/customers/merge, /v1/customers/erase
+    add_event_routes(app, store, erased)  # /v1/events, /v1/events/segment, /v1/customers/merge, /v1/customers/erase
     add_item_routes(app, store, overrides)  # /v1/items
     add_admin_routes(app, admin)  # /v1/admin/reload, /v1/admin/refresh
     add_page_routes(app, engine, demo=settings.open)  # /tracker.js; /demo

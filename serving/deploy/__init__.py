@@ -2,7 +2,8 @@
 
 `bento.py` builds a Bento (BentoML's deployable directory) around a bundle, `build.py` is its subprocess,
 `requirements.py` pins what it installs. `server.py` starts the server, from a Bento or from this code. `refresh.py`
-publishes the champion over a newer snapshot, every night; `demo.py` is the visit of `usual demo`.
+publishes the champion over a newer snapshot, every night; `erase.py` removes a customer from the whole installation;
+`demo.py` is the visit of `usual demo`.
 
 The top room of `serving`: may import any other. Everything here works from a checkout as from an installed wheel, and
 from any working directory: `features.common.subprocesses` starts the subprocesses.

@@ -3,9 +3,12 @@
 Batch features are as of the last midnight (UTC), as in training; what happened since is read from the event store.
 """
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+from lightgbm.basic import LightGBMError
 
 from features.common.clock import DAY, iso, now
 from features.common.errors import InputError
@@ -17,13 +20,15 @@ from models import publishing
 from models.bundle import Bundle
 from models.publishing import PublishedBundle
 
+_SCRATCH = ".refresh-"
+
 
 def refresh(log: Path, where: Path, as_of: int | None = None) -> PublishedBundle:
     """Put the models that are published in `where` over the log's snapshot as of `as_of`, and publish that there.
 
     `as_of` is in microseconds; default: the last midnight (UTC). Raises `InputError`.
     """
-    where.mkdir(parents=True, exist_ok=True)
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
     message = f"a refresh of {where} is running already; wait for it"
     with exclusive_lock(where / ".refreshing", if_held=lambda _: message):
         base = publishing.read_current(where)
@@ -37,9 +42,18 @@ def refresh(log: Path, where: Path, as_of: int | None = None) -> PublishedBundle
                 "would be older than that"
             )
         refreshed_bundle = bundle.refit_to(Snapshot.from_tables(build_tables(EventLog.open(log), at)))
-        with tempfile.TemporaryDirectory(prefix=".refresh-", dir=where) as scratch:
-            path = refreshed_bundle.save(Path(scratch) / "bundle")
-            return publishing.publish(path, base.version, where, instead_of=base)
+        for left in where.glob(f"{_SCRATCH}*"):  # of a refresh that was killed; we hold the lock
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=where, ignore_cleanup_errors=True) as scratch:
+                path = refreshed_bundle.save(Path(scratch) / "bundle")
+                return publishing.publish(path, base.version, where, instead_of=base)
+        except (OSError, LightGBMError) as error:
+            free = shutil.disk_usage(where).free
+            raise InputError(
+                f"the refreshed bundle could not be written to {where} ({error}; {free / 1e9:.1f} GB free); what was "
+                "published stays, free some space and refresh again"
+            ) from error
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 One interface, `EventStore` (`store`, the module to open first), over SQLite (one machine, also with several workers)
 and PostgreSQL (several). `protocol` has the values that are stored and read, and what a connection to either database
-does; `sqlite` and `postgresql` are these connections, `worker` the thread that each is used in. `item_updates` keeps
-item overrides and idempotent answers beside the events. This room imports `serving.schemas` and nothing above.
+does; `sqlite` and `postgresql` are these connections, `journal` the files of the former, `worker` the thread that each
+is used in. `item_updates` keeps item overrides and idempotent answers beside the events. This room imports
+`serving.schemas` and nothing above.
 """
 
 from features.sources.event_store import is_postgres, sqlite_path

@@ -12,7 +12,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from features.common import clock
 from features.common.errors import InputError
+from features.ranking.id_index import signed_hash
 from features.sources.event_store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
 from serving.event_store.item_updates import (
     ANSWERS,
@@ -24,8 +26,10 @@ from serving.event_store.item_updates import (
     SideTables,
 )
 from serving.event_store.protocol import (
+    CLOCK,
     DEDUP_KEYS,
     DEVICE_KINDS,
+    ERASED,
     LINKING_KINDS,
     MAX_DEVICES,
     ORPHANED_LINK,
@@ -40,6 +44,8 @@ from serving.event_store.protocol import (
     in_visit,
     links_from_rows,
     own_devices_sql,
+    read_erased,
+    remember_time,
     sql_list,
     sql_types,
     visit_order,
@@ -58,7 +64,10 @@ CREATE INDEX IF NOT EXISTS {EVENTS}_of_customers ON {EVENTS} (customer_id, visit
     WHERE customer_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS {EVENTS}_of_clients ON {EVENTS} (client_id, visit, timestamp)
     WHERE client_id IS NOT NULL AND customer_id IS NULL;
+CREATE INDEX IF NOT EXISTS {EVENTS}_received ON {EVENTS} (received_at);
 """,
+    ERASED: f"CREATE TABLE IF NOT EXISTS {ERASED} (hash bigint PRIMARY KEY, at bigint NOT NULL);",
+    CLOCK: f"CREATE TABLE IF NOT EXISTS {CLOCK} (believed bigint, since bigint, last bigint);",
     DEDUP_KEYS: """
 CREATE TABLE IF NOT EXISTS usual_seen (key bytea PRIMARY KEY, at bigint NOT NULL);
 CREATE INDEX IF NOT EXISTS usual_seen_at ON usual_seen (at);
@@ -86,7 +95,7 @@ CREATE INDEX IF NOT EXISTS {ANSWERS}_at ON {ANSWERS} (at);
 }
 _SIDE_TABLES = SideTables("%s")
 # Any numbers, as long as every server takes the same.
-_SCHEMA_LOCK, _ITEMS_LOCK = 0x75737561, 0x75737562
+_SCHEMA_LOCK, _ITEMS_LOCK, _CLOCK_LOCK = 0x75737561, 0x75737562, 0x75737563
 
 _ARRAYS = ", ".join(f"%s::{t}[]" for t in [*_PLAIN, "boolean"])
 _INSERT = f"INSERT INTO {EVENTS} ({', '.join(COLUMNS)}, visit) SELECT * FROM unnest({_ARRAYS})"  # noqa: S608
@@ -102,6 +111,7 @@ DELETE FROM {LINKS} USING unnest(%s::text[], %s::text[]) AS gone (client, custom
 WHERE client_id = gone.client AND customer_id = gone.customer AND {ORPHANED_LINK}
 """  # noqa: S608
 
+_REMEMBER_ERASED = f"INSERT INTO {ERASED} (hash, at) VALUES (%s, %s) ON CONFLICT DO NOTHING"  # noqa: S608
 _LAST = f"""
 SELECT timestamp, event_id, item_id, name, price FROM {EVENTS}
 WHERE {{}} AND visit AND timestamp >= %(after)s AND timestamp < %(before)s
@@ -255,19 +265,42 @@ class PostgresConnection:
             # On a device of several customers, events that name nobody may be theirs.
             anonymous = f"DELETE FROM {EVENTS} WHERE client_id = ANY(%s) AND customer_id IS NULL"  # noqa: S608
             events += execute(anonymous, (list(every),)).rowcount
+            execute(_REMEMBER_ERASED, (signed_hash(customer_id), clock.now()))
             delete_links = f"DELETE FROM {LINKS} WHERE customer_id = %s OR client_id = ANY(%s)"  # noqa: S608
             links = execute(delete_links, (customer_id, list(own))).rowcount
         return ErasureCounts(events, links, len(own), len(every - own))
 
+    def erased(self, known: int) -> list[int] | None:
+        with _translate_errors():
+            return read_erased(self._connection.execute, known)
+
+    def erase_client(self, client_id: str) -> ErasureCounts:
+        with _translate_errors(), self._connection.transaction():
+            execute: Any = self._connection.execute
+            events, links = (
+                execute(f"DELETE FROM {table} WHERE client_id = %s", (client_id,)).rowcount  # noqa: S608
+                for table in (EVENTS, LINKS)
+            )
+        return ErasureCounts(events, links, 1, 0)
+
+    def compact(self) -> bool:
+        with _translate_errors():
+            self._connection.execute(f"VACUUM {EVENTS}, {LINKS}")
+        return True
+
+    def believe(self, now: int) -> int:
+        with _translate_errors(), self._connection.transaction():
+            self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_CLOCK_LOCK,))
+            return remember_time(self._connection.execute, now, "%s")
+
     def purge(self, received_before: int, seen_before: int, now: int, most: int) -> int:
         with _translate_errors(), self._connection.transaction():
             execute: Any = self._connection.execute
-            # Rows lie in the order in which they came: only the oldest need be looked at.
-            oldest = f"SELECT seq, received_at FROM {EVENTS} ORDER BY seq LIMIT %s"  # noqa: S608
-            old = f"seq IN (SELECT seq FROM ({oldest}) AS o WHERE received_at < %s)"  # noqa: S608
+            # By the index: rows of a time when the clock was ahead must not hide the older ones behind them.
+            old = f"seq IN (SELECT seq FROM {EVENTS} WHERE received_at < %s ORDER BY received_at LIMIT %s)"  # noqa: S608
             rows = execute(
                 f"DELETE FROM {EVENTS} WHERE {old} RETURNING client_id, customer_id",  # noqa: S608
-                (most, received_before),
+                (received_before, most),
             ).fetchall()
             if pairs := sorted({pair for pair in rows if None not in pair}):
                 execute(_DELETE_ORPHANED_LINKS, list(map(list, zip(*pairs, strict=True))))
@@ -292,6 +325,9 @@ class PostgresConnection:
     def write_once(self, key: IdempotencyKey, now: int, run: Callable[[], bytes]) -> IdempotentAnswer:
         with _translate_errors(), self._connection.transaction():
             return _SIDE_TABLES.write_once(self._connection.execute, key, now, run)
+
+    def check(self) -> None:
+        return  # its files are the server's
 
     def close(self) -> None:
         with suppress(psycopg.Error):

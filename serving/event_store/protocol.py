@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import polars as pl
 
+from features.common.clock import DAY
 from features.event_log.schema import EVENT_SCHEMA, ITEM_EVENTS, TIMESTAMP
 from features.ranking.visitors import KIND
 from features.sources.event_store import COLUMNS, EVENT_LINK, EVENTS, LINKS, REFUSED_LINK
@@ -18,7 +19,10 @@ Row = tuple[Value, ...]  # values in the order of the event log's columns; times
 
 AT = {name: position for position, name in enumerate(COLUMNS)}
 DEDUP_KEYS = "usual_seen"
+ERASED = "usual_erased"  # hashes of erased customers, by which answers leave out what a snapshot has of them
+CLOCK = "usual_clock"  # one row: the time that purging believes, see `believed_time`
 DEDUP_DAYS = 7
+MAX_CLOCK_STEP, CLOCK_DOUBT = 3 * DAY, DAY
 MAX_DEVICES = 20  # devices of a customer that a visit is read from where a request names none
 
 # Kinds of links that make a device a customer's, and those by which a device is known to be used by them.
@@ -105,7 +109,19 @@ class Connection(Protocol):
         """Store links between clients and customers; returns how many were new."""
 
     def erase(self, customer_id: str) -> ErasureCounts:
-        """Remove all that the store holds of a customer."""
+        """Remove all that the store holds of a customer, and remember the hash of the id for `erased`."""
+
+    def erased(self, known: int) -> list[int] | None:
+        """Return the hashes of all customers that were erased (`signed_hash`); None where there are `known` still."""
+
+    def erase_client(self, client_id: str) -> ErasureCounts:
+        """Remove all that the store holds of a device."""
+
+    def compact(self) -> bool:
+        """Leave nothing of what was erased in the store's files; False where a reader holds a part of them."""
+
+    def believe(self, now: int) -> int:
+        """Return the time to purge by where the clock says `now` (`believed_time`), and remember it."""
 
     def purge(self, received_before: int, seen_before: int, now: int, most: int) -> int:
         """Remove at most `most` rows received before an instant, as many deduplication keys from before `seen_before`,
@@ -113,6 +129,9 @@ class Connection(Protocol):
 
         Links that only these rows made are removed too.
         """
+
+    def check(self) -> None:
+        """Notice that the files of the store were removed, and keep what was acknowledged."""
 
     def patch_items(self, patches: Sequence[ItemPatch], since: int, now: int) -> ItemChanges:
         """Store patches, one per item; returns what changed after version `since`, these included."""
@@ -124,6 +143,55 @@ class Connection(Protocol):
         """Store what `run` writes on this connection together with its answer, or return its earlier answer."""
 
     def close(self) -> None: ...
+
+
+class Clock(NamedTuple):
+    """What a store remembers of the time, in microseconds: the last that was believed, and a jump that is not yet.
+
+    `doubted_since`, `doubted_last`: when the jumped clock was first and last looked at; 0: there is no doubt.
+    """
+
+    believed: int
+    doubted_since: int = 0
+    doubted_last: int = 0
+
+
+def believed_time(clock: Clock, now: int) -> Clock:
+    """Return what is believed once the clock says `now`.
+
+    A clock that is more than `MAX_CLOCK_STEP` ahead of the last look is believed only after it went on regularly for
+    `CLOCK_DOUBT`: a clock that is wrong for a while must not remove what is not old. One that goes back is believed.
+    """
+    if now <= clock.believed + MAX_CLOCK_STEP:
+        return Clock(now)
+    regular = clock.doubted_since and clock.doubted_last <= now <= clock.doubted_last + MAX_CLOCK_STEP
+    if regular and now >= clock.doubted_since + CLOCK_DOUBT:
+        return Clock(now)
+    return Clock(clock.believed, clock.doubted_since if regular else now, now)
+
+
+def read_erased(execute: Callable[..., Any], known: int) -> list[int] | None:
+    """Read all hashes of erased customers, unless there are as many as `known`."""
+    if execute(f"SELECT count(*) FROM {ERASED}").fetchone()[0] == known:  # noqa: S608
+        return None
+    return [value for (value,) in execute(f"SELECT hash FROM {ERASED}").fetchall()]  # noqa: S608
+
+
+def remember_time(execute: Callable[..., Any], now: int, placeholder: str = "?") -> int:
+    """Return the time to purge by, and store it, within a transaction. The first look believes the oldest event."""
+    p = placeholder
+    stored = execute(f"SELECT believed, since, last FROM {CLOCK}").fetchall()  # noqa: S608
+    if stored:
+        clock = Clock(*stored[0])
+    else:
+        oldest = f"SELECT min(received_at) FROM {EVENTS}"  # noqa: S608
+        clock = Clock(execute(oldest).fetchone()[0] or now)
+    believed = believed_time(clock, now)
+    if not stored:
+        execute(f"INSERT INTO {CLOCK} (believed, since, last) VALUES ({p}, {p}, {p})", believed)  # noqa: S608
+    else:
+        execute(f"UPDATE {CLOCK} SET believed = {p}, since = {p}, last = {p}", believed)  # noqa: S608
+    return believed.believed
 
 
 def visit_order(event: VisitEvent) -> tuple[int, str, tuple[bool, str]]:

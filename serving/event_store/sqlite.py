@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from features.common import clock
+from features.ranking.id_index import signed_hash
 from features.sources.event_store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS
 from serving.event_store.item_updates import (
     ANSWERS,
@@ -23,9 +25,12 @@ from serving.event_store.item_updates import (
     ItemPatch,
     SideTables,
 )
+from serving.event_store.journal import Journal
 from serving.event_store.protocol import (
+    CLOCK,
     DEDUP_KEYS,
     DEVICE_KINDS,
+    ERASED,
     LINKING_KINDS,
     MAX_DEVICES,
     ORPHANED_LINK,
@@ -40,6 +45,8 @@ from serving.event_store.protocol import (
     in_visit,
     links_from_rows,
     own_devices_sql,
+    read_erased,
+    remember_time,
     sql_list,
     sql_types,
     visit_order,
@@ -58,7 +65,10 @@ CREATE INDEX IF NOT EXISTS {EVENTS}_of_customers ON {EVENTS} (customer_id, {_VIS
     WHERE customer_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS {EVENTS}_of_clients ON {EVENTS} (client_id, {_VISIT}, customer_id)
     WHERE client_id IS NOT NULL AND customer_id IS NULL;
+CREATE INDEX IF NOT EXISTS {EVENTS}_received ON {EVENTS} (received_at);
 """,
+    ERASED: f"CREATE TABLE IF NOT EXISTS {ERASED} (hash INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;",
+    CLOCK: f"CREATE TABLE IF NOT EXISTS {CLOCK} (believed INTEGER, since INTEGER, last INTEGER) STRICT;",
     DEDUP_KEYS: """
 CREATE TABLE IF NOT EXISTS usual_seen (key BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS usual_seen_at ON usual_seen (at);
@@ -92,6 +102,7 @@ _LINK = f"INSERT OR IGNORE INTO {LINKS} ({', '.join(LINK_COLUMNS)}) VALUES (?, ?
 _DELETE_ORPHANED_LINK = f"DELETE FROM {LINKS} WHERE client_id = ? AND customer_id = ? AND {ORPHANED_LINK}"  # noqa: S608
 _LINKED_DEVICES = own_devices_sql("?", LINKING_KINDS, MAX_DEVICES)
 _OWN_DEVICES = own_devices_sql("?", DEVICE_KINDS)
+_REMEMBER_ERASED = f"INSERT INTO {ERASED} (hash, at) VALUES (?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
 _LAST = f"""
 SELECT timestamp, event_id, item_id, name, price FROM {EVENTS}
 WHERE {{}} AND visit = 1 AND timestamp >= ? AND timestamp < ?
@@ -125,6 +136,10 @@ def _translate_errors() -> Iterator[None]:
     """Raise SQLite's errors as StoreUnavailable or UnstorableValue; a fault of ours stays what it is."""
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        if "closed database" in str(error):  # by the recovery of a removed journal
+            raise StoreUnavailable("down") from error
+        raise
     except sqlite3.Error as error:
         # The low byte is the kind of error, the rest its detail. Without a code it is misuse of the module.
         kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
@@ -143,8 +158,10 @@ class SqliteConnection:
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._path, self._timeout_s = path, timeout_s
+        self._journal: Journal | None = None
+        self._in_use = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError:
             raise StoreUnavailable("down") from None
         _create(path)
@@ -154,6 +171,7 @@ class SqliteConnection:
             self._connection = sqlite3.connect(path, timeout_s, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
+                self._journal = Journal(path, self._connection)
             except BaseException:
                 self._connection.close()
                 raise
@@ -162,6 +180,7 @@ class SqliteConnection:
         execute = self._connection.execute
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA cache_size = -32000")  # KB
+        execute("PRAGMA secure_delete = ON")  # what was erased is overwritten, not only unlinked
         existing = {name for (name,) in execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if missing := [table for table in _TABLES if table not in existing]:
             execute("PRAGMA journal_mode = WAL")
@@ -169,7 +188,8 @@ class SqliteConnection:
                 for table in missing:
                     for statement in _TABLES[table].split(";")[:-1]:
                         execute(statement)
-        self._inode = os.stat(self._path).st_ino
+        with suppress(sqlite3.OperationalError):  # of a store of before; one that cannot be written has no need of it
+            execute(f"CREATE INDEX IF NOT EXISTS {EVENTS}_received ON {EVENTS} (received_at)")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -188,18 +208,22 @@ class SqliteConnection:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _check_file(self) -> None:
-        # A file that was moved or deleted can still be written to, where nobody will find it.
-        try:
-            same = os.stat(self._path).st_ino == self._inode
-        except OSError:
-            same = False
-        if not same:
-            raise StoreUnavailable("down")
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Use the files, which must be those that the path names: before, and after what was committed."""
+        if self._journal is None or self._in_use:  # part of a use that has begun
+            yield
+            return
+        with self._journal.in_use():
+            self._in_use = True
+            try:
+                yield
+            finally:
+                self._in_use = False
+        self._journal.check()
 
     def insert(self, events: Sequence[StoredEvent], now: int) -> list[bool]:
-        self._check_file()
-        with self._transaction():
+        with self._guarded(), self._transaction():
             execute = self._connection.execute
 
             def claim(keys: Iterable[bytes]) -> list[bytes]:
@@ -213,8 +237,7 @@ class SqliteConnection:
         return new
 
     def visits(self, visitors: Sequence[VisitorIds], after: int, before: int, most: int) -> list[list[VisitEvent]]:
-        self._check_file()
-        with _translate_errors():
+        with self._guarded(), _translate_errors():
             self._connection.execute("BEGIN")  # all visitors as of one instant
             try:
                 return [self._visit(visitor, after, before, most) for visitor in visitors]
@@ -235,13 +258,11 @@ class SqliteConnection:
         return sorted(map(VisitEvent._make, events), key=visit_order)[-most:]
 
     def link(self, links: Sequence[Link]) -> int:
-        self._check_file()
-        with self._transaction():
+        with self._guarded(), self._transaction():
             return sum(self._connection.execute(_LINK, link).rowcount for link in links)
 
     def erase(self, customer_id: str) -> ErasureCounts:
-        self._check_file()
-        with self._transaction():
+        with self._guarded(), self._transaction():
 
             def delete(table: str, where: str, *values: str) -> int:
                 rows = self._connection.execute(f"DELETE FROM {table} WHERE {where}", values).rowcount  # noqa: S608
@@ -254,18 +275,39 @@ class SqliteConnection:
             events = delete(EVENTS, "customer_id = ?", customer_id)
             # On a device of several customers, events that name nobody may be theirs.
             events += sum(delete(EVENTS, "client_id = ? AND customer_id IS NULL", c) for c in every)
+            execute(_REMEMBER_ERASED, (signed_hash(customer_id), clock.now()))
             links = delete(LINKS, "customer_id = ?", customer_id) + sum(delete(LINKS, "client_id = ?", c) for c in own)
         return ErasureCounts(events, links, len(own), len(every - own))
 
+    def erased(self, known: int) -> list[int] | None:
+        with self._guarded(), _translate_errors():
+            return read_erased(self._connection.execute, known)
+
+    def erase_client(self, client_id: str) -> ErasureCounts:
+        with self._guarded(), self._transaction():
+            events, links = (
+                self._connection.execute(f"DELETE FROM {table} WHERE client_id = ?", (client_id,)).rowcount  # noqa: S608
+                for table in (EVENTS, LINKS)
+            )
+        return ErasureCounts(events, links, 1, 0)
+
+    def compact(self) -> bool:
+        with self._guarded(), _translate_errors():
+            self._connection.execute("VACUUM")  # pages of before content was overwritten when it was deleted
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def believe(self, now: int) -> int:
+        with self._guarded(), self._transaction():
+            return remember_time(self._connection.execute, now)
+
     def purge(self, received_before: int, seen_before: int, now: int, most: int) -> int:
-        self._check_file()
-        with self._transaction():
-            # Rows lie in the order in which they came: only the oldest need be looked at.
-            oldest = f"SELECT seq, received_at FROM {EVENTS} ORDER BY seq LIMIT ?"  # noqa: S608
-            old = f"seq IN (SELECT seq FROM ({oldest}) WHERE received_at < ?)"  # noqa: S608
+        with self._guarded(), self._transaction():
+            # By the index: rows of a time when the clock was ahead must not hide the older ones behind them.
+            old = f"seq IN (SELECT seq FROM {EVENTS} WHERE received_at < ? ORDER BY received_at LIMIT ?)"  # noqa: S608
             rows = self._connection.execute(
                 f"DELETE FROM {EVENTS} WHERE {old} RETURNING client_id, customer_id",  # noqa: S608
-                (most, received_before),
+                (received_before, most),
             ).fetchall()
             self._connection.executemany(_DELETE_ORPHANED_LINK, {pair for pair in rows if None not in pair})
             keys = self._connection.execute(
@@ -276,22 +318,25 @@ class SqliteConnection:
         return len(rows) + int(keys) + answers
 
     def patch_items(self, patches: Sequence[ItemPatch], since: int, now: int) -> ItemChanges:
-        self._check_file()
-        with self._transaction():
+        with self._guarded(), self._transaction():
             _SIDE_TABLES.patch(self._connection.cursor(), patches, now)
             return _SIDE_TABLES.changes(self._connection.execute, since)
 
     def item_changes(self, since: int) -> ItemChanges:
-        self._check_file()
-        with _translate_errors():
+        with self._guarded(), _translate_errors():
             return _SIDE_TABLES.changes(self._connection.execute, since)
 
     def write_once(self, key: IdempotencyKey, now: int, run: Callable[[], bytes]) -> IdempotentAnswer:
-        self._check_file()
-        with self._transaction():
+        with self._guarded(), self._transaction():
             return _SIDE_TABLES.write_once(self._connection.execute, key, now, run)
 
+    def check(self) -> None:
+        with self._guarded():
+            return
+
     def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
         with suppress(sqlite3.Error):
             self._connection.close()
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -31,6 +32,7 @@ log = logging.getLogger("usual.events")
 
 _PURGE_ROWS = 5000  # per transaction; appends wait meanwhile
 _FIRST_PURGE_S, _PURGE_EVERY_S = 30.0, 600.0
+_CHECK_EVERY_S = 1.0  # whether the files are still there
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class EventStore:
         self._writer = _Writer(connect, limits)
         self._reader = Worker("event store reader", connect, max_size=4)
         # A connection of its own: a long read of items must not take the time of a visit.
-        self._items = Worker("event store items", connect, max_size=2)
+        self._items = Worker("event store items", connect, max_size=4)
         self._late: Future[list[list[VisitEvent]]] | None = None
         self._closed = threading.Event()
         threading.Thread(target=self._purge_regularly, name="event store timer", daemon=True).start()
@@ -151,6 +153,10 @@ class EventStore:
         """
         return self.write(lambda connection: connection.erase(customer_id))
 
+    def erase_client(self, client_id: str) -> "Future[ErasureCounts]":
+        """Remove what the store holds of a device, whoever used it."""
+        return self.write(lambda connection: connection.erase_client(client_id))
+
     def write(self, run: Callable[[Connection], T]) -> "Future[T]":
         """Run one writing method of a connection; the future holds its result once it is on disk."""
         return self._writer.submit(Job(run))
@@ -162,6 +168,10 @@ class EventStore:
     def item_changes(self, since: int) -> "Future[ItemChanges]":
         """Read what changed to items after version `since`; 0: everything."""
         return self._items.submit(Job(lambda connection: connection.item_changes(since)))
+
+    def erased(self, known: int) -> "Future[list[int] | None]":
+        """Read the hashes of all erased customers; None where they are as many as `known`."""
+        return self._items.submit(Job(lambda connection: connection.erased(known)))
 
     def purge(self) -> "Future[int]":
         """Remove some of what is older than the retention, now; the future holds how many rows. Failures are logged."""
@@ -177,17 +187,26 @@ class EventStore:
         self._items.close(0.5)
 
     def _purge(self, connection: Connection) -> int:
-        at = clock.now()
+        at = connection.believe(now := clock.now())
+        if at < now:
+            log.warning(
+                "the clock is %d days ahead of the last look at it: nothing newer is purged until it has gone on for "
+                "a day",
+                (now - at) // DAY,
+            )
         rows = connection.purge(at - self.limits.keep_days * DAY, at - DEDUP_DAYS * DAY, at, _PURGE_ROWS)
         if rows >= _PURGE_ROWS:  # there is more; appends that wait come first
             self.purge()
         return rows
 
     def _purge_regularly(self) -> None:
-        pause_s = _FIRST_PURGE_S
-        while not self._closed.wait(pause_s):
-            self.purge()
-            pause_s = _PURGE_EVERY_S
+        next_purge = time.monotonic() + _FIRST_PURGE_S
+        while not self._closed.wait(max(0.0, min(_CHECK_EVERY_S, next_purge - time.monotonic()))):
+            if time.monotonic() >= next_purge:
+                self.purge()
+                next_purge = time.monotonic() + _PURGE_EVERY_S
+            elif self._writer.connected:
+                self.write(lambda connection: connection.check())
 
 
 def merge_link(client_id: str, customer_id: str) -> Link:

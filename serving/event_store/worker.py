@@ -50,6 +50,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run_queue, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open."""
+        return self._connection is not None
+
     def submit(self, job: Job[T]) -> Future[T]:
         """Queue a job. Its future may hold StoreUnavailable, also for a queue that is full."""
         with self._changed:

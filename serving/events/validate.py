@@ -102,16 +102,18 @@ def _check_event(event: ReceivedEvent) -> None:
 
 def _stored_event(event: ReceivedEvent, t: int, now: int) -> StoredEvent:
     params = event.params
+    # Who refused consent is counted, and not known: no id of theirs is kept.
+    known = event.consent is not False
     shared: dict[str, Value] = _EMPTY_ROW | {
         "event_id": event.event_id,
         "name": NAMES.get(event.name, event.name),
         "timestamp": t,
         "received_at": now,
-        "customer_id": event.customer_id or None,
-        "client_id": event.client_id or None,
-        "session_id": event.session_id or None,
+        "customer_id": (known and event.customer_id) or None,
+        "client_id": (known and event.client_id) or None,
+        "session_id": (known and event.session_id) or None,
         "currency": params.currency or None,
-        "order_id": params.transaction_id or None,
+        "order_id": (known and params.transaction_id) or None,
         "query": _redacted_query(params.search_term),
         "list_id": params.item_list_id or None,
         "recommendation_id": event.recommendation_id or None,

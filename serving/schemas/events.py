@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -268,11 +269,18 @@ class MergeResponse(BaseModel):
 
 
 class EraseRequest(BaseModel):
-    """Whose events are to be removed."""
+    """Whose events are to be removed: those of a customer, or those of a device, whoever used it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    customer_id: RequiredCustomerId
+    customer_id: RequiredCustomerId | None = None
+    client_id: RequiredClientId | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "EraseRequest":
+        if (self.customer_id is None) == (self.client_id is None):
+            raise PydanticCustomError("one_id", "Give customer_id or client_id, and only one of them")
+        return self
 
 
 class EraseResponse(BaseModel):

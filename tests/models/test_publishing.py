@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,43 @@ def test_leftovers_of_a_killed_process_are_deleted(saved: Path, tmp_path: Path):
     (tmp_path / ".arriving-dead").mkdir()
     publishing.publish(saved, "1", tmp_path)
     assert not (tmp_path / ".arriving-dead").exists()
+
+
+def test_a_damaged_copy_is_repaired_by_publishing_again(saved: Path, tmp_path: Path):
+    published = publishing.publish(saved, "1", tmp_path)
+    file = published.path / "items" / "features.npy"
+    with file.open("r+b") as content:
+        content.truncate(100)
+    with pytest.raises(InputError, match="damaged"):
+        Bundle.load(published.path)
+    assert publishing.publish(saved, "1", tmp_path) == published
+    Bundle.load(published.path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".publishing", published.path.name, publishing.POINTER]
+
+
+def test_a_copy_is_checked_before_it_is_published(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = publishing.publish(saved, "1", tmp_path)
+
+    def damage(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        shutil.copytree(source, target)
+        (target / "history" / "values.npy").write_bytes(b"")
+
+    monkeypatch.setattr("shutil.copytree", damage)
+    with pytest.raises(InputError, match="damaged"):
+        publishing.publish(saved, "2", tmp_path)
+    assert publishing.read_current(tmp_path) == first
+
+
+def test_the_bundle_before_a_damaged_one_is_found(saved: Path, tmp_path: Path):
+    first, second = (publishing.publish(saved, version, tmp_path) for version in ("1", "a-2"))
+    assert publishing.find_whole(tmp_path, second) == first
+    assert publishing.find_whole(tmp_path, first) == second
+    (first.path / "items" / "ids.arrow").unlink()
+    assert publishing.find_whole(tmp_path, second) is None
+
+
+def test_only_the_owner_may_read_what_holds_ids(saved: Path, tmp_path: Path):
+    published = publishing.publish(saved, "1", tmp_path / "champion").path
+    for path in (published.parent, *published.rglob("*"), published):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path

@@ -4,6 +4,7 @@ A command checks its arguments, calls one function of `features`, `models`, `tra
 result. Libraries are imported inside the commands, so that `usual --help` does not wait for them.
 """
 
+import os
 import re
 import sys
 from typing import Annotated
@@ -43,6 +44,7 @@ def options(
 
 def main() -> None:
     """Run a command; a mistake of the user's is one line on stderr and exit code 2."""
+    os.umask(0o077)  # most of what is written holds ids of customers
     try:
         app()
     except InputError as error:

@@ -20,6 +20,7 @@ from serving.event_store.protocol import Connection, Link
 from serving.event_store.store import merge_link
 from serving.events.segment import ParsedCalls, SegmentCall
 from serving.events.validate import ValidatedEvents, validate_events
+from serving.recommend.erased_customers import ErasedCustomers
 from serving.schemas.events import EraseRequest, EventsEnvelope, MergeRequest, Rejected
 from serving.schemas.problems import MAX_ERRORS, FieldError, ProblemError, problem
 
@@ -32,8 +33,8 @@ _INLINE_EVENTS = 25
 class EventRoutes:
     """Endpoints that write to `store`; without one they respond with 503."""
 
-    def __init__(self, store: EventStore | None) -> None:
-        self._store = store
+    def __init__(self, store: EventStore | None, erased: ErasedCustomers) -> None:
+        self._store, self._erased = store, erased
 
     async def events(self, request: Request) -> Response:
         """Keep events. 202: all that were accepted are on disk."""
@@ -58,11 +59,17 @@ class EventRoutes:
         return await write_once(request, self._store, write)
 
     async def erase(self, request: Request) -> Response:
-        """Remove a customer's events, and those of devices that are theirs alone."""
+        """Remove a customer with the devices that are theirs alone, or one device; answers forget them at once."""
         message = await read_message(request, EraseRequest)
-        return await write_once(
-            request, self._store, lambda connection: to_json(asdict(connection.erase(message.customer_id)))
-        )
+
+        def write(connection: Connection) -> bytes:
+            if message.customer_id is not None:
+                return to_json(asdict(connection.erase(message.customer_id)))
+            return to_json(asdict(connection.erase_client(message.client_id or "")))
+
+        response = await write_once(request, self._store, write)
+        await asyncio.to_thread(self._erased.update)
+        return response
 
     async def _store_events(
         self, validated: ValidatedEvents, repeated: int = 0, ignored: int | None = None, links: Sequence[Link] = ()
@@ -85,9 +92,9 @@ class EventRoutes:
         return json_response(body if ignored is None else body | {"ignored": ignored}, 202)
 
 
-def add_event_routes(app: FastAPI, store: EventStore | None) -> None:
+def add_event_routes(app: FastAPI, store: EventStore | None, erased: ErasedCustomers) -> None:
     """Add /v1/events, /v1/events/segment, /v1/customers/merge and /v1/customers/erase to `app`."""
-    routes = EventRoutes(store)
+    routes = EventRoutes(store, erased)
     app.post("/v1/events", status_code=202, **openapi.EVENTS)(routes.events)
     app.post("/v1/events/segment", status_code=202, **openapi.SEGMENT)(routes.segment)
     app.post("/v1/customers/merge", **openapi.MERGE)(routes.merge)

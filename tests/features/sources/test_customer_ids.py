@@ -1,5 +1,6 @@
 import codecs
 import gzip
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,3 +73,15 @@ def test_what_would_lose_customers_is_refused(tmp_path: Path, content: str, mess
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(InputError, match=message):
         read_customer_ids(tmp_path / "a.csv")
+
+
+def test_a_small_file_of_many_equal_rows_is_read_in_bounded_memory(tmp_path: Path):
+    """A few kilobytes of Parquet that hold gigabytes of text."""
+    path = tmp_path / "equal.parquet"
+    long, rows = "c" * 500, 2_000_000
+    column = pl.Series("customer_id", [long], pl.String).cast(pl.Categorical).new_from_index(0, rows)
+    pl.DataFrame([column]).write_parquet(path, row_group_size=rows)
+    assert path.stat().st_size < 100_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_customer_ids(path) == [long]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700_000, "kilobytes"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from features.common.clock import DAY, now
+from features.common.clock import DAY, SECOND, now
 from features.sources import event_store as source
 from serving.event_store import EventStore, VisitorIds
 from serving.event_store import store as stores
@@ -114,16 +114,23 @@ def test_old_events_are_purged(open_: Open, url: str, monkeypatch: pytest.Monkey
     clock = [T]
     monkeypatch.setattr("features.common.clock.now", lambda: clock[0])
     store = open_(keep_days=38)
+
+    def pass_days(days: int) -> None:
+        """Let the time pass as a server sees it, which looks at the clock again and again."""
+        for _ in range(days):
+            clock[0] += DAY
+            store.purge().result(5)
+
     old = event(event_id="old")
     store.append([old, event(event_id="also old")]).result(5)
-    clock[0] += 8 * DAY
+    pass_days(7)
+    clock[0] += DAY
     store.append([event(event_id="new", received_at=clock[0])]).result(5)
     assert store.append([old]).result(5) == [False]
     store.purge().result(5)
     assert read_events(url).height == 3
     assert store.append([old]).result(5) == [True], "after a week its id is forgotten"
-    clock[0] += 31 * DAY
-    assert store.purge().result(5) > 0
+    pass_days(31)
     assert "new" in read_events(url)["event_id"]
     assert read_events(url).filter(pl.col("event_id") == "also old").height == 0
 
@@ -140,15 +147,64 @@ def test_a_link_is_purged_with_the_last_event_that_made_it(open_: Open, url: str
     for client in ("d1", "d2", "d3", "d4"):
         log_in(client)
     store.merge("d4", "c1").result(5)
-    clock[0] += 30 * DAY
+    for _ in range(30):
+        clock[0] += DAY
+        store.purge().result(5)
     log_in("d1")
     log_in("d3", consent=False)
-    clock[0] += 10 * DAY
-    store.purge().result(5)
+    for _ in range(10):
+        clock[0] += DAY
+        store.purge().result(5)
     store.append([event("view_item", clock[0], f"of d{n}", client_id=f"d{n}") for n in (1, 2, 3, 4)]).result(5)
     assert visit_items(store, CUSTOMER, T, clock[0] + 1) == ["of d1", "of d4"]
     counts = store.erase("c1").result(5)
     assert (counts.clients, counts.links) == (3, 3), "of d3 it is known that it was used without consent, of d2 nothing"
+
+
+def test_a_clock_that_is_ahead_for_a_while_purges_nothing(open_: Open, url: str, monkeypatch: pytest.MonkeyPatch):
+    clock = [T]
+    monkeypatch.setattr("features.common.clock.now", lambda: clock[0])
+    store = open_(keep_days=38)
+    store.append([event(event_id="before", received_at=T)]).result(5)
+    for minutes in range(0, 600, 10):  # also where nothing was purged before
+        clock[0] = T + 100 * DAY + minutes * 60 * SECOND
+        store.append([event(event_id=f"ahead {minutes}", received_at=clock[0])]).result(5)
+        store.purge().result(5)
+    clock[0] = T + 11 * 3600 * SECOND
+    store.purge().result(5)
+    assert "before" in read_events(url)["event_id"]
+    assert store.append([event(event_id="before")]).result(5) == [False], "its id is remembered, too"
+    for _ in range(39):
+        clock[0] += DAY
+        store.purge().result(5)
+    left = read_events(url)["event_id"].to_list()
+    assert "before" not in left, "rows of the future do not hide what is old"
+    assert len(left) == 60
+
+
+def test_a_clock_that_stays_ahead_is_believed_after_a_day(open_: Open, url: str, monkeypatch: pytest.MonkeyPatch):
+    """As of a server that was off for months."""
+    clock = [T]
+    monkeypatch.setattr("features.common.clock.now", lambda: clock[0])
+    store = open_(keep_days=38)
+    store.append([event(received_at=T)]).result(5)
+    store.purge().result(5)
+    clock[0] += 100 * DAY
+    for _ in range(25):
+        assert read_events(url).height == 1
+        store.purge().result(5)
+        clock[0] += DAY // 24
+    store.purge().result(5)
+    assert not read_events(url).height
+
+
+def test_erasing_a_device(store: EventStore, url: str):
+    of_device = [event(client_id="d1"), event(client_id="d1", customer_id="c1")]
+    others = [event(client_id="d2"), event(customer_id="c1")]
+    store.append([*of_device, *others]).result(5)
+    counts = store.erase_client("d1").result(5)
+    assert (counts.events, counts.links) == (2, 1)
+    assert sorted(read_events(url)["event_id"]) == sorted(e.event_id for e in others)
 
 
 def test_old_events_are_purged_without_new_ones(open_: Open, url: str, monkeypatch: pytest.MonkeyPatch):

@@ -151,6 +151,24 @@ def test_a_refresh_needs_a_champion(where: Path, shop_log: Path):
         refresh(shop_log, where)
 
 
+@pytest.mark.parametrize("module", ["models.bundle.np.save", "models.publishing.shutil.copytree"])
+def test_a_refresh_on_a_full_disk_says_so_and_leaves_nothing(
+    bundle_path: Path, where: Path, shop_log: Path, module: str, monkeypatch: pytest.MonkeyPatch
+):
+    published = publishing.publish(bundle_path, "7", where)
+    before = sorted(where.iterdir())
+    (where / ".refresh-killed").mkdir()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("120 requested and 0 written")  # as numpy says it
+
+    monkeypatch.setattr(module, full)
+    with pytest.raises(InputError, match="free some space"):
+        refresh(shop_log, where, Bundle.load(bundle_path).snapshot.as_of + DAY)
+    assert publishing.read_current(where) == published
+    assert sorted(p for p in where.iterdir() if p.name != ".refreshing") == before
+
+
 def test_a_refresh_over_http_is_served_when_it_is_ready(
     serve: Callable, bundle_path: Path, where: Path, shop_log: Path
 ):

@@ -8,6 +8,7 @@ import polars as pl
 from features.common.arrays import BoolArray
 from features.common.memory import keep_freed_memory
 from features.common.paths import check_out_file
+from features.common.spreadsheets import write_csv
 from features.sources.customer_ids import read_customer_ids
 from models.bundle import Bundle
 from models.interface import RankingRequest, RankingRules
@@ -87,6 +88,6 @@ def write(table: pl.DataFrame, out: Path) -> None:
     check_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
-        table.write_csv(out)
+        write_csv(table, out)
     else:
         table.write_parquet(out)

@@ -10,6 +10,7 @@ import polars as pl
 
 from features.common.clock import iso
 from features.common.errors import InputError
+from features.common.spreadsheets import write_csv
 from features.segments import clusters, lookalike
 from features.segments.clusters import Clustering
 from features.segments.lookalike import Lookalikes
@@ -71,7 +72,7 @@ class Segments:
         validate_out(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".csv":
-            self.table.write_csv(out)
+            write_csv(self.table, out)
         else:
             self.table.write_parquet(out)
 

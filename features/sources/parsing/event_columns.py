@@ -102,6 +102,8 @@ class EventColumns:
             return _Cells(ids.normalize_ids(cells, ID_KINDS[ours], ()).cast(pl.String))
         if ours == "currency":
             own = currencies.parse_currency(cells)
+            if not _lost(cells, own):
+                return _Cells(own)
             signs = _find_signs(cells, own)
             bad = evaluate.is_filled(cells) & own.is_null() & signs.is_null()
             priced = pl.col("price").is_not_null()

@@ -95,7 +95,8 @@ def match(
         resolved = expression.resolve(names.find)
         if resolved is None:
             if needed:
-                absent.append(f"{' or '.join(expression.columns)} ({reason})")
+                missing = [column for column in expression.columns if names.find(column) is None]
+                absent.append(f"{' or '.join(missing)} ({reason})")
             return None
         mapped.update(resolved.columns)
         read.update(resolved.columns)

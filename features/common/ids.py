@@ -12,6 +12,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from numbers import Integral, Real
@@ -81,6 +82,8 @@ def normalize_ids(values: pl.Series, kind: IdKind, placeholders: Collection[str]
     """
     words = placeholder_words(kind, placeholders)
     dtype = values.dtype
+    if values.null_count() == values.len():
+        return values if isinstance(dtype, pl.Categorical) else values.cast(pl.String, strict=False)
     if dtype.is_integer():
         texts = values.cast(pl.String)
         numbers = [int(w) for w in words if re.fullmatch("-?[0-9]{1,18}", w)]
@@ -99,6 +102,21 @@ def normalize_ids(values: pl.Series, kind: IdKind, placeholders: Collection[str]
             return values.cast(pl.String).replace_strict(texts, clean, return_dtype=pl.String)
         return values if isinstance(dtype, pl.Categorical) else values.cast(pl.String)
     return _normalize_texts(values.cast(pl.String, strict=False), words)
+
+
+def normalize_and_check(
+    values: pl.Series, kind: IdKind, placeholders: Collection[str] | None = None
+) -> tuple[pl.Series, pl.Series | None]:
+    """`normalize_ids`, and `is_scientific` of the result, None where none is."""
+    if values.dtype != pl.String:
+        ids = normalize_ids(values, kind, placeholders)
+        spoiled = is_scientific(ids)
+    else:
+        parts = _view(values)
+        ids = _normalize_texts(values, placeholder_words(kind, placeholders), parts)
+        # Most columns are clean already: then both look at the same bytes.
+        spoiled = _find_scientific(ids, parts if ids is values else _view(ids))
+    return ids, spoiled if spoiled.any() else None
 
 
 def normalize_id(value: object, kind: IdKind, placeholders: Collection[str] | None = None) -> str | None:
@@ -152,24 +170,55 @@ def is_scientific(values: pl.Series) -> pl.Series:
         texts = values.unique().cast(pl.String)
         found = texts.filter(texts.str.contains(SCIENTIFIC).fill_null(False))
         return values.cast(pl.String).is_in(found.implode()).fill_null(False) if found.len() else none
-    if values.dtype != pl.String:
-        return none
-    views = TextViews.of(values)
-    if views is None:
+    return _find_scientific(values, _view(values)) if values.dtype == pl.String else none
+
+
+def is_scientific_id(text: str) -> bool:
+    """Whether `text` is a number in scientific notation, whose last digits are lost."""
+    return text[:1] in "+-0123456789" and _SCIENTIFIC.match(text) is not None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a column from `start` that lie together in memory, as blocks of a file do: to join them is a copy."""
+
+    start: int
+    texts: pl.Series
+    views: TextViews
+
+
+def _view(values: pl.Series) -> list[_Part] | None:
+    """The parts of a column of texts; None where Arrow holds them in another form than views."""
+    parts, start = list[_Part](), 0
+    for texts in values.get_chunks():
+        views = TextViews.of(texts)
+        if views is None:
+            return None
+        parts.append(_Part(start, texts, views))
+        start += texts.len()
+    return parts
+
+
+def _find_scientific(values: pl.Series, parts: list[_Part] | None) -> pl.Series:
+    if parts is None:
         return values.str.contains(SCIENTIFIC).fill_null(False)
-    first, second = views.head(0), views.head(1)
-    digit = (first - np.uint8(0x30)) < 10
-    likely = digit & ((second == 0x2E) | (second == 0x2C) | ((second | 0x20) == 0x65))
-    rows = views.rows(np.flatnonzero(likely | (first == 0x2B) | (first == 0x2D)))
+    none = pl.repeat(False, values.len(), dtype=pl.Boolean, eager=True)
+    rows = _concat([part.start + _find_likely_scientific(part.views) for part in parts])
     if not rows.size:
         return none
     found = rows[values.gather(rows).str.contains(SCIENTIFIC).to_numpy()]
     return none.scatter(found, True) if found.size else none
 
 
-def is_scientific_id(text: str) -> bool:
-    """Whether `text` is a number in scientific notation, whose last digits are lost."""
-    return text[:1] in "+-0123456789" and _SCIENTIFIC.match(text) is not None
+def _find_likely_scientific(views: TextViews) -> Rows:
+    first, second = views.head(0), views.head(1)
+    digit = (first - np.uint8(0x30)) < 10
+    likely = digit & ((second == 0x2E) | (second == 0x2C) | ((second | 0x20) == 0x65))
+    return views.rows(np.flatnonzero(likely | (first == 0x2B) | (first == 0x2D)))
+
+
+def _concat(rows: list[Rows]) -> Rows:
+    return np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 
 def _fold(word: str) -> str:
@@ -225,10 +274,11 @@ def _repair(text: str) -> str:
     return text if whole is None else whole[1]
 
 
-def _normalize_texts(values: pl.Series, words: frozenset[str]) -> pl.Series:
-    rows = _find_suspects(values, words)
-    if rows is None:
+def _normalize_texts(values: pl.Series, words: frozenset[str], parts: list[_Part] | None = None) -> pl.Series:
+    parts = _view(values) if parts is None else parts
+    if parts is None:
         return _clean(values, words)
+    rows = _concat([part.start + _find_suspects(part.texts, words, part.views) for part in parts])
     if not rows.size:
         return values
     texts = values.gather(rows)
@@ -244,14 +294,11 @@ def _clean(texts: pl.Series, words: frozenset[str]) -> pl.Series:
     return plain.set(none, None)
 
 
-def _find_suspects(values: pl.Series, words: frozenset[str]) -> Rows | None:
-    """Rows of the texts that may not be in their one form; None: any may be.
+def _find_suspects(values: pl.Series, words: frozenset[str], views: TextViews) -> Rows:
+    """Rows of the texts that may not be in their one form; `views` are those of `values`.
 
     Reads a few bytes of each text, which is several times faster than cleaning them all.
     """
-    views = TextViews.of(values)
-    if views is None:
-        return None
     first, last, sizes = views.head(0), views.tail(1), views.sizes
     # One comparison for both bounds: what lies below the first wraps around to the top.
     suspect = (first - np.uint8(0x21) >= 0x5E) | (last - np.uint8(0x21) >= 0x5E)

@@ -29,10 +29,10 @@ class TextViews:
     def of(cls, values: pl.Series) -> "TextViews | None":
         """The views of `values`, of dtype String; None where Arrow holds them in another form."""
         array = values.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
-        if str(array.type) != "string_view" or array.offset:
+        if str(array.type) != "string_view":
             return None
         _, buffer, *data = array.buffers()
-        views = np.frombuffer(buffer, np.uint8)[: 16 * len(array)].reshape(-1, 16)
+        views = np.frombuffer(buffer, np.uint8)[16 * array.offset : 16 * (array.offset + len(array))].reshape(-1, 16)
         if not values.null_count():
             return cls(views, data, None)
         rows = np.flatnonzero(values.is_not_null().to_numpy())

@@ -194,17 +194,20 @@ class _PlainColumn:
             # A category is its hash: codes differ from process to process.
             names = [n or "" for n in array.dictionary.to_pylist()]
             hashes = b"".join(hashlib.blake2b(n.encode(), digest_size=8).digest() for n in names) + bytes(8)
-            return cls(label, np.frombuffer(hashes, "<u8")[_filled(array.indices, -1, pa.int64())], valid)
+            return cls(label, np.frombuffer(hashes, "<u8")[_filled(array.indices, valid, -1, pa.int64())], valid)
         if pa.types.is_boolean(array.type):
-            return cls(label, _filled(array, -1, pa.int8()), valid)
+            return cls(label, _filled(array, valid, -1, pa.int8()), valid)
         if pa.types.is_floating(array.type):
-            return cls(label, _filled(array, float("nan"), pa.float64()).astype("<f8"), valid)
-        return cls(label, _filled(array, np.iinfo(np.int64).min, pa.int64()).astype("<i8"), valid)
+            numbers = _filled(array, valid, float("nan"), pa.float64())
+            return cls(label, numbers.astype("<f8", copy=False), valid)
+        numbers = _filled(array, valid, np.iinfo(np.int64).min, pa.int64())
+        return cls(label, numbers.astype("<i8", copy=False), valid)
 
     @classmethod
     def _from_text(cls, label: bytes, array: pa.Array, valid: np.ndarray | None) -> "_PlainColumn":
         offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
-        lengths = np.diff(offsets).astype("<i4")
+        lengths = np.empty(len(array), "<i4")
+        np.subtract(offsets[1:], offsets[:-1], out=lengths, casting="unsafe")
         if valid is not None:
             if lengths[~valid].any():  # there may be bytes under a null
                 return cls._from_text(label, pc.fill_null(array, ""), None)._with_nulls(valid)
@@ -216,7 +219,12 @@ class _PlainColumn:
         return _PlainColumn(self.name, np.where(valid, self.values, -1).astype("<i4"), valid, self.offsets, self.text)
 
 
-def _filled(array: pa.Array, null: float, dtype: pa.DataType) -> np.ndarray:
+def _filled(array: pa.Array, valid: np.ndarray | None, null: float, dtype: pa.DataType) -> np.ndarray:
+    """The numbers of `array`, `null` where there is none."""
     values = array.cast(dtype)
-    filled: np.ndarray = (pc.fill_null(values, null) if array.null_count else values).to_numpy(zero_copy_only=False)
-    return filled
+    if valid is None:
+        numbers: np.ndarray = values.to_numpy(zero_copy_only=False)
+        return numbers
+    # Straight from the buffer: a copy less than by `fill_null`.
+    stored = np.frombuffer(values.buffers()[1], dtype.to_pandas_dtype())[values.offset : values.offset + len(values)]
+    return np.where(valid, stored, null).astype(stored.dtype, copy=False)

@@ -51,16 +51,16 @@ def evaluate_ids(
     for part in expression.parts:
         if isinstance(part, ColumnPart):
             raw = rows[part.column]
-            values = ids.normalize_ids(raw, kind, placeholders)
+            values, spoiled = ids.normalize_and_check(raw, kind, placeholders)
             result.placeholders.update(ids.placeholder_counts(raw, values))
             if ours == "customer_id" and salt:
                 values = _hash_addresses(values, salt, result)
+            if spoiled is not None:
+                result.scientific = spoiled if result.scientific is None else result.scientific | spoiled
         elif isinstance(part, HashedPart):
             values = _hash(rows[part.column], salt, result)
         else:
             values = ids.normalize_ids(_fill_template(part, rows), kind, placeholders)
-        if isinstance(part, ColumnPart) and (spoiled := ids.is_scientific(values)).any():
-            result.scientific = spoiled if result.scientific is None else result.scientific | spoiled
         parts.append(values)
     result.values = _coalesce(parts) if len(parts) > 1 else parts[0]
     return result

@@ -31,7 +31,7 @@ class UsualModel(PythonModel):
         if "customer_id" not in model_input.columns:
             raise InputError(f"the input needs a column customer_id, it has {list(model_input.columns)}")
         customers = normalize_id_list(model_input["customer_id"], "customer", "the input's customer_id")
-        ks = model_input["k"].astype(int) if "k" in model_input.columns else [DEFAULT_K] * len(customers)
+        ks = _limits(model_input)
         requests = [RankingRequest(limit=int(k), customer_id=c) for c, k in zip(customers, ks, strict=True)]
         rankings = self.recommender.recommend(requests)
         rows = [
@@ -40,6 +40,15 @@ class UsualModel(PythonModel):
             for rank, (item, score) in enumerate(zip(ranking.item_ids, ranking.scores, strict=True), start=1)
         ]
         return pd.DataFrame(rows, columns=["customer_id", "item_id", "rank", "score", "strategy"])
+
+
+def _limits(model_input: pd.DataFrame) -> list[int]:
+    if "k" not in model_input.columns:
+        return [DEFAULT_K] * len(model_input)
+    limits = [DEFAULT_K if pd.isna(k) else int(k) for k in model_input["k"]]
+    if wrong := [k for k in limits if k < 1]:
+        raise InputError(f"k is {wrong[0]}; write how many items a customer gets, at least 1")
+    return limits
 
 
 set_model(UsualModel())

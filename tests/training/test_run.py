@@ -220,6 +220,9 @@ def test_a_frame_without_customers_is_refused(model: Path):
     pyfunc_model.recommender = load(model / "artifacts" / "bundle")
     with pytest.raises(InputError, match="needs a column customer_id, it has \\['customer'\\]"):
         pyfunc_model.predict(None, pd.DataFrame({"customer": ["c1"]}))
+    with pytest.raises(InputError, match="k is 0; write how many items"):
+        pyfunc_model.predict(None, pd.DataFrame({"customer_id": ["c1"], "k": [0]}))
+    assert len(pyfunc_model.predict(None, pd.DataFrame({"customer_id": ["c1", "c2"], "k": [3, None]}))) == 3 + 10
 
 
 def test_the_model_has_no_pickles_and_no_paths_of_the_trainer(model: Path, run: Run):

@@ -6,6 +6,7 @@ Neither is taken from the first line alone: reports have lines above the header,
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 from features.common.errors import InputError
 from features.sources.parsing.csv_grammar import Grammar, Record, find_measures, read_record
@@ -64,6 +65,7 @@ class _Line:
         return 2 * len(filled) >= len(self.cells) and not any(map(_NO_NAME.match, filled))
 
 
+@lru_cache(maxsize=4)  # a file's header is asked for several times, and found by looking at thousands of cells
 def find(head: bytes, delimiter: str | None = None) -> Header:
     """Find the header of a file that begins with `head`, whole lines of UTF-8.
 

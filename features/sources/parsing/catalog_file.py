@@ -172,7 +172,7 @@ class _CatalogReader:
             codes = beside if beside is not None else codes
             if ambiguous is not None:
                 faults.append((f"ambiguous_{ours}", ambiguous))
-            bad = evaluate.is_filled(cells) & values[ours].is_null()
+            bad = coerce.is_filled(cells) & values[ours].is_null()
             if ours == EMBEDDING and bad.any():
                 self._refuse_vector(table, cells, bad)
             faults.append((f"bad_{ours}", bad))

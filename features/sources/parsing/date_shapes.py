@@ -1,7 +1,8 @@
 """Date shapes: dates and times as people, spreadsheets and programs write them, told apart by their shape.
 
 A date in numbers with the year last, such as 05/01/2026, may have the day or the month first. Where one of the two is
-greater than 12, or both are equal, the cell says it by itself; else the column's decision counts.
+greater than 12, or both are equal, the cell says it by itself; else the column's decision counts. 26-01-05 may even
+have the year first, so it never says it by itself.
 """
 
 import polars as pl
@@ -65,6 +66,14 @@ _ABBREVIATIONS = {
 }  # fmt: skip
 
 
+# Two digits and hyphens: 26-01-05 is in January 2026 for some, in January 2005 for others.
+_YEAR_ANYWHERE = (
+    (pl.col("cut") == "-")
+    & (pl.col("year").str.len_bytes() == 2)
+    & pl.col("year").cast(pl.Int16, strict=False).is_between(1, 31)
+).fill_null(False)
+
+
 def read(texts: pl.Series, day_first: bool | None) -> pl.DataFrame:
     """Read `texts`: the time on the clock, its offset from UTC in minutes where it has one, and else its zone.
 
@@ -73,7 +82,10 @@ def read(texts: pl.Series, day_first: bool | None) -> pl.DataFrame:
     """
     part = _split(texts)
     first, then = pl.col("first").cast(pl.Int16), pl.col("then").cast(pl.Int16)
-    clear = pl.when(first > 12).then(True).when(then > 12).then(False).when(first == then).then(True)
+    clear = (
+        pl.when(_YEAR_ANYWHERE).then(pl.lit(day_first, pl.Boolean))
+        .when(first > 12).then(True).when(then > 12).then(False).when(first == then).then(True)
+    )  # fmt: skip
     leads = first.is_not_null() & clear.otherwise(pl.lit(day_first, pl.Boolean))
     follows = first.is_not_null() & ~leads
     hour = pl.col("hour").fill_null("0").cast(pl.Int16)
@@ -119,7 +131,9 @@ def read(texts: pl.Series, day_first: bool | None) -> pl.DataFrame:
 def day_and_month(texts: pl.Series) -> pl.DataFrame:
     """Select the numbers `first` and `then` of those `texts` that are dates in numbers with the year last."""
     part = to_ascii(texts).str.extract_groups(_YEAR_LAST).struct.unnest()
-    numbers = part.filter(pl.col("cut") == pl.col("cut_2")).select(pl.col("first", "then").cast(pl.Int16))
+    numbers = part.filter(pl.col("cut") == pl.col("cut_2"), ~_YEAR_ANYWHERE).select(
+        pl.col("first", "then").cast(pl.Int16)
+    )
     return numbers.filter(pl.all_horizontal(pl.all().is_between(1, 31)), pl.any_horizontal(pl.all() <= 12))
 
 
@@ -127,8 +141,9 @@ def is_ambiguous(texts: pl.Series) -> pl.Series:
     """Whether each text is a date in numbers whose day and month cannot be told apart."""
     part = to_ascii(texts).str.extract_groups(_YEAR_LAST).struct.unnest()
     first, then = pl.col("first").cast(pl.Int16), pl.col("then").cast(pl.Int16)
-    low = first.is_between(1, 12) & then.is_between(1, 12) & (first != then) & (pl.col("cut") == pl.col("cut_2"))
-    return part.select(low.fill_null(False)).to_series()
+    low = first.is_between(1, 12) & then.is_between(1, 12) & (first != then)
+    either = (low | _YEAR_ANYWHERE) & (pl.col("cut") == pl.col("cut_2"))
+    return part.select(either.fill_null(False)).to_series()
 
 
 def _split(texts: pl.Series) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import polars as pl
 
 from features.common import ids
 from features.common.ids import ID_KINDS
-from features.sources.parsing import coerce, pii
+from features.sources.parsing import pii
 from features.sources.parsing.expressions import ColumnPart, Expression, HashedPart, TemplatePart
 
 
@@ -50,7 +50,7 @@ def evaluate_ids(
     parts: list[pl.Series] = []
     for part in expression.parts:
         if isinstance(part, ColumnPart):
-            raw = rows[part.column]
+            raw = _read_cells(rows, part.column)
             values, spoiled = ids.normalize_and_check(raw, kind, placeholders)
             result.placeholders.update(ids.placeholder_counts(raw, values))
             if ours == "customer_id" and salt:
@@ -64,6 +64,15 @@ def evaluate_ids(
         parts.append(values)
     result.values = _coalesce(parts) if len(parts) > 1 else parts[0]
     return result
+
+
+def _read_cells(rows: pl.DataFrame, column: str) -> pl.Series:
+    """A column's cells. Empty texts are null: where every cell is quoted, most are, and null needs no more work."""
+    cells = rows[column]
+    if cells.dtype != pl.String:
+        return cells
+    empty = cells == ""
+    return cells.set(empty, None) if empty.any() else cells
 
 
 def hash_columns(expression: Expression, rows: pl.DataFrame, kind: pii.LinkKind, salt: bytes) -> pl.Series:
@@ -126,11 +135,3 @@ def _coalesce(parts: list[pl.Series]) -> pl.Series:
     if len({part.dtype for part in parts}) > 1 and not all(part.dtype.is_numeric() for part in parts):
         parts = [part.cast(pl.String) for part in parts]
     return pl.DataFrame([p.alias(f"p{n}") for n, p in enumerate(parts)]).select(pl.coalesce(pl.all())).to_series()
-
-
-def is_filled(cells: pl.Series) -> pl.Series:
-    """Whether each cell holds anything but spaces and words that stand for nothing, such as NULL."""
-    filled = coerce.is_filled(cells)
-    if cells.dtype != pl.String or not filled.any():
-        return filled
-    return filled & ids.normalize_ids(cells, "item").is_not_null()

@@ -14,6 +14,7 @@ from features.sources.parsing.expressions import Expression
 from features.sources.parsing.formats import NUMBERS, TIMES, ColumnFormats
 from features.sources.parsing.mapping import Mapping
 from features.sources.parsing.matching import MatchedTable
+from features.sources.parsing.numbers import is_infinite
 from features.sources.parsing.order_lines import EMAIL
 from features.sources.parsing.reading_notes import ReadingNotes
 
@@ -105,7 +106,7 @@ class EventColumns:
             if not _lost(cells, own):
                 return _Cells(own)
             signs = _find_signs(cells, own)
-            bad = evaluate.is_filled(cells) & own.is_null() & signs.is_null()
+            bad = coerce.is_filled(cells) & own.is_null() & signs.is_null()
             priced = pl.col("price").is_not_null()
             return _Cells(own, [Rule("bad_currency", pl.lit(bad) & priced)] if bad.any() else [], signs=signs)
         dtype = EVENT_SCHEMA[ours]
@@ -128,7 +129,10 @@ class EventColumns:
         if ambiguous is not None:
             rules.append(Rule(f"ambiguous_{ours}", pl.lit(ambiguous)))
         if ours in (*NUMBERS, "received_at", "consent") and cells.dtype != dtype and _lost(cells, values):
-            rules.append(Rule(f"bad_{ours}", pl.lit(evaluate.is_filled(cells) & values.is_null())))
+            unread = coerce.is_filled(cells) & values.is_null()
+            if ours in NUMBERS:
+                unread &= ~is_infinite(cells)  # unknown, as in JSON and Parquet
+            rules.append(Rule(f"bad_{ours}", pl.lit(unread)))
         said = None if ambiguous is None else cells.filter(ambiguous)
         signed = None if beside is None or cells.dtype != pl.String else _find_signs(cells, beside)
 

@@ -134,7 +134,7 @@ def read_amounts(rows: pl.DataFrame) -> pl.DataFrame:
 
     Texts are read as JSON writes numbers; others as shops write amounts, as 19,99 or €19.99.
     """
-    columns = []
+    columns: list[pl.Series | pl.Expr] = []
     for name in ("quantity", "price"):
         texts = rows[f"_{name}"].str.strip_chars()
         texts = texts.set(texts.str.to_lowercase().is_in(_NO_NUMBERS), None)

@@ -16,7 +16,7 @@ import polars as pl
 
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, FILE, ROW, TIDY_RULES, LinkKind, Rule
-from features.sources.parsing import catalogs, conditions, evaluate, nested, order_lines, pii, typed_cells
+from features.sources.parsing import catalogs, coerce, conditions, evaluate, nested, order_lines, pii, typed_cells
 from features.sources.parsing.catalog_file import ShopCatalog
 from features.sources.parsing.event_columns import PAYMENT, EventColumns
 from features.sources.parsing.expressions import Expression
@@ -231,7 +231,7 @@ class MappedReader:
             else:
                 exact = partial(_are_numbers, expression, batch, table)
                 values = self._formats.parse_number(ours, cells, exact)[0].abs()
-            bad = evaluate.is_filled(cells) & values.is_null()
+            bad = coerce.is_filled(cells) & values.is_null()
             columns += [values.alias(f"_refund_{ours}"), bad.alias(f"_bad_{ours}")]
         return pl.DataFrame(columns)
 

@@ -64,6 +64,12 @@ def split_amount(values: pl.Series, decimal: DecimalMark | None = None) -> tuple
     return plain.scatter(rows, number), no_currency.scatter(rows, cells["currency"])
 
 
+def is_infinite(values: pl.Series) -> pl.Series:
+    """Whether each cell is infinity, in a number or in words: what a division by zero left."""
+    number = values if values.dtype.is_float() else values.cast(pl.String, strict=False).str.strip_chars()
+    return number.cast(pl.Float64, strict=False).is_infinite().fill_null(False)
+
+
 def is_ambiguous(values: pl.Series) -> pl.Series:
     """Whether each cell is a number whose decimal mark cannot be told from itself; null is none."""
     none = pl.repeat(False, values.len(), dtype=pl.Boolean, eager=True)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 import polars as pl
 
-from features.sources.parsing import evaluate
+from features.sources.parsing import coerce, evaluate
 from features.sources.parsing.expressions import ColumnPart, Expression
 from features.sources.parsing.json_lines import LINE
 from features.sources.parsing.workbook import TYPED
@@ -21,7 +21,7 @@ def are_numbers(expression: Expression, rows: pl.DataFrame, foreign: Collection[
     numbers = pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
     open_ = pl.repeat(True, rows.height, dtype=pl.Boolean, eager=True)  # the cell is none of a part before
     for part in expression.parts:
-        here = open_ & evaluate.is_filled(evaluate.evaluate(Expression((part,)), rows))
+        here = open_ & coerce.is_filled(evaluate.evaluate(Expression((part,)), rows))
         if isinstance(part, ColumnPart) and part.column not in foreign:
             numbers |= here & _are_numbers(part.column, rows)
         open_ &= ~here

@@ -136,3 +136,9 @@ def test_cells_are_read_alike_in_any_company(cells: list[str | None]):
         assert numbers.parse(column, decimal).to_list() == alone
         assert numbers.parse(column.cast(pl.Categorical), decimal).to_list() == alone
     assert numbers.is_ambiguous(column).to_list() == [c in ("1.299", "1,299") for c in cells]
+
+
+def test_infinity_in_words_is_infinite():
+    cells = pl.Series(["inf", " -Infinity ", "NaN", "5", None, "x"])
+    assert numbers.is_infinite(cells).to_list() == [True, True, False, False, False, False]
+    assert numbers.is_infinite(pl.Series([float("inf"), 1.0, None])).to_list() == [True, False, False]

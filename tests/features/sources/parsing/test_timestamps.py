@@ -257,3 +257,14 @@ def test_a_spreadsheets_day_is_read_to_the_second(when: datetime):
 def test_no_text_is_a_time_beyond_belief(written: str):
     time = timestamps.parse(pl.Series([written]))[0]
     assert time is None or EARLIEST < time < LATEST or not 1 < time.year < 9999
+
+
+def test_two_digits_and_hyphens_never_say_where_the_year_is():
+    cells = pl.Series(["26-01-05", "05-01-26", "13-05-99", "25.01.26"])
+    assert timestamps.is_ambiguous(cells).to_list() == [True, True, False, False]
+    assert timestamps.evidence(cells) == (2, 0)
+    read = timestamps.parse(cells).dt.date().to_list()
+    assert read == [None, None, date(1999, 5, 13), date(2026, 1, 25)]
+    stated = timestamps.parse(cells, day_first=True).dt.date().to_list()
+    assert stated[:2] == [date(2005, 1, 26), date(2026, 1, 5)]
+    assert timestamps.parse(cells[:1], pattern="%y-%m-%d").dt.date().to_list() == [date(2026, 1, 5)]

@@ -26,7 +26,10 @@ class _BulkEnvelope(BaseModel):
 
 
 class BulkBodyMiddleware:
-    """Wraps BentoML's application, inside the gateway; answers wrong bodies of `BULK_ROUTE` with problems."""
+    """Wraps BentoML's application, inside the gateway; answers wrong bodies of `BULK_ROUTE` with problems.
+
+    Answers do not say by which software they are made.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -50,4 +53,10 @@ class BulkBodyMiddleware:
             message, body = {"type": "http.request", "body": body, "more_body": False}, None
             return message
 
-        await self._app(scope, receive_again, send)
+        async def send_unsigned(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [header for header in message["headers"] if header[0].lower() != b"server"]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive_again, send_unsigned)

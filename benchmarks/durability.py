@@ -1,16 +1,19 @@
 """Durability test of the event store: a process that appends under load is killed at random moments, many times.
 
-    python benchmarks/durability.py [--rounds 30] [--stores sqlite postgres] [--kill-database]
+    python benchmarks/durability.py [--rounds 30] [--stores sqlite postgres] [--kill-database] [--faults]
 
 Each round starts a process whose threads append events (two rows each, some of them purchases) and write the ids of
 acknowledged events to a pipe; they also resend events of the previous round, acknowledged or not. SIGKILL ends the
 process. In the end each acknowledged event must be stored, none twice and none in part. With --kill-database every
-other round kills PostgreSQL as well, postmaster first. Exits with 1 if an event was lost, doubled or stored in part.
+other round kills PostgreSQL as well, postmaster first. With --faults rounds take turns: as it is; the clock is 100 days
+ahead while the store purges; the process may not write more than a megabyte to a file; SQLite's journal is removed.
+Exits with 1 if an event was lost, doubled or stored in part.
 """
 
 import argparse
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -24,9 +27,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this directory, which has a features.py
 
-from features.common.clock import now
+from features.common import clock
 from features.sources import event_store as source
-from serving.event_store import StoredEvent, StoreUnavailable, open_store
+from serving.event_store import EventStore, StoredEvent, StoreUnavailable, open_store
 from serving.events.validate import order_key_of_rows
 
 THREADS = 8
@@ -36,7 +39,11 @@ RESENT = 20  # events before and after the last acknowledged one that the next r
 def build_event(event_id: str) -> StoredEvent:
     """Build the event with this id, the same each time."""
     number = int(event_id.rsplit("-", 1)[1])
-    shared = dict.fromkeys(source.COLUMNS) | {"event_id": event_id, "timestamp": now(), "received_at": now()}
+    shared = dict.fromkeys(source.COLUMNS) | {
+        "event_id": event_id,
+        "timestamp": clock.now(),
+        "received_at": clock.now(),
+    }
     shared |= {"name": "view_item", "client_id": f"d{number % 50}", "quantity": 1.0, "price": 2.0}
     if number % 10 == 0:
         shared |= {"name": "purchase", "order_id": event_id, "customer_id": f"c{number % 50}"}
@@ -44,9 +51,10 @@ def build_event(event_id: str) -> StoredEvent:
     return StoredEvent(rows, order_key_of_rows(rows))
 
 
-def run_child(url: str, name: str, resend: Sequence[str]) -> None:
+def run_child(url: str, fault: str, name: str, resend: Sequence[str]) -> None:
     """Append until killed, and write the id of each acknowledged event as a line to stdout."""
     store = open_store(url)
+    _inject(fault, store, url)
 
     def send(ids: Sequence[str]) -> None:
         try:
@@ -70,18 +78,43 @@ def run_child(url: str, name: str, resend: Sequence[str]) -> None:
     signal.pause()
 
 
-def run_rounds(url: str, count: int, seed: int, kill_database: Callable[[], None] | None = None) -> dict[str, int]:
+def _inject(fault: str, store: EventStore, url: str) -> None:
+    """Let a fault happen to this process."""
+    if fault == "clock":
+        real = clock.now
+        clock.now = lambda: real() + 100 * clock.DAY
+
+        def purge() -> None:
+            while True:
+                store.purge()
+                time.sleep(0.05)
+
+        threading.Thread(target=purge, daemon=True).start()
+    elif fault == "full" and not source.is_postgres(url):
+        size = Path(url).stat().st_size if Path(url).exists() else 0
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1_000_000, resource.RLIM_INFINITY))
+
+
+def run_rounds(
+    url: str, count: int, seed: int, kill_database: Callable[[], None] | None = None, faults: Sequence[str] = ("none",)
+) -> dict[str, int]:
     """Kill a child `count` times. Returns how many events were acknowledged, stored, lost, doubled, stored in part."""
     rng, acknowledged, resend = random.Random(seed), set[str](), list[str]()
     for n in range(count):
+        fault = faults[n % len(faults)]
         with tempfile.TemporaryFile() as output:
-            command = [sys.executable, __file__, "--child", url, f"r{n}", *resend]
-            process = subprocess.Popen(command, stdout=output)
+            command = [sys.executable, __file__, "--child", url, fault, f"r{n}", *resend]
+            noise = subprocess.DEVNULL if fault != "none" else None  # the store warns of faults
+            process = subprocess.Popen(command, stdout=output, stderr=noise)
             while not output.seek(0, os.SEEK_END):
                 if process.poll() is not None:
                     raise RuntimeError(f"the child ended by itself with {process.returncode}")
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.6))
+            if fault == "journal":
+                for suffix in ("-wal", "-shm"):
+                    Path(f"{url}{suffix}").unlink(missing_ok=True)
+                time.sleep(rng.uniform(1.5, 3))  # it is noticed within a second
             if kill_database and n % 2:
                 kill_database()
                 time.sleep(rng.uniform(0, 0.3))
@@ -131,6 +164,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--stores", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
     parser.add_argument("--kill-database", action="store_true")
+    parser.add_argument("--faults", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     errors = 0
@@ -143,7 +177,8 @@ def main() -> None:
                 stack.callback(database.server.cleanup)
                 kill, url = (database.kill if args.kill_database else None), database.server.get_uri()
             start = time.monotonic()
-            counts = run_rounds(url, args.rounds, args.seed, kill)
+            faults = ["none", "clock", "full", *(["journal"] if store == "sqlite" else [])] if args.faults else ["none"]
+            counts = run_rounds(url, args.rounds, args.seed, kill, faults)
             errors += counts["lost"] + counts["doubled"] + counts["in part"] + (not counts["acknowledged"])
             numbers = "  ".join(f"{what} {n:,}" for what, n in counts.items())
             print(f"{store:<10}{numbers}  ({time.monotonic() - start:.0f} s)", flush=True)
@@ -152,6 +187,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        run_child(sys.argv[2], sys.argv[3], sys.argv[4:])
+        run_child(sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:])
     else:
         main()

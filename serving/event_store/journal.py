@@ -31,6 +31,7 @@ class Journal:
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path, self._connection = path, connection
+        self._names = [f"{path}{suffix}" for suffix in _SUFFIXES]
         self._directory: int | None = os.open(path.parent, os.O_RDONLY)
         try:
             with self._locked(fcntl.LOCK_SH):
@@ -67,7 +68,7 @@ class Journal:
             os.close(descriptor)
 
     def _stat(self) -> list[tuple[int, int] | None]:
-        return [_identity(Path(f"{self._path}{suffix}")) for suffix in _SUFFIXES]
+        return [_identity(name) for name in self._names]
 
     def _is_same(self) -> bool:
         return self._files[0] is not None and self._stat() == self._files
@@ -77,7 +78,7 @@ class Journal:
         with self._locked(fcntl.LOCK_EX):
             if self._directory is None:
                 raise StoreUnavailable("down")  # another thread was first
-            kept = _identity(self._path) == self._files[0] and self._checkpoint()
+            kept = _identity(self._names[0]) == self._files[0] and self._checkpoint()
             with _open_lock:
                 others = [journal for journal in _open[self._path] if journal._files == self._files]
             for journal in others:
@@ -116,7 +117,7 @@ class Journal:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:

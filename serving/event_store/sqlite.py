@@ -209,7 +209,7 @@ class SqliteConnection:
                 raise
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, reads: bool = False) -> Iterator[None]:
         """Use the files, which must be those that the path names: before, and after what was committed."""
         if self._journal is None or self._in_use:  # part of a use that has begun
             yield
@@ -220,7 +220,8 @@ class SqliteConnection:
                 yield
             finally:
                 self._in_use = False
-        self._journal.check()
+        if not reads:
+            self._journal.check()
 
     def insert(self, events: Sequence[StoredEvent], now: int) -> list[bool]:
         with self._guarded(), self._transaction():
@@ -237,7 +238,7 @@ class SqliteConnection:
         return new
 
     def visits(self, visitors: Sequence[VisitorIds], after: int, before: int, most: int) -> list[list[VisitEvent]]:
-        with self._guarded(), _translate_errors():
+        with self._guarded(reads=True), _translate_errors():
             self._connection.execute("BEGIN")  # all visitors as of one instant
             try:
                 return [self._visit(visitor, after, before, most) for visitor in visitors]
@@ -280,7 +281,7 @@ class SqliteConnection:
         return ErasureCounts(events, links, len(own), len(every - own))
 
     def erased(self, known: int) -> list[int] | None:
-        with self._guarded(), _translate_errors():
+        with self._guarded(reads=True), _translate_errors():
             return read_erased(self._connection.execute, known)
 
     def erase_client(self, client_id: str) -> ErasureCounts:
@@ -323,7 +324,7 @@ class SqliteConnection:
             return _SIDE_TABLES.changes(self._connection.execute, since)
 
     def item_changes(self, since: int) -> ItemChanges:
-        with self._guarded(), _translate_errors():
+        with self._guarded(reads=True), _translate_errors():
             return _SIDE_TABLES.changes(self._connection.execute, since)
 
     def write_once(self, key: IdempotencyKey, now: int, run: Callable[[], bytes]) -> IdempotentAnswer:

@@ -43,6 +43,7 @@ _fallbacks = Counter("usual_fallbacks", "Answers that are not wholly what was as
 _degraded = Counter("usual_degraded", "Answers given without what the visitor has just done, or without a ranker.")
 _empty = Counter("usual_empty_answers", "Placements for which there was no product.", ["placement"])
 _events = Counter("usual_events", "Events received.", ["outcome"])
+_dropped = Counter("usual_connections_dropped", "Connections closed because they exceeded a limit.", ["why"])
 _swaps = Counter("usual_swaps", "Models that were published and loaded.", ["outcome"])
 _snapshot = Gauge(
     "usual_model_snapshot_seconds",
@@ -96,6 +97,11 @@ def time_stage(name: Stage) -> Iterator[None]:
         yield
     finally:
         observe_stage(name, perf_counter() - started_at)
+
+
+def count_dropped(why: str) -> None:
+    """Count a connection that exceeded a limit; `why` is a word of `serving/api/connections.py`."""
+    _dropped.labels(why).inc()
 
 
 def observe_batch(size: int) -> None:

@@ -7,6 +7,7 @@ dispatcher hands results to the wrong callers when one is missing, so it only fe
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ import models as models  # `load` below comes from beside this file, wherever th
 from features.common.errors import InputError
 from models.publishing import find_whole, read_current
 from serving import logging as logs
+from serving.api import connections
 from serving.api.app import build_middleware, create_app
 from serving.api.json_io import BODY_TIMEOUT_S
 from serving.api.middleware.bulk_body import BulkBodyMiddleware
@@ -36,6 +38,7 @@ MODEL_ALIAS = "usual-bundle"
 log = logging.getLogger("usual.serving")
 settings = read_settings()
 logs.configure(settings.log_format == "json", settings.access_log)
+connections.install()
 
 # Seconds. BentoML keeps a timer per request for this long, even after the response, so it is short; and it ends
 # requests without a problem document, so our own limits come first: on reading a body, then on ranking, or on writing
@@ -124,6 +127,8 @@ class Usual:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        # So long the threads that rank and parse keep the event loop waiting, which has little to do each time.
+        sys.setswitchinterval(0.001)
         _mounted.app = self._app
 
     @_on_shutdown
@@ -148,7 +153,7 @@ class Usual:
         results: list[dict[str, Any]] = []
         for start in range(0, len(requests), settings.max_batch):  # no more at once than the queue holds
             bodies = [r.root for r in requests[start : start + settings.max_batch]]
-            outcomes, _ = await engine.recommend(bodies, "of a bulk call", pointer="")
+            outcomes, _ = await engine.recommend(bodies, "of a bulk call", pointer="", in_thread=len(bodies) > 16)
             results += [as_result(o) for o in outcomes]
         if len(results) != len(requests):  # BentoML would hand them to the wrong callers
             raise RuntimeError(f"{len(requests)} requests got {len(results)} results")

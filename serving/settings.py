@@ -71,8 +71,8 @@ class Settings(BaseSettings):
     """How long a batch under load may wait for as many requests as the one before it had."""
 
     max_queue: int = Field(256, ge=1)
-    """Requests that may wait; one more is refused with 429. More than the ranker answers within
-    `deadline_ms` only turns 429s into 504s."""
+    """Requests that may wait. Of more, those whose sender has most of them, or the costliest, are refused with 429, as
+    is one that would have to wait for half of `deadline_ms`."""
 
     deadline_ms: int = Field(1000, ge=1)
     """A request that is not ranked after this long is answered with what sells."""
@@ -90,6 +90,45 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(2_000_000, ge=1)
     """A longer request body is refused with 413, without being kept."""
+
+    max_bodies_bytes: int = Field(64_000_000, ge=1)
+    """So much of all request bodies may be held at once; what comes then is refused with 429. This and the limits below
+    are those of one worker process."""
+
+    max_connections: int = Field(2_000, ge=16)
+    """So many connections may be open; fewer where the system grants fewer open files. For one more, the one that has
+    had no request for longest is closed; if all have one, it is refused with 503."""
+
+    max_connections_per_address: int = Field(256, ge=0)
+    """The same for each address but those of this machine, which are taken for a proxy's; 0: no limit. One more is
+    refused with 429."""
+
+    max_requests: int = Field(512, ge=4)
+    """So many requests may have arrived and not be answered; those of one address may take half of it. More are refused
+    with 429 before anything is done for them, except for probes."""
+
+    max_header_bytes: int = Field(32_768, ge=1_024)
+    """A longer request line with its headers is refused with 431."""
+
+    max_headers: int = Field(100, ge=10)
+    """As are more headers."""
+
+    header_timeout_s: float = Field(5.0, gt=0)
+    """After so many seconds request line and headers must have arrived, from the first byte or from when the connection
+    was opened; else 408, and it is closed."""
+
+    body_timeout_s: float = Field(10.0, gt=0)
+    """The same for a body, on every path; most paths wait for less."""
+
+    write_timeout_s: float = Field(10.0, gt=0)
+    """Who reads less than 64 kB of an answer that waits in so many seconds is cut off."""
+
+    max_unread_bytes: int = Field(64_000_000, ge=1)
+    """So much of all answers may wait to be read; the longest are cut off."""
+
+    idle_timeout_s: float = Field(75.0, gt=0)
+    """A connection without a request is closed after so many seconds: later than the usual proxies (60) do it, so that
+    none of them sends a request into a connection that is being closed."""
 
     secret_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
     """Comma-separated keys of 20 or more characters that may do everything. More than one: to change from one to the
@@ -114,6 +153,10 @@ class Settings(BaseSettings):
 
     rate_secret: float = Field(0, ge=0, allow_inf_nan=False)
     """The same for each secret key."""
+
+    rate_address: float = Field(0, ge=0, allow_inf_nan=False)
+    """The same for each address that requests come from, without a secret key. Only behind a proxy that sets
+    `X-Forwarded-For` and that `FORWARDED_ALLOW_IPS` names are the addresses those of visitors."""
 
     rate_burst_s: float = Field(2, gt=0, allow_inf_nan=False)
     """So many seconds' worth of requests may come at once after a pause."""

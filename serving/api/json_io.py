@@ -18,6 +18,11 @@ BODY_TIMEOUT_S = 1.0
 
 async def read_json(request: Request) -> object:
     """Read and parse the request's body. Raises ProblemError."""
+    return parse_json(await read_content(request))
+
+
+async def read_content(request: Request) -> bytes:
+    """Read the request's body, which says that it is JSON. Raises ProblemError."""
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type != "application/json":
         raise ProblemError(problem("unsupported_media_type", "Send Content-Type: application/json"))
@@ -25,10 +30,14 @@ async def read_json(request: Request) -> object:
         raise ProblemError(problem("unsupported_media_type", "Send the body as it is, without Content-Encoding"))
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            content = await request.body()
+            return await request.body()
     except TimeoutError:
         detail = f"The body did not arrive within {BODY_TIMEOUT_S:g} s"
         raise ProblemError(problem("slow_body", detail)) from None
+
+
+def parse_json(content: bytes) -> object:
+    """Parse JSON. Raises ProblemError."""
     try:
         return from_json(content, allow_inf_nan=False)
     except ValueError as error:
@@ -38,6 +47,11 @@ async def read_json(request: Request) -> object:
 async def read_message(request: Request, message: type[Message]) -> Message:
     """Read the request's body as a `message`. Raises ProblemError."""
     return validate_message(await read_json(request), message)
+
+
+def parse_message(content: bytes, message: type[Message]) -> Message:
+    """Parse and validate a body as a `message`. Raises ProblemError."""
+    return validate_message(parse_json(content), message)
 
 
 def validate_message(body: object, message: type[Message]) -> Message:

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,9 @@ from models.availability import catalog_available
 from serving.recommend.item_overrides import ItemOverride
 from serving.schemas.filters import CatalogColumns, Condition, Filter, evaluate
 
-_MAX_MASKS = 64
+# Masks that are kept: as many as may be evaluated for requests that wait, where the catalog is not so large that they
+# would fill the memory.
+_MIN_MASKS, _MAX_MASKS, _MASK_BYTES = 64, 1_024, 32_000_000
 
 
 class Availability:
@@ -56,7 +59,8 @@ class Availability:
             # Of a catalog with unavailable items the recommender takes no mask as that catalog's (`RankingRules`).
             self._unrestricted = self._catalog_is_whole and bool(available.all())
             self._columns = self._columns.with_prices(price)
-            self._masks: OrderedDict[tuple[str | None, str | None], BoolArray] = OrderedDict()
+            self._masks: OrderedDict[tuple[bytes | None, str | None], BoolArray] = OrderedDict()
+            self._max_masks = max(_MIN_MASKS, min(_MAX_MASKS, _MASK_BYTES // max(1, len(available))))
 
     @property
     def count(self) -> int:
@@ -90,9 +94,13 @@ class Availability:
         with self._lock:
             if available is self._available:
                 self._masks[key] = mask
-                if len(self._masks) > _MAX_MASKS:
+                if len(self._masks) > self._max_masks:
                     self._masks.popitem(last=False)
         return mask
+
+    def is_known(self, filter_: Filter, category: str | None = None) -> bool:
+        """Whether `allowed` has nothing to evaluate."""
+        return (_cache_key(filter_), category) in self._masks
 
     def matches(self, filter_: Filter | None = None, category: str | None = None) -> BoolArray:
         """bool[items]: whether an item passes the filter and is in the category or below it, available or not."""
@@ -111,5 +119,5 @@ class Availability:
         return prices
 
 
-def _cache_key(filter_: Filter | None) -> str | None:
-    return None if filter_ is None else filter_.model_dump_json()
+def _cache_key(filter_: Filter | None) -> bytes | None:
+    return None if filter_ is None else blake2b(filter_.model_dump_json().encode(), digest_size=16).digest()

@@ -19,29 +19,29 @@ from models import timing
 from models.explain.codes import Reason
 from models.explain.explain import explain_request
 from models.explain.reasons import explain_ranking
-from models.interface import Fallback, Ranking, RankingRequest, RankingRules, SessionEvent
+from models.interface import Ranking, RankingRequest, RankingRules, SessionEvent
 from serving import metrics
 from serving.event_store import StoreUnavailable
 from serving.installation_secret import signing_key
-from serving.recommend import planner, response, slate
+from serving.recommend import costs, planner, response, slate
 from serving.recommend.active_model import ActiveModel
-from serving.recommend.batcher import Batcher, BatchResult, Closed, DeadlineExceeded, Overloaded
+from serving.recommend.batcher import BatcherError, BatchResult
+from serving.recommend.fallbacks import Fallbacks, refuse
 from serving.recommend.item_overrides import ItemOverrides
-from serving.recommend.pagination import CursorCodec, InvalidCursor
+from serving.recommend.pagination import CursorCodec
 from serving.recommend.planner import Plan
+from serving.recommend.ranking_queue import UNKNOWN_SENDER, RankingQueue, Sender
 from serving.recommend.response import ResponseBody
 from serving.recommend.slate import Slate
 from serving.schemas.placements import Needs, Placement
-from serving.schemas.problems import FieldError, Problem, ProblemCode, field_errors, log_failure, problem
+from serving.schemas.problems import FieldError, Problem, field_errors, log_failure, problem
 from serving.schemas.recommendations import ExplainRequest, RankedRequest, RecommendationRequest, RerankRequest
 from serving.settings import Settings
 
 log = logging.getLogger("usual.serving")
 
-_REFUSALS: dict[type[BaseException], tuple[ProblemCode, str]] = {
-    Overloaded: ("overloaded", "Too many requests are waiting; try again after Retry-After seconds"),
-    Closed: ("unavailable", "The server is shutting down; try again after Retry-After seconds"),
-}
+# Results that are written without a pause.
+_AT_ONCE = 4
 
 # A ranking, and the reasons of its items where the request wants them.
 RankingWithReasons = tuple[Ranking, list[list[Reason]] | None]
@@ -70,13 +70,8 @@ class RecommendationEngine:
         self._cursors = CursorCodec(partial(signing_key, settings, "cursors"))
         self._ready = False
         self._problem: str | None = None  # the last one that was logged
-        self._batcher: Batcher[RankedRequest, Slate] = Batcher(
-            self._rank_batch,
-            max_batch=settings.max_batch,
-            linger_ms=settings.linger_ms,
-            max_queue=settings.max_queue,
-            deadline_ms=settings.deadline_ms,
-        )
+        self._queue = RankingQueue(self._rank_batch, settings, placements)
+        self._fallbacks = Fallbacks(placements)
 
     @property
     def ready(self) -> bool:
@@ -116,7 +111,7 @@ class RecommendationEngine:
 
     async def close(self) -> None:
         """Answer what is waiting and stop."""
-        await self._batcher.close()
+        await self._queue.close()
 
     async def recommend(
         self,
@@ -125,22 +120,31 @@ class RecommendationEngine:
         pointer: str = "/requests/{}",
         distinct: bool = False,
         dry_run: bool = False,
+        sender: Sender = UNKNOWN_SENDER,
+        in_thread: bool = False,
     ) -> tuple[list[ResponseBody | Problem], str]:
         """Respond to each body, in order, with a result or a problem; also returns the time taken, as Server-Timing.
 
-        `pointer` is the JSON pointer of a request, with a place for its index.
+        `pointer` is the JSON pointer of a request, with a place for its index. `in_thread`: validate them in one, as
+        they are large.
         """
-        requests = [self._validate(body, pointer.format(i)) for i, body in enumerate(bodies)]
-        return await self._respond(requests, request_id, pointer, distinct, dry_run)
 
-    async def rerank(self, request: RerankRequest, request_id: str) -> tuple[ResponseBody | Problem, str]:
+        def validate() -> list[RecommendationRequest | Problem]:
+            return [self._validate(body, pointer.format(i)) for i, body in enumerate(bodies)]
+
+        requests = await asyncio.to_thread(validate) if in_thread else validate()
+        return await self._respond(requests, request_id, sender, pointer, distinct, dry_run)
+
+    async def rerank(
+        self, request: RerankRequest, request_id: str, sender: Sender = UNKNOWN_SENDER
+    ) -> tuple[ResponseBody | Problem, str]:
         """Respond with the request's items in the visitor's order, and the time taken.
 
         Items that the model does not know follow in the order of the request; those not available come last.
         """
         if refusal := self._check_placement(request, ""):
             return refusal, ""
-        (result,), timing_text = await self._respond([request], request_id)
+        (result,), timing_text = await self._respond([request], request_id, sender)
         if isinstance(result, Problem):
             return result, timing_text
         item_ids = request.unique_item_ids
@@ -154,17 +158,24 @@ class RecommendationEngine:
             item["rank"] = rank
         return {**result, "items": items, "next_cursor": None}, timing_text
 
-    async def explain(self, request: ExplainRequest) -> ResponseBody | Problem:
+    async def explain(self, request: ExplainRequest, sender: Sender = UNKNOWN_SENDER) -> ResponseBody | Problem:
         """Explain the ranking of a visitor among the items that are available now, or that of the items it names."""
         model = self._current_model()
-        visit: tuple[SessionEvent, ...] = ()
-        try:
+
+        def explain() -> ResponseBody:
+            visit: tuple[SessionEvent, ...] = ()
             if model.visits is not None:
-                (visit,) = await asyncio.to_thread(model.visits.read, [request.visitor])
+                (visit,) = model.visits.read([request.visitor])
             recent = planner.merge_context(visit, request.context_events)
             rules = RankingRules(allowed=model.availability.allowed())
             ranking_request = RankingRequest(request.limit, request.customer_id or None, recent, rules=rules)
-            return await asyncio.to_thread(explain_request, model.recommender, ranking_request, request.item_ids)
+            return explain_request(model.recommender, ranking_request, request.item_ids)
+
+        sender.charge(costs.EXPLAIN - costs.PLAIN)
+        try:
+            return (await self._queue.run_aside(explain, sender, costs.EXPLAIN)).value
+        except BatcherError as refusal:
+            return refuse(refusal)
         except StoreUnavailable:
             return problem("store_unavailable", "The event store cannot be read, and the visit is a part of the answer")
         except InputError:
@@ -192,13 +203,16 @@ class RecommendationEngine:
         self,
         requests: Sequence[RankedRequest | Problem],
         request_id: str,
+        sender: Sender,
         pointer: str = "",
         distinct: bool = False,
         dry_run: bool = False,
     ) -> tuple[list[ResponseBody | Problem], str]:
         valid = [r for r in requests if not isinstance(r, Problem)]
         submitted = self._with_reserves(valid) if distinct else valid
-        futures = [self._submit(r) for r in submitted]
+        sender.charge(self._queue.cost(submitted) - costs.PLAIN)
+        availability = self.active_model.availability
+        futures = [self._queue.submit(r, sender, availability) for r in submitted]
         try:
             outcomes = [await _outcome(future) for future in futures]
         finally:
@@ -218,7 +232,8 @@ class RecommendationEngine:
                 queue_ms, run_ms = max(queue_ms, outcome.queue_ms), max(run_ms, outcome.run_ms)
                 answer: Slate | Problem = outcome.value
             else:
-                answer = await asyncio.to_thread(self._fall_back, ranked, outcome, request_id, pointer.format(i))
+                get_model = self._current_model if self._ready else None
+                answer = await self._fallbacks.answer(ranked, outcome, get_model, request_id, pointer.format(i))
             if isinstance(answer, Problem):
                 results.append(answer)
             else:
@@ -226,6 +241,8 @@ class RecommendationEngine:
                 results.append(_count(response.build(answer, limit, used, self._cursors, dry_run)))
             if not distinct:
                 used.clear()
+            if len(requests) > _AT_ONCE:
+                await asyncio.sleep(0)  # others come in between
         metrics.observe_stage("queue", queue_ms / 1e3)
         return results, f"queue;dur={queue_ms:.2f}, rank;dur={run_ms:.2f}"
 
@@ -238,20 +255,6 @@ class RecommendationEngine:
             widened.append(request.model_copy(update={"limit": limit + reserve}))
             reserve += limit
         return widened
-
-    def _submit(self, request: RankedRequest) -> "asyncio.Future[BatchResult[Slate]]":
-        if isinstance(request, RecommendationRequest) and request.cursor is not None:
-            return asyncio.ensure_future(asyncio.to_thread(self._resume, request))
-        try:
-            return self._batcher.submit(request)
-        except (Overloaded, Closed) as refusal:
-            refused: asyncio.Future[BatchResult[Slate]] = asyncio.get_running_loop().create_future()
-            refused.set_exception(refusal)
-            return refused
-
-    def _resume(self, request: RecommendationRequest) -> BatchResult[Slate]:
-        placement = self.placements[request.placement]
-        return BatchResult(slate.resume(request, placement, self._current_model(), self._cursors), 0, 0)
 
     def _current_model(self) -> ActiveModel:
         """The active model, with all item overrides applied."""
@@ -284,9 +287,25 @@ class RecommendationEngine:
         return {i for i, p in zip(item_ids, positions, strict=True) if p >= 0 and not available[p]}
 
     def _rank_batch(self, requests: list[RankedRequest]) -> list[Slate | Exception]:
-        """Rank a batch in the batcher's thread: one read of the store and one call of the recommender for all."""
+        """Answer a batch in the batcher's thread: the rest of earlier lists, and what is to be ranked."""
+        model = self._current_model()
+        resumed = {i: self._resume(r, model) for i, r in enumerate(requests)
+                   if isinstance(r, RecommendationRequest) and r.cursor is not None}  # fmt: skip
+        ranked = iter(self._rank_new(model, [r for i, r in enumerate(requests) if i not in resumed]))
+        return [resumed[i] if i in resumed else next(ranked) for i in range(len(requests))]
+
+    def _resume(self, request: RecommendationRequest, model: ActiveModel) -> Slate | Exception:
+        try:
+            return slate.resume(request, self.placements[request.placement], model, self._cursors)
+        except Exception as error:
+            return error
+
+    def _rank_new(self, model: ActiveModel, requests: list[RankedRequest]) -> list[Slate | Exception]:
+        """Rank with one read of the store and one call of the recommender for all."""
+        if not requests:
+            return []
         metrics.observe_batch(len(requests))
-        model, unread = self._current_model(), False
+        unread = False
         placements = [self.placements[r.placement] for r in requests]
         visitors = [planner.resolve_visitor(r, p) for r, p in zip(requests, placements, strict=True)]
         visits: Sequence[tuple[SessionEvent, ...]] = [() for _ in requests]
@@ -329,27 +348,6 @@ class RecommendationEngine:
             except Exception as error:
                 log_failure("the visit's ranking failed too", "of a batch", error)
         return model.recommender.recommend_without_ranker(request, "ranker_error"), None
-
-    def _fall_back(
-        self, request: RankedRequest, error: BaseException, request_id: str, pointer: str
-    ) -> Slate | Problem:
-        """Answer without a ranker where the batch gave no slate; a problem where the request was refused."""
-        if refusal := _REFUSALS.get(type(error)):
-            return problem(*refusal)
-        if isinstance(error, InvalidCursor):
-            field_error = FieldError(pointer=f"{pointer}/cursor", detail=str(error))
-            return problem("invalid_request", str(error), [field_error])
-        why: Fallback = "deadline" if isinstance(error, DeadlineExceeded) else "ranker_error"
-        if why == "ranker_error":
-            log_failure("ranking failed", request_id, error)
-        if self._ready:
-            model = self._current_model()
-            try:
-                plan = planner.plan(request, self.placements[request.placement], model, (), clock.now(), degraded=True)
-                return slate.assemble(plan, model.recommender.recommend_without_ranker(plan.ranking_request, why))
-            except Exception as worse:
-                log_failure("the fallback failed", request_id, worse)
-        return problem("internal_error", "The ranking failed")
 
 
 async def _outcome(future: "asyncio.Future[BatchResult[Slate]]") -> BatchResult[Slate] | Exception:

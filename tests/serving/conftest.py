@@ -15,6 +15,7 @@ import uvicorn
 from features.ranking.snapshot import Snapshot
 from models.interface import Fallback, Ranking, RankingRequest
 from serving.api.app import create_app
+from serving.api.connections import build_protocol
 from serving.event_store import EventStore, Limits, open_store
 from serving.settings import Settings
 from tests.serving.databases import Postgres
@@ -103,8 +104,11 @@ def run_app(recommender: FakeRecommender | None = None, **settings: object) -> I
     recommender = recommender or FakeRecommender()
     parts: dict[str, Any] = {name: settings.pop(name, None) for name in ("store", "load", "published")}
     below = str(settings.pop("root_path", ""))
-    app = create_app(recommender, Settings.model_validate(settings), version="17", **parts)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2, root_path=below))
+    validated = Settings.model_validate(settings)
+    app = create_app(recommender, validated, version="17", **parts)
+    http: Any = build_protocol(validated)  # with its limits on connections, as in the server's processes
+    config = uvicorn.Config(app, port=0, http=http, log_config=None, timeout_graceful_shutdown=2, root_path=below)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

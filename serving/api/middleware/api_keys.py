@@ -50,7 +50,7 @@ _NOT_LOOPBACK = "This server asks for no keys, so it answers on a loopback addre
 
 
 @dataclass(frozen=True)
-class _KeyState:
+class KeyState:
     """A key's kind and what is left of its rate limit; None: it has no limit."""
 
     secret: bool
@@ -96,7 +96,7 @@ class ApiKeyGuard:
         Headers that its response carries either way are added to `extra`. `state["secret_key"]` becomes whether the
         caller may know and do everything.
         """
-        state["secret_key"] = not self._keys
+        state["secret_key"], state["key"] = not self._keys, None
         if not self._keys:
             return None if is_loopback(local_address) else Refusal(problem("forbidden", _NOT_LOOPBACK), {})
         if path in PUBLIC_PATHS:
@@ -107,7 +107,7 @@ class ApiKeyGuard:
         key = self._find(sha256(token.strip(b" ")).digest()) if scheme.lower() == b"bearer" else None
         if key is None:
             return _unauthorized(_UNKNOWN_KEY, ', error="invalid_token"')
-        state["secret_key"] = key.secret
+        state["secret_key"], state["key"] = key.secret, key
         if not key.secret and path not in PUBLISHABLE_KEY_PATHS:
             headers = {"www-authenticate": 'Bearer realm="usual", error="insufficient_scope"'}
             return Refusal(problem("forbidden", _PUBLISHABLE_ONLY), headers)
@@ -118,7 +118,7 @@ class ApiKeyGuard:
                 return _rate_limited(decision)
         return None
 
-    def _find(self, digest: KeyDigest) -> _KeyState | None:
+    def _find(self, digest: KeyDigest) -> KeyState | None:
         match = None
         for candidate, state in self._keys:  # always all of them, so that timing reveals nothing
             if hmac.compare_digest(candidate, digest):
@@ -126,8 +126,8 @@ class ApiKeyGuard:
         return match
 
 
-def _key_state(secret: bool, limit: RateLimit | None) -> _KeyState:
-    return _KeyState(secret, None if limit is None else TokenBucket(limit))
+def _key_state(secret: bool, limit: RateLimit | None) -> KeyState:
+    return KeyState(secret, None if limit is None else TokenBucket(limit))
 
 
 def _unauthorized(detail: str, error: str) -> Refusal:

@@ -15,7 +15,8 @@ from features.common.errors import InputError
 from serving.api.middleware.api_keys import ApiKeyGuard
 from serving.api.middleware.cors import CorsPolicy
 from serving.api.middleware.local_pages import LocalPages
-from serving.api.middleware.rate_limits import build_rate_limit
+from serving.api.middleware.rate_limits import AddressLimits, build_rate_limit
+from serving.api.middleware.senders import build_sender, rate_limited, send_in_parts
 from serving.schemas.problems import Problem, log_failure, problem, respond
 from serving.settings import Settings
 
@@ -55,7 +56,15 @@ def gateway_options(settings: Settings) -> dict[str, Any]:
         raise InputError("USUAL_CORS_ORIGINS=* with USUAL_OPEN would let any web page write; name the origins")
     cors = CorsPolicy(settings.cors_origins) if settings.cors_origins else None
     pages = LocalPages(settings.allowed_hosts, settings.cors_origins) if settings.open else None
-    return {"max_body_bytes": settings.max_body_bytes, "guard": guard, "cors": cors, "pages": pages}
+    address_rate = build_rate_limit(settings.rate_address, settings.rate_burst_s)
+    addresses = None if address_rate is None else AddressLimits(address_rate)
+    return {
+        "max_body_bytes": settings.max_body_bytes,
+        "guard": guard,
+        "cors": cors,
+        "pages": pages,
+        "addresses": addresses,
+    }
 
 
 class GatewayMiddleware:
@@ -72,12 +81,14 @@ class GatewayMiddleware:
         guard: ApiKeyGuard,
         cors: CorsPolicy | None = None,
         pages: LocalPages | None = None,
+        addresses: AddressLimits | None = None,
     ) -> None:
         self._app = app
         self._limit = max_body_bytes
         self._guard = guard
         self._cors = cors
         self._pages = pages
+        self._addresses = addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
@@ -110,13 +121,14 @@ class GatewayMiddleware:
                 own = list(message.get("headers", ()))
                 names = {name for name, _ in own}
                 message["headers"] = own + extra + [header for header in _DEFAULT_HEADERS if header[0] not in names]
-            await send(message)
+            await send_in_parts(send, message)
 
         async def send_unless_refused(message: Message) -> None:
             if not too_large:  # else it is the application's own reaction to the refused body
                 await send_with_headers(message)
 
-        if (response := self._respond_early(scope, headers, request_id, extra)) is not None:
+        response = self._respond_early(scope, headers, content_length, request_id, extra)
+        if response is not None:
             await response(scope, receive, send_with_headers)
             return
         failure: Problem | None = None
@@ -150,7 +162,12 @@ class GatewayMiddleware:
         await send_with_headers({"type": "http.response.body"})
 
     def _respond_early(
-        self, scope: Scope, headers: dict[bytes, bytes], request_id: str, extra: list[tuple[bytes, bytes]]
+        self,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        content_length: int,
+        request_id: str,
+        extra: list[tuple[bytes, bytes]],
     ) -> Response | None:
         """Return the response to a refused or preflight request; None for one that may pass.
 
@@ -170,7 +187,13 @@ class GatewayMiddleware:
                 return Response(status_code=204)
         authorization, address = headers.get(b"authorization"), server and server[0]
         refusal = self._guard.check(scope["path"], authorization, address, extra, scope["state"])
-        return None if refusal is None else respond(refusal.problem, request_id, refusal.headers)
+        if refusal is not None:
+            return respond(refusal.problem, request_id, refusal.headers)
+        sender, wait_s = build_sender(scope, content_length, self._addresses)
+        if wait_s:
+            return respond(rate_limited("address"), request_id, {"retry-after": str(wait_s)})
+        scope["state"]["sender"] = sender
+        return None
 
 
 def _find_repeated(headers: list[tuple[bytes, bytes]]) -> str | None:

@@ -1,14 +1,19 @@
-"""Rate limits: a token bucket per API key, in each worker process.
+"""Rate limits: token buckets per API key and per address, in each worker process.
+
+A request costs a token before anything of it is read, and what it weighs more as soon as that is known.
 
 Responses report its state in the fields of draft-ietf-httpapi-ratelimit-headers: `RateLimit` and `RateLimit-Policy`
 as in drafts since 08, and the three separate fields of drafts before 07, which most clients read.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
 from typing import NamedTuple
 
+_MAX_DEBT_S = 60  # a bucket is full again after so many seconds and those of the burst, whatever was taken
+_MAX_ADDRESSES = 10_000
 _ROUNDING = 1e-6  # a client that waits exactly as long as Retry-After says finds a token
 
 
@@ -62,7 +67,7 @@ class TokenBucket:
         else:
             wait_s = reset_s = max(1, ceil((1 - tokens) / per_s))
         self._tokens = tokens
-        remaining = int(tokens)
+        remaining = max(0, int(tokens))
         headers = [
             *self._constant_headers,
             (b"ratelimit-remaining", b"%d" % remaining),
@@ -70,3 +75,25 @@ class TokenBucket:
             (b"ratelimit", b'"key";r=%d;t=%d' % (remaining, reset_s)),
         ]
         return RateDecision(headers, wait_s)
+
+    def charge(self, cost: float) -> None:
+        """Take as many tokens more for a request that has passed; the bucket may owe them."""
+        self._tokens = max(self._tokens - max(0.0, cost), -_MAX_DEBT_S * self._limit.per_s)
+
+
+class AddressLimits:
+    """A bucket for each of the addresses that came last."""
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit = limit
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def find(self, address: str) -> TokenBucket:
+        """Return the bucket of an address."""
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            bucket = self._buckets[address] = TokenBucket(self._limit)
+            if len(self._buckets) > _MAX_ADDRESSES:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(address)
+        return bucket

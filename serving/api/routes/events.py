@@ -1,10 +1,9 @@
 """Routes that write events: `POST /v1/events`, Segment's calls, merging and erasing customers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
@@ -13,21 +12,23 @@ from features.common import clock
 from serving import metrics
 from serving.api import openapi
 from serving.api.idempotency import write_once
-from serving.api.json_io import json_response, read_json, read_message, validate_message
+from serving.api.json_io import json_response, parse_message, read_message
+from serving.api.large_bodies import LargeBodies
 from serving.api.store_writes import await_write
 from serving.event_store import EventStore
 from serving.event_store.protocol import Connection, Link
 from serving.event_store.store import merge_link
 from serving.events.segment import ParsedCalls, SegmentCall
 from serving.events.validate import ValidatedEvents, validate_events
+from serving.recommend.costs import EVENTS_PER_COST, PLAIN
 from serving.recommend.erased_customers import ErasedCustomers
+from serving.recommend.ranking_queue import Sender
 from serving.schemas.events import EraseRequest, EventsEnvelope, MergeRequest, Rejected
 from serving.schemas.problems import MAX_ERRORS, FieldError, ProblemError, problem
 
-T = TypeVar("T")
-
-# Up to so many events are validated on the event loop, which other requests wait for; more in a thread.
-_INLINE_EVENTS = 25
+# A body of some 25 events is validated on the event loop, which other requests wait for; a larger one in a thread and
+# until its events are stored one at a time, for which it waits at most so many seconds.
+_INLINE_BYTES, _TURN_S = 8_192, 5.0
 
 
 class EventRoutes:
@@ -35,19 +36,19 @@ class EventRoutes:
 
     def __init__(self, store: EventStore | None, erased: ErasedCustomers) -> None:
         self._store, self._erased = store, erased
+        self._bodies = LargeBodies(_INLINE_BYTES, _TURN_S)
 
     async def events(self, request: Request) -> Response:
         """Keep events. 202: all that were accepted are on disk."""
-        raw = (await read_message(request, EventsEnvelope)).events
-        return await self._store_events(await _run(len(raw), partial(validate_events, raw, clock.now())))
+        async with self._bodies.read(request, _validate) as (validated, _):
+            _charge(request, len(validated.events))
+            return await self._store_events(validated)
 
     async def segment(self, request: Request) -> Response:
         """Keep what Segment's or RudderStack's calls say. 202: all that was accepted is on disk."""
-        body = validate_message(await read_json(request), SegmentCall)
-        raw: list[dict[str, Any]] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
-        pointer = "" if body.batch is None else "/batch/{}"
-        calls = await _run(len(raw), partial(ParsedCalls, raw, clock.now(), pointer))
-        return await self._store_events(calls.validated, calls.repeated, calls.ignored, calls.links)
+        async with self._bodies.read(request, _parse_calls) as (calls, _):
+            _charge(request, len(calls.validated.events))
+            return await self._store_events(calls.validated, calls.repeated, calls.ignored, calls.links)
 
     async def merge(self, request: Request) -> Response:
         """Say that a client is a customer from now on; what it did since the snapshot is then the customer's."""
@@ -101,8 +102,19 @@ def add_event_routes(app: FastAPI, store: EventStore | None, erased: ErasedCusto
     app.post("/v1/customers/erase", **openapi.ERASE)(routes.erase)
 
 
-async def _run(events: int, work: Callable[[], T]) -> T:
-    return work() if events <= _INLINE_EVENTS else await asyncio.to_thread(work)
+def _validate(content: bytes) -> ValidatedEvents:
+    return validate_events(parse_message(content, EventsEnvelope).events, clock.now())
+
+
+def _charge(request: Request, events: int) -> None:
+    sender: Sender = request.state.sender
+    sender.charge(events / EVENTS_PER_COST - PLAIN)
+
+
+def _parse_calls(content: bytes) -> ParsedCalls:
+    body = parse_message(content, SegmentCall)
+    raw: list[dict[str, Any]] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
+    return ParsedCalls(raw, clock.now(), "" if body.batch is None else "/batch/{}")
 
 
 def _errors(rejected: list[Rejected]) -> list[FieldError]:

@@ -53,6 +53,27 @@ def test_never_more_pass_than_the_limit(per_s: float, burst: int, steps: list[fl
     assert passes(bucket, 1) == 1, "who waits as long as told may pass"
 
 
+def test_what_a_request_weighs_is_paid_by_those_after_it() -> None:
+    clock = Clock()
+    bucket = TokenBucket(RateLimit(10, 20), clock)
+    assert passes(bucket, 1) == 1
+    bucket.charge(39)  # the burst, and 2 s more
+    assert passes(bucket, 5) == 0
+    clock.now += 2.1
+    assert passes(bucket, 5) == 1
+    bucket.charge(1e9)
+    clock.now += 62.1
+    assert passes(bucket, 1) == 1, "no debt is for ever"
+
+
+def test_a_costly_request_counts_as_what_it_weighs(serve: Callable[..., RunningServer]) -> None:
+    server = serve(rate_address=1, rate_burst_s=10)
+    costly = [{"client_id": "c", "include": ["reasons"], "limit": 20}] * 4
+    assert [server.post(*requests).status_code for requests in ([costly[0]], costly, costly)] == [200, 200, 429]
+    server = serve(rate_address=1, rate_burst_s=10)
+    assert [server.post({"client_id": "c"}).status_code for _ in range(11)] == [200] * 10 + [429]
+
+
 def test_a_rate_of_zero_is_no_limit() -> None:
     assert build_rate_limit(0, 2) is None
     assert build_rate_limit(0.1, 2) == RateLimit(0.1, 1)

@@ -10,7 +10,7 @@ from models.bundle import Bundle
 from models.recommender import BundleRecommender, load
 from serving.event_store import EventStore, Limits, open_store
 from tests.serving.recommend.test_model_watcher import until
-from tests.serving.store_events import FOR_EVER
+from tests.serving.store_events import FOR_EVER, read_events
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +89,4 @@ def test_who_refuses_consent_is_not_known(start: Callable[[], Any], tmp_path: Pa
     assert server.client.post("/v1/events", json={"events": [event]}).json()["duplicates"] == 1
     for file in tmp_path.glob("events.sqlite*"):
         assert b"without-consent" not in file.read_bytes()
+    assert read_events(str(tmp_path / "events.sqlite"))["consent"].to_list() == [False], "it can be ingested"

@@ -315,7 +315,10 @@ def _find_suspects(values: pl.Series, words: frozenset[str], views: TextViews) -
     size = np.minimum(sizes, _LONGEST_WORD + 1).astype(np.uint16) << 8
     likely = np.flatnonzero(firsts.take(size | first) & seconds.take(size | views.head(1)))
     if likely.size:
-        suspect[likely[np.isin(views.prefix(likely) | _LOWER, prefixes)]] = True
+        found = views.prefix(likely) | _LOWER
+        # Not `isin`, which hashes every one of them.
+        at = np.minimum(np.searchsorted(prefixes, found), len(prefixes) - 1)
+        suspect[likely[prefixes[at] == found]] = True
     suspect[views.beyond_ascii(values)] = True
     return views.rows(np.flatnonzero(suspect))
 
@@ -323,7 +326,7 @@ def _find_suspects(values: pl.Series, words: frozenset[str], views: TextViews) -
 @lru_cache(maxsize=64)
 def _word_table(words: frozenset[str]) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
     """Whether a word has this size and first byte, by size × 256 + byte; the same for its second byte; and the first
-    four bytes of all words. A word beyond ASCII is found in another way, as every text beyond it.
+    four bytes of all words, sorted. A word beyond ASCII is found in another way, as every text beyond it.
     """
     texts = [word.encode() for word in words if word and word.isascii()]
     tables = np.zeros((2, _LONGEST_WORD + 2, 256), bool)
@@ -332,4 +335,4 @@ def _word_table(words: frozenset[str]) -> tuple[NDArray[np.bool_], NDArray[np.ui
             byte = text[place : place + 1] or b"\0"
             tables[place, min(len(text), _LONGEST_WORD + 1), [byte.lower()[0], byte.upper()[0]]] = True
     prefixes = np.array([int.from_bytes(text[:4].ljust(4, b"\0"), "little") for text in texts], np.uint32)
-    return tables.reshape(2, -1), prefixes | _LOWER
+    return tables.reshape(2, -1), np.sort(prefixes | _LOWER)

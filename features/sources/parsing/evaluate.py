@@ -30,7 +30,7 @@ class IdCells:
 def evaluate(expression: Expression, rows: pl.DataFrame) -> pl.Series:
     """The cells of a column that is no id: those of a single column as they are, else texts, empty ones null."""
     if len(expression.parts) == 1 and isinstance(expression.parts[0], ColumnPart):
-        return rows[expression.parts[0].column]
+        return _read_cells(rows, expression.parts[0].column)
     if all(isinstance(part, ColumnPart) and rows[part.column].dtype.is_numeric() for part in expression.parts):
         return _coalesce([_drop_nan(rows[column]) for column in expression.columns])
     parts = [_evaluate_text(part, rows) for part in expression.parts]

@@ -23,7 +23,7 @@ import models as models  # `load` below comes from beside this file, wherever th
 from features.common.errors import InputError
 from models.publishing import find_whole, read_current
 from serving import logging as logs
-from serving.api import connections
+from serving.api import accepting, connections
 from serving.api.app import build_middleware, create_app
 from serving.api.json_io import BODY_TIMEOUT_S
 from serving.api.middleware.bulk_body import BulkBodyMiddleware
@@ -39,6 +39,7 @@ log = logging.getLogger("usual.serving")
 settings = read_settings()
 logs.configure(settings.log_format == "json", settings.access_log)
 connections.install()
+accepting.install()
 
 # Seconds. BentoML keeps a timer per request for this long, even after the response, so it is short; and it ends
 # requests without a problem document, so our own limits come first: on reading a body, then on ranking, or on writing

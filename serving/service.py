@@ -112,10 +112,10 @@ class Usual:
         except Exception as error:  # a worker that does not start would be started again for ever
             log.error("the published model is not served: %s", error)
             # The one before it still lies beside it; the watcher goes on to the current one once that is whole.
-            if settings.champion is not None and champion is not None:
-                if (earlier := find_whole(settings.champion, champion)) is not None:
-                    self._app = create_app(load(earlier.path), settings, earlier.version, store, load, earlier)
-                    return
+            earlier = None if settings.champion is None or champion is None else find_whole(settings.champion, champion)
+            if earlier is not None:
+                self._app = create_app(load(earlier.path), settings, earlier.version, store, load, earlier)
+                return
         path, version = _locate_bundle(settings.bundle)
         self._app = create_app(load(path), settings, version, store, load)
 

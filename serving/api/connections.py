@@ -142,7 +142,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that the body is there."""
         self._body_since, self._progress = None, True
-        if not self.cycle.response_complete:
+        # A WebSocket's request has no cycle: it is refused once the parser has returned.
+        if self.cycle is not None and not self.cycle.response_complete:
             self._open_requests += 1
             self.pool.begin_request(self._host)
         super().on_message_complete()

@@ -75,7 +75,7 @@ TEXTS = {
     "log line": 'xyzzy\r\n{"level": "error", "message": "forged"}', "header": "xyzzy\r\nSet-Cookie: a=b",
     "label": 'xyzzy"} 1\nusual_forged_total{a="b', "terminal": "xyzzy\x1b[2J\x07\x7f",
     "line separators": "xyzzy\u2028b\x85c",
-    "separator first": "\x1cxyzzy", "right to left": "\u202exyzzy1\u2066", "combining": "xyzzy" + "\u0351" * 200,
+    "separator first": "\x1cxyzzy2", "right to left": "\u202exyzzy1\u2066", "combining": "xyzzy" + "\u0351" * 200,
     "not normalised": "xyzzyA\u030a\ufb01", "astral": "xyzzy\U0001f600\U0010ffff\ufffe\ufeff",
     "long": "xyzzy" + "\U0001f600" * 251,
 }  # fmt: skip

@@ -17,5 +17,5 @@ class _Settings(BaseModel):
 def test_deep_files_are_refused(tmp_path: Path, text: str):
     file = tmp_path / "deep.yml"
     file.write_text(text)
-    with pytest.raises(InputError, match="the settings .*deep.yml"):
+    with pytest.raises(InputError, match=r"the settings .*deep\.yml"):
         load_yaml(file, _Settings, "the settings")

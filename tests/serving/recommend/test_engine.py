@@ -88,7 +88,8 @@ def test_concurrent_callers_get_their_own_answers(server) -> None:
 
 
 def test_ids_of_visitors_follow_the_rules_of_events(server) -> None:
-    assert server.post({"client_id": "\x1c"}).status_code == 200
+    assert server.post({"client_id": "\x1cx"}).status_code == 200
+    assert server.post({"client_id": "\x1c"}).status_code == 422
     assert server.post({"client_id": " \n"}).status_code == 422
 
 

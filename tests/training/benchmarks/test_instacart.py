@@ -46,7 +46,7 @@ def test_days_are_counted_back_from_the_last_order(directory: Path):
 
 def test_what_is_missing_is_told(directory: Path):
     (directory / "order_products__train.csv").unlink()
-    with pytest.raises(InputError, match="order_products__prior.csv and"):
+    with pytest.raises(InputError, match=r"order_products__prior\.csv and"):
         instacart.read_lines([directory], 10)
     (directory / "orders.csv").write_text("order_id\n1\n")
     with pytest.raises(InputError, match="not Instacart's: it lacks user_id"):

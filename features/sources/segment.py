@@ -232,9 +232,12 @@ def _read_events(lines: pl.DataFrame, cleaner: IdCleaner | None = None) -> pl.Da
     ).with_columns(timestamps.parse(lines["receivedAt"]).alias("received_at"))
     events = (cleaner or IdCleaner()).clean(events)
     # A call without messageId is identified by its content.
-    content = events.with_columns(pl.col("properties").struct.json_encode().alias("_properties"))
+    unnamed = events["event_id"].is_null().arg_true()
+    if not unnamed.len():
+        return events
+    content = events[unnamed].with_columns(pl.col("properties").struct.json_encode().alias("_properties"))
     own = event_ids.hash_rows(content, ["name", "timestamp", "customer_id", "client_id", "_properties"])
-    return events.with_columns(pl.coalesce("event_id", own))
+    return events.with_columns(events["event_id"].scatter(unnamed, own))
 
 
 def _consent() -> pl.Expr:

@@ -14,6 +14,7 @@ from features.sources.parsing.validate import damage_rules, validate_rows
 
 _KINDS: dict[str, ids.IdKind] = {**ids.ID_KINDS, "previous": "client"}
 _NO_NUMBERS = ["", *sorted(ids.NULL_WORDS)]
+_SPOILED = "_spoiled"  # whether an id has lost digits
 FOREIGN = "_foreign"  # the name of an event that the log has no name for, else null
 CATALOG_GROUPS = (("price", "currency"), ("title",), ("category",), ("brand",))
 
@@ -52,8 +53,10 @@ def assemble(
         ).to_series()  # fmt: skip
 
     foreign = Rule("not_a_shop_event", pl.col(FOREIGN).is_not_null())
-    spoiled = [pl.col(c).map_batches(ids.is_scientific, pl.Boolean) for c in _KINDS if c in rows.columns]
-    rules = (*rules, Rule("scientific_id", pl.any_horizontal(spoiled)))
+    spoiled = [found for c in _KINDS if c in rows.columns and (found := ids.is_scientific(rows[c])).any()]
+    if spoiled:
+        rows = rows.with_columns(pl.any_horizontal(spoiled).alias(_SPOILED))
+        rules = (*rules, Rule("scientific_id", pl.col(_SPOILED)))
     rows, merged = merge_per_item(rows, (*rules, *TIDY_RULES))
     marks = lines.select(ROW, json_lines.UNPARSED)
     rows = rows.join(marks, on=ROW, how="left", maintain_order="left")

@@ -62,7 +62,7 @@ ROOMS = {
         "promotion": "config dataset evaluation recipe tracking",
         "train": "customers dataset evaluation guard recipe result",
         "tuning": "config dataset evaluation recipe tracking",
-        "run": "config guard recipe result stopwatch tracking train",
+        "run": "config dataset guard recipe result stopwatch tracking train",
         "batch_inference": "",
         "benchmarks": "dataset evaluation recipe train",
     },

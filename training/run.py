@@ -1,8 +1,10 @@
 """One training run as `usual train` and `usual demo` do it: train with progress, log to MLflow, register."""
 
+from features.common.clock import micros
 from features.common.progress import show_steps
 from features.event_log.log import EventLog
 from training.config import MlflowConfig
+from training.dataset.folds import check_end
 from training.guard import Guard
 from training.recipe import Recipe
 from training.result import LoggedRun, TrainingResult
@@ -18,6 +20,8 @@ def run(
 
     Raises `InputError`, and registers nothing, where a check stops it; with the reason `force` it goes on.
     """
+    if until is not None:
+        check_end(micros(event_log.first), until)
     guard = Guard(force)
     guard.check_log(event_log, until)
     with show_steps() as step:

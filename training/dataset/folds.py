@@ -37,17 +37,22 @@ class Fold:
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
+def check_end(events_from: int, until: int) -> None:
+    """Raise `InputError` where training ends before the log begins; both in microseconds."""
+    if until <= events_from:
+        raise InputError(
+            f"the end of training, {iso(until)}, is not after the log's first event, {iso(events_from)}; "
+            "choose a later --until"
+        )
+
+
 def choose_boundaries(events_from: int, until: int, recipe: Recipe) -> list[int]:
     """Choose the training boundaries, latest first: the first is where the hold-out begins. All in microseconds.
 
     Raises `InputError` where the log is too short for a boundary with a horizon before and after it.
     """
     horizon = recipe.horizon_days * DAY
-    if until <= events_from:
-        raise InputError(
-            f"the end of training, {iso(until)}, is not after the log's first event, {iso(events_from)}; "
-            "choose a later --until"
-        )
+    check_end(events_from, until)
     first = until - horizon
     steps = [first - k * recipe.boundary_step_days * DAY for k in range(recipe.boundaries)]
     boundaries = [at for at in steps if at >= events_from + horizon]

@@ -36,11 +36,11 @@ create table buyer as select sale.customer,
     from sale left join given_back using (customer) group by sale.customer;
 create table place as select *,
     (rank() over (order by seconds desc) - 1 + 0.5 * count(*) over (partition by seconds)) / count(*) over () as r_at,
-    (rank() over (order by orders) - 1 + 0.5 * count(*) over (partition by orders)) / count(*) over () as f_at
+    (rank() over (partition by orders > 1 order by orders) - 1.0) / count(*) over (partition by orders > 1) as below
     from buyer;
 create table score as select *,
     1 + (r_at > .2) + (r_at > .4) + (r_at > .6) + (r_at > .8) as r,
-    1 + (f_at > .2) + (f_at > .4) + (f_at > .6) + (f_at > .8) as f
+    case when orders > 1 then 2 + (below >= .25) + (below >= .5) + (below >= .75) else 1 end as f
     from place;
 create table segment as select customer, money, case
     when r = 5 and f >= 4 then 'champions'

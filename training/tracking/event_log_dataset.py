@@ -1,5 +1,6 @@
 """The event log as an MLflow data set, which records what a run was trained on."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -12,7 +13,11 @@ from training.result import TrainingResult
 
 
 class EventLogDataset(Dataset):
-    """The events of a training run: log, end of training and number of rows. The digest is the log's fingerprint."""
+    """The events of a training run: log, end of training and number of rows.
+
+    The digest is the log's fingerprint and a hash of the rest: of data sets with one name and digest MLflow keeps the
+    first alone, and two runs on a log may end at different times.
+    """
 
     def __init__(self, event_log: EventLog, result: TrainingResult) -> None:
         start, end = result.holdout
@@ -32,7 +37,8 @@ class EventLogDataset(Dataset):
         }
         # MLflow creates this class at import time, where mypy cannot see it.
         source = sources.LocalArtifactDatasetSource(str(event_log.path.resolve()))  # type: ignore[attr-defined]
-        super().__init__(source, event_log.path.name, event_log.fingerprint)
+        rest = hashlib.sha256(json.dumps(self._profile).encode()).hexdigest()[:8]
+        super().__init__(source, event_log.path.name, f"{event_log.fingerprint}-{rest}")
 
     def _compute_digest(self) -> str:
         return str(self.digest)

@@ -18,6 +18,7 @@ from features.common.errors import InputError
 from features.common.paths import home
 from features.event_log import log
 from features.event_log.log import EventLog
+from features.tables.left_out import LeftOut
 from models.candidates.registry import GENERATORS
 from models.ranker import RankerConfig
 from tests.conftest import SHOP_ENDS
@@ -49,7 +50,7 @@ class FakeTrialData:
     gain = 0.2
 
     def __init__(self, *_: object) -> None:
-        pass
+        self.left_out = LeftOut()
 
     def count_folds(self, _: Recipe) -> int:
         return 0

@@ -6,6 +6,5 @@ merged), `compaction` and `partitions`; rejected rows go to the `quarantine`, an
 what became of all. `readings` knows the files a log was made from and `taken_back` what remains without some of them;
 `currency` keeps amounts in one currency, `time_span` finds isolated dates, `event_names` the nearest known names.
 `erase` removes a customer and leaves `tombstones`; `identity_links` links clients to customers; `catalog` keeps the
-items; `atomic_dir` replaces a log in one step; `customer_ids` reads lists of customers that commands take. Imports
-`common` only.
+items; `atomic_dir` replaces a log in one step. Imports `common` only.
 """

@@ -45,9 +45,9 @@ def recommend(
 ) -> None:
     """Rank products for many customers at once; none that is unavailable in the catalog or the event store."""
     from features.common import clock
-    from features.event_log.customer_ids import read_customer_ids
     from features.event_log.log import EventLog
     from features.sources import event_store
+    from features.sources.customer_ids import read_customer_ids
     from training import batch_inference, config
     from training.evaluation.backtest import refresh_with_left_out
     from training.tracking import registry

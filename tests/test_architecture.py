@@ -82,6 +82,18 @@ ROOMS = {
     },
     "usual": {"cli": "", "__main__": "cli"},
 }
+# The same within a room that is large enough to have rooms of its own.
+SUB_ROOMS = {
+    "features.sources.parsing": {
+        "cells": "",
+        "text_files": "cells",
+        "files": "cells text_files",
+        "rows": "cells text_files files",
+        "mapping": "cells text_files files rows",
+        "catalog": "cells text_files files rows mapping",
+        "events": "cells text_files files rows mapping catalog",
+    },
+}
 LONGEST = 400
 TYPED_ARRAYS = ("features/ranking", "models", "serving")
 RUNS_CODE = {"pickle", "cloudpickle", "joblib", "dill", "marshal", "shelve"}
@@ -147,6 +159,13 @@ def upward(graph: dict[str, set[str]], rooms: dict[str, dict[str, str]]) -> list
     return wrong
 
 
+def sub_graph(graph: dict[str, set[str]], prefix: str) -> dict[str, set[str]]:
+    """The part of `graph` below the room `prefix`, as if that room were a package of its own."""
+    top = prefix.rpartition(".")[0] + "."
+    inside = {name for name in graph if name == prefix or name.startswith(prefix + ".")}
+    return {name.removeprefix(top): {t.removeprefix(top) for t in graph[name] & inside} for name in inside}
+
+
 def circle(graph: dict[str, set[str]]) -> list[str]:
     """The modules of one circle of imports, empty if there is none."""
     try:
@@ -206,8 +225,16 @@ def test_rooms_import_only_rooms_below_them():
     assert upward(GRAPH, ROOMS) == []
 
 
+@pytest.mark.parametrize("prefix", SUB_ROOMS)
+def test_rooms_within_a_room_import_only_those_below_them(prefix: str):
+    graph, package = sub_graph(GRAPH, prefix), prefix.rpartition(".")[2]
+    assert {r for name in graph if (r := room(name))} == set(SUB_ROOMS[prefix])
+    assert upward(graph, {package: SUB_ROOMS[prefix]}) == []
+    assert graph[package] == set(), "the room itself imports nothing of its rooms: no circle through its name"
+
+
 def test_the_rooms_themselves_form_no_circle():
-    for rooms in ROOMS.values():
+    for rooms in (*ROOMS.values(), *SUB_ROOMS.values()):
         assert circle({name: set(below.split()) for name, below in rooms.items()}) == []
 
 
@@ -227,6 +254,11 @@ def test_an_upward_import_and_a_circle_are_recognised():
     assert upward(graph, {"p": {"low": "", "high": "low"}}) == ["p.low.a imports p.high.b"]
     assert set(circle(graph)) == {"p.low.a", "p.high.b"}
     assert circle({"a": {"b"}, "b": set()}) == []
+    assert sub_graph({"p.q": set(), "p.q.a.m": {"p.q.b.n", "p.x"}, "p.q.b.n": set(), "p.x": set()}, "p.q") == {
+        "q": set(),
+        "q.a.m": {"q.b.n"},
+        "q.b.n": set(),
+    }
 
 
 def test_a_class_name_stands_for_one_class():

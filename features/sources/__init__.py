@@ -30,7 +30,8 @@ from features.sources import (
     simulated,
     sql,
 )
-from features.sources.parsing import pii, readers
+from features.sources.parsing.cells import pii
+from features.sources.parsing.files import readers
 from features.sources.simulator.config import SimulatorConfig as SimulatorConfig
 from features.sources.source import SOURCES as SOURCES
 from features.sources.source import OptionName, Source, SourceOptions

@@ -8,7 +8,8 @@ import polars as pl
 from features.common import ids
 from features.common.errors import InputError
 from features.common.spreadsheets import unescape
-from features.sources.parsing import chunks, dialect, readers
+from features.sources.parsing.files import readers
+from features.sources.parsing.text_files import chunks, dialect
 
 COLUMN = "customer_id"
 

@@ -24,8 +24,11 @@ from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, ROW, TIDY_RULES, Rule, conform
-from features.sources.parsing import catalogs, event_ids, file_sets, readers, timestamps
-from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
+from features.sources.parsing.catalog import event_catalog
+from features.sources.parsing.cells import timestamps
+from features.sources.parsing.files import file_sets, readers
+from features.sources.parsing.rows import event_ids
+from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 from features.sources.source import Source
 
 HEADERS = {
@@ -92,7 +95,7 @@ def _parse(
     line = pl.when(pl.col("name") == "purchase").then(pl.lit(number, pl.Int32)).alias(FILE)
     return ParsedBatch(
         rows_read=batch.height, events=events.with_columns(line), rejected=rejected,
-        catalog=catalogs.from_events(events),
+        catalog=event_catalog.from_events(events),
     )  # fmt: skip
 
 

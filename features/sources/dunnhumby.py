@@ -20,8 +20,10 @@ from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, ROW, TIDY_RULES, TIMESTAMP, Rule, conform
-from features.sources.parsing import catalogs, coerce, file_sets, readers
-from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
+from features.sources.parsing.catalog import event_catalog
+from features.sources.parsing.cells import coerce
+from features.sources.parsing.files import file_sets, readers
+from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 from features.sources.source import Source
 
 BASE = date(2017, 1, 1)
@@ -81,7 +83,7 @@ def _parse(batch: pl.DataFrame, number: int, offset: int, source: str) -> Parsed
         rows_read=batch.height,
         events=events.with_columns(pl.lit(number, pl.Int32).alias(FILE)),
         rejected=rejected,
-        catalog=catalogs.from_events(events),
+        catalog=event_catalog.from_events(events),
     )
 
 

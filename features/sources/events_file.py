@@ -22,13 +22,9 @@ import polars as pl
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA
-from features.sources.parsing import chunks, readers
-from features.sources.parsing.catalog_file import ShopCatalog
-from features.sources.parsing.mapped import NO_ROWS, MappedReader
-from features.sources.parsing.mapping import MAPPING_HELP, Mapping
-from features.sources.parsing.matching import MatchedTable
-from features.sources.parsing.rows import JoinedTable
-from features.sources.parsing.table_files import (
+from features.sources.parsing.catalog.catalog_file import ShopCatalog
+from features.sources.parsing.events.mapped import NO_ROWS, MappedReader
+from features.sources.parsing.events.table_files import (
     FileSet,
     TableFile,
     describe_joins,
@@ -36,6 +32,11 @@ from features.sources.parsing.table_files import (
     read_joined,
     sort_files,
 )
+from features.sources.parsing.files import readers
+from features.sources.parsing.mapping.mapping import MAPPING_HELP, Mapping
+from features.sources.parsing.mapping.matching import MatchedTable
+from features.sources.parsing.rows.fill_and_join import JoinedTable
+from features.sources.parsing.text_files import chunks
 from features.sources.source import Source
 
 

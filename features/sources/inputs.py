@@ -11,7 +11,7 @@ import polars as pl
 from features.common.errors import InputError
 from features.event_log.ingest import Inputs
 from features.sources import presets
-from features.sources.parsing.mapping import read_yaml
+from features.sources.parsing.mapping.mapping import read_yaml
 from features.sources.simulator.config import SimulatorConfig
 from features.sources.source import SourceName
 

@@ -22,8 +22,9 @@ from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, ROW, TIDY_RULES, TIMESTAMP, Rule, conform
-from features.sources.parsing import catalogs, file_sets, readers
-from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
+from features.sources.parsing.catalog import event_catalog
+from features.sources.parsing.files import file_sets, readers
+from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 from features.sources.source import Source
 
 BASE = date(2017, 1, 1)  # a Sunday
@@ -103,7 +104,7 @@ def _parse(batch: pl.DataFrame, number: int, offset: int, source: str, orders: p
         rows_read=batch.height,
         events=valid.with_columns(pl.lit(number, pl.Int32).alias(FILE)),
         rejected=rejected,
-        catalog=catalogs.from_events(valid.with_columns(price=pl.lit(None, pl.Float64))),
+        catalog=event_catalog.from_events(valid.with_columns(price=pl.lit(None, pl.Float64))),
     )
 
 

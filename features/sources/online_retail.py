@@ -16,8 +16,9 @@ import polars as pl
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import ABSURD_AMOUNT, BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
-from features.sources.parsing import coerce, readers, timestamps
-from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
+from features.sources.parsing.cells import coerce, timestamps
+from features.sources.parsing.files import readers
+from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 from features.sources.source import Source
 
 CURRENCY = "GBP"

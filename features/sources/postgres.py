@@ -17,9 +17,9 @@ from psycopg.types.string import TextLoader
 
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
-from features.sources.parsing import pii
-from features.sources.parsing.mapped import NO_ROWS, MappedReader
-from features.sources.parsing.mapping import MAPPING_HELP, Mapping
+from features.sources.parsing.cells import pii
+from features.sources.parsing.events.mapped import NO_ROWS, MappedReader
+from features.sources.parsing.mapping.mapping import MAPPING_HELP, Mapping
 from features.sources.source import Source
 
 DSN = "USUAL_SOURCE_DSN"

@@ -19,9 +19,12 @@ import polars as pl
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
-from features.sources.parsing import catalogs, coerce, event_ids, readers
-from features.sources.parsing.mapped import NO_ROWS
-from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
+from features.sources.parsing.catalog import event_catalog
+from features.sources.parsing.cells import coerce
+from features.sources.parsing.events.mapped import NO_ROWS
+from features.sources.parsing.files import readers
+from features.sources.parsing.rows import event_ids
+from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 from features.sources.source import Source
 
 NAMES = {
@@ -86,7 +89,7 @@ def _parse(batch: pl.DataFrame, offset: int, source: str) -> ParsedBatch:
         rows_read=batch.height,
         events=valid.select(*EVENT_SCHEMA),
         rejected=rejected,
-        catalog=catalogs.from_events(_with_category(valid), (("price",), ("category",), ("brand",))),
+        catalog=event_catalog.from_events(_with_category(valid), (("price",), ("category",), ("brand",))),
     )
 
 

@@ -21,8 +21,10 @@ import polars as pl
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
-from features.sources.parsing import coerce, event_ids, readers, timestamps
-from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
+from features.sources.parsing.cells import coerce, timestamps
+from features.sources.parsing.files import readers
+from features.sources.parsing.rows import event_ids
+from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 from features.sources.retailrocket_items import ATTRIBUTES as ATTRIBUTES
 from features.sources.retailrocket_items import ItemProperties
 from features.sources.source import Source

@@ -4,8 +4,10 @@ import polars as pl
 
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, ROW, TIMESTAMP, Rule
-from features.sources.parsing import catalogs, coerce, readers, timestamps
-from features.sources.parsing.validate import damage_rules, raw_copier, validate_rows
+from features.sources.parsing.catalog import event_catalog
+from features.sources.parsing.cells import coerce, timestamps
+from features.sources.parsing.files import readers
+from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 
 PRICE = "790"
 ATTRIBUTES = ("6", "112", "202", "364", "678", "776")  # hashed words that many items have
@@ -62,7 +64,7 @@ class ItemProperties:
             price = pl.col("value").str.extract(_PRICE).cast(pl.Float64)
             self._prices.append(part.select("item_id", "timestamp", price=price))
         before = [self._latest[name]] if name in self._latest else []
-        now = catalogs.select_latest(pl.concat([*before, part.select("item_id", "timestamp", "value")]), ["value"])
+        now = event_catalog.select_latest(pl.concat([*before, part.select("item_id", "timestamp", "value")]), ["value"])
         self._latest[name] = now.select("item_id", "value", timestamp="updated_at").select(
             "item_id", "timestamp", "value"
         )
@@ -88,7 +90,7 @@ class ItemProperties:
 
     def rows_from_events(self, events: pl.DataFrame) -> pl.DataFrame:
         """Catalog rows from events alone; availability only of items whose properties do not have it."""
-        rows = catalogs.from_events(events.select("item_id", "timestamp"), groups=())
+        rows = event_catalog.from_events(events.select("item_id", "timestamp"), groups=())
         if "available" not in self._latest:
             return rows
         has_property = pl.col("item_id").is_in(self._latest["available"]["item_id"].implode())
@@ -110,7 +112,7 @@ class ItemProperties:
             parts.append(latest[PRICE].with_columns(price=value.str.extract(_PRICE).cast(pl.Float64)))
         if (attributes := self._attributes()) is not None:
             parts.append(attributes)
-        return catalogs.merge_parts(parts)
+        return event_catalog.merge_parts(parts)
 
     def _attributes(self) -> pl.DataFrame | None:
         parts = [rows.with_columns(name=pl.lit(n)) for n, rows in self._latest.items() if n in ATTRIBUTES]

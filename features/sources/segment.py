@@ -25,9 +25,13 @@ from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform
-from features.sources.parsing import event_ids, json_events, json_lines, pii, readers, timestamps
-from features.sources.parsing.json_events import FOREIGN, IdCleaner, non_empty, to_number
-from features.sources.parsing.whole_refunds import WholeRefunds, resolve_within
+from features.sources.parsing.cells import pii, timestamps
+from features.sources.parsing.events import json_events
+from features.sources.parsing.events.json_events import FOREIGN, IdCleaner, non_empty, to_number
+from features.sources.parsing.files import readers
+from features.sources.parsing.rows import event_ids
+from features.sources.parsing.rows.whole_refunds import WholeRefunds, resolve_within
+from features.sources.parsing.text_files import json_lines
 from features.sources.source import Source
 
 # Compared without case, spaces, _ and -: Order Completed is also sent as order_completed and orderCompleted.

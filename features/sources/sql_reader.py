@@ -24,10 +24,10 @@ import sqlalchemy as sa
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.log import EventLog
-from features.sources.parsing import pii
-from features.sources.parsing.characters import decode
-from features.sources.parsing.mapped import NO_ROWS, MappedReader
-from features.sources.parsing.mapping import Mapping
+from features.sources.parsing.cells import pii
+from features.sources.parsing.cells.characters import decode
+from features.sources.parsing.events.mapped import NO_ROWS, MappedReader
+from features.sources.parsing.mapping.mapping import Mapping
 from features.sources.postgres import DSN
 
 BATCH = 50_000  # rows; they come as objects, of which a row has one per column

@@ -12,7 +12,7 @@ from features.common.ids import SCIENTIFIC_HINT
 from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
 from features.sources import segment
 from features.sources.event_store import COLUMNS, LINK_COLUMNS
-from features.sources.parsing import pii
+from features.sources.parsing.cells import pii
 from serving.event_store.protocol import AT, Link, Row, StoredEvent
 from serving.events.validate import TIME_FAULTS, ValidatedEvents, clamp_to_now, order_key_of_rows, time_fault
 from serving.schemas.events import MAX_EVENTS, MAX_LENGTH, MAX_QUERY_LENGTH, Rejected

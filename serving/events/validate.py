@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from features.common.clock import DAY, micros
 from features.event_log.schema import EVENT_SCHEMA, ITEM_EVENTS
 from features.sources.ga4 import NAMES
-from features.sources.parsing.pii import redact_text
+from features.sources.parsing.cells.pii import redact_text
 from serving.event_store import StoredEvent
 from serving.event_store.protocol import Row, Value
 from serving.schemas.events import EventItem, ReceivedEvent, Rejected

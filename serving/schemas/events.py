@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from features.common.ids import SCIENTIFIC_HINT, IdKind, is_scientific_id, normalize_id
-from features.sources.parsing.pii import redact_text
+from features.sources.parsing.cells.pii import redact_text
 
 MAX_EVENTS = 1000
 

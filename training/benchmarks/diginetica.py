@@ -14,7 +14,7 @@ import polars as pl
 from features.common.errors import InputError
 from features.common.progress import Progress
 from features.event_log.schema import TIMESTAMP
-from features.sources.parsing import readers
+from features.sources.parsing.files import readers
 from training.benchmarks import files, next_click
 from training.benchmarks.benchmark import Benchmark, Outcome, Row
 

@@ -16,7 +16,7 @@ from features.common.errors import InputError
 from features.common.progress import Progress
 from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, TIMESTAMP, conform
-from features.sources.parsing import readers
+from features.sources.parsing.files import readers
 from training import recipe
 from training.benchmarks import files, next_basket
 from training.benchmarks.benchmark import Benchmark, Outcome, Row

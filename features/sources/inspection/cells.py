@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from features.sources.inspection.words import split_words
-from features.sources.parsing import coerce, numbers, timestamps
+from features.sources.parsing.cells import coerce, numbers, timestamps
 
 _NO_SALE = """
 cancel canceled cancelled cancelada cancelado annule annulee annulliert annullato annullata geannuleerd anulowane

@@ -20,9 +20,9 @@ from features.sources.inspection.proposal import Proposal, distinctive_columns, 
 from features.sources.inspection.sample import read_sample
 from features.sources.inspection.words import Role
 from features.sources.inspection.yaml_text import write_yaml
-from features.sources.parsing.column_names import ColumnNames
-from features.sources.parsing.mapping import Mapping
-from features.sources.parsing.pii import SALT, redact_text
+from features.sources.parsing.cells.pii import SALT, redact_text
+from features.sources.parsing.mapping.column_names import ColumnNames
+from features.sources.parsing.mapping.mapping import Mapping
 
 EVENT_KINDS = ("events", "order lines", "orders", "views", "lines without header")
 

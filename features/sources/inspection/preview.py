@@ -15,8 +15,8 @@ from features import sources
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA
 from features.sources import events_file
-from features.sources.parsing import pii
-from features.sources.parsing.mapping import Mapping
+from features.sources.parsing.cells import pii
+from features.sources.parsing.mapping.mapping import Mapping
 
 ROWS = 100_000  # that are read at least, where there are as many
 SHOWN = 10

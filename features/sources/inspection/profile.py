@@ -8,7 +8,7 @@ import polars as pl
 from features.common import currencies
 from features.event_log.event_names import nearest_name
 from features.event_log.schema import EVENT_NAMES
-from features.sources.parsing import coerce, numbers, pii, timestamps
+from features.sources.parsing.cells import coerce, numbers, pii, timestamps
 
 MOST_NAMES = 200  # distinct values that are looked up as event names
 _SOONEST, _LATEST = datetime(1995, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)

@@ -11,9 +11,9 @@ from features.sources.inspection import cells
 from features.sources.inspection.kinds import InspectedFile
 from features.sources.inspection.roles import LIKELY, MOST, SURE, fits
 from features.sources.inspection.words import score_name
-from features.sources.parsing.column_names import fold
-from features.sources.parsing.mapping import CATALOG_COLUMNS
-from features.sources.parsing.pii import redact_text
+from features.sources.parsing.cells.pii import redact_text
+from features.sources.parsing.mapping.column_names import fold
+from features.sources.parsing.mapping.mapping import CATALOG_COLUMNS
 
 Path_ = tuple[str, ...]
 _SHOWN = 12  # values in a comment

@@ -12,7 +12,7 @@ from rich.table import Table
 from features.sources.inspection.inspect import Inspection
 from features.sources.inspection.kinds import DESCRIPTIONS, InspectedFile
 from features.sources.inspection.preview import Preview, filled_columns
-from features.sources.parsing.pii import redact_text
+from features.sources.parsing.cells.pii import redact_text
 from features.sources.presets import PRESETS
 
 WIDTH = 110

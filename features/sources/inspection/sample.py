@@ -11,9 +11,11 @@ import polars as pl
 
 from features.common.errors import InputError
 from features.sources.inspection.words import score_name
-from features.sources.parsing import nested, readers, text_lists
-from features.sources.parsing.dialect import Dialect
-from features.sources.parsing.json_lines import LINE
+from features.sources.parsing.cells import text_lists
+from features.sources.parsing.files import readers
+from features.sources.parsing.rows import nested
+from features.sources.parsing.text_files.dialect import Dialect
+from features.sources.parsing.text_files.json_lines import LINE
 
 ROWS = 20_000
 LINES = 3_000  # of JSON, each of which is an object to be walked

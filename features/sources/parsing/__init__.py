@@ -1,18 +1,17 @@
 """Parsing of a shop's tables and JSON: from files of any format to rows in the event log's columns and types.
 
-Open `readers.py` first, which reads a table in batches whatever its file format, then `mapped.py`, which turns the
-shop's columns into events. The other modules hold one step each: `coerce` types of cells, `timestamps` times,
-`event_ids` ids for events without one, `validate` rules and rejected rows, `pii` hashing and redaction, `catalogs`
-item rows from events, `json_lines` and `json_events` what JSON sources share.
+Rooms, from the ground up; each knows those above it in this list and nothing of those below:
 
-Of a file `dialect` recognises what it is: `containers` and `encodings` unpack and recode it, `chunks` yields its lines,
-`csv_header`, `csv_grammar` and `csv_rows` make rows of them, `product_feed` of XML.
+- `cells`: what one cell says, as a value of the log's types; hashing and redaction of personal data.
+- `text_files`: from bytes to tables of text: containers, encodings, CSV, JSON lines.
+- `files`: files of any format in batches of rows.
+- `rows`: rows before they are events: nested lists, filling down, joins, order lines, ids, validation.
+- `mapping`: the language in which a shop's export is described, and what it means for one table.
+- `catalog`: products, from files of their own and from events.
+- `events`: events, from mapped tables and from JSON.
 
-A `mapping` is the language in which a shop's export is described, with `expressions` and `conditions`. `table_files`
-sorts the files of a command, `matching` finds the columns that are meant (`column_names`), `nested` and `rows` explode,
-fill down and join, `evaluate` and `event_columns` make our columns of theirs, `formats` decides how ambiguous cells are
-read, `order_lines` gives lines their person and event, `reading_notes` tells what was assumed. `catalog_file` does the
-same for products.
+Open `files/readers.py` first, which reads a table in batches whatever its file format, then `events/mapped.py`, which
+turns the shop's columns into events.
 
 May import `features.common` and `features.event_log`; knows nothing of single sources.
 """

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.common.errors import InputError
-from features.sources.parsing import readers
-from features.sources.parsing.column_names import ColumnNames
-from features.sources.parsing.mapping import INHERITED, Mapping, read_yaml
+from features.sources.parsing.files import readers
+from features.sources.parsing.mapping.column_names import ColumnNames
+from features.sources.parsing.mapping.mapping import INHERITED, Mapping, read_yaml
 from features.sources.source import SourceName
 
 Signature = tuple[str, ...]  # columns that files of one kind have

@@ -12,7 +12,7 @@ from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, LINK_SCHEMA, deduplicate
 from features.sources import events_file
-from features.sources.parsing import json_lines
+from features.sources.parsing.text_files import json_lines
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 GOOD = {

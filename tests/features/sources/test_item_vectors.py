@@ -16,7 +16,7 @@ from features.event_log.log import EventLog
 from features.event_log.schema import CATALOG_SCHEMA
 from features.ranking.snapshot import Snapshot
 from features.sources import events_file
-from features.sources.parsing import coerce
+from features.sources.parsing.cells import coerce
 from features.tables.build import build_tables
 
 VECTORS = {"i1": [0.5, -1.25], "i2": [0.0, 3.0], "i3": None}

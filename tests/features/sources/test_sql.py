@@ -17,7 +17,7 @@ from features.event_log.ingest import ingest
 from features.event_log.log import EventLog
 from features.sources import read as read_source
 from features.sources import sql_reader as sql
-from features.sources.parsing.mapping import Mapping
+from features.sources.parsing.mapping.mapping import Mapping
 from tests.features.sources.databases import SERVER, run_mariadb
 from usual.cli import app
 

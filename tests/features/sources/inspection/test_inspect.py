@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from features.common.errors import InputError
 from features.event_log.log import EventLog
 from features.sources.inspection.inspect import inspect_files
-from features.sources.parsing.mapping import Mapping
-from features.sources.parsing.pii import SALT
+from features.sources.parsing.cells.pii import SALT
+from features.sources.parsing.mapping.mapping import Mapping
 from tests.features.sources.inspection import shops
 from usual.cli import app
 

@@ -1,0 +1,40 @@
+"""File sets: data sets that are published as several files, which are told apart by their headers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from features.common.errors import InputError
+from features.sources.parsing.cells import coerce
+from features.sources.parsing.files import readers
+
+Headers = Mapping[str, Sequence[str]]  # kind of file → the columns that it has
+
+
+def sort_files(paths: Sequence[Path], headers: Headers, publisher: str) -> dict[str, list[Path]]:
+    """Sort `paths` by the first kind whose columns each has. Raises `InputError` for a file of no kind."""
+    files: dict[str, list[Path]] = {kind: [] for kind in headers}
+    for path in paths:
+        columns = set(readers.read_column_names(path))
+        kind = next((kind for kind, header in headers.items() if columns.issuperset(header)), None)
+        if kind is None:
+            raise InputError(
+                f"{path} is none of {publisher} files: its columns are {', '.join(sorted(columns)) or 'none'}; "
+                f"expected {'; or '.join(', '.join(header) for header in headers.values())}"
+            )
+        files[kind].append(path)
+    return files
+
+
+def read_texts(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
+    """Read `columns` of small files as texts; empty ones are null."""
+    parts = [batch.select(map(coerce.to_text, columns)) for path in paths for _, batch in readers.read_batches(path)]
+    return pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(columns, pl.String()))
+
+
+def read_batches(paths: Sequence[Path], rows: int) -> Iterator[tuple[int, Path, int, pl.DataFrame]]:
+    """Yield (number of the file, file, number of its first row, batch) for batches of at most `rows` rows."""
+    for number, path in enumerate(paths):
+        for offset, batch in readers.read_batches(path, rows):
+            yield number, path, offset, batch

@@ -22,7 +22,16 @@ log = logging.getLogger("usual.serving")
 
 def signing_key(settings: Settings, purpose: str) -> bytes:
     """Return the 32 bytes that sign for `purpose`. They change only with the installation's secret."""
-    return hmac.digest(_secret(settings), f"usual {purpose}".encode(), "sha256")
+    return _derive(_secret(settings), purpose)
+
+
+def earlier_signing_keys(settings: Settings, purpose: str) -> list[bytes]:
+    """Return what `signing_key` was with the server secrets of before."""
+    return [_derive(secret.get_secret_value().encode(), purpose) for secret in settings.server_secrets_before]
+
+
+def _derive(secret: bytes, purpose: str) -> bytes:
+    return hmac.digest(secret, f"usual {purpose}".encode(), "sha256")
 
 
 def _secret(settings: Settings) -> bytes:

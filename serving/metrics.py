@@ -26,7 +26,7 @@ from models.interface import Fallback
 
 Stage = Literal["queue", "visitor", "plan", "candidates", "features", "ranker", "rules"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-EventOutcome = Literal["accepted", "duplicate", "rejected"]
+EventOutcome = Literal["accepted", "unproven", "claim", "duplicate", "rejected"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -43,6 +43,7 @@ _fallbacks = Counter("usual_fallbacks", "Answers that are not wholly what was as
 _degraded = Counter("usual_degraded", "Answers given without what the visitor has just done, or without a ranker.")
 _empty = Counter("usual_empty_answers", "Placements for which there was no product.", ["placement"])
 _events = Counter("usual_events", "Events received.", ["outcome"])
+_visitor_tokens = Counter("usual_visitor_tokens", "Visitor tokens received.", ["status"])
 _dropped = Counter("usual_connections_dropped", "Connections closed because they exceeded a limit.", ["why"])
 _swaps = Counter("usual_swaps", "Models that were published and loaded.", ["outcome"])
 _snapshot = Gauge(
@@ -75,6 +76,11 @@ def _stage(name: Stage) -> Histogram:
 @cache
 def _answer(placement: str, strategy: str) -> Counter:
     return _answers.labels(placement, strategy)
+
+
+@cache
+def _visitor_token(status: str) -> Counter:
+    return _visitor_tokens.labels(status)
 
 
 def observe_request(route: str, status: int, seconds: float) -> None:
@@ -129,9 +135,14 @@ def set_available_items(number: int) -> None:
 
 
 def count_events(outcome: EventOutcome, number: int) -> None:
-    """Count received events."""
+    """Count received events. `unproven` and `claim` are accepted too; each event has one outcome."""
     if number:
         _events.labels(outcome).inc(number)
+
+
+def count_visitor_token(status: str) -> None:
+    """Count a token; `status` is a `TokenStatus` of `serving/identity`."""
+    _visitor_token(status).inc()
 
 
 def count_swap(loaded: bool) -> None:

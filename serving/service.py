@@ -28,6 +28,7 @@ from serving.api.app import build_middleware, create_app
 from serving.api.json_io import BODY_TIMEOUT_S
 from serving.api.middleware.bulk_body import BulkBodyMiddleware
 from serving.event_store import Limits, open_store
+from serving.identity.caller import SHOP
 from serving.recommend.engine import RecommendationEngine
 from serving.recommend.response import as_result
 from serving.settings import read_settings
@@ -147,14 +148,14 @@ class Usual:
     async def bulk(self, requests: list[BulkRequest]) -> list[dict[str, Any]]:
         """One result per request, in order; a request that fails has its own `error`.
 
-        BentoML hands over the requests of many callers at once, under the first one's headers, so
-        pointers in errors start at the request itself.
+        BentoML hands over the requests of many callers at once, under the first one's headers: a secret
+        key is needed, as no visitor could be proven, and pointers in errors start at the request itself.
         """
         engine: RecommendationEngine = self._app.state.engine
         results: list[dict[str, Any]] = []
         for start in range(0, len(requests), settings.max_batch):  # no more at once than the queue holds
             bodies = [r.root for r in requests[start : start + settings.max_batch]]
-            outcomes, _ = await engine.recommend(bodies, "of a bulk call", pointer="", in_thread=len(bodies) > 16)
+            outcomes, _ = await engine.recommend(bodies, "of a bulk call", SHOP, pointer="", in_thread=len(bodies) > 16)
             results += [as_result(o) for o in outcomes]
         if len(results) != len(requests):  # BentoML would hand them to the wrong callers
             raise RuntimeError(f"{len(requests)} requests got {len(results)} results")

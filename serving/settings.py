@@ -20,7 +20,10 @@ KeyDigest = bytes
 
 MIN_KEY_LENGTH = 20
 MIN_SECRET_LENGTH = 32
+MAX_SECRETS = 8  # of one kind
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what may follow Bearer: RFC 6750, b64token
+_SECRET = re.compile(r"[!-~]+")
+_ED25519 = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")  # 32 bytes in base64url: the last four bits are zeros
 _KEY_HINT = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:]*:[0-9a-f:.]*")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -135,7 +138,7 @@ class Settings(BaseSettings):
     next. Digests of them are kept."""
 
     publishable_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
-    """The same for keys that may recommend, rerank and send events: a page may hold them."""
+    """The same for keys that may recommend, rerank, send events and get client ids: a page may hold them."""
 
     open: bool = False
     """Ask for no keys. For development: only where the server listens on a loopback address."""
@@ -147,6 +150,27 @@ class Settings(BaseSettings):
     server_secret: SecretStr | None = None
     """32 or more random characters that sign what the server gives out and gets back, such as cursors. Give it to all
     servers that answer for one shop. Unset: a file in `USUAL_HOME`, made on first use."""
+
+    server_secrets_before: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), repr=False)
+    """Comma-separated server secrets of before: the client ids that they signed stay valid."""
+
+    visitor_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), repr=False)
+    """Comma-separated secrets of 32 or more characters with which the shop's servers sign visitor tokens (HS256): the
+    only proof of a customer that a page can have. More than one: to change from one to the next."""
+
+    visitor_public_keys: Annotated[tuple[str, ...], NoDecode] = Field((), repr=False)
+    """Comma-separated Ed25519 public keys (base64url, 43 characters) whose private keys sign visitor tokens (EdDSA)."""
+
+    visitor_token_hours: float = Field(24, gt=0, le=8_760, allow_inf_nan=False)
+    """A visitor token that expires later than so many hours from now proves nothing."""
+
+    client_ids: Literal["signed", "any"] = "signed"
+    """Which client ids of pages are believed: those of `POST /v1/clients` and of tokens, or `any`, for a shop whose own
+    ones are long and random, as who knows one is that device."""
+
+    page_orders: Literal["claims", "devices"] = "claims"
+    """What an order is that a page sends for nobody who is proven: a claim that nothing reads, or, for a shop without
+    logins, the order of its device, whose id must be proven."""
 
     rate_publishable: float = Field(0, ge=0, allow_inf_nan=False)
     """Requests per second that each publishable key may send to one worker process; 0: no limit."""
@@ -168,6 +192,16 @@ class Settings(BaseSettings):
     @classmethod
     def _hash_keys(cls, keys: SecretStr | str | tuple[bytes, ...], info: ValidationInfo) -> tuple[bytes, ...]:
         return hash_keys(keys, f"USUAL_{str(info.field_name).upper()}")
+
+    @field_validator("visitor_secrets", "server_secrets_before", mode="before")
+    @classmethod
+    def _split_secrets(cls, text: SecretStr | str | Sequence[SecretStr], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        return split_secrets(text, f"USUAL_{str(info.field_name).upper()}")
+
+    @field_validator("visitor_public_keys", mode="before")
+    @classmethod
+    def _split_public_keys(cls, text: str | Sequence[str]) -> tuple[str, ...]:
+        return split_public_keys(text)
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -220,6 +254,45 @@ def hash_keys(keys: SecretStr | str | Sequence[KeyDigest], variable: str) -> tup
         if not _KEY.fullmatch(key):
             raise InputError(f"{which} has a character other than A-Z a-z 0-9 . _ ~ + / = -; {_KEY_HINT}")
     return tuple(sha256(key.encode()).digest() for key in plain)
+
+
+def split_secrets(text: SecretStr | str | Sequence[SecretStr], variable: str) -> tuple[SecretStr, ...]:
+    """Split comma-separated secrets of the environment variable `variable`. Raises InputError, which repeats none."""
+    plain = text.get_secret_value() if isinstance(text, SecretStr) else text
+    if not isinstance(plain, str):
+        return tuple(plain)
+    secrets = _split_few(plain, variable, "secret")
+    for n, secret in enumerate(secrets, 1):
+        which = f"{variable}: secret {n} of {len(secrets)}"
+        if len(secret) < MIN_SECRET_LENGTH:
+            raise InputError(f"{which} has {len(secret)} characters; use {MIN_SECRET_LENGTH} or more; {_KEY_HINT}")
+        if not _SECRET.fullmatch(secret):
+            raise InputError(
+                f"{which} has a space or a character beyond ASCII, which others encode differently; {_KEY_HINT}"
+            )
+    return tuple(map(SecretStr, secrets))
+
+
+def split_public_keys(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Split comma-separated Ed25519 public keys. Raises InputError, which repeats none: it may be a private one."""
+    if not isinstance(text, str):
+        return tuple(text)
+    keys = _split_few(text, "USUAL_VISITOR_PUBLIC_KEYS", "key")
+    for n, key in enumerate(keys, 1):
+        if not _ED25519.fullmatch(key):
+            raise InputError(
+                f"USUAL_VISITOR_PUBLIC_KEYS: key {n} of {len(keys)} is no raw Ed25519 key in base64url, which has 43 "
+                "characters; make a pair with: usual token --new-key"
+            )
+    return tuple(keys)
+
+
+def _split_few(text: str, variable: str, what: str) -> list[str]:
+    """Split at commas. Each one more is tried for every token that none has signed."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if len(parts) > MAX_SECRETS:
+        raise InputError(f"{variable} has {len(parts)} {what}s; keep {MAX_SECRETS} at most, and remove the oldest")
+    return parts
 
 
 def parse_origins(text: str | Sequence[str]) -> tuple[str, ...]:

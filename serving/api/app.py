@@ -17,6 +17,7 @@ from serving.api.middleware.gateway import GatewayMiddleware, gateway_options
 from serving.api.middleware.telemetry import TelemetryMiddleware
 from serving.api.openapi import install_openapi
 from serving.api.routes.admin import AdminRoutes, add_admin_routes
+from serving.api.routes.clients import add_client_routes
 from serving.api.routes.docs import add_docs_routes
 from serving.api.routes.events import add_event_routes
 from serving.api.routes.items import add_item_routes
@@ -111,7 +112,9 @@ def create_app(
 
     add_docs_routes(app)  # /docs
     add_recommendation_routes(app, engine)  # /v1/recommendations, /v1/rerank, /v1/explain, /v1/placements
-    add_event_routes(app, store, erased)  # /v1/events, /v1/events/segment, /v1/customers/merge, /v1/customers/erase
+    add_client_routes(app)  # /v1/clients
+    # /v1/events, /v1/events/segment, /v1/customers/merge, /v1/customers/erase
+    add_event_routes(app, store, erased, settings.page_orders)
     add_item_routes(app, store, overrides)  # /v1/items
     add_admin_routes(app, admin)  # /v1/admin/reload, /v1/admin/refresh
     add_page_routes(app, engine, demo=settings.open)  # /tracker.js; /demo

@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from serving.api.idempotency import KEY_HEADER, REPLAYED_HEADER
 from serving.api.middleware.api_keys import PUBLIC_PATHS, PUBLISHABLE_KEY_PATHS
 from serving.events.segment import SegmentCall
+from serving.identity.tokens import MAX_LENGTH, TOKEN_STATUSES
 from serving.schemas.events import (
     EraseRequest,
     EraseResponse,
@@ -26,6 +27,7 @@ from serving.schemas.events import (
 from serving.schemas.items import ItemsRequest, ItemsResponse
 from serving.schemas.problems import MEDIA_TYPE, Problem
 from serving.schemas.recommendations import (
+    ClientResponse,
     ExplainRequest,
     Explanation,
     RecommendationsRequest,
@@ -91,15 +93,32 @@ def _idempotent(route: dict[str, Any]) -> dict[str, Any]:
     return route
 
 
+def _with_token(route: dict[str, Any]) -> dict[str, Any]:
+    """Add the visitor token, and the response header that says how it stands with it, to a route."""
+    description = "A JWT of the shop's server: with a publishable key, the only proof of a customer"
+    token = {"type": "string", "maxLength": MAX_LENGTH}
+    route["openapi_extra"].setdefault("parameters", []).append(
+        {"name": "X-Visitor-Token", "in": "header", "required": False, "description": description, "schema": token}
+    )
+    status = {"type": "string", "enum": list(TOKEN_STATUSES)}
+    header = {"description": "What the token is, where one came; none but `valid` proves anything", "schema": status}
+    success = next(response for code, response in route["responses"].items() if code < 300)
+    success.setdefault("headers", {})["X-Visitor-Token-Status"] = header
+    return route
+
+
 _WRITE_PROBLEMS = {429: "", 500: "An unexpected error", 503: "The event store is not available"}  # "": left out
 
-RECOMMENDATIONS = _operation(
-    "RecommendationsRequest",
-    "RecommendationsResponse",
-    "One result per request, in order",
-    problems={404: "There is no such placement"},
+RECOMMENDATIONS = _with_token(
+    _operation(
+        "RecommendationsRequest",
+        "RecommendationsResponse",
+        "One result per request, in order",
+        problems={404: "There is no such placement"},
+    )
 )
-RERANK = _operation("RerankRequest", "Recommendation", "The products in the visitor's order")
+RERANK = _with_token(_operation("RerankRequest", "Recommendation", "The products in the visitor's order"))
+CLIENTS = _responses("ClientResponse", "The device's id", 201, {503: _PROBLEMS[503]})
 EXPLAIN = _operation("ExplainRequest", "Explanation", "The ranking and why", problems={429: ""})
 _SWAP_PROBLEMS = {
     409: "This server follows no directory",
@@ -108,8 +127,10 @@ _SWAP_PROBLEMS = {
 }
 RELOAD = _responses("ReloadResponse", "What is published is served", 200, _SWAP_PROBLEMS)
 REFRESH = _responses("RefreshResponse", "A snapshot is being made", 202, _SWAP_PROBLEMS)
-EVENTS = _operation("EventsRequest", "EventsResponse", "What was accepted is on disk", 202, _WRITE_PROBLEMS)
-SEGMENT = _operation("SegmentCall", "EventsResponse", "What was accepted is on disk", 202, _WRITE_PROBLEMS)
+EVENTS = _with_token(
+    _operation("EventsRequest", "EventsResponse", "What was accepted is on disk", 202, _WRITE_PROBLEMS)
+)
+SEGMENT = _with_token(_operation("SegmentCall", "EventsResponse", "What was accepted is on disk", 202, _WRITE_PROBLEMS))
 MERGE = _idempotent(_operation("MergeRequest", "MergeResponse", "The two belong together", problems=_WRITE_PROBLEMS))
 ERASE = _idempotent(_operation("EraseRequest", "EraseResponse", "What was removed", problems=_WRITE_PROBLEMS))
 ITEMS = _idempotent(_operation("ItemsRequest", "ItemsResponse", "On disk, and in effect", problems=_WRITE_PROBLEMS))
@@ -126,6 +147,7 @@ _REQUEST_MODELS: tuple[type[BaseModel], ...] = (
 )
 _RESPONSE_MODELS: tuple[type[BaseModel], ...] = (
     RecommendationsResponse,
+    ClientResponse,
     Explanation,
     EventsResponse,
     MergeResponse,

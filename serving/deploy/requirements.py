@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 # What features/, models/ and serving/ import; their own requirements follow.
 DIRECT_REQUIREMENTS = (
     "bentoml",
+    "cryptography",
     "fastapi",
     "fastapi-offline",
     "fastexcel",
@@ -28,6 +29,7 @@ DIRECT_REQUIREMENTS = (
     "pyarrow",
     "pydantic",
     "pydantic-settings",
+    "pyjwt",
     "pyyaml",
     "scipy",
     "uvloop",

@@ -22,11 +22,13 @@ from models.explain.reasons import explain_ranking
 from models.interface import Ranking, RankingRequest, RankingRules, SessionEvent
 from serving import metrics
 from serving.event_store import StoreUnavailable
+from serving.identity.caller import Caller
 from serving.installation_secret import signing_key
 from serving.recommend import costs, planner, response, slate
 from serving.recommend.active_model import ActiveModel
 from serving.recommend.batcher import BatcherError, BatchResult
 from serving.recommend.fallbacks import Fallbacks, refuse
+from serving.recommend.identified import IdentifiedRequest, identify
 from serving.recommend.item_overrides import ItemOverrides
 from serving.recommend.pagination import CursorCodec
 from serving.recommend.planner import Plan
@@ -117,6 +119,7 @@ class RecommendationEngine:
         self,
         bodies: Sequence[object],
         request_id: str,
+        caller: Caller,
         pointer: str = "/requests/{}",
         distinct: bool = False,
         dry_run: bool = False,
@@ -125,26 +128,26 @@ class RecommendationEngine:
     ) -> tuple[list[ResponseBody | Problem], str]:
         """Respond to each body, in order, with a result or a problem; also returns the time taken, as Server-Timing.
 
-        `pointer` is the JSON pointer of a request, with a place for its index. `in_thread`: validate them in one, as
-        they are large.
+        Of the visitors that they name, what `caller` proves counts. `pointer` is the JSON pointer of a request, with a
+        place for its index. `in_thread`: validate them in one, as they are large.
         """
 
-        def validate() -> list[RecommendationRequest | Problem]:
-            return [self._validate(body, pointer.format(i)) for i, body in enumerate(bodies)]
+        def validate() -> list[IdentifiedRequest | Problem]:
+            return [self._validate(body, caller, pointer.format(i)) for i, body in enumerate(bodies)]
 
         requests = await asyncio.to_thread(validate) if in_thread else validate()
         return await self._respond(requests, request_id, sender, pointer, distinct, dry_run)
 
     async def rerank(
-        self, request: RerankRequest, request_id: str, sender: Sender = UNKNOWN_SENDER
+        self, request: RerankRequest, request_id: str, caller: Caller, sender: Sender = UNKNOWN_SENDER
     ) -> tuple[ResponseBody | Problem, str]:
-        """Respond with the request's items in the visitor's order, and the time taken.
+        """Respond with the request's items in the order of the visitor that `caller` proves, and the time taken.
 
         Items that the model does not know follow in the order of the request; those not available come last.
         """
         if refusal := self._check_placement(request, ""):
             return refusal, ""
-        (result,), timing_text = await self._respond([request], request_id, sender)
+        (result,), timing_text = await self._respond([identify(request, caller)], request_id, sender)
         if isinstance(result, Problem):
             return result, timing_text
         item_ids = request.unique_item_ids
@@ -182,13 +185,13 @@ class RecommendationEngine:
             detail = "The customer or a product is not known to the model; see its snapshot in GET /v1/model"
             return problem("invalid_request", detail)
 
-    def _validate(self, body: object, pointer: str) -> RecommendationRequest | Problem:
+    def _validate(self, body: object, caller: Caller, pointer: str) -> IdentifiedRequest | Problem:
         try:
             request = RecommendationRequest.model_validate(body)
         except ValidationError as error:
             errors = field_errors(error.errors(include_url=False, include_input=False), pointer)
             return problem("invalid_request", "The request is wrong; `errors` says where", errors)
-        return self._check_placement(request, pointer) or request
+        return self._check_placement(request, pointer) or identify(request, caller)
 
     def _check_placement(self, request: RankedRequest, pointer: str) -> Problem | None:
         placement = self.placements.get(request.placement)
@@ -201,14 +204,14 @@ class RecommendationEngine:
 
     async def _respond(
         self,
-        requests: Sequence[RankedRequest | Problem],
+        requests: Sequence[IdentifiedRequest | Problem],
         request_id: str,
         sender: Sender,
         pointer: str = "",
         distinct: bool = False,
         dry_run: bool = False,
     ) -> tuple[list[ResponseBody | Problem], str]:
-        valid = [r for r in requests if not isinstance(r, Problem)]
+        valid = [r.request for r in requests if not isinstance(r, Problem)]
         submitted = self._with_reserves(valid) if distinct else valid
         sender.charge(self._queue.cost(submitted) - costs.PLAIN)
         availability = self.active_model.availability
@@ -223,10 +226,11 @@ class RecommendationEngine:
         queue_ms = run_ms = 0.0
         results: list[ResponseBody | Problem] = []
         used: set[str] = set()
-        for i, request in enumerate(requests):
-            if isinstance(request, Problem):
-                results.append(request)
+        for i, identified in enumerate(requests):
+            if isinstance(identified, Problem):
+                results.append(identified)
                 continue
+            request, identity = identified
             ranked, outcome = next(settled)
             if isinstance(outcome, BatchResult):
                 queue_ms, run_ms = max(queue_ms, outcome.queue_ms), max(run_ms, outcome.run_ms)
@@ -238,7 +242,7 @@ class RecommendationEngine:
                 results.append(answer)
             else:
                 limit = planner.resolve_limit(request, self.placements[request.placement])
-                results.append(_count(response.build(answer, limit, used, self._cursors, dry_run)))
+                results.append(_count(response.build(answer, identity, limit, used, self._cursors, dry_run)))
             if not distinct:
                 used.clear()
             if len(requests) > _AT_ONCE:

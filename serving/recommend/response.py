@@ -8,6 +8,7 @@ from uuid import uuid4
 from models.explain.codes import Reason
 from models.explain.texts import ENGLISH
 from models.interface import Ranking
+from serving.identity.caller import Identity
 from serving.recommend.active_model import ActiveModel
 from serving.recommend.pagination import Cursor, CursorCodec
 from serving.recommend.slate import Slate
@@ -16,7 +17,9 @@ from serving.schemas.problems import FieldError, Problem, as_dict
 ResponseBody = dict[str, Any]
 
 
-def build(slate: Slate, limit: int, used: set[str], cursors: CursorCodec, dry_run: bool = False) -> ResponseBody:
+def build(
+    slate: Slate, identity: Identity, limit: int, used: set[str], cursors: CursorCodec, dry_run: bool = False
+) -> ResponseBody:
     """Build the response of the slate's first `limit` items that are not in `used`, and add these to it."""
     request, ranking = slate.request, slate.ranking
     free = [n for n in slate.order.tolist() if ranking.item_ids[n] not in used]
@@ -41,6 +44,7 @@ def build(slate: Slate, limit: int, used: set[str], cursors: CursorCodec, dry_ru
         "strategy": ranking.strategy,
         "fallback": _fallback(ranking, places),
         "degraded": slate.degraded,
+        "identity": identity,
         "segment": ranking.segment,
         "thanks": slate.thanks,
         "model": slate.model.identity,

@@ -52,6 +52,7 @@ _REQUEST: dict[str, Any] = {
     "filter": {"all": [{"field": "price", "op": "<=", "value": 50}]},
     "include": ["score", "reasons"],
 }
+_CLIENT_ID = "u1.c2l4dGVlbiBieXRlcyEhIQ.bm90IGEgcmVhbCBNQUMhIQ"
 _REASON = {"code": "bought_with", "item_id": "p9", "text": "often bought with p9"}
 
 _ANSWER: dict[str, Any] = {
@@ -66,6 +67,7 @@ _ANSWER: dict[str, Any] = {
             "strategy": "one_to_one",
             "fallback": None,
             "degraded": False,
+            "identity": "proven",
             "segment": "loyal",
             "thanks": [],
             "model": {"name": "usual", "version": "17", "snapshot": "2026-11-20T00:00:00Z"},
@@ -109,9 +111,11 @@ class VisitorRequest(_StrictMessage):
     """Who asks, named by at least one of the three ids, and what their visit is about."""
 
     customer_id: CustomerId = None
-    """A known customer. One the bundle does not know is answered with a fallback."""
+    """A known customer. One the bundle does not know is answered with a fallback. With a publishable key it counts if
+    the visitor token proves it."""
     client_id: ClientId = None
-    """A device or cookie."""
+    """A device or cookie. With a publishable key it counts if it is of `POST /v1/clients`, or if the
+    token proves it."""
     session_id: SessionId = None
     """A visit."""
     context: Context = Field(default_factory=Context)
@@ -263,6 +267,9 @@ class Recommendation(BaseModel):
     fallback: FallbackUsed | None
     degraded: bool
     """What the visitor has just done could not be read, or ranking failed."""
+    identity: Literal["proven", "unproven", "anonymous"]
+    """Whether the customer is proven, by a secret key or a visitor token; `unproven`: the request named a customer or
+    a device that is not, and is answered as if it had not."""
     segment: str
     thanks: list[str]
     """What the visitor has just bought, in placements that cool down after a purchase: to thank for, not to push."""
@@ -283,6 +290,14 @@ class RecommendationsResponse(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_ANSWER]})
 
     results: list[Recommendation | FailedRecommendation]
+
+
+class ClientResponse(BaseModel):
+    """The id of a device that has none yet; nobody can guess it, and whoever has it is that device."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"client_id": _CLIENT_ID}]})
+
+    client_id: str
 
 
 class ModelDescription(BaseModel):

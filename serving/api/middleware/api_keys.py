@@ -34,8 +34,8 @@ PUBLIC_PATHS = frozenset(
 PUBLISHABLE_KEY_PATHS = frozenset(
     (
         "/v1/recommendations",
-        "/v1/recommendations/bulk",
         "/v1/rerank",
+        "/v1/clients",
         "/v1/events",
         "/v1/events/segment",
         "/v1/placements",
@@ -45,7 +45,9 @@ PUBLISHABLE_KEY_PATHS = frozenset(
 
 _NO_KEY = "Send Authorization: Bearer KEY; a key in another place does not count"
 _UNKNOWN_KEY = "This key is not known, or not any more"
-_PUBLISHABLE_ONLY = "A publishable key may only recommend, rerank and send events; this path needs a secret key"
+_PUBLISHABLE_ONLY = (
+    "A publishable key may only recommend, rerank, send events and get client ids; this path needs a secret key"
+)
 _NOT_LOOPBACK = "This server asks for no keys, so it answers on a loopback address only; start it with keys"
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 Headers = list[tuple[bytes, bytes]]
 
 _ALLOW_METHODS = b"GET, POST, PATCH"
-_ALLOW_HEADERS = b"Authorization, Content-Type, X-Request-Id, traceparent, Idempotency-Key"
+_ALLOW_HEADERS = b"Authorization, Content-Type, X-Request-Id, traceparent, Idempotency-Key, X-Visitor-Token"
 _EXPOSE_HEADERS = (
     b"X-Request-Id, Server-Timing, Retry-After, RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, "
-    b"RateLimit-Reset, Idempotency-Replayed"
+    b"RateLimit-Reset, Idempotency-Replayed, X-Visitor-Token-Status"
 )
 _MAX_AGE_S = b"7200"  # the most that browsers honour
 

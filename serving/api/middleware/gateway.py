@@ -1,4 +1,4 @@
-"""Gateway middleware: request id, CORS, API key and rate limit, body limit, and a last net for errors.
+"""Gateway middleware: request id, CORS, API key and rate limit, visitor token, body limit, a last net for errors.
 
 Plain ASGI, as it wraps everything below it, also routes that are not ours (BentoML's).
 """
@@ -17,6 +17,7 @@ from serving.api.middleware.cors import CorsPolicy
 from serving.api.middleware.local_pages import LocalPages
 from serving.api.middleware.rate_limits import AddressLimits, build_rate_limit
 from serving.api.middleware.senders import build_sender, rate_limited, send_in_parts
+from serving.identity.caller import Caller, VisitorProofs, page_caller, shop_caller
 from serving.schemas.problems import Problem, log_failure, problem, respond
 from serving.settings import Settings
 
@@ -37,7 +38,7 @@ _DEFAULT_HEADERS = [
 
 # Headers that decide who asks, or where a request ends: two that differ would be read differently by a proxy in front.
 _ONCE = frozenset((b"authorization", b"host", b"origin", b"sec-fetch-site", b"content-length", b"transfer-encoding",
-                   b"content-type", b"idempotency-key"))  # fmt: skip
+                   b"content-type", b"idempotency-key", b"x-visitor-token"))  # fmt: skip
 
 
 def gateway_options(settings: Settings) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def gateway_options(settings: Settings) -> dict[str, Any]:
     return {
         "max_body_bytes": settings.max_body_bytes,
         "guard": guard,
+        "proofs": VisitorProofs(settings),
         "cors": cors,
         "pages": pages,
         "addresses": addresses,
@@ -71,7 +73,8 @@ class GatewayMiddleware:
     """Wraps `app`; a request that `guard` refuses never reaches it.
 
     A body longer than `max_body_bytes` is refused while it arrives and never held in memory. `pages`: what else a
-    server without keys checks. `state["secret_key"]` tells the routes whether a caller may know everything.
+    server without keys checks. `state["caller"]` tells the routes whose word it is, and what of it `proofs` prove;
+    `state["secret_key"]`, whether the caller may know everything.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class GatewayMiddleware:
         app: ASGIApp,
         max_body_bytes: int,
         guard: ApiKeyGuard,
+        proofs: VisitorProofs,
         cors: CorsPolicy | None = None,
         pages: LocalPages | None = None,
         addresses: AddressLimits | None = None,
@@ -89,6 +93,7 @@ class GatewayMiddleware:
         self._cors = cors
         self._pages = pages
         self._addresses = addresses
+        self._callers = {True: shop_caller(proofs), False: page_caller(proofs)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
@@ -193,7 +198,18 @@ class GatewayMiddleware:
         if wait_s:
             return respond(rate_limited("address"), request_id, {"retry-after": str(wait_s)})
         scope["state"]["sender"] = sender
+        scope["state"]["caller"] = self._identify(headers, scope["state"], extra)
         return None
+
+    def _identify(self, headers: dict[bytes, bytes], state: dict[str, Any], extra: list[tuple[bytes, bytes]]) -> Caller:
+        """Return the caller with what its visitor token proves; how it stands with the token is added to `extra`."""
+        caller = self._callers[state["secret_key"]]
+        token = headers.get(b"x-visitor-token")
+        if not token or not (caller.secret or state["key"]):  # without a key there is nothing that it could prove
+            return caller
+        caller = caller.with_token(token.decode("latin-1"))
+        extra.append((b"x-visitor-token-status", (caller.token_status or "").encode()))
+        return caller
 
 
 def _find_repeated(headers: list[tuple[bytes, bytes]]) -> str | None:

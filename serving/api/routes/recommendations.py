@@ -36,6 +36,7 @@ class RecommendationRoutes:
             outcomes, timing = await self._engine.recommend(
                 body.requests,
                 request_id,
+                request.state.caller,
                 distinct=body.distinct,
                 dry_run=body.dry_run,
                 sender=request.state.sender,
@@ -48,7 +49,9 @@ class RecommendationRoutes:
     async def rerank(self, request: Request) -> Response:
         """The same products in the visitor's order; none is dropped but by `limit`."""
         async with self._bodies.read(request, partial(parse_message, message=RerankRequest)) as (body, _):
-            outcome, timing = await self._engine.rerank(body, request.state.request_id, request.state.sender)
+            outcome, timing = await self._engine.rerank(
+                body, request.state.request_id, request.state.caller, request.state.sender
+            )
         return _respond(outcome, request, timing)
 
     async def explain(self, request: Request) -> Response:

@@ -38,6 +38,7 @@ def test_response_has_the_requested_fields(server) -> None:
         "strategy": "one_to_one",
         "fallback": None,
         "degraded": False,
+        "identity": "proven",
         "segment": "segment of u_91",
         "thanks": [],
         "model": {"name": "usual", "version": "17", "snapshot": "2026-11-20T00:00:00Z"},

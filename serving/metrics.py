@@ -145,6 +145,12 @@ def count_visitor_token(status: str) -> None:
     _visitor_token(status).inc()
 
 
+def initialize_visitor_tokens(statuses: Sequence[str]) -> None:
+    """Start the counter of each status at zero."""
+    for status in statuses:
+        _visitor_token(status)
+
+
 def count_swap(loaded: bool) -> None:
     """Count a swap to a published model, or one that failed."""
     _swaps.labels("loaded" if loaded else "failed").inc()

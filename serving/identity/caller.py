@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from serving import metrics
 from serving.identity.client_ids import UNPROVEN, ClientIds
-from serving.identity.tokens import TokenStatus, TokenVerifier, VisitorToken
+from serving.identity.tokens import TOKEN_STATUSES, TokenStatus, TokenVerifier, VisitorToken
 from serving.settings import Settings
 
 Identity = Literal["proven", "unproven", "anonymous"]
@@ -28,6 +28,7 @@ class VisitorProofs:
     """What proves visitors on this server. One for each process; threads may share it."""
 
     def __init__(self, settings: Settings) -> None:
+        metrics.initialize_visitor_tokens(TOKEN_STATUSES)
         self.tokens = TokenVerifier(settings)
         self.client_ids = ClientIds(settings)
         self.any_client_id = settings.client_ids == "any"

@@ -35,7 +35,7 @@ TOKEN_STATUSES: tuple[TokenStatus, ...] = get_args(TokenStatus)
 AUDIENCE = "usual"
 LEEWAY_S = 60  # by which the clocks of the shop's servers and ours may differ
 MAX_LENGTH = 4096  # characters
-_MAX_ID_LENGTH = 256
+MAX_ID_LENGTH = 256
 _MAX_CACHED = 16_384
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)")
@@ -118,8 +118,8 @@ class TokenVerifier:
             if isinstance(error, jwt.MissingRequiredClaimError) and error.claim != "aud":
                 return _malformed(f"it has no {error.claim}")
             return VisitorToken("wrong_audience", why=f"its audience (aud) is not {AUDIENCE!r}")
-        except Exception:  # whatever somebody has made up costs them their proof, and nobody an answer
-            return _malformed("it is no JWT")
+        except Exception as error:  # whatever somebody has made up costs them their proof, and nobody an answer
+            return _malformed(f"it is no JWT ({error})" if isinstance(error, jwt.PyJWTError) else "it is no JWT")
         algorithms = {name for name, _ in self._keys}
         if algorithm not in algorithms:
             return VisitorToken("bad_signature", why=f"it is not signed with {' or '.join(sorted(algorithms))}")
@@ -152,9 +152,10 @@ def _read_id(claims: dict[str, Any], claim: str, kind: IdKind) -> str | None:
     if type(value) not in (str, int):
         raise ValueError(f"its {claim} is neither a text nor a whole number")
     text = normalize_id(value, kind)
-    if text is not None and (
-        len(text) > _MAX_ID_LENGTH or "\0" in text or is_scientific_id(text) or text.startswith(UNPROVEN)
-    ):
+    if text is None:
+        return None
+    unproven = kind == "client" and text.startswith(UNPROVEN)
+    if unproven or len(text) > MAX_ID_LENGTH or "\0" in text or is_scientific_id(text):
         raise ValueError(f"its {claim} can be no id of a {kind}")
     return text
 

@@ -91,7 +91,12 @@ def _row_lines() -> Progress:
 def _step_lines() -> Progress:
     """A line for every step."""
     start = time.monotonic()
-    return lambda task, done, total: _print(time.monotonic() - start, f"{done}/{total} {task}")
+
+    def show(task: str, done: int, total: int | None) -> None:
+        step = f"{done}/{total} " if total else ""
+        _print(time.monotonic() - start, step + task)
+
+    return show
 
 
 def _print(seconds: float, text: str) -> None:

@@ -30,11 +30,12 @@ def test_lines_about_rows_are_seconds_apart(capsys: pytest.CaptureFixture[str]):
 
 def test_without_a_terminal_every_step_is_a_line(capsys: pytest.CaptureFixture[str]):
     with progress.show_steps() as show:
+        show("read", 1, None)  # of how many is not known yet
         show("fit", 1, 2)
         show("evaluate", 2, 2)
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.splitlines() == ["[    0 s] 1/2 fit", "[    0 s] 2/2 evaluate"]
+    assert output.err.splitlines() == ["[    0 s] read", "[    0 s] 1/2 fit", "[    0 s] 2/2 evaluate"]
 
 
 def test_on_a_terminal_work_is_shown_as_bars(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

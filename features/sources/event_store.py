@@ -9,8 +9,9 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import psycopg
@@ -28,12 +29,20 @@ BATCH = 100_000  # rows; they come as objects, of which a row has one per column
 # One row per event × item, columns as the event log's, times as microseconds; and the links of clients to
 # customers, as the log's, "" for null.
 EVENTS, LINKS = "usual_events", "usual_links"
+CLAIMS = "usual_claims"  # purchases and refunds that pages sent without proof, as events
 ITEMS = "usual_items"  # one row per item that the shop set something of since a snapshot
 COLUMNS, LINK_COLUMNS = tuple(EVENT_SCHEMA), tuple(LINK_SCHEMA)
 EVENT_LINK = "event"  # kind of the link of an event with both ids; the log derives it from the event itself
 REFUSED_LINK = "refused"  # the same without consent: links nobody, but tells an erasure which devices are a customer's
 
 Select = Callable[[str, Sequence[str]], Iterator[list[tuple[Any, ...]]]]
+
+
+class Reader(NamedTuple):
+    """An open store, as of one instant: columns of a table in parts, and whether there is a table."""
+
+    select: Select
+    has_table: Callable[[str], bool]
 
 
 def is_postgres(url: str) -> bool:
@@ -56,15 +65,16 @@ def default_url() -> str:
 def read(url: str | None = None, rows: int = BATCH) -> Iterator[ParsedBatch]:
     """Yield one `ParsedBatch` per `rows` rows, links with the first. Raises `InputError` for an unreadable store."""
     url = url or os.environ.get(VARIABLE) or default_url()
-    with _open_postgres(url) if is_postgres(url) else _open_sqlite(sqlite_path(url)) as select:
-        links = _read_links(select)
+    with _open_postgres(url) if is_postgres(url) else _open_sqlite(sqlite_path(url)) as store:
+        links = _read_links(store.select)
         offset = 0
-        for fetched in select(EVENTS, COLUMNS):
+        for fetched in store.select(EVENTS, COLUMNS):
             parsed = _to_parsed(fetched, offset, links)
             yield parsed
             links, offset = links.clear(), offset + len(fetched)
-        if not offset:
-            yield ParsedBatch(rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), links=links)
+        claims = _read_claims(store)
+        if claims.rows_read or not offset:
+            yield replace(claims, links=links)
 
 
 def read_availability(url: str | None = None) -> dict[str, bool]:
@@ -76,8 +86,8 @@ def read_availability(url: str | None = None) -> dict[str, bool]:
     url = url or os.environ.get(VARIABLE) or default_url()
     if not is_postgres(url) and not sqlite_path(url).is_file():
         return {}
-    with _open_postgres(url) if is_postgres(url) else _open_sqlite(sqlite_path(url)) as select:
-        rows = [row for part in select(ITEMS, ("item_id", "available")) for row in part]
+    with _open_postgres(url) if is_postgres(url) else _open_sqlite(sqlite_path(url)) as store:
+        rows = [row for part in store.select(ITEMS, ("item_id", "available")) for row in part]
     return {item_id: bool(available) for item_id, available in rows if available is not None}
 
 
@@ -91,6 +101,23 @@ def _to_parsed(fetched: list[tuple[Any, ...]], offset: int, links: pl.DataFrame)
     return ParsedBatch(len(fetched), valid.drop(ROW, RAW), rejected, links=links)
 
 
+def _read_claims(store: Reader) -> ParsedBatch:
+    """Count what pages claimed without proof: it is left out."""
+    rows, ids = 0, set[str]()
+    # A store that no server has opened since there are claims has no table for them.
+    for part in store.select(CLAIMS, ("event_id",)) if store.has_table(CLAIMS) else ():
+        rows += len(part)
+        ids |= {event_id for (event_id,) in part}
+    empty = pl.DataFrame(schema=EVENT_SCHEMA)
+    if not rows:
+        return ParsedBatch(rows_read=0, events=empty)
+    note = (
+        f"{len(ids):,} purchases and refunds are claims of pages and left out: they count once the shop's server sends "
+        "them, or the page with a visitor token (docs/events.md)"
+    )
+    return ParsedBatch(rows, empty, left_out={"claims of pages": rows}, notes=(note,))
+
+
 def _read_links(select: Select) -> pl.DataFrame:
     rows = [row for part in select(LINKS, LINK_COLUMNS) for row in part]
     plain = {c: pl.Int64() if t == TIMESTAMP else pl.String() for c, t in LINK_SCHEMA.items()}
@@ -101,7 +128,7 @@ def _read_links(select: Select) -> pl.DataFrame:
 
 
 @contextmanager
-def _open_sqlite(path: Path) -> Iterator[Select]:
+def _open_sqlite(path: Path) -> Iterator[Reader]:
     if not path.is_file():
         raise InputError(
             f"there is no event store at {path}; set {VARIABLE} to the one the server writes, a file or postgresql://…"
@@ -117,13 +144,17 @@ def _open_sqlite(path: Path) -> Iterator[Select]:
                 while part := cursor.fetchmany(BATCH):
                     yield part
 
-            yield select
+            def has_table(table: str) -> bool:
+                query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+                return connection.execute(query, (table,)).fetchone() is not None
+
+            yield Reader(select, has_table)
     except sqlite3.Error as error:
         raise InputError(f"the event store {path} cannot be read: {error}") from None
 
 
 @contextmanager
-def _open_postgres(url: str) -> Iterator[Select]:
+def _open_postgres(url: str) -> Iterator[Reader]:
     try:
         with psycopg.connect(url, connect_timeout=10, application_name="usual ingest") as connection:
             connection.read_only = True
@@ -136,7 +167,10 @@ def _open_postgres(url: str) -> Iterator[Select]:
                     while part := cursor.fetchmany(BATCH):
                         yield part
 
-            yield select
+            def has_table(table: str) -> bool:
+                return connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone() == (True,)
+
+            yield Reader(select, has_table)
     except psycopg.Error as error:
         code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
         raise InputError(

@@ -28,13 +28,14 @@ class ErasureEverywhere:
     logs: dict[str, int] = field(default_factory=dict)
     store_events: int = 0
     store_links: int = 0
+    store_claims: int = 0
     bundles: list[str] = field(default_factory=list)
     unreached: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """Render for the terminal."""
         lines = [f"{rows:>12,}  rows of the event log {log}" for log, rows in self.logs.items()]
-        lines.append(f"{self.store_events + self.store_links:>12,}  rows of the event store")
+        lines.append(f"{self.store_events + self.store_links + self.store_claims:>12,}  rows of the event store")
         lines.append(f"{len(self.bundles):>12,}  bundles")
         lines += [f"not reached: {what}" for what in self.unreached]
         return "\n".join(lines)
@@ -105,6 +106,7 @@ def _erase_from_store(customer: str | None, clients: set[str], report: ErasureEv
         counts = [_erase_from(store, customer, client) for client in (*sorted(clients), None) if client or customer]
         report.store_events = sum(c.events for c in counts)
         report.store_links = sum(c.links for c in counts)
+        report.store_claims = sum(c.claims for c in counts)
         if not store.write(lambda connection: connection.compact()).result(_WAIT_S):
             report.unreached.append("the write-ahead log of the event store, which a reader holds: run this again")
     except (StoreUnavailable, TimeoutError) as error:

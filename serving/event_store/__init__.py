@@ -3,8 +3,8 @@
 One interface, `EventStore` (`store`, the module to open first), over SQLite (one machine, also with several workers)
 and PostgreSQL (several). `protocol` has the values that are stored and read, and what a connection to either database
 does; `sqlite` and `postgresql` are these connections, `journal` the files of the former, `worker` the thread that each
-is used in. `item_updates` keeps item overrides and idempotent answers beside the events. This room imports
-`serving.schemas` and nothing above.
+is used in. `claims` keeps what pages say without proof beside the events, `item_updates` item overrides and idempotent
+answers. This room imports `serving.schemas` and `serving.identity`, and nothing above.
 """
 
 from features.sources.event_store import is_postgres, sqlite_path

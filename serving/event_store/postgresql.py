@@ -15,7 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from features.common import clock
 from features.common.errors import InputError
 from features.ranking.id_index import signed_hash
-from features.sources.event_store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
+from features.sources.event_store import CLAIMS, COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
+from serving.event_store.claims import INDEXES as CLAIM_INDEXES
+from serving.event_store.claims import ClaimTable
 from serving.event_store.item_updates import (
     ANSWERS,
     ITEMS,
@@ -48,8 +50,10 @@ from serving.event_store.protocol import (
     remember_time,
     sql_list,
     sql_types,
+    storable_links,
     visit_order,
 )
+from serving.identity.client_ids import UNPROVEN
 from serving.schemas.visitor import VisitorIds
 
 _TYPES = sql_types('text COLLATE "C"', "bigint", "double precision", "boolean")
@@ -66,6 +70,12 @@ CREATE INDEX IF NOT EXISTS {EVENTS}_of_clients ON {EVENTS} (client_id, visit, ti
     WHERE client_id IS NOT NULL AND customer_id IS NULL;
 CREATE INDEX IF NOT EXISTS {EVENTS}_received ON {EVENTS} (received_at);
 """,
+    CLAIMS: f"""
+CREATE TABLE IF NOT EXISTS {CLAIMS} (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {", ".join(f"{c} {t}" for c, t in _TYPES.items())},
+    order_digest bytea
+);
+{CLAIM_INDEXES}""",
     ERASED: f"CREATE TABLE IF NOT EXISTS {ERASED} (hash bigint PRIMARY KEY, at bigint NOT NULL);",
     CLOCK: f"CREATE TABLE IF NOT EXISTS {CLOCK} (believed bigint, since bigint, last bigint);",
     DEDUP_KEYS: """
@@ -93,7 +103,7 @@ CREATE TABLE IF NOT EXISTS {ANSWERS} (key bytea PRIMARY KEY, asked bytea NOT NUL
 CREATE INDEX IF NOT EXISTS {ANSWERS}_at ON {ANSWERS} (at);
 """,
 }
-_SIDE_TABLES = SideTables("%s")
+_SIDE_TABLES, _CLAIM_TABLE = SideTables("%s"), ClaimTable("%s")
 # Any numbers, as long as every server takes the same.
 _SCHEMA_LOCK, _ITEMS_LOCK, _CLOCK_LOCK = 0x75737561, 0x75737562, 0x75737563
 
@@ -229,7 +239,10 @@ class PostgresConnection:
                 return [bytes(key) for (key,) in execute(_CLAIM, (sorted(keys), now))]
 
             new = claim_new(events, claim)
-            rows = [row for event, is_new in zip(events, new, strict=True) if is_new for row in event.rows]
+            new_events = [event for event, is_new in zip(events, new, strict=True) if is_new]
+            with self._connection.cursor() as cursor:
+                _CLAIM_TABLE.write(cursor, new_events)
+            rows = [row for event in new_events if not event.claim for row in event.rows]
             if rows:
                 execute(_INSERT, [*map(list, zip(*rows, strict=True)), list(map(in_visit, rows))])
                 if links := links_from_rows(rows, now):
@@ -239,7 +252,7 @@ class PostgresConnection:
     def visits(self, visitors: Sequence[VisitorIds], after: int, before: int, most: int) -> list[list[VisitEvent]]:
         values = {
             "customers": [v.customer_id for v in visitors],
-            "clients": [v.client_id for v in visitors],
+            "clients": [None if v.client_id and v.client_id.startswith(UNPROVEN) else v.client_id for v in visitors],
             "after": after,
             "before": before,
             "most": most,
@@ -252,7 +265,8 @@ class PostgresConnection:
 
     def link(self, links: Sequence[Link]) -> int:
         with _translate_errors():
-            return self._connection.execute(_LINK, _columns(sorted(links))).rowcount if links else 0
+            storable = storable_links(links)
+            return self._connection.execute(_LINK, _columns(storable)).rowcount if storable else 0
 
     def erase(self, customer_id: str) -> ErasureCounts:
         with _translate_errors(), self._connection.transaction():
@@ -264,11 +278,12 @@ class PostgresConnection:
             events = execute(f"DELETE FROM {EVENTS} WHERE customer_id = %s", customer).rowcount  # noqa: S608
             # On a device of several customers, events that name nobody may be theirs.
             anonymous = f"DELETE FROM {EVENTS} WHERE client_id = ANY(%s) AND customer_id IS NULL"  # noqa: S608
-            events += execute(anonymous, (list(every),)).rowcount
+            events += execute(anonymous, ([*every, *(UNPROVEN + client for client in every)],)).rowcount
+            claims = _CLAIM_TABLE.erase(execute, every)
             execute(_REMEMBER_ERASED, (signed_hash(customer_id), clock.now()))
             delete_links = f"DELETE FROM {LINKS} WHERE customer_id = %s OR client_id = ANY(%s)"  # noqa: S608
             links = execute(delete_links, (customer_id, list(own))).rowcount
-        return ErasureCounts(events, links, len(own), len(every - own))
+        return ErasureCounts(events, links, len(own), len(every - own), claims)
 
     def erased(self, known: int) -> list[int] | None:
         with _translate_errors():
@@ -277,15 +292,15 @@ class PostgresConnection:
     def erase_client(self, client_id: str) -> ErasureCounts:
         with _translate_errors(), self._connection.transaction():
             execute: Any = self._connection.execute
-            events, links = (
-                execute(f"DELETE FROM {table} WHERE client_id = %s", (client_id,)).rowcount  # noqa: S608
-                for table in (EVENTS, LINKS)
-            )
-        return ErasureCounts(events, links, 1, 0)
+            both = (client_id, UNPROVEN + client_id)
+            events = execute(f"DELETE FROM {EVENTS} WHERE client_id = %s OR client_id = %s", both).rowcount  # noqa: S608
+            links = execute(f"DELETE FROM {LINKS} WHERE client_id = %s", both[:1]).rowcount  # noqa: S608
+            claims = _CLAIM_TABLE.erase(execute, [client_id])
+        return ErasureCounts(events, links, 1, 0, claims)
 
     def compact(self) -> bool:
         with _translate_errors():
-            self._connection.execute(f"VACUUM {EVENTS}, {LINKS}")
+            self._connection.execute(f"VACUUM {EVENTS}, {CLAIMS}, {LINKS}")
         return True
 
     def believe(self, now: int) -> int:
@@ -308,8 +323,9 @@ class PostgresConnection:
                 "DELETE FROM usual_seen WHERE key IN (SELECT key FROM usual_seen WHERE at < %s LIMIT %s)",
                 (seen_before, most),
             ).rowcount
+            claims = _CLAIM_TABLE.purge(execute, received_before, most)
             answers = _SIDE_TABLES.purge(execute, now, most)
-        return len(rows) + int(keys) + answers
+        return len(rows) + claims + int(keys) + answers
 
     def patch_items(self, patches: Sequence[ItemPatch], since: int, now: int) -> ItemChanges:
         with _translate_errors(), self._connection.transaction(), self._connection.cursor() as cursor:

@@ -12,6 +12,7 @@ from features.event_log.schema import EVENT_SCHEMA, ITEM_EVENTS, TIMESTAMP
 from features.ranking.visitors import KIND
 from features.sources.event_store import COLUMNS, EVENT_LINK, EVENTS, LINKS, REFUSED_LINK
 from serving.event_store.item_updates import IdempotencyKey, IdempotentAnswer, ItemChanges, ItemPatch
+from serving.identity.client_ids import UNPROVEN
 from serving.schemas.visitor import VisitorIds
 
 Value = str | int | float | bool | None
@@ -52,11 +53,15 @@ class UnstorableValue(Exception):
 class StoredEvent:
     """One event as rows of the event log: one per item, or one where it has none.
 
-    `order_key` identifies purchases and refunds beside the event's id: of those that share it one is stored.
+    `order_key` identifies purchases and refunds beside the event's id: of those that share it one is stored. Ids of
+    events and orders are compared within `scope` alone: empty for the shop's own events, else whose they are. A `claim`
+    is kept apart from the events.
     """
 
     rows: tuple[Row, ...]
     order_key: str | None = None
+    scope: str = ""
+    claim: bool = False
 
     @property
     def event_id(self) -> str:
@@ -91,6 +96,7 @@ class ErasureCounts:
     links: int
     clients: int
     shared_clients: int
+    claims: int = 0
 
 
 class Connection(Protocol):
@@ -100,7 +106,10 @@ class Connection(Protocol):
     """
 
     def insert(self, events: Sequence[StoredEvent], now: int) -> list[bool]:
-        """Store the new events; returns which were. Of events that share an id or an order only the first is new."""
+        """Store the new events; returns which were. Of events that share an id or an order only the first is new.
+
+        Claims of an order that the shop itself has sent are removed, or not stored; to whom sent them they are new.
+        """
 
     def visits(self, visitors: Sequence[VisitorIds], after: int, before: int, most: int) -> list[list[VisitEvent]]:
         """Read the last `most` rows of each visitor with after ≤ t < before that belong to a visit (`in_visit`)."""
@@ -124,8 +133,8 @@ class Connection(Protocol):
         """Return the time to purge by where the clock says `now` (`believed_time`), and remember it."""
 
     def purge(self, received_before: int, seen_before: int, now: int, most: int) -> int:
-        """Remove at most `most` rows received before an instant, as many deduplication keys from before `seen_before`,
-        and as many answers that have expired at `now`; returns how many.
+        """Remove at most `most` rows received before an instant, as many claims, as many deduplication keys from before
+        `seen_before`, and as many answers that have expired at `now`; returns how many.
 
         Links that only these rows made are removed too.
         """
@@ -208,14 +217,14 @@ def in_visit(row: Row) -> bool:
 
 
 def event_digest(event: StoredEvent) -> bytes:
-    return _digest("event", event.event_id)
+    return digest(f"event{event.scope}", event.event_id)
 
 
 def order_digest(event: StoredEvent) -> bytes | None:
-    return None if event.order_key is None else _digest("order", event.order_key)
+    return None if event.order_key is None else digest(f"order{event.scope}", event.order_key)
 
 
-def _digest(kind: str, text: str) -> bytes:
+def digest(kind: str, text: str) -> bytes:
     # Sixteen bytes for an id of any length; two of 10^12 ids share them with a chance of 10^-15.
     return hashlib.blake2b(f"{kind}/{text}".encode(), digest_size=16).digest()
 
@@ -244,10 +253,15 @@ class Claim(Protocol):
     def __call__(self, keys: Iterable[bytes]) -> Iterable[bytes]: ...
 
 
+def storable_links(links: Iterable[Link]) -> list[Link]:
+    """Select and sort the links that may be stored: none of a client that is unproven, whose id anybody can choose."""
+    return sorted(link for link in links if not link.client_id.startswith(UNPROVEN))
+
+
 def links_from_rows(rows: Iterable[Row], now: int) -> list[Link]:
     """Links that follow from rows with a client and a customer; without consent, only that they were seen together."""
     client, customer, consent = AT["client_id"], AT["customer_id"], AT["consent"]
-    return sorted(
+    return storable_links(
         {
             Link(now, REFUSED_LINK if r[consent] is False else EVENT_LINK, "", str(r[client]), str(r[customer]))
             for r in rows

@@ -15,7 +15,9 @@ from typing import Any
 
 from features.common import clock
 from features.ranking.id_index import signed_hash
-from features.sources.event_store import COLUMNS, EVENTS, LINK_COLUMNS, LINKS
+from features.sources.event_store import CLAIMS, COLUMNS, EVENTS, LINK_COLUMNS, LINKS
+from serving.event_store.claims import INDEXES as CLAIM_INDEXES
+from serving.event_store.claims import ClaimTable
 from serving.event_store.item_updates import (
     ANSWERS,
     ITEMS,
@@ -49,8 +51,10 @@ from serving.event_store.protocol import (
     remember_time,
     sql_list,
     sql_types,
+    storable_links,
     visit_order,
 )
+from serving.identity.client_ids import UNPROVEN
 from serving.schemas.visitor import VisitorIds
 
 _TYPES = sql_types("TEXT", "INTEGER", "REAL", "INTEGER")
@@ -67,6 +71,11 @@ CREATE INDEX IF NOT EXISTS {EVENTS}_of_clients ON {EVENTS} (client_id, {_VISIT},
     WHERE client_id IS NOT NULL AND customer_id IS NULL;
 CREATE INDEX IF NOT EXISTS {EVENTS}_received ON {EVENTS} (received_at);
 """,
+    CLAIMS: f"""
+CREATE TABLE IF NOT EXISTS {CLAIMS} (
+    seq INTEGER PRIMARY KEY, {", ".join(f"{c} {t}" for c, t in _TYPES.items())}, order_digest BLOB
+) STRICT;
+{CLAIM_INDEXES}""",
     ERASED: f"CREATE TABLE IF NOT EXISTS {ERASED} (hash INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;",
     CLOCK: f"CREATE TABLE IF NOT EXISTS {CLOCK} (believed INTEGER, since INTEGER, last INTEGER) STRICT;",
     DEDUP_KEYS: """
@@ -95,7 +104,7 @@ CREATE TABLE IF NOT EXISTS {ANSWERS} (
 CREATE INDEX IF NOT EXISTS {ANSWERS}_at ON {ANSWERS} (at);
 """,
 }
-_SIDE_TABLES = SideTables("?")
+_SIDE_TABLES, _CLAIM_TABLE = SideTables("?"), ClaimTable("?")
 
 _INSERT = f"INSERT INTO {EVENTS} ({', '.join(COLUMNS)}, visit) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
 _LINK = f"INSERT OR IGNORE INTO {LINKS} ({', '.join(LINK_COLUMNS)}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
@@ -232,7 +241,9 @@ class SqliteConnection:
                 return [key for key in keys if execute(statement, (key, now)).rowcount]
 
             new = claim_new(events, claim)
-            rows = [row for event, is_new in zip(events, new, strict=True) if is_new for row in event.rows]
+            new_events = [event for event, is_new in zip(events, new, strict=True) if is_new]
+            _CLAIM_TABLE.write(self._connection.cursor(), new_events)
+            rows = [row for event in new_events if not event.claim for row in event.rows]
             self._connection.executemany(_INSERT, ((*row, in_visit(row)) for row in rows))
             self._connection.executemany(_LINK, links_from_rows(rows, now))
         return new
@@ -250,7 +261,7 @@ class SqliteConnection:
         execute = self._connection.execute
         customer, client = visitor
         events: list[Any] = []
-        clients = [client] if client is not None else []
+        clients = [client] if client is not None and not client.startswith(UNPROVEN) else []
         if customer is not None:
             events += execute(_OF_CUSTOMER, (customer, after, before, most))
             clients = clients or [c for (c,) in execute(_LINKED_DEVICES, (customer,))]
@@ -260,7 +271,7 @@ class SqliteConnection:
 
     def link(self, links: Sequence[Link]) -> int:
         with self._guarded(), self._transaction():
-            return sum(self._connection.execute(_LINK, link).rowcount for link in links)
+            return sum(self._connection.execute(_LINK, link).rowcount for link in storable_links(links))
 
     def erase(self, customer_id: str) -> ErasureCounts:
         with self._guarded(), self._transaction():
@@ -275,10 +286,12 @@ class SqliteConnection:
             own = {c for (c,) in execute(_OWN_DEVICES, (customer_id,))}
             events = delete(EVENTS, "customer_id = ?", customer_id)
             # On a device of several customers, events that name nobody may be theirs.
-            events += sum(delete(EVENTS, "client_id = ? AND customer_id IS NULL", c) for c in every)
+            anonymous = [*every, *(UNPROVEN + client for client in every)]
+            events += sum(delete(EVENTS, "client_id = ? AND customer_id IS NULL", c) for c in anonymous)
+            claims = _CLAIM_TABLE.erase(execute, every)
             execute(_REMEMBER_ERASED, (signed_hash(customer_id), clock.now()))
             links = delete(LINKS, "customer_id = ?", customer_id) + sum(delete(LINKS, "client_id = ?", c) for c in own)
-        return ErasureCounts(events, links, len(own), len(every - own))
+        return ErasureCounts(events, links, len(own), len(every - own), claims)
 
     def erased(self, known: int) -> list[int] | None:
         with self._guarded(reads=True), _translate_errors():
@@ -286,11 +299,12 @@ class SqliteConnection:
 
     def erase_client(self, client_id: str) -> ErasureCounts:
         with self._guarded(), self._transaction():
-            events, links = (
-                self._connection.execute(f"DELETE FROM {table} WHERE client_id = ?", (client_id,)).rowcount  # noqa: S608
-                for table in (EVENTS, LINKS)
-            )
-        return ErasureCounts(events, links, 1, 0)
+            execute = self._connection.execute
+            both = (client_id, UNPROVEN + client_id)
+            events = execute(f"DELETE FROM {EVENTS} WHERE client_id = ? OR client_id = ?", both).rowcount  # noqa: S608
+            links = execute(f"DELETE FROM {LINKS} WHERE client_id = ?", both[:1]).rowcount  # noqa: S608
+            claims = _CLAIM_TABLE.erase(execute, [client_id])
+        return ErasureCounts(events, links, 1, 0, claims)
 
     def compact(self) -> bool:
         with self._guarded(), _translate_errors():
@@ -315,8 +329,9 @@ class SqliteConnection:
                 "DELETE FROM usual_seen WHERE key IN (SELECT key FROM usual_seen WHERE at < ? LIMIT ?)",
                 (seen_before, most),
             ).rowcount
+            claims = _CLAIM_TABLE.purge(self._connection.execute, received_before, most)
             answers = _SIDE_TABLES.purge(self._connection.execute, now, most)
-        return len(rows) + int(keys) + answers
+        return len(rows) + claims + int(keys) + answers
 
     def patch_items(self, patches: Sequence[ItemPatch], since: int, now: int) -> ItemChanges:
         with self._guarded(), self._transaction():

@@ -14,7 +14,9 @@ from features.sources import segment
 from features.sources.event_store import COLUMNS, LINK_COLUMNS
 from features.sources.parsing.cells import pii
 from serving.event_store.protocol import AT, Link, Row, StoredEvent
+from serving.events.trust import PageOrders, keep_proven
 from serving.events.validate import TIME_FAULTS, ValidatedEvents, clamp_to_now, order_key_of_rows, time_fault
+from serving.identity.caller import SHOP, Caller
 from serving.schemas.events import MAX_EVENTS, MAX_LENGTH, MAX_QUERY_LENGTH, Rejected
 
 _DETAIL = {
@@ -32,6 +34,8 @@ _TEXTS = [c for c, t in EVENT_SCHEMA.items() if t in (pl.String, pl.Categorical)
 _LENGTHS = {c: MAX_QUERY_LENGTH if c == "query" else MAX_LENGTH for c in (*_TEXTS, "previous_id", "token")}
 _DETAIL |= {f"bad_{column}": f"This text may have up to {length} characters" for column, length in _LENGTHS.items()}
 _IGNORED = "not_a_shop_event"
+_TOKEN = "visitor_token"  # noqa: S105 the name of a field
+_REFUSED = {AT[column] for column in ("customer_id", "client_id", "session_id", "order_id")}
 
 
 class SegmentCall(BaseModel):
@@ -60,18 +64,36 @@ class SegmentCall(BaseModel):
 class ParsedCalls:
     """Calls as events to be stored, with the links between clients and customers that follow from them.
 
-    `repeated` counts calls whose id came before in the same batch, `ignored` those that are no shop's events.
+    `repeated` counts calls whose id came before in the same batch, `ignored` those that are no shop's events. Of a
+    page, kept is what `caller` has proven, or the token in the `context` of a call.
     """
 
-    def __init__(self, calls: Sequence[dict[str, Any]], now: int, pointer: str) -> None:
-        lines = [json.dumps(call) for call in _without_unhashable([_without_bad_id(call) for call in calls])]
-        parsed, ids = segment.parse_calls(lines, "http")
+    def __init__(
+        self,
+        calls: Sequence[dict[str, Any]],
+        now: int,
+        pointer: str,
+        caller: Caller = SHOP,
+        page_orders: PageOrders = "claims",
+    ) -> None:
+        calls, callers = _take_tokens(calls, caller)
+        calls = [_without_bad_id(call) for call in calls]
+        # An address links whom it occurs with, which a page can make up.
+        calls = _without_unhashable(calls) if caller.secret else [_without_email(call) for call in calls]
+        parsed, ids = segment.parse_calls([json.dumps(call) for call in calls], "http")
         self._pointer, self.validated = pointer, ValidatedEvents()
         self._rejected = set[int]()
+        merged = set[tuple[str | None, str | None]]()  # previous id and customer, of which a link needs both proven
         for n, call_ids in enumerate(ids.select("client_id", "customer_id", "previous_id").iter_rows(named=True)):
             if fault := _text_fault(call_ids):
                 self._reject(n, fault)
-        self.links = [link for link in _links(parsed.links) if not _text_fault(link._asdict())]
+            if call_ids["previous_id"] is not None and not caller.secret:
+                proven = callers.get(n, caller).resolve(call_ids["customer_id"], call_ids["previous_id"])
+                merged.add((proven.client_id, proven.customer_id))
+        links = _links(parsed.links)
+        if not caller.secret:
+            links = [k for k in links if k.kind == "merge" and (k.client_id, k.customer_id) in merged]
+        self.links = [link for link in links if not _text_fault(link._asdict())]
         reasons = parsed.rejected.select("row", "reason").unique(maintain_order=True).rows()
         reasons = [(n, reason) for n, reason in reasons if n not in self._rejected]
         self.ignored = sum(reason == _IGNORED for _, reason in reasons)
@@ -84,6 +106,7 @@ class ParsedCalls:
         self.repeated = len(valid) - len(index)
         # A call that is wrong in some of its products keeps the others.
         self._add_events(parsed.events, {key: n for n, key in enumerate(keys)} | index, now)
+        self.validated = keep_proven(self.validated, caller, page_orders, f"{pointer}/userId", callers)
 
     def _add_events(self, events: pl.DataFrame, index: Mapping[str, int], now: int) -> None:
         # By our clock, which retention goes by; not by Segment's.
@@ -94,7 +117,7 @@ class ParsedCalls:
         rows_by_event: dict[str, dict[object, Row]] = {}
         for row in plain.select(COLUMNS).iter_rows():
             rows_by_event.setdefault(str(row[AT["event_id"]]), {}).setdefault(row[AT["item_id"]], row)
-        valid: list[tuple[int, list[Row]]] = []
+        valid: list[tuple[int, str, list[Row]]] = []
         at = AT["timestamp"]
         for key, rows_by_item in rows_by_event.items():
             rows = list(rows_by_item.values())
@@ -104,10 +127,12 @@ class ParsedCalls:
                 if index[key] not in self._rejected:
                     self._reject(index[key], fault)
             else:
-                valid.append((t, rows))
-        for (_, rows), t in zip(valid, clamp_to_now([t for t, _ in valid], now), strict=True):
+                valid.append((t, key, rows))
+        for (_, key, rows), t in zip(valid, clamp_to_now([t for t, _, _ in valid], now), strict=True):
             clamped = tuple((*row[:at], t, *row[at + 1 :]) for row in rows)
-            self.validated.events.append(StoredEvent(clamped, order_key_of_rows(clamped)))
+            order_key = order_key_of_rows(clamped)
+            self.validated.events.append(StoredEvent(tuple(map(_without_refused_ids, clamped)), order_key))
+            self.validated.indexes.append(index[key])
 
     def _reject(self, index: int, reason: str) -> None:
         detail = _DETAIL.get(reason) or TIME_FAULTS.get(reason) or "The call breaks this rule of the event log"
@@ -124,6 +149,25 @@ def _text_fault(texts: Mapping[str, object]) -> str | None:
         if isinstance(text, str) and len(text) > _LENGTHS.get(column, MAX_LENGTH):
             return f"bad_{column}"
     return None
+
+
+def _without_refused_ids(row: Row) -> Row:
+    """Drop the ids of who refused consent, as in `POST /v1/events`."""
+    if row[AT["consent"]] is not False:
+        return row
+    return tuple(None if n in _REFUSED else value for n, value in enumerate(row))
+
+
+def _take_tokens(calls: Sequence[dict[str, Any]], caller: Caller) -> tuple[list[dict[str, Any]], dict[int, Caller]]:
+    """Take the visitor tokens out of `calls`; returns these without, and the callers of those that had one."""
+    without, callers = list(calls), dict[int, Caller]()
+    for n, call in enumerate(calls):
+        context = call.get("context")
+        if isinstance(context, dict) and _TOKEN in context:
+            without[n] = call | {"context": {key: value for key, value in context.items() if key != _TOKEN}}
+            if not caller.secret:
+                callers[n] = caller.with_token(context[_TOKEN])
+    return without, callers
 
 
 def _without_bad_id(call: dict[str, Any]) -> dict[str, Any]:

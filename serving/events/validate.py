@@ -30,10 +30,16 @@ TIME_FAULTS = {
 
 @dataclass
 class ValidatedEvents:
-    """Events to be stored, and those that are rejected."""
+    """Events to be stored, and those that are rejected.
+
+    `indexes`: where in the body each of `events` was. `unproven`: positions in `events` of those that lost an id which
+    their sender has not proven.
+    """
 
     events: list[StoredEvent] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
+    unproven: set[int] = field(default_factory=set)
 
 
 class _InvalidEvent(Exception):
@@ -62,6 +68,7 @@ def validate_events(bodies: Sequence[object], now: int, pointer: str = "/events/
             invalid = error
         else:
             valid.append(event)
+            result.indexes.append(index)
             continue
         place = pointer.format(index) + pointer_to(invalid.location)
         result.rejected.append(Rejected(index=index, pointer=place, code=invalid.code, detail=invalid.detail))

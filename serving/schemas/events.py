@@ -242,13 +242,21 @@ class Rejected(BaseModel):
 class EventsResponse(BaseModel):
     """What became of the events, once all that were accepted are on disk.
 
-    `duplicates` were there already. `ignored` are Segment calls that are no shop's events.
+    `duplicates` were there already. Of the accepted, `unproven` are kept without an id that the page has not proven;
+    `claims` are purchases and refunds that count for nothing until the shop's server sends them, or the page with a
+    visitor token. `ignored` are Segment calls that are no shop's events.
     """
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"accepted": 2, "duplicates": 1, "rejected": []}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"accepted": 2, "duplicates": 1, "unproven": 0, "claims": 0, "rejected": []}],
+        }
+    )
 
     accepted: int
     duplicates: int
+    unproven: int
+    claims: int
     rejected: list[Rejected]
     ignored: int | None = None
 
@@ -290,3 +298,4 @@ class EraseResponse(BaseModel):
     links: int
     clients: int
     shared_clients: int
+    claims: int

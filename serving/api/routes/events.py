@@ -19,7 +19,10 @@ from serving.event_store import EventStore
 from serving.event_store.protocol import Connection, Link
 from serving.event_store.store import merge_link
 from serving.events.segment import ParsedCalls, SegmentCall
+from serving.events.trust import PageOrders, keep_proven
 from serving.events.validate import ValidatedEvents, validate_events
+from serving.identity.caller import Caller
+from serving.metrics import EventOutcome
 from serving.recommend.costs import EVENTS_PER_COST, PLAIN
 from serving.recommend.erased_customers import ErasedCustomers
 from serving.recommend.ranking_queue import Sender
@@ -34,19 +37,33 @@ _INLINE_BYTES, _TURN_S = 8_192, 5.0
 class EventRoutes:
     """Endpoints that write to `store`; without one they respond with 503."""
 
-    def __init__(self, store: EventStore | None, erased: ErasedCustomers) -> None:
-        self._store, self._erased = store, erased
+    def __init__(self, store: EventStore | None, erased: ErasedCustomers, page_orders: PageOrders) -> None:
+        self._store, self._erased, self._page_orders = store, erased, page_orders
         self._bodies = LargeBodies(_INLINE_BYTES, _TURN_S)
 
     async def events(self, request: Request) -> Response:
         """Keep events. 202: all that were accepted are on disk."""
-        async with self._bodies.read(request, _validate) as (validated, _):
+        caller: Caller = request.state.caller
+
+        def validate(content: bytes) -> ValidatedEvents:
+            validated = validate_events(parse_message(content, EventsEnvelope).events, clock.now())
+            return keep_proven(validated, caller, self._page_orders, "/events/{}/customer_id")
+
+        async with self._bodies.read(request, validate) as (validated, _):
             _charge(request, len(validated.events))
             return await self._store_events(validated)
 
     async def segment(self, request: Request) -> Response:
         """Keep what Segment's or RudderStack's calls say. 202: all that was accepted is on disk."""
-        async with self._bodies.read(request, _parse_calls) as (calls, _):
+        caller: Caller = request.state.caller
+
+        def parse(content: bytes) -> ParsedCalls:
+            body = parse_message(content, SegmentCall)
+            raw: list[dict[str, Any]] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
+            pointer = "" if body.batch is None else "/batch/{}"
+            return ParsedCalls(raw, clock.now(), pointer, caller, self._page_orders)
+
+        async with self._bodies.read(request, parse) as (calls, _):
             _charge(request, len(calls.validated.events))
             return await self._store_events(calls.validated, calls.repeated, calls.ignored, calls.links)
 
@@ -82,39 +99,41 @@ class EventRoutes:
             await await_write(self._store, lambda store: store.link(links))
         new = await await_write(self._store, lambda store: store.append(validated.events)) if validated.events else []
         duplicates = len(new) - sum(new) + repeated
-        metrics.count_events("accepted", sum(new))
-        metrics.count_events("duplicate", duplicates)
-        metrics.count_events("rejected", len(validated.rejected))
+        claims = sum(is_new and event.claim for event, is_new in zip(validated.events, new, strict=True))
+        unproven = [n for n in validated.unproven if new[n]]
+        outcomes: dict[EventOutcome, int] = {
+            "duplicate": duplicates,
+            "rejected": len(validated.rejected),
+            "claim": claims,
+        }
+        outcomes["unproven"] = sum(not validated.events[n].claim for n in unproven)
+        outcomes["accepted"] = sum(new) - claims - outcomes["unproven"]
+        for outcome, number in outcomes.items():
+            metrics.count_events(outcome, number)
         body: dict[str, Any] = {
             "accepted": sum(new),
             "duplicates": duplicates,
+            "unproven": len(unproven),
+            "claims": claims,
             "rejected": [r.model_dump() for r in sorted(validated.rejected, key=lambda r: r.index)],
         }
         return json_response(body if ignored is None else body | {"ignored": ignored}, 202)
 
 
-def add_event_routes(app: FastAPI, store: EventStore | None, erased: ErasedCustomers) -> None:
+def add_event_routes(
+    app: FastAPI, store: EventStore | None, erased: ErasedCustomers, page_orders: PageOrders = "claims"
+) -> None:
     """Add /v1/events, /v1/events/segment, /v1/customers/merge and /v1/customers/erase to `app`."""
-    routes = EventRoutes(store, erased)
+    routes = EventRoutes(store, erased, page_orders)
     app.post("/v1/events", status_code=202, **openapi.EVENTS)(routes.events)
     app.post("/v1/events/segment", status_code=202, **openapi.SEGMENT)(routes.segment)
     app.post("/v1/customers/merge", **openapi.MERGE)(routes.merge)
     app.post("/v1/customers/erase", **openapi.ERASE)(routes.erase)
 
 
-def _validate(content: bytes) -> ValidatedEvents:
-    return validate_events(parse_message(content, EventsEnvelope).events, clock.now())
-
-
 def _charge(request: Request, events: int) -> None:
     sender: Sender = request.state.sender
     sender.charge(events / EVENTS_PER_COST - PLAIN)
-
-
-def _parse_calls(content: bytes) -> ParsedCalls:
-    body = parse_message(content, SegmentCall)
-    raw: list[dict[str, Any]] = [body.model_dump(exclude_unset=True)] if body.batch is None else [*body.batch]
-    return ParsedCalls(raw, clock.now(), "" if body.batch is None else "/batch/{}")
 
 
 def _errors(rejected: list[Rejected]) -> list[FieldError]:

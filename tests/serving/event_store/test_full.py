@@ -109,7 +109,13 @@ def check_fault(server: Any, url: str, fault: Fault, why: str) -> None:
             assert recent_items(server) == ["before"], "what is there is still read"
             crowd.until(fine)
         assert read_events(url)["event_id"].to_list() == [first["event_id"]]
-        assert accepted_before_long(server, events) == {"accepted": 300, "duplicates": 0, "rejected": []}
+        assert accepted_before_long(server, events) == {
+            "accepted": 300,
+            "duplicates": 0,
+            "unproven": 0,
+            "claims": 0,
+            "rejected": [],
+        }
         crowd.until(fine)
     assert post_events(server, *events, first).json() == {"accepted": 0, "duplicates": 301, "rejected": []}
     assert not crowd.wrong
@@ -144,7 +150,13 @@ def test_a_disk_that_fills_up_keeps_exactly_the_acknowledged_events(
     acknowledged = {e["event_id"] for b, s in zip(batches, outcomes, strict=True) if s == 202 for e in b}
     assert set(read_events(sqlite_url).filter(name="search")["event_id"]) == acknowledged
     again = [e for b, s in zip(batches, outcomes, strict=True) if s == 503 for e in b]
-    assert accepted_before_long(server, again) == {"accepted": len(again), "duplicates": 0, "rejected": []}
+    assert accepted_before_long(server, again) == {
+        "accepted": len(again),
+        "duplicates": 0,
+        "unproven": 0,
+        "claims": 0,
+        "rejected": [],
+    }
 
 
 def without_privilege() -> None:
@@ -196,7 +208,13 @@ def test_a_file_and_a_directory_that_may_not_be_written(
         if not closed:  # SQLite takes a file for read-only as long as it is open anywhere in the process
             store.close()
             server = serve(fake(as_of=ago(days=2)), store=open_store(url), visit_budget_ms=5000)
-        assert accepted_before_long(server, events) == {"accepted": 300, "duplicates": 0, "rejected": []}
+        assert accepted_before_long(server, events) == {
+            "accepted": 300,
+            "duplicates": 0,
+            "unproven": 0,
+            "claims": 0,
+            "rejected": [],
+        }
         if closed:
             crowd.until(fine)
     assert recent_items(server) == ["before"]

@@ -69,7 +69,7 @@ def test_a_device_is_erased(start: Callable[[], Any]):
     events = [{"event_id": f"e{n}", "client_id": f"d{n}", **view} for n in range(2)]
     assert server.client.post("/v1/events", json={"events": events}).json()["accepted"] == 2
     counts = server.client.post("/v1/customers/erase", json={"client_id": "d1"})
-    assert counts.json() == {"events": 1, "links": 0, "clients": 1, "shared_clients": 0}
+    assert counts.json() == {"events": 1, "links": 0, "clients": 1, "shared_clients": 0, "claims": 0}
     for body in ({}, {"client_id": "d1", "customer_id": "c1"}, {"client_id": ""}):
         assert server.client.post("/v1/customers/erase", json=body).status_code == 422
 

@@ -34,7 +34,10 @@ def test_a_purchase_is_stored_as_rows_of_the_log(event_server, sqlite_url: str):
             {"item_id": 17, "price": 3, "currency": "usd"}]},
     )  # fmt: skip
     response = post_events(event_server, event)
-    assert (response.status_code, response.json()) == (202, {"accepted": 1, "duplicates": 0, "rejected": []})
+    assert (response.status_code, response.json()) == (
+        202,
+        {"accepted": 1, "duplicates": 0, "unproven": 0, "claims": 0, "rejected": []},
+    )
     first, second = read_events(sqlite_url).sort("item_id", descending=True).rows(named=True)
     assert datetime.now(UTC) - first.pop("received_at") < timedelta(seconds=20)
     assert first == {
@@ -132,7 +135,13 @@ def test_an_event_sent_again_is_a_duplicate(event_server):
     events = [event_body(), event_body("purchase", params={"transaction_id": "T1"})]
     assert post_events(event_server, *events).json()["accepted"] == 2
     again = [*events, event_body("purchase", params={"transaction_id": "T1"}), event_body()]
-    assert post_events(event_server, *again).json() == {"accepted": 1, "duplicates": 3, "rejected": []}
+    assert post_events(event_server, *again).json() == {
+        "accepted": 1,
+        "duplicates": 3,
+        "unproven": 0,
+        "claims": 0,
+        "rejected": [],
+    }
 
 
 _words = st.sampled_from(["", " ", "p", "jane@example.org", "x\0", "ä" * 300, None, 7, 1.5, True, [], {}])
@@ -181,7 +190,7 @@ def test_merge_and_erase(event_server, sqlite_url: str):
     assert event_server.client.post("/v1/customers/merge", json=merge).json() == {"changed": True}
     assert event_server.client.post("/v1/customers/merge", json=merge).json() == {"changed": False}
     erased = event_server.client.post("/v1/customers/erase", json={"customer_id": "u1"}).json()
-    assert erased == {"events": 2, "links": 2, "clients": 2, "shared_clients": 0}
+    assert erased == {"events": 2, "links": 2, "clients": 2, "shared_clients": 0, "claims": 0}
     assert read_events(sqlite_url).is_empty()
     wrong = event_server.client.post("/v1/customers/erase", json={"customer_id": ""})
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/customer_id")

@@ -64,12 +64,48 @@ def test_an_item_that_is_reported_later_belongs_to_the_order():
     assert (customer["frequency"], customer["monetary"]) == (1, 29)
 
 
-def test_equal_refunds_within_a_week_count_once():
+def back(days: float, pieces: float = 1.0, item: str = "i1") -> Row:
+    return row("refund", days, "c1", item, pieces, 10.0, "o1", event_id=f"back{days}")
+
+
+def test_equal_refunds_count_up_to_the_pieces_bought():
     bought = order(-20, "e1")
-    back = [row("refund", -9, "c1", "i1", 1.0, 10.0, "o1"), row("refund", -9 + MINUTE, "c1", "i1", 1.0, 10.0, "o1")]
-    assert same_but_for_counts([*bought, back[0]], [*bought, *back])
-    other_quantity = [back[0], row("refund", -8, "c1", "i1", 2.0, 10.0, "o1")]
-    assert one(build([*bought, *other_quantity]).history, customer_id="c1", item_id="i1")["quantity"] == -1
+    once, twice = [*bought, back(-9)], [*bought, back(-9), back(-9 + MINUTE)]
+    assert one(build(twice).history, customer_id="c1", item_id="i1")["quantity"] == 0
+    assert build(twice).left_out.repeated_orders == 0
+    assert same_but_for_counts(twice, [*twice, back(-9 + 2 * MINUTE), back(-8)])
+    assert build([*twice, back(-8)]).left_out.repeated_orders == 1
+    # One piece was bought of the other item.
+    both = [*once, back(-9, item="i2"), back(-8, item="i2")]
+    assert one(build(both).history, customer_id="c1", item_id="i2")["quantity"] == 0
+
+
+def test_refunds_of_other_quantities_use_up_the_pieces_too():
+    bought = [row("purchase", -20, "c1", "i1", 3.0, 10.0, "o1", event_id="e1")]
+    back_once = [*bought, back(-9), back(-8, 2.0)]
+    assert same_but_for_counts(back_once, [*back_once, back(-7), back(-6, 2.0)])
+
+
+def test_equal_refunds_of_weights_fit_in_spite_of_rounding():
+    rows = [row("purchase", -20, "c1", "i1", 0.3, 10.0, "o1", event_id="e1"), *(back(-9 + k, 0.1) for k in range(3))]
+    assert abs(one(build(rows).history, customer_id="c1", item_id="i1")["quantity"]) < 1e-9
+    assert build(rows).left_out.repeated_orders == 0
+
+
+@pytest.mark.parametrize("bought", [[], order(-1, "e1"), order(-20, "e1", "c2"), order(-20, "e1", number="o2")])
+def test_equal_refunds_of_what_the_order_is_not_known_to_hold_count_once(bought: list[Row]):
+    assert same_but_for_counts([*bought, back(-9)], [*bought, back(-9), back(-8)])
+
+
+def test_a_repeated_purchase_makes_no_room_for_refunds():
+    bought = [row("purchase", -20 + k, "c1", "i1", 1.0, 10.0, "o1", event_id=f"e{k}") for k in range(2)]
+    assert same_but_for_counts([bought[0], back(-9)], [*bought, back(-9), back(-8)])
+
+
+def test_equal_refunds_among_rows_in_memory_count_up_to_the_pieces_bought():
+    rows = frame([*order(-20, "e1"), back(-9), back(-8), back(-7), back(-6, item="i2"), back(-5, item="i2")])
+    rows = rows.with_columns(pl.col("name").cast(pl.String), t=pl.col("timestamp").dt.timestamp("us"))
+    assert drop_repeats(rows)["event_id"].to_list() == ["e1", "e1", "back-9", "back-8", "back-6"]
 
 
 def test_lines_of_one_order_that_have_event_ids_of_their_own_all_count():

@@ -10,6 +10,7 @@ import narwhals as nw
 import polars as pl
 
 from features.common.clock import DAY, HOUR, moment
+from features.event_log.consent import REFUSED
 from features.event_log.log import EventLog
 from features.event_log.schema import ITEM_EVENTS
 from features.event_log.time_span import Body, find_body
@@ -89,7 +90,9 @@ class Facts:
         aggregated = self.events.group_by("client_id", "customer_id").agg(
             events=pl.len(), item_events=pl.col("name").is_in(ITEM_EVENTS).sum(), revenue=REVENUE.sum()
         )
-        return aggregated.collect(engine="streaming")
+        # Rows with neither are of many people, who refused consent.
+        known = pl.any_horizontal(pl.col("client_id", "customer_id").is_not_null())
+        return aggregated.filter(known).collect(engine="streaming")
 
     @cached_property
     def visitors(self) -> pl.DataFrame:
@@ -112,11 +115,11 @@ class Facts:
 
     @cached_property
     def orders(self) -> pl.DataFrame:
-        """Purchases: order, has_id, customer_id or else client_id, customers, lines, revenue, first, last.
+        """Purchases with consent: order, has_id, customer_id or else client_id, customers, lines, revenue, first, last.
 
         `customers` are all visitors that share the order, the ids are of one of them.
         """
-        bought = self.events.filter(pl.col("name") == "purchase")
+        bought = self.events.filter(pl.col("name") == "purchase", ~REFUSED)
         visitor = pl.coalesce("customer_id", "client_id")
         aggregated = bought.group_by(
             order=pl.coalesce("order_id", "event_id"), has_id=pl.col("order_id").is_not_null()
@@ -149,8 +152,8 @@ class Facts:
 
     @cached_property
     def money(self) -> pl.DataFrame:
-        """Of purchases and refunds, by name and currency: lines, revenue, free (at price 0), single (quantity 1)."""
-        sold = self.events.filter(pl.col("name").is_in(["purchase", "refund"]))
+        """Purchases and refunds with consent, by name, currency: lines, revenue, free (price 0), single (quantity 1)."""
+        sold = self.events.filter(pl.col("name").is_in(["purchase", "refund"]), ~REFUSED)
         aggregated = sold.group_by("name", "currency").agg(
             lines=pl.len(),
             revenue=(pl.col("quantity") * pl.col("price")).sum(),

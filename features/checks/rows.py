@@ -4,6 +4,7 @@ import polars as pl
 
 from features.checks.facts import Facts
 from features.checks.finding import HAVE, Finding, count, part, percent, quote
+from features.event_log.consent import REFUSED
 from features.event_log.event_names import nearest_name
 from features.event_log.schema import EVENT_NAMES
 
@@ -72,7 +73,7 @@ def check_copies(facts: Facts) -> list[Finding]:
         file = pl.scan_parquet(facts.log.path / "events" / partition.file)
         time = pl.col("timestamp")  # rows are sorted by it
         same_time = ((time == time.shift(1)) | (time == time.shift(-1))).fill_null(False)
-        rows = facts.select(file).select(SAME).collect().filter(same_time & ~_NUMBERED)
+        rows = facts.select(file).select(*SAME, "consent").collect().filter(same_time & ~_NUMBERED & ~REFUSED)
         keys = rows.select(pl.struct(SAME).hash()).to_series()
         order = keys.arg_sort()
         ordered = keys.gather(order)

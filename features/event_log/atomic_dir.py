@@ -19,6 +19,7 @@ import polars as pl
 
 from features.common.errors import InputError
 from features.common.locks import exclusive_lock
+from features.common.paths import make_private
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -34,7 +35,7 @@ class DirectoryChange:
         self.new = path.with_name(f".{path.name}.{os.getpid()}.new")
         self.scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         for directory in (self.new, self.scratch):
-            directory.mkdir()
+            directory.mkdir(mode=0o700)
 
     def keep(self, name: str) -> None:
         """Take the file `name` over from the old directory: the same file under a second name, where it can be."""
@@ -46,7 +47,8 @@ class DirectoryChange:
             shutil.copy2(source, target)
 
     def commit(self) -> None:
-        """Sync `new` to disk and put it in the place of `path`."""
+        """Sync `new` to disk, readable by its owner alone, and put it in the place of `path`."""
+        make_private(self.new)
         for directory, _, files in os.walk(self.new):
             for file in files:
                 sync(Path(directory) / file)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from features.event_log.consent import forget_refused
 from features.event_log.readings import Origins
 from features.event_log.schema import FILE, ORIGIN, STORED_SCHEMA, sort_by_time
 
@@ -65,7 +66,9 @@ def combine(old: pl.DataFrame, fresh: pl.DataFrame, origins: Origins) -> tuple[p
         winners = _choose(subset if FILE in rows.columns else subset.with_columns(_NO_FILE), origins, tally)
         rest = rows.filter(~several)
         rows = pl.concat([rest.select(*STORED_SCHEMA), winners.select(*STORED_SCHEMA)])
-    return sort_by_time(rows.select(*STORED_SCHEMA)), tally
+    # Also of lines merged with one that refuses, and of rows that an earlier version let in.
+    rows, _ = forget_refused(rows.select(*STORED_SCHEMA))
+    return sort_by_time(rows), tally
 
 
 def _choose(rows: pl.DataFrame, origins: Origins, tally: Tally) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from features.common.progress import Progress, silent
 from features.event_log import log
 from features.event_log.atomic_dir import DirectoryChange, replace_directory
 from features.event_log.compaction import Compaction, compact
+from features.event_log.consent import describe_refused
 from features.event_log.currency import Currency
 from features.event_log.intake import Intake, ParsedBatch
 from features.event_log.notes import describe_lines, describe_set_aside, describe_taken_back, describe_unknown
@@ -143,6 +144,7 @@ def _report(intake: Intake, result: Compaction, event_log: log.EventLog, remains
         *intake.notes,
         *intake.readings.notes,
         *intake.currency_notes(),
+        *([describe_refused(intake.refused)] if intake.refused else []),
         *describe_taken_back(remains),
         *describe_lines(tally),
         *describe_unknown(unknown),

@@ -10,6 +10,7 @@ import polars as pl
 from features.event_log import log
 from features.event_log.atomic_dir import DirectoryChange
 from features.event_log.catalog import Catalog
+from features.event_log.consent import forget_refused
 from features.event_log.currency import (
     NO_RATE,
     Currency,
@@ -75,7 +76,7 @@ class Intake:
         self.catalog, self.links = Catalog(remains.catalog), LinkTable(remains.links)
         self.tombstones = Tombstones.load(old.path) if old else Tombstones()
         self.readings, self.origins, self.examples = readings, origins, RejectedExamples()
-        self.batches = self.rows = self.merged = self.erased = self.derived = 0
+        self.batches = self.rows = self.merged = self.erased = self.derived = self.refused = 0
         self.left_out: Counter[str] = Counter()
         self.notes: dict[str, None] = {}  # each once: a note on a file may come with each of its batches
         self.watermarks: dict[str, tuple[str, str]] = {}
@@ -92,6 +93,8 @@ class Intake:
         rows = events.height + rejected.height
         events, rejected = self.tombstones.filter_events(events), self.tombstones.filter_rejected(rejected)
         self.erased += rows - events.height - rejected.height
+        events, refused = forget_refused(events)  # behind the tombstones, which need the ids
+        self.refused += refused
         self.staging.add(events)
         self.quarantine.add(rejected)
         self.examples.add(rejected, batch.columns)
@@ -152,10 +155,11 @@ class Intake:
             rejected = pl.concat([rejected, self._reject(refused, batch)])
         return self._currency.forget_foreign(events), rejected
 
-    def _reject(self, refused: pl.DataFrame, batch: ParsedBatch) -> pl.DataFrame:
-        filled = [c for c in refused.columns if refused[c].null_count() < refused.height and not c.startswith("_")]
-        texts = [pl.col(c).cast(pl.String) if refused.schema[c].is_temporal() else pl.col(c) for c in filled]
-        rows = refused.select(
+    def _reject(self, events: pl.DataFrame, batch: ParsedBatch) -> pl.DataFrame:
+        events, _ = forget_refused(events)
+        filled = [c for c in events.columns if events[c].null_count() < events.height and not c.startswith("_")]
+        texts = [pl.col(c).cast(pl.String) if events.schema[c].is_temporal() else pl.col(c) for c in filled]
+        rows = events.select(
             source=pl.lit(self.readings.name_of(batch.file)),
             reason=pl.lit(NO_RATE),
             raw=pl.struct(texts).struct.json_encode(),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from features.event_log.consent import REFUSED
 from features.event_log.schema import RAW, REJECTED_SCHEMA, ROW, TIDY_RULES, Rule, validate
 from features.sources.parsing.cells import pii
 from features.sources.parsing.files.readers import ADDED, LINE, RAGGED, REPEATED, UNCLOSED, UNPARSED
@@ -37,7 +38,11 @@ def validate_rows(
         return rows.drop(ROW), pl.DataFrame(schema=REJECTED_SCHEMA)
     valid, rejected = validate(rows, source, rules)
     copies = pl.DataFrame({"raw": raw(rejected["row"])}).select(pii.redact(pl.col("raw")))
-    return valid.drop(ROW, RAW), rejected.with_columns(copies["raw"])
+    rejected = rejected.with_columns(copies["raw"])
+    if "consent" in rows.columns and not rows["consent"].all():  # a copy would hold ids
+        refused = rejected["row"].is_in(rows.filter(REFUSED)[ROW].implode())
+        rejected = rejected.with_columns(pl.when(~refused).then("raw").alias("raw"))
+    return valid.drop(ROW, RAW), rejected
 
 
 def _has_at(texts: pl.Series) -> bool:

@@ -1,11 +1,13 @@
 // The Usual: docs/storefront.md
 {
-  const script = document.currentScript, { key, url } = script.dataset;
+  const script = document.currentScript, { key, url, clientId } = script.dataset;
   const base = url || new URL(script.src).origin;
-  const EVENT = "usual.event.", BATCH = 20, LIMIT = 200, WAIT_MS = 1e3;
+  const EVENT = "usual.event.", CLIENT = "usual.client", BATCH = 20, LIMIT = 200, WAIT_MS = 1e3;
   const id = () => crypto.randomUUID?.() || crypto.getRandomValues(new Uint32Array(4)).join("-");
+  const pause = (ms) => new Promise((done) => setTimeout(done, ms));
   const visit_id = id();
   let refused = script.dataset.consent == "false", consent, customer, timer, fails = 0, last = Promise.resolve();
+  let joining, token, proof, askedAt, stale = 0; // in memory only: whoever has the token is the customer
 
   // Or an object, where storage is denied or full.
   let box = {};
@@ -26,27 +28,75 @@
     return visit;
   };
 
-  const ids = () => {
-    if (!box["usual.client"]) put("usual.client", id());
-    return { client_id: box["usual.client"], customer_id: customer, session_id: session().id };
+  const ids = () => ({ customer_id: customer, session_id: session().id });
+  const client = () => clientId || /^u1\./.test(box[CLIENT]) && box[CLIENT] || undefined;
+
+  // A function is asked again after five minutes: an event that comes with an expired token is not the customer's.
+  const prove = () => {
+    if (typeof token == "function" && !(Date.now() - askedAt < 3e5)) {
+      askedAt = Date.now();
+      proof = Promise.race([pause(3e3), Promise.resolve().then(token)]).catch(() => {});
+      proof.then((text) => text || (askedAt = 0));
+    }
+    return proof;
   };
 
   // Not sendBeacon: it sets no headers, and no key may be in a URL. `keepalive` outlives the page too, up to 64 kB.
-  const post = (path, body) => fetch(base + path, {
+  const post = (path, body, proof) => fetch(base + path, {
     method: "POST",
     body,
     keepalive: body.length < 2e4,
     signal: AbortSignal.timeout?.(1e4),
-    headers: { "Content-Type": "application/json", ...key && { Authorization: "Bearer " + key } },
+    headers: {
+      "Content-Type": "application/json",
+      ...key && { Authorization: "Bearer " + key },
+      ...proof && { "X-Visitor-Token": proof },
+    },
   });
 
-  // An entry per event: tabs cannot overwrite each other's. One sent twice has the same event_id.
-  const send = async () => {
+  const call = async (path, build, repeat) => {
+    const text = refused || await prove(), device = client(), body = build();
+    if (!body) return [];
+    // What is no token, such as the page of an error, would be no header either.
+    const answer = await post(path, body, !refused && /^\s*[\w.-]{1,4096}\s*$/.test(text || "") && text);
+    const data = await answer.json().catch(() => ({})), status = answer.headers.get("X-Visitor-Token-Status");
+    if (status == "valid") stale = 0;
+    if (/^(exp|liv)/.test(status) && typeof token == "function" && !stale++) {
+      askedAt = 0;
+      if (repeat) return call(path, build);
+    }
+    // A customer without a token is unproven too, and that says nothing of the device. Once a session, so that no
+    // server makes this browser go through ids.
+    const unproven = data.unproven || data.results?.some((result) => result.identity == "unproven");
+    if (unproven && (status == "valid" || !/"customer_id"/.test(body)) && device && device == client()
+      && !session({ renewed: 1 }).renewed) drop([CLIENT]);
+    return [answer, data];
+  };
+
+  // An entry per event: tabs cannot overwrite each other's. One sent twice has the same event_id. The server makes the
+  // device's id, so events wait for it and get it here.
+  const send = async (want) => {
     timer = clearTimeout(timer);
-    const batch = names(EVENT).slice(0, BATCH);
-    if (refused || !batch.length) return;
-    const answer = await post("/v1/events", `{"events":[${batch.map((name) => box[name])}]}`).catch(() => {});
-    if (/202|400|413|422/.test(answer?.status)) { // stored or refused
+    if (refused || joining || want != CLIENT && !names(EVENT).length) return;
+    let answer, done, batch;
+    try {
+      if (joining = !client()) {
+        answer = await post("/v1/clients", "");
+        const { client_id } = await answer.json();
+        if (client_id && !refused && !client()) put(CLIENT, client_id);
+        joining = false;
+      }
+      if (client()) {
+        [answer] = await call("/v1/events", () => {
+          const end = `,"client_id":${JSON.stringify(client())}}`;
+          batch = refused ? [] : names(EVENT).slice(0, BATCH);
+          return batch.length && `{"events":[${batch.map((name) => box[name].slice(0, -1) + end)}]}`;
+        });
+        done = !batch.length || /202|400|413|422/.test(answer.status); // stored or refused
+      }
+    } catch {}
+    joining = false;
+    if (done) {
       drop(batch);
       fails = 0;
       if (names(EVENT).length) later(0);
@@ -55,7 +105,7 @@
       later(Math.max(backoff, answer?.headers.get("Retry-After") * 1e3 || 0));
     }
   };
-  const flush = () => last = last.then(send);
+  const flush = (want) => last = last.then(() => send(want));
   const later = (ms) => timer ??= setTimeout(flush, ms);
 
   const track = (name, { recommendation_id, ...params } = {}) => {
@@ -65,23 +115,31 @@
     const event = { event_id, name, timestamp, ...ids(), source, device, consent, recommendation_id, params };
     put(EVENT + +timestamp + event_id, JSON.stringify(event));
     drop(names(EVENT).slice(0, -LIMIT));
-    names(EVENT).length < BATCH || fails ? later(WAIT_MS) : flush();
+    later(fails || client() && names(EVENT).length < BATCH ? WAIT_MS : 0);
     return event_id;
   };
 
   window.usual = {
     track,
-    // Waits a little: what was tracked then counts.
+    // Waits a little: what was tracked then counts, and the device has its id.
     async recommend(requests, options) {
-      if (!fails) await Promise.race([flush(), new Promise((done) => setTimeout(done, 500))]);
-      const visitor = refused ? { session_id: visit_id } : ids();
-      const body = { requests: [requests].flat().map((one) => ({ ...visitor, ...one })), ...options };
-      const answer = await post("/v1/recommendations", JSON.stringify(body)), data = await answer.json();
-      if (!answer.ok) throw Object.assign(Error(data.detail), data);
+      if (!fails) await Promise.race([flush(CLIENT), pause(500)]);
+      const [answer, data] = await call("/v1/recommendations", () => {
+        const visitor = refused ? { session_id: visit_id } : { ...ids(), client_id: client() };
+        return JSON.stringify({ requests: [requests].flat().map((one) => ({ ...visitor, ...one })), ...options });
+      }, true);
+      if (!data.results) throw Object.assign(Error(data.detail || answer.status), data);
       return data.results;
     },
-    identify(customer_id) {
+    // `visitorToken`: a text, or a function that returns one or a promise of one.
+    identify(customer_id, visitorToken) {
+      const before = customer;
       customer = customer_id ? customer_id + "" : undefined;
+      token = customer && visitorToken;
+      if (customer != before || typeof token != "function") {
+        proof = token;
+        askedAt = stale = 0;
+      }
       if (!refused && customer && session({ customer }).customer != customer) track("login");
     },
     consent(granted) {
@@ -90,6 +148,6 @@
     },
   };
 
-  send(); // what an earlier page could not
-  ["online", "pagehide", "visibilitychange"].forEach((name) => addEventListener(name, send));
+  later(WAIT_MS); // what an earlier page could not; by then this one has said who the customer is
+  ["online", "pagehide", "visibilitychange"].forEach((name) => addEventListener(name, () => send()));
 }

@@ -36,7 +36,7 @@ def test_preflight_of_an_allowed_origin(server: RunningServer) -> None:
         assert response.headers["access-control-allow-origin"] == origin
         assert {"post", "get", "patch"} <= names(response, "access-control-allow-methods")
         assert names(response, "access-control-allow-headers") == {
-            "authorization", "content-type", "x-request-id", "traceparent", "idempotency-key",
+            "authorization", "content-type", "x-request-id", "traceparent", "idempotency-key", "x-visitor-token",
         }  # fmt: skip
         assert "access-control-allow-credentials" not in response.headers
         assert response.headers["vary"] == "Origin"

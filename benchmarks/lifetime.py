@@ -20,7 +20,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from features.common.clock import DAY, micros
-from features.tables.lifetime import Lifetime, build_summary
+from features.tables.lifetime import Lifetime, build_order_days, build_summary
 from features.tables.lifetime_models import BgNbd, GammaGamma
 
 CDNOW = shop.ROOT.parent / "shared" / "data" / "cdnow_sample.parquet"
@@ -95,7 +95,8 @@ def plot(data: Path) -> Figure:
     )
     none = nw.from_native(purchases.clear().lazy())
     past = purchases.filter(pl.col("t") < CALIBRATED)
-    table = build_summary(nw.from_native(past.lazy()), none, CALIBRATED).to_native().collect().sort("customer_id")
+    orders = nw.from_native(past.lazy())
+    table = build_summary(orders, none, CALIBRATED, build_order_days(orders, none)).to_native().collect().sort("customer_id")
     model = Lifetime.fit(table).purchases
     assert model is not None
     days = purchases.select("customer_id", day=pl.col("t") // DAY).unique()

@@ -35,7 +35,8 @@ class Tables:
     `anonymous`: client_id, item_id, weight of the interactions of clients without a customer.
     `interactions`: visitor, t, item_id, name of the last weeks; only fitting reads it.
     `profiles`: client_id, customer_id of the clients that belong to exactly one customer.
-    `bots`: client_id or customer_id, events, first, last, orders, value of the bots, whose events are left out.
+    `bots`: client_id or customer_id, reason, events, first, last, orders, value of what is left out, by visitor: of
+    bots and unproven devices everything, of people in a burst those hours (`features.tables.bots`).
     `shared_devices`: client_id, customers, events, orders, value of the clients with several customers.
     `left_out`: how many events count in no table, by reason.
     `embeddings`: item_id, embedding (list of float32) of the catalog's items with a vector, sold or not; None where
@@ -103,6 +104,8 @@ def build_from_events(
     lines = engine.materialize(orders.without_guests(all_lines))
     customer_orders = engine.materialize(orders.build_orders(lines))
     refunds = engine.materialize(orders.without_guests(all_refunds))
+    order_days = engine.materialize(lifetime.build_order_days(customer_orders, refunds))
+    bounded = lifetime.OrderBounds.fit(*engine.collect([order_days.select("net")]))
     purchases = engine.materialize(history.aggregate_purchases(lines, customer_orders, as_of))
     prices = engine.materialize(items.build_usual_prices(past))
     all_orders = engine.materialize(orders.build_orders(all_lines))
@@ -131,7 +134,7 @@ def build_from_events(
                 past, sessions.build_sessions(past), lines, customer_orders, refunds, prices, as_of
             ),
             rfm.build_rfm(customer_orders, refunds, as_of),
-            lifetime.build_summary(customer_orders, refunds, as_of),
+            lifetime.build_summary(customer_orders, refunds, as_of, order_days, bounded.high),
             affinity.build_affinity(weights, shares),
             traffic.build_traffic(past),
             item_table,
@@ -145,7 +148,7 @@ def build_from_events(
     if item_rows.is_empty():
         raise InputError(f"the log holds no usable event before {iso(as_of)}; choose a later time")
     cut_points = rfm.fit_cut_points(rfm_rows)
-    lifetime_model = lifetime.Lifetime.fit(lifetime_summary)
+    lifetime_model = lifetime.Lifetime.fit(lifetime_summary, bounded)
     for table in (rfm_rows, lifetime_model.score(lifetime_summary), affinity_rows, traffic_rows):
         customers = customers.join(table, on="customer_id", how="left")
     customers = rfm.score(customers.sort("customer_id"), cut_points)
@@ -167,7 +170,7 @@ def build_from_events(
         cut_points=cut_points,
         lifetime=lifetime_model,
         embeddings=_embeddings(catalog),
-        left_out=visible.left_out,
+        left_out=visible.left_out.with_bounded(bounded.orders, bounded.value, bounded.high),
     )
 
 

@@ -5,11 +5,12 @@ address or payment token (salted hashes) that occurs with both, a merge that the
 evidence before it counts: from then on the client's earlier anonymous events are the customer's too; before, they
 were nobody's. A client linked to several customers is a shared device and joins nobody's profile. A token of several
 customers (a family's card) links nobody. An `unlink` states that the two never belonged together: it removes every
-link between them at all times, which undoes a merge.
+link between them at all times, which undoes a merge. A device that did not prove itself belongs to nobody.
 """
 
 import narwhals as nw
 
+from features.tables.bots import UNPROVEN
 from features.tables.engine import Lazy, distinct
 
 _PAIR = ("client_id", "customer_id")
@@ -37,7 +38,7 @@ def build_profiles(pairs: Lazy, links: Lazy, as_of: int) -> Lazy:
         pairs.join(unlinked, on=list(_PAIR), how="anti")
         .group_by("client_id")
         .agg(customer=nw.col("customer_id").min(), last=nw.col("customer_id").max())
-        .filter(nw.col("customer") == nw.col("last"))
+        .filter(nw.col("customer") == nw.col("last"), ~nw.col("client_id").str.starts_with(UNPROVEN))
         .select("client_id", customer_id=nw.col("customer"))
     )
 

@@ -13,9 +13,10 @@ _MOST_NAMES = 5  # unknown names that a line names
 class LeftOut:
     """What the tables of one instant leave out: rows of the log before that instant; `set_aside` is of the whole log.
 
-    A row is counted once, under the first reason that holds: set aside by time, no consent, unknown name, bot,
-    repeated order. `value` is quantity × price of purchases, in the log's currency. Shared devices are not left out:
-    their customers count, but what happens on them without a customer joins nobody's profile.
+    A row is counted once, under the first reason that holds: set aside by time, no consent, unknown name, bot (or
+    burst, or unproven device), repeated order. `value` is quantity × price of purchases, in the log's currency. Shared
+    devices are not left out: their customers count, but what happens on them without a customer joins nobody's profile.
+    Nor are bounded orders, which count in expected values as the most that an order may.
     """
 
     events: int = 0  # all rows before the instant, those left out too
@@ -26,12 +27,19 @@ class LeftOut:
     bot_events: int = 0
     bot_orders: int = 0
     bot_value: float = 0.0
+    bursts: int = 0  # customers, and devices of people, of whom some hours are left out
+    burst_events: int = 0
+    unproven_devices: int = 0
+    unproven_events: int = 0
     repeated_orders: int = 0  # rows of purchases and refunds that came before
     value: float = 0.0  # of the orders that count
     shared_devices: int = 0
     shared_customers: int = 0  # on shared devices
     shared_events: int = 0
     largest_device: tuple[str, int, int] | None = None  # client_id, customers, events
+    bounded_orders: int = 0
+    bounded_value: float = 0.0  # what they add up to
+    order_bound: float | None = None  # what they count as, each
 
     @property
     def bot_value_share(self) -> float:
@@ -47,11 +55,16 @@ class LeftOut:
     @property
     def total(self) -> int:
         """Rows left out, whatever the reason."""
-        return self.set_aside + self.without_consent + self.unknown + self.bot_events + self.repeated_orders
+        visitors = self.bot_events + self.burst_events + self.unproven_events
+        return self.set_aside + self.without_consent + self.unknown + visitors + self.repeated_orders
 
     def with_set_aside(self, rows: int) -> "LeftOut":
         """Add the rows that the log itself sets aside by time."""
         return replace(self, set_aside=rows)
+
+    def with_bounded(self, orders: int, value: float, bound: float) -> "LeftOut":
+        """Add the orders that count less than they say in expected values."""
+        return replace(self, bounded_orders=orders, bounded_value=value, order_bound=bound) if orders else self
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -67,7 +80,14 @@ class LeftOut:
                 "value": self.bot_value,
                 "value_share": self.bot_value_share,
             },
+            "bursts": {"visitors": self.bursts, "events": self.burst_events},
+            "unproven_devices": {"devices": self.unproven_devices, "events": self.unproven_events},
             "repeated_orders": self.repeated_orders,
+            "bounded_orders": {
+                "orders": self.bounded_orders,
+                "value": self.bounded_value,
+                "bound": self.order_bound,
+            },
             "shared_devices": {
                 "devices": self.shared_devices,
                 "customers": self.shared_customers,
@@ -100,9 +120,28 @@ class LeftOut:
                     f"({self.bot_value_share:.1%} of what was bought)"
                 )
             lines.append(line)
+        if self.bursts:
+            who = _count(self.bursts, "customer or device", "customers or devices")
+            lines.append(
+                f"{_count(self.burst_events, 'event')} of {who} in hours with too many for a person; their orders and "
+                "other hours count"
+            )
+        if self.unproven_devices:
+            lines.append(
+                f"{_count(self.unproven_devices, 'device')} that did not prove "
+                f"{'itself' if self.unproven_devices == 1 else 'themselves'}, with "
+                f"{_count(self.unproven_events, 'event')} (to count them: signed client ids, docs/storefront.md, or "
+                "USUAL_CLIENT_IDS=any)"
+            )
         if self.repeated_orders:
             lines.append(f"{_count(self.repeated_orders, 'line')} of orders that came before, as after a page reload")
         lines = [f"left out: {line}" for line in lines] or ["left out: nothing"]
+        if self.bounded_orders and self.order_bound is not None:
+            lines.append(
+                f"{_count(self.bounded_orders, 'order')} worth {self.bounded_value:,.2f} in all, each far above the "
+                f"others, {'counts' if self.bounded_orders == 1 else 'count'} as {self.order_bound:,.2f} in expected "
+                "values: `usual check` names them"
+            )
         if self.shared_devices:
             largest = ""
             if self.largest_device is not None:
@@ -126,15 +165,25 @@ def summarize(
     """
     consented = counts.filter("consented")
     unknown = consented.filter(~pl.col("name").is_in(known)).sort(-pl.col("events"), "name")
+    by_reason = {
+        reason: (rows.height, int(rows["events"].sum()))
+        for reason in ("bot", "burst", "unproven")
+        for rows in (bots.filter(pl.col("reason") == reason),)
+    }
+    left_whole = bots.filter(pl.col("reason") == "bot")
     first = devices.sort(-pl.col("customers"), -pl.col("events"), "client_id").head(1)
     return LeftOut(
         events=int(counts["events"].sum()),
         without_consent=int(counts.filter(~pl.col("consented"))["events"].sum()),
         unknown_names=dict(unknown.select("name", "events").rows()),
-        bots=bots.height,
-        bot_events=int(bots["events"].sum()),
-        bot_orders=int(bots["orders"].sum()),
-        bot_value=float(bots["value"].sum()),
+        bots=by_reason["bot"][0],
+        bot_events=by_reason["bot"][1],
+        bot_orders=int(left_whole["orders"].sum()),
+        bot_value=float(left_whole["value"].sum()),
+        bursts=by_reason["burst"][0],
+        burst_events=by_reason["burst"][1],
+        unproven_devices=by_reason["unproven"][0],
+        unproven_events=by_reason["unproven"][1],
         shared_devices=devices.height,
         shared_customers=customers,
         shared_events=int(devices["events"].sum()),
@@ -142,5 +191,5 @@ def summarize(
     )
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+def _count(n: int, noun: str, plural: str = "") -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or f'{noun}s'}"

@@ -26,10 +26,10 @@ def select_usable(engine: Engine, events: Lazy, as_of: int) -> Lazy:
     """Select the events before `as_of` that carry consent and a known name: `COLUMNS`.
 
     `t` is in microseconds. `order` is the order of a purchase or refund (without an order_id each event is its own),
-    null for other events; `numbered` tells which have an order_id.
+    null for other events; `numbered` tells which have an order_id. An unproven client beside a customer is none.
     """
     return (
-        engine.with_micros(events, "timestamp", "t")
+        bots.drop_unproven_clients(engine.with_micros(events, "timestamp", "t"))
         .filter(nw.col("t") < as_of, _CONSENTED, nw.col("name").is_in(EVENT_NAMES))
         .with_columns(
             order=nw.when(_MONEY).then(nw.coalesce("order_id", "event_id")), numbered=~nw.col("order_id").is_null()
@@ -44,8 +44,9 @@ class VisibleEvents:
 
     `events`: `COLUMNS`, anonymous events under the customer they belong to, each order once. `lines` and `refunds`:
     `orders.build_lines` and `orders.build_refunds` of them, guests' too. `profiles`: client_id, customer_id of the
-    clients that belong to exactly one customer. `bots`: client_id or customer_id, events, first, last, orders and value
-    of the bots. `shared_devices`: client_id, customers, events, orders and value of the clients with several customers.
+    clients that belong to exactly one customer. `bots`: client_id or customer_id, reason, events, first, last, orders
+    and value of what `bots.remove_bots` removes, by visitor. `shared_devices`: client_id, customers, events, orders and
+    value of the clients with several customers.
     """
 
     events: Lazy
@@ -78,10 +79,12 @@ def find_visitors(engine: Engine, usable: Lazy, links: Lazy, as_of: int) -> Usab
     """Find who is who among the events of `select_usable`; `links` is in `LINK_SCHEMA`."""
     ids = engine.materialize(bots.count_ids(usable))
     shared = engine.materialize(bots.find_shared_devices(ids))
-    found = bots.find_bots(engine, usable, ids, shared)
     pairs = bots.pair_ids(ids)
-    profiles = identity.build_profiles(bots.remove_bots(pairs, found), engine.with_micros(links, "at", "t"), as_of)
-    return UsableVisitors(found, shared, pairs, engine.materialize(profiles))
+    profiles = engine.materialize(identity.build_profiles(pairs, engine.with_micros(links, "at", "t"), as_of))
+    found = bots.find_bots(engine, usable, ids, shared, profiles)
+    if found.clients:
+        profiles = engine.materialize(profiles.filter(~nw.col("client_id").is_in(found.clients)))
+    return UsableVisitors(found, shared, pairs, profiles)
 
 
 def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> VisibleEvents:
@@ -96,7 +99,7 @@ def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> Vis
     bot_rows, bot_orders, devices, device_orders, people, value, counts = engine.collect(
         [
             bots.measure_activity(bot_events),
-            bots.measure_orders(bot_events, "client_id", "customer_id"),
+            bots.measure_orders(bot_events, "client_id", "customer_id", "reason"),
             shared,
             bots.measure_orders(counted.join(shared, on="client_id", how="semi"), "client_id"),
             visitors.pairs.join(shared, on="client_id", how="semi").select(nw.col("customer_id").n_unique()),
@@ -104,7 +107,7 @@ def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> Vis
             _count_names(engine, events, as_of),
         ]
     )
-    bot_rows = _with_orders(bot_rows, bot_orders, ["client_id", "customer_id"])
+    bot_rows = _with_orders(bot_rows, bot_orders, ["client_id", "customer_id", "reason"])
     devices = _with_orders(devices, device_orders, ["client_id"])
     summary = left_out.summarize(counts, EVENT_NAMES, bot_rows, devices, people.item())
     summary = replace(summary, repeated_orders=repeated, value=float(value.item() or 0.0))

@@ -37,7 +37,8 @@ def test_what_happens_on_a_shared_device_without_a_customer_is_one_visitor():
 
 
 def test_a_customer_is_a_bot_by_their_own_rate_only():
-    tables = build([*kiosk(2, 10), *fast("c1+kiosk"), row("view_item", -2, "c1", "i2")])
+    rows = [*kiosk(1, 10), row("login", -2, "c1+kiosk"), *fast("c1+kiosk"), row("view_item", -2, "c1", "i2")]
+    tables = build(rows)
     assert tables.bots.select("client_id", "customer_id").rows() == [(None, "c1")]
     assert tables.customers["customer_id"].to_list() == ["c0"]
     assert tables.shared_devices["customers"].to_list() == [2]
@@ -51,7 +52,8 @@ def test_a_customer_is_as_fast_as_on_all_shared_devices_together():
 
 
 def test_orders_of_bots_are_told():
-    bought = [row("purchase", -2, "c7+d9", "i2", 1.0, 30.0, "o7"), row("purchase", -2, "c7+d9", "i3", 2.0, 5.0, "o7")]
+    # A guest's: an order of a customer counts, whatever the device.
+    bought = [row("purchase", -2, "d9", "i2", 1.0, 30.0, "o7"), row("purchase", -2, "d9", "i3", 2.0, 5.0, "o7")]
     left_out = build([*fast("d9"), *bought, row("purchase", -2, "c1", "i1", 1.0, 60.0, "o1")]).left_out
     assert (left_out.bots, left_out.bot_orders, left_out.bot_value, left_out.value) == (1, 1, 40, 60)
     assert left_out.bot_value_share == pytest.approx(0.4)

@@ -10,7 +10,7 @@ import pytest
 
 from features.common.clock import DAY, micros
 from features.tables.columns import names
-from features.tables.lifetime import COLUMNS, Lifetime, build_summary
+from features.tables.lifetime import COLUMNS, Lifetime, build_order_days, build_summary
 from features.tables.lifetime_models import BgNbd, GammaGamma
 from tests.features.shop import AS_OF, one, same_arrays
 from tests.features.tables.populations import PUBLISHED, PUBLISHED_VALUES, simulate, simulate_values
@@ -33,7 +33,8 @@ def order(customer_id: str, days: float, name: str, value: float) -> dict:
 
 def summarise(orders: list[dict], refunds: list[dict], as_of: int = AS_OF) -> pl.DataFrame:
     order_frame, refund_frame = (nw.from_native(pl.LazyFrame(rows, schema=_ROW)) for rows in (orders, refunds))
-    return build_summary(order_frame, refund_frame, as_of).to_native().collect().sort("customer_id")
+    order_days = build_order_days(order_frame, refund_frame)
+    return build_summary(order_frame, refund_frame, as_of, order_days).to_native().collect().sort("customer_id")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def cdnow() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def cdnow_summary(cdnow: pl.DataFrame) -> pl.DataFrame:
     past = nw.from_native(cdnow.filter(pl.col("t") < CALIBRATED).lazy())
-    table = build_summary(past, nw.from_native(cdnow.clear().lazy()), CALIBRATED).to_native().collect()
+    none = nw.from_native(cdnow.clear().lazy())
+    table = build_summary(past, none, CALIBRATED, build_order_days(past, none)).to_native().collect()
     return table.sort(pl.col("customer_id").cast(pl.Int64))
 
 
@@ -191,9 +193,9 @@ def test_the_fit_of_a_shop_ignores_the_order_of_rows_and_unknown_customers(model
 def test_too_small_a_shop_is_scored_with_nulls():
     table = summarise(ORDERS, REFUNDS)
     model = Lifetime.fit(table)
-    assert model == Lifetime(None, None)
+    assert (model.purchases, model.value) == (None, None)
     assert model.score(table).drop("customer_id").null_count().row(0) == (4,) * len(COLUMNS)
-    assert model.parameters() == {"purchases": None, "value": None}
+    assert model.parameters() == {"order_bounds": None, "purchases": None, "value": None}
     assert Lifetime.fit(table.clear()).score(table.clear()).columns == ["customer_id", *names(COLUMNS)]
 
 

@@ -152,7 +152,7 @@ class Facts:
 
     @cached_property
     def money(self) -> pl.DataFrame:
-        """Purchases and refunds with consent, by name, currency: lines, revenue, free (price 0), single (quantity 1)."""
+        """Purchases and refunds with consent, by name, currency: lines, revenue, free (price 0), single (one piece)."""
         sold = self.events.filter(pl.col("name").is_in(["purchase", "refund"]), ~REFUSED)
         aggregated = sold.group_by("name", "currency").agg(
             lines=pl.len(),

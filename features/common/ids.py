@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from features.common.errors import InputError
 from features.common.text_views import Rows, TextViews
 
+UNPROVEN = "~"  # before the id of a device that only a page named, without proof (`serving/identity`)
+
 IdKind = Literal["customer", "client", "item", "order", "session", "event"]
 ID_KINDS: dict[str, IdKind] = {
     "event_id": "event",

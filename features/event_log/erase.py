@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from features.common.clock import now
 from features.common.errors import InputError
+from features.common.ids import UNPROVEN
 from features.event_log import log, partitions
 from features.event_log.atomic_dir import DirectoryChange, replace_directory
 from features.event_log.log import EventLog
@@ -75,9 +76,11 @@ def _erase(customers: set[str], find_traces: Callable[[EventLog], _Traces], path
     with replace_directory(path) as change:
         event_log = EventLog.open(path)
         tombstones = Tombstones.load(event_log.path)
-        traces = find_traces(event_log)
+        original = find_traces(event_log)
+        # What pages said of these devices without proof has ids of its own.
+        traces = _Traces(_with_unproven(original.clients), _with_unproven(original.shared), original.tokens)
         known = {tombstones.hash(c) for c in customers}
-        already = known <= tombstones.customers if known else _are_known(traces.clients, tombstones)
+        already = known <= tombstones.customers if known else _are_known(original.clients, tombstones)
         tombstones.customers |= known
         tombstones.clients |= {tombstones.hash(c) for c in traces.clients}
         tombstones.tokens |= {tombstones.hash(t) for t in traces.tokens}
@@ -100,7 +103,11 @@ def _erase(customers: set[str], find_traces: Callable[[EventLog], _Traces], path
         log.keep_unchanged(change, event_log, new)
         log.write_manifest(change, path, new, event_log)
         change.commit()
-    return Erasure(events, old_links.height - links.height, rejected, len(traces.clients), len(traces.shared))
+    return Erasure(events, old_links.height - links.height, rejected, len(original.clients), len(original.shared))
+
+
+def _with_unproven(clients: set[str]) -> set[str]:
+    return clients | {UNPROVEN + client for client in clients}
 
 
 def _are_known(clients: set[str], tombstones: Tombstones) -> bool:

@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from features.sources.event_store import CLAIMS, COLUMNS
-from serving.event_store.protocol import AT, DEDUP_KEYS, StoredEvent, digest
+from serving.event_store.protocol import AT, DEDUP_KEYS, StoredEvent, Value, digest
 from serving.identity.client_ids import UNPROVEN
 
 Execute = Callable[..., Any]  # of a connection: a statement and its values; a cursor
+ClaimRow = tuple[Value | bytes, ...]  # in the order of `CLAIM_COLUMNS`
+
+CLAIM_COLUMNS = (*COLUMNS, "order_digest")
+_MOST_VALUES = 500  # in one statement
 
 INDEXES = f"""
 CREATE INDEX IF NOT EXISTS {CLAIMS}_of_orders ON {CLAIMS} (order_digest) WHERE order_digest IS NOT NULL;
@@ -26,28 +30,27 @@ class ClaimTable:
 
     def __init__(self, placeholder: str) -> None:
         p = placeholder
-        columns = (*COLUMNS, "order_digest")
-        self._insert = f"INSERT INTO {CLAIMS} ({', '.join(columns)}) VALUES ({', '.join([p] * len(columns))})"  # noqa: S608
-        self._is_seen = f"SELECT 1 FROM {DEDUP_KEYS} WHERE key = {p} OR key = {p}"  # noqa: S608
+        self._placeholder = p
         self._supersede = f"DELETE FROM {CLAIMS} WHERE order_digest = {p}"  # noqa: S608
         self._erase = f"DELETE FROM {CLAIMS} WHERE client_id = {p} OR client_id = {p}"  # noqa: S608
         old = f"SELECT seq FROM {CLAIMS} WHERE received_at < {p} ORDER BY received_at LIMIT {p}"  # noqa: S608
         self._purge = f"DELETE FROM {CLAIMS} WHERE seq IN ({old})"  # noqa: S608
 
-    def write(self, cursor: Any, events: Iterable[StoredEvent]) -> None:
-        """Store the claims among `events`, all new, and remove those that the shop's own orders among them supersede.
+    def write(self, execute: Execute, events: Iterable[StoredEvent]) -> list[ClaimRow]:
+        """Remove the claims that the shop's own orders among `events` supersede; returns those among them to be stored.
 
-        The ids of `events` are remembered already, so that claims of the same orders are not stored.
+        `events` are new, and their ids are remembered already: claims of an order that the shop has sent are left out.
         """
         ordered = [event for event in events if event.claim or (event.order_key is not None and not event.scope)]
         if not ordered:
-            return
-        claims = [event for event in ordered if event.claim and not self._is_superseded(cursor, event)]
-        if rows := [(*row, _number_digest(event)) for event in claims for row in event.rows]:
-            cursor.executemany(self._insert, rows)
-        numbers = {number for event in ordered if not event.claim and (number := _number_digest(event)) is not None}
-        if numbers:
-            cursor.executemany(self._supersede, [(number,) for number in sorted(numbers)])
+            return []
+        numbers = {_number_digest(event) for event in ordered if not event.claim} - {None}
+        for number in sorted(filter(None, numbers)):
+            execute(self._supersede, (number,))
+        claims = [event for event in ordered if event.claim]
+        known = self._find_known(execute, {key for event in claims for key in _shop_keys(event)})
+        new = (event for event in claims if known.isdisjoint(_shop_keys(event)))
+        return [(*row, _number_digest(event)) for event in new for row in event.rows]
 
     def erase(self, execute: Execute, clients: Iterable[str]) -> int:
         """Remove the claims of devices, proven or not; returns how many rows."""
@@ -57,12 +60,22 @@ class ClaimTable:
         """Remove at most `most` rows received before an instant; returns how many."""
         return int(execute(self._purge, (received_before, most)).rowcount)
 
-    def _is_superseded(self, cursor: Any, claim: StoredEvent) -> bool:
-        number = _number(claim)
-        if number is None or claim.order_key is None:
-            return False
-        keys = (digest("order", claim.order_key), digest("order", f"purchase/{number}"))
-        return cursor.execute(self._is_seen, keys).fetchone() is not None
+    def _find_known(self, execute: Execute, keys: set[bytes]) -> set[bytes]:
+        known, rest = set[bytes](), sorted(keys)
+        for start in range(0, len(rest), _MOST_VALUES):
+            part = rest[start : start + _MOST_VALUES]
+            values = ", ".join([self._placeholder] * len(part))
+            query = f"SELECT key FROM {DEDUP_KEYS} WHERE key IN ({values})"  # noqa: S608
+            known |= {bytes(key) for (key,) in execute(query, part)}
+        return known
+
+
+def _shop_keys(claim: StoredEvent) -> list[bytes]:
+    """The keys of which the store remembers one where the shop has sent this order, or its refund."""
+    number = _number(claim)
+    if number is None or claim.order_key is None:
+        return []
+    return [digest("order", claim.order_key), digest("order", f"purchase/{number}")]
 
 
 def _number(event: StoredEvent) -> str | None:

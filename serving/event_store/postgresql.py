@@ -16,8 +16,8 @@ from features.common import clock
 from features.common.errors import InputError
 from features.ranking.id_index import signed_hash
 from features.sources.event_store import CLAIMS, COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
+from serving.event_store.claims import CLAIM_COLUMNS, ClaimTable
 from serving.event_store.claims import INDEXES as CLAIM_INDEXES
-from serving.event_store.claims import ClaimTable
 from serving.event_store.item_updates import (
     ANSWERS,
     ITEMS,
@@ -109,6 +109,8 @@ _SCHEMA_LOCK, _ITEMS_LOCK, _CLOCK_LOCK = 0x75737561, 0x75737562, 0x75737563
 
 _ARRAYS = ", ".join(f"%s::{t}[]" for t in [*_PLAIN, "boolean"])
 _INSERT = f"INSERT INTO {EVENTS} ({', '.join(COLUMNS)}, visit) SELECT * FROM unnest({_ARRAYS})"  # noqa: S608
+_CLAIM_ARRAYS = ", ".join(f"%s::{t}[]" for t in [*_PLAIN, "bytea"])
+_INSERT_CLAIM = f"INSERT INTO {CLAIMS} ({', '.join(CLAIM_COLUMNS)}) SELECT * FROM unnest({_CLAIM_ARRAYS})"  # noqa: S608
 _CLAIM = """
 INSERT INTO usual_seen (key, at) SELECT unnest(%s::bytea[]), %s ON CONFLICT DO NOTHING RETURNING key
 """
@@ -240,8 +242,8 @@ class PostgresConnection:
 
             new = claim_new(events, claim)
             new_events = [event for event, is_new in zip(events, new, strict=True) if is_new]
-            with self._connection.cursor() as cursor:
-                _CLAIM_TABLE.write(cursor, new_events)
+            if claims := _CLAIM_TABLE.write(execute, new_events):
+                execute(_INSERT_CLAIM, list(map(list, zip(*claims, strict=True))))
             rows = [row for event in new_events if not event.claim for row in event.rows]
             if rows:
                 execute(_INSERT, [*map(list, zip(*rows, strict=True)), list(map(in_visit, rows))])
@@ -299,8 +301,11 @@ class PostgresConnection:
         return ErasureCounts(events, links, 1, 0, claims)
 
     def compact(self) -> bool:
+        # A plain one leaves what it frees on the pages. Statistics hold frequent ids; a role that may not rewrite their
+        # table gets a warning.
         with _translate_errors():
-            self._connection.execute(f"VACUUM {EVENTS}, {CLAIMS}, {LINKS}")
+            self._connection.execute(f"VACUUM (FULL, ANALYZE) {EVENTS}, {CLAIMS}, {LINKS}")
+            self._connection.execute("VACUUM FULL pg_statistic")
         return True
 
     def believe(self, now: int) -> int:

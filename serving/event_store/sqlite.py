@@ -16,8 +16,8 @@ from typing import Any
 from features.common import clock
 from features.ranking.id_index import signed_hash
 from features.sources.event_store import CLAIMS, COLUMNS, EVENTS, LINK_COLUMNS, LINKS
+from serving.event_store.claims import CLAIM_COLUMNS, ClaimTable
 from serving.event_store.claims import INDEXES as CLAIM_INDEXES
-from serving.event_store.claims import ClaimTable
 from serving.event_store.item_updates import (
     ANSWERS,
     ITEMS,
@@ -107,6 +107,7 @@ CREATE INDEX IF NOT EXISTS {ANSWERS}_at ON {ANSWERS} (at);
 _SIDE_TABLES, _CLAIM_TABLE = SideTables("?"), ClaimTable("?")
 
 _INSERT = f"INSERT INTO {EVENTS} ({', '.join(COLUMNS)}, visit) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
+_INSERT_CLAIM = f"INSERT INTO {CLAIMS} ({', '.join(CLAIM_COLUMNS)}) VALUES ({', '.join('?' * len(CLAIM_COLUMNS))})"  # noqa: S608
 _LINK = f"INSERT OR IGNORE INTO {LINKS} ({', '.join(LINK_COLUMNS)}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
 _DELETE_ORPHANED_LINK = f"DELETE FROM {LINKS} WHERE client_id = ? AND customer_id = ? AND {ORPHANED_LINK}"  # noqa: S608
 _LINKED_DEVICES = own_devices_sql("?", LINKING_KINDS, MAX_DEVICES)
@@ -242,7 +243,7 @@ class SqliteConnection:
 
             new = claim_new(events, claim)
             new_events = [event for event, is_new in zip(events, new, strict=True) if is_new]
-            _CLAIM_TABLE.write(self._connection.cursor(), new_events)
+            self._connection.executemany(_INSERT_CLAIM, _CLAIM_TABLE.write(execute, new_events))
             rows = [row for event in new_events if not event.claim for row in event.rows]
             self._connection.executemany(_INSERT, ((*row, in_visit(row)) for row in rows))
             self._connection.executemany(_LINK, links_from_rows(rows, now))

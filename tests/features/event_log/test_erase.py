@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from features.common.clock import micros
 from features.common.errors import InputError
 from features.event_log import compaction, partitions
-from features.event_log.erase import Erasure, erase
+from features.event_log.erase import Erasure, erase, erase_client
 from features.event_log.identity_links import merge_client
 from features.event_log.ingest import IngestReport, ParsedBatch, ingest
 from features.event_log.log import EventLog
@@ -274,3 +274,22 @@ def test_commands(shop: EventLog):
     assert run("merge", "ann-laptop", "bob-23", "--undo") == {"changed": True, "undo": True}
     assert run("erase", "ann-17")["events"] == 72
     assert run("erase", "ann-17")["already"] is True
+
+
+def test_what_pages_said_of_a_device_without_proof_is_erased_with_it(tmp_path: Path):
+    unproven: list[tuple[str | None, str | None]] = [(None, "~ann-phone"), (None, "~tablet-5"), (None, "~other")]
+    rows = [
+        {"event_id": f"e{n}", "name": "view_item", "customer_id": customer, "client_id": client, "item_id": "i1",
+         "timestamp": NOON + timedelta(minutes=n)}
+        for n, (customer, client) in enumerate([*VISITS, *unproven])
+    ]  # fmt: skip
+    batch = ParsedBatch(len(rows), conform(pl.DataFrame(rows, infer_schema_length=None), EVENT_SCHEMA))
+    log = ingest([batch], tmp_path / "log").log
+    counts = erase("ann-17", log.path)
+    assert (counts.clients, counts.shared_clients) == (1, 1)
+    assert "ann-phone" not in all_texts(log.path)
+    left = EventLog.open(log.path).scan().collect()["client_id"].drop_nulls().to_list()
+    assert [client for client in left if client.startswith("~")] == ["~other"]
+    assert ingest([batch], log.path).erased > 0
+    assert "ann-phone" not in all_texts(log.path)
+    assert erase_client("other", log.path).events == 1

@@ -25,6 +25,7 @@ _RETRY_STATUSES = frozenset((429, 502, 503, 504))
 _FIRST_WAIT_S = 0.2
 _MAX_EVENTS, _MAX_EVENT_BYTES, _MAX_ITEMS = 1000, 1_900_000, 1000
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")
+_TOKEN = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class UsualError(Exception):
@@ -56,20 +57,30 @@ class ApiError(UsualError):
 
 @dataclass
 class SendResult:
-    """Counts of events by outcome. `rejected`: dicts of `index` into the events sent, `pointer`, `code`, `detail`."""
+    """Counts of events by outcome. `rejected`: dicts of `index` into the events sent, `pointer`, `code`, `detail`.
+
+    Only with a publishable key: of `accepted`, `unproven` events were kept without an id that nothing proved, and
+    `claims` are purchases and refunds that count only once the shop's word or a visitor token confirms them.
+    """
 
     accepted: int = 0
     duplicates: int = 0
     rejected: list[Json] = field(default_factory=list)
+    unproven: int = 0
+    claims: int = 0
 
 
 class Client:
     """Calls the API at `url` with the API key `key`.
 
-    A publishable key will do for recommending, reranking and events; the rest needs a secret one. `timeout`, in
-    seconds, holds for each of at most `attempts` attempts; where the server asks for a longer pause between them than
-    `longest_wait_s`, there is no other. Threads may share a client. Methods raise `ApiError` and `Unreachable`.
-    `transport` replaces httpx's own.
+    A secret key is the shop's word: whatever it says of a visitor is believed. A publishable key will do for
+    recommending, reranking, events and client ids, and proves nothing: with it, a customer counts only where a
+    `visitor_token` proves them. That of the client is sent with all such calls that have none of their own: give it to
+    a client of one visitor, as in an app, and to the calls of a client that serves many.
+
+    `timeout`, in seconds, holds for each of at most `attempts` attempts; where the server asks for a longer pause
+    between them than `longest_wait_s`, there is no other. Threads may share a client. Methods raise `ApiError` and
+    `Unreachable`. `transport` replaces httpx's own.
     """
 
     def __init__(
@@ -80,6 +91,8 @@ class Client:
         attempts: int = 4,
         longest_wait_s: float = 30.0,
         transport: httpx.BaseTransport | None = None,
+        *,
+        visitor_token: str | None = None,
     ) -> None:
         if key is not None and not _KEY.fullmatch(key):
             raise ValueError("the key has a character that no key has")  # without saying which one: keys are secrets
@@ -87,36 +100,52 @@ class Client:
             raise ValueError("give the address of the server with its scheme, such as https://usual.shop.example")
         if attempts < 1:
             raise ValueError("there is at least one attempt")
-        self._attempts, self._longest_wait_s = attempts, longest_wait_s
+        _token_header(visitor_token)
+        self._attempts, self._longest_wait_s, self._visitor_token = attempts, longest_wait_s, visitor_token
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
-    def recommend(self, *requests: Mapping[str, Any], distinct: bool = False, dry_run: bool = False) -> list[Json]:
+    def recommend(
+        self,
+        *requests: Mapping[str, Any],
+        distinct: bool = False,
+        dry_run: bool = False,
+        visitor_token: str | None = None,
+    ) -> list[Json]:
         """Rank products for 1–16 requests; return one result for each, in order.
 
-        The result of a request that is wrong has `error`; `ApiError` is raised only where all are wrong.
+        The result of a request that is wrong has `error`; `ApiError` is raised only where all are wrong. `identity` of
+        the others: `proven` where a customer was named and proven, `unproven` where an id was not proven and so did
+        not count, else `anonymous`.
         """
         body = {"requests": requests, "distinct": distinct, "dry_run": dry_run}
-        results: list[Json] = self._post("/v1/recommendations", body)["results"]
+        results: list[Json] = self._post("/v1/recommendations", body, visitor_token)["results"]
         return results
 
-    def rerank(self, item_ids: Sequence[str], **request: Any) -> Json:
+    def rerank(self, item_ids: Sequence[str], *, visitor_token: str | None = None, **request: Any) -> Json:
         """Order up to 500 products for a visitor: `customer_id`, `client_id` or `session_id`; `context`, `limit`,
-        `include`.
+        `include`. The result has `identity`, as those of `recommend`.
         """
-        return self._post("/v1/rerank", {"item_ids": item_ids, **request})
+        return self._post("/v1/rerank", {"item_ids": item_ids, **request}, visitor_token)
 
-    def send(self, events: Iterable[Mapping[str, Any]]) -> SendResult:
+    def new_client_id(self) -> str:
+        """Get the id of another device, which the server has signed: keep it in the device, as a cookie is kept."""
+        return str(self._send("POST", "/v1/clients")["client_id"])
+
+    def send(self, events: Iterable[Mapping[str, Any]], *, visitor_token: str | None = None) -> SendResult:
         """Send any number of events; when this returns, all that were accepted are on disk.
 
         An event without an `event_id` gets one that holds for this call: give them yourself if you will call again
         after an exception. `ApiError` with code `invalid_request`: of up to 1,000 events none was right.
         """
         result, first = SendResult(), 0
+        headers = self._proof(visitor_token)
         for batch in _batches([{"event_id": str(uuid.uuid4()), **event} for event in events]):
-            body = self._send("POST", "/v1/events", f'{{"events":[{",".join(batch)}]}}')
+            body = self._send("POST", "/v1/events", f'{{"events":[{",".join(batch)}]}}', headers)
             result.accepted += body["accepted"]
             result.duplicates += body["duplicates"]
+            result.unproven += body.get("unproven", 0)
+            result.claims += body.get("claims", 0)
             result.rejected += [_shift_index(rejected, first) for rejected in body["rejected"]]
             first += len(batch)
         return result
@@ -164,8 +193,12 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _post(self, path: str, body: Json) -> Json:
-        return self._send("POST", path, _to_json(body))
+    def _proof(self, visitor_token: str | None) -> dict[str, str]:
+        """Return the header that proves a visitor, by the token of the call or else that of the client."""
+        return _token_header(self._visitor_token if visitor_token is None else visitor_token)
+
+    def _post(self, path: str, body: Json, visitor_token: str | None = None) -> Json:
+        return self._send("POST", path, _to_json(body), self._proof(visitor_token))
 
     def _send_once(self, method: str, path: str, body: Json) -> Json:
         return self._send(method, path, _to_json(body), {"idempotency-key": str(uuid.uuid4())})
@@ -192,6 +225,15 @@ class Client:
             backoff_s = min(self._longest_wait_s, _FIRST_WAIT_S * 2 ** (attempt - 1))
             # Jitter: clients that failed together do not come back together.
             sleep(max(retry_after_s, backoff_s / 2) + random.uniform(0, backoff_s / 2))  # noqa: S311
+
+
+def _token_header(visitor_token: str | None) -> dict[str, str]:
+    """Return the header with a visitor token; none for None and "". Raises ValueError, which does not repeat it."""
+    if not visitor_token:
+        return {}
+    if not _TOKEN.fullmatch(visitor_token):
+        raise ValueError("the visitor token has a character that no token has")
+    return {"x-visitor-token": visitor_token}
 
 
 def _to_json(value: object) -> str:

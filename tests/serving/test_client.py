@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from serving import client as client_module
@@ -16,6 +17,14 @@ from serving.event_store import EventStore
 from tests.serving.api.middleware.test_api_keys import KEYS, PUBLISHABLE, SECRET
 from tests.serving.conftest import RunningServer
 from tests.serving.event_bodies import ago, event_body
+
+VISITOR_SECRET = "the shop's server and ours know it".replace(" ", "-")
+
+
+def token(customer_id: str, lasts_s: float = 600) -> str:
+    """A visitor token, as the shop's server signs them."""
+    claims = {"sub": customer_id, "aud": "usual", "exp": int(time.time() + lasts_s)}
+    return jwt.encode(claims, VISITOR_SECRET, algorithm="HS256")
 
 
 class FaultyTransport(httpx.BaseTransport):
@@ -64,7 +73,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def server(serve: Callable[..., RunningServer], fake: type, sqlite_store: EventStore) -> RunningServer:
-    return serve(fake(as_of=ago(days=2)), store=sqlite_store, visit_budget_ms=5000, **KEYS)
+    settings = {"visit_budget_ms": 5000, "visitor_secrets": VISITOR_SECRET, **KEYS}
+    return serve(fake(as_of=ago(days=2)), store=sqlite_store, **settings)
 
 
 @pytest.fixture
@@ -232,10 +242,68 @@ def test_no_id_and_no_key_is_logged(
     caplog.set_level(logging.INFO)
     transport.faults = [("unreachable", httpx.ConnectError("no"))]
     client.send([event_body("view_item", "secret-p1", customer_id="secret-u91")])
-    client.recommend({"customer_id": "secret-u91"})
+    proof = token("secret-u91")
+    client.recommend({"customer_id": "secret-u91"}, visitor_token=proof)
     client.erase("secret-u91")
     assert "secret-" not in caplog.text
     assert SECRET not in caplog.text + repr(client)
+    assert proof not in caplog.text
+
+
+def test_with_a_publishable_key_a_token_proves_the_customer(
+    server: RunningServer, transport: FaultyTransport, sqlite_store: EventStore
+) -> None:
+    address = f"http://{server.host}:{server.port}"
+    with Client(address, PUBLISHABLE, transport=transport) as page:
+        client_id = page.new_client_id()
+        assert client_id != page.new_client_id()
+        request = {"customer_id": "u1", "client_id": client_id}
+
+        def identities(visitor_token: str | None = None) -> list[str]:
+            reranked = page.rerank(["i1"], visitor_token=visitor_token, **request)
+            return [page.recommend(request, visitor_token=visitor_token)[0]["identity"], reranked["identity"]]
+
+        assert identities() == ["unproven"] * 2
+        assert identities(token("u2")) == ["unproven"] * 2
+        assert identities(token("u1", -3600)) == ["unproven"] * 2
+        assert identities(token("u1")) == ["proven"] * 2
+        assert page.recommend({"client_id": client_id})[0]["identity"] == "anonymous"
+        order = event_body("purchase", "p1", **request, params={"transaction_id": "o1", "currency": "EUR"})
+        outcome = page.send([order])
+        assert (outcome.accepted, outcome.unproven, outcome.claims) == (1, 1, 1)
+        outcome = page.send([order, event_body("view_item", "p2", **request)], visitor_token=token("u1"))
+        assert (outcome.accepted, outcome.unproven, outcome.claims) == (2, 0, 0)
+        assert page.send([event_body("view_item", "p1", client_id="made-up")]).unproven == 1
+    with Client(address, PUBLISHABLE, visitor_token=token("u1")) as app:
+        assert app.recommend(request)[0]["identity"] == "proven"
+        assert app.recommend(request, visitor_token="")[0]["identity"] == "unproven"
+        assert app.recommend(request, visitor_token=token("u2"))[0]["identity"] == "unproven"
+        assert app.send([event_body("view_item", "p3", **request)]).unproven == 0
+    assert not any(token("u1").split(".")[2] in str(request.url) for request in transport.requests)
+
+
+def test_with_a_secret_key_no_token_is_needed(client: Client) -> None:
+    (result,) = client.recommend({"customer_id": "u1", "client_id": "d1"})
+    assert result["identity"] == "proven"
+    outcome = client.send([event_body("purchase", "p1", customer_id="u1", client_id="d1")])
+    assert (outcome.accepted, outcome.unproven, outcome.claims) == (1, 0, 0)
+
+
+def test_a_client_id_asked_for_again_is_another(client: Client, transport: FaultyTransport, waits: list[float]) -> None:
+    transport.faults = [("lost", httpx.ReadError("cut"))]
+    assert client.new_client_id().startswith("u1.")
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize("wrong", ["a.b.c\r\nx-other: 1", "<!doctype html>", "ä.ö.ü"])
+def test_what_can_be_no_token_raises_without_repeating_it(wrong: str, client: Client) -> None:
+    for call in (
+        lambda: Client("http://127.0.0.1:1", visitor_token=wrong),
+        lambda: client.recommend({"session_id": "s"}, visitor_token=wrong),
+        lambda: client.send([event_body("view_item", "p1")], visitor_token=wrong),
+    ):
+        with pytest.raises(ValueError, match=r"^the visitor token has a character that no token has$"):
+            call()
 
 
 @pytest.mark.parametrize("wrong", [{"key": "a key\nwith a line break"}, {"url": "usual.example"}, {"attempts": 0}])

@@ -117,6 +117,6 @@ def create_app(
     add_event_routes(app, store, erased, settings.page_orders)
     add_item_routes(app, store, overrides)  # /v1/items
     add_admin_routes(app, admin)  # /v1/admin/reload, /v1/admin/refresh
-    add_page_routes(app, engine, demo=settings.open)  # /tracker.js; /demo
+    add_page_routes(app, engine, settings)  # /tracker.js; /demo
     add_status_routes(app, engine, admin)  # /v1/model, /metrics, /livez, /readyz
     return app

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from features.common.errors import InputError
 from features.common.ids import require_id
 from serving.identity.client_ids import UNPROVEN
-from serving.identity.tokens import AUDIENCE, MAX_ID_LENGTH
+from serving.identity.tokens import AUDIENCE, MAX_ID_LENGTH, demo_key
 from serving.settings import Settings
 
 PRIVATE_KEY = "USUAL_VISITOR_PRIVATE_KEY"
 
 _HOUR_S = 3600
+_DEMO_TOKEN_S = 600
 _RAW_KEY = re.compile("[A-Za-z0-9_-]{43}")
 
 
@@ -58,6 +59,18 @@ def sign_token(
             f"{PRIVATE_KEY} (make a pair with: usual token --new-key)"
         )
     return jwt.encode(claims, settings.visitor_secrets[0].get_secret_value().encode(), "HS256")
+
+
+def sign_demo_token(settings: Settings, customer_id: str) -> str | None:
+    """Sign a token of ten minutes for a customer of the demo shop; None where only the shop has what signs."""
+    if settings.visitor_secrets:
+        key = settings.visitor_secrets[0].get_secret_value().encode()
+    elif settings.visitor_public_keys:
+        return None
+    else:
+        key = demo_key(settings)
+    lasts_s = min(_DEMO_TOKEN_S, settings.visitor_token_hours * _HOUR_S)
+    return jwt.encode({"sub": customer_id, "aud": AUDIENCE, "exp": int(time.time() + lasts_s)}, key, "HS256")
 
 
 def new_secret() -> str:

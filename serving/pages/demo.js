@@ -299,6 +299,7 @@ function markCategory(category) {
 function reportAnswers(answers) {
   if (!answers.length) return;
   find("segment").textContent = `Segment: ${answers[0].segment.toLowerCase().replaceAll("_", " ")}`;
+  find("identity").textContent = `Identity: ${answers[0].identity}`;
   const purchases = [...new Set(answers.flatMap((answer) => answer.thanks))];
   find("thanks").textContent = `Thank you for buying ${new Intl.ListFormat("en").format(purchases.map(title))}.`;
   find("thanks").hidden = !purchases.length;
@@ -307,6 +308,11 @@ function reportAnswers(answers) {
     const params = { recommendation_id: answer.recommendation_id, item_list_id: answer.placement, items: positions };
     if (positions.length) usual.track("view_item_list", params);
   }
+}
+
+/** What the server of a shop does for a customer who has logged in there. */
+async function fetchToken(customer_id) {
+  return (await fetchJson("/demo/token", { customer_id })).token;
 }
 
 /** Become another visitor: nothing of the previous one stays in this browser. */
@@ -318,7 +324,8 @@ function switchVisitor() {
   viewed = [];
   find("event-log").replaceChildren();
   if (find("consent").checked) usual.consent(true);
-  usual.identify(find("customer").value);
+  const customer = find("customer").value;
+  usual.identify(customer, () => fetchToken(customer));
   render();
 }
 

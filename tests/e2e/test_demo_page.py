@@ -5,6 +5,7 @@ Screenshots are stored beside the test, or in the directory that USUAL_SCREENSHO
 
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -187,14 +189,17 @@ def test_a_customer_and_a_new_visitor_get_different_rankings(visit: DemoPage, sh
     customer = next(c for c in shop.server.client.get("/demo/shop").json()["customers"] if c["segment"] == "champions")
     choice.select_option(customer["customer_id"])
     visit.page.get_by_text("Segment: champions").wait_for()
+    visit.page.get_by_text("Identity: proven").wait_for()
     visit.settle()
     how = visit.page.locator("[data-placement='home.for_you'] [data-strategy]")
     assert how.get_attribute("data-strategy") == "one_to_one"
     assert visit.item_ids("home.for_you") != newcomer
     assert visit.item_ids("buy_again")
     visit.open(shop.items[1])
+    visit.screenshot("known_customer")
     choice.select_option("")
     visit.page.locator("[data-strategy=predictive]").first.wait_for()
+    visit.page.get_by_text("Identity: anonymous").wait_for()
     visit.open(shop.items[2])
     visit.home()
     views = shop.stored_events("view_item").sort("timestamp")[-2:].to_dicts()
@@ -275,6 +280,29 @@ def test_the_catalog_comes_in_pages(shop: DemoShop) -> None:
     assert response == [items[0], items[5]]
 
 
+def test_the_login_gives_a_token_that_proves_the_customer(shop: DemoShop) -> None:
+    client = shop.server.client
+    token = client.post("/demo/token", json={"customer_id": "u_1"}).json()["token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["sub"], claims["aud"]) == ("u_1", "usual")
+    assert 0 < claims["exp"] - time.time() <= 600
+    body = {"requests": [{"customer_id": "u_1"}]}
+    for sent, status in ((token, "valid"), (token[:-4] + "AAAA", "bad_signature"), ("u_1", "malformed")):
+        response = client.post("/v1/recommendations", json=body, headers={"x-visitor-token": sent})
+        assert (response.status_code, response.headers["x-visitor-token-status"]) == (200, status)
+    for wrong in ({}, {"customer_id": ""}, {"customer_id": "u_1", "hours": 9}):
+        assert client.post("/demo/token", json=wrong).status_code == 422
+
+
+def test_the_login_signs_as_the_shop_does() -> None:
+    secret = "the shop's server and ours know it".replace(" ", "-")
+    with run_app(FakeRecommender(), open=True, visitor_secrets=secret) as server:
+        token = server.client.post("/demo/token", json={"customer_id": "u_1"}).json()["token"]
+        assert jwt.decode(token, secret, ["HS256"], audience="usual")["sub"] == "u_1"
+    with run_app(FakeRecommender(), open=True, visitor_public_keys="A" * 43) as server:
+        assert server.client.post("/demo/token", json={"customer_id": "u_1"}).json() == {"token": None}
+
+
 def test_customers_of_many_segments_are_offered(shop: DemoShop) -> None:
     catalog = shop.server.client.get("/demo/shop").json()
     assert len(catalog["customers"]) == 12
@@ -294,7 +322,7 @@ def test_nothing_of_other_hosts_may_load_or_run(shop: DemoShop) -> None:
 
 def test_a_server_with_keys_has_no_demo() -> None:
     with run_app(FakeRecommender(), **KEYS) as server:
-        for path in ("/demo", "/demo/demo.js", "/demo/shop", "/demo/items"):
+        for path in ("/demo", "/demo/demo.js", "/demo/shop", "/demo/items", "/demo/token"):
             assert httpx.get(f"{server.client.base_url}{path}").status_code == 401
             assert server.client.get(path, headers=bearer(SECRET)).status_code == 404
 

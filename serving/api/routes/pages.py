@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from features.common.arrays import Int64Array
 from features.ranking.snapshot import CUSTOMER, SEGMENT_NAMES, Snapshot
 from serving.api.json_io import json_response, read_message
+from serving.identity.signing import sign_demo_token
 from serving.recommend.active_model import ActiveModel
 from serving.recommend.engine import RecommendationEngine
 from serving.schemas.filters import Condition, Filter
 from serving.schemas.problems import ProblemError, field_errors, problem
 from serving.schemas.recommendations import Id, ShortText
+from serving.settings import Settings
 
 PAGES = Path(__file__).parents[2] / "pages"
 
@@ -72,11 +74,20 @@ class _CatalogLookup(BaseModel):
     item_ids: Annotated[list[Id], Field(max_length=500)]
 
 
-class DemoRoutes:
-    """Endpoints with the catalog and the customers that the demo storefront shows."""
+class _Login(BaseModel):
+    """The body of `POST /demo/token`."""
 
-    def __init__(self, engine: RecommendationEngine) -> None:
+    model_config = ConfigDict(extra="forbid")
+
+    customer_id: Id
+
+
+class DemoRoutes:
+    """Endpoints with the catalog and the customers that the demo storefront shows, and its login."""
+
+    def __init__(self, engine: RecommendationEngine, settings: Settings) -> None:
         self._engine = engine
+        self._settings = settings
 
     async def shop(self, _: Request) -> Response:
         """The categories with how many items each has, and some customers of each segment."""
@@ -107,9 +118,14 @@ class DemoRoutes:
         positions = active.snapshot.items.find((await read_message(request, _CatalogLookup)).item_ids)
         return json_response({"items": _describe(active, positions[positions >= 0])})
 
+    async def token(self, request: Request) -> Response:
+        """A visitor token, as a shop's server signs it for who has logged in there; here that is anybody."""
+        login = await read_message(request, _Login)
+        return json_response({"token": sign_demo_token(self._settings, login.customer_id)})
 
-def add_page_routes(app: FastAPI, engine: RecommendationEngine, demo: bool) -> None:
-    """Add /tracker.js and, with `demo`, the pages below /demo to `app`."""
+
+def add_page_routes(app: FastAPI, engine: RecommendationEngine, settings: Settings) -> None:
+    """Add /tracker.js and, on a server without keys, the pages below /demo to `app`."""
 
     def page(path: str, name: str, media_type: str, headers: dict[str, str]) -> None:
         file = _StaticFile(name, media_type, headers)
@@ -120,17 +136,18 @@ def add_page_routes(app: FastAPI, engine: RecommendationEngine, demo: bool) -> N
     cache_an_hour = "public, max-age=3600, stale-while-revalidate=86400"
     cross_origin = {"cache-control": cache_an_hour, "cross-origin-resource-policy": "cross-origin"}
     page("/tracker.js", "tracker.js", "text/javascript", cross_origin)
-    if not demo:
+    if not settings.open:
         return
     restricted = {"content-security-policy": CONTENT_SECURITY_POLICY, "referrer-policy": "same-origin"}
     page("/demo", "demo.html", "text/html", restricted)
     page("/demo/demo.js", "demo.js", "text/javascript", {})
     page("/demo/demo.css", "demo.css", "text/css", {})
     page("/demo/icon.svg", "icon.svg", "image/svg+xml", {})
-    routes = DemoRoutes(engine)
+    routes = DemoRoutes(engine, settings)
     app.get("/demo/shop", include_in_schema=False)(routes.shop)
     app.get("/demo/items", include_in_schema=False)(routes.items)
     app.post("/demo/items", include_in_schema=False)(routes.lookup)
+    app.post("/demo/token", include_in_schema=False)(routes.token)
 
 
 def _search(active: ActiveModel, query: _CatalogQuery) -> Int64Array:

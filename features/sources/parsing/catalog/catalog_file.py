@@ -107,7 +107,8 @@ class _CatalogReader:
                 columns[ours] = resolved
             elif ours not in mapping.optional:
                 absent.append(f"{' or '.join(expression.columns)} (for {ours})")
-        absent += [f"{c} (in where)" for c in mapping.where if names.find(c) is None and c not in mapping.optional]
+        named = conditions.name_columns(mapping.where)
+        absent += [f"{c} (in where)" for c in named if names.find(c) is None and c not in mapping.optional]
         shown = ", ".join(name for name in names.names if not name.startswith("_"))
         if absent:
             raise InputError(f"the catalog {path} lacks columns the mapping names: {', '.join(absent)}; found {shown}")
@@ -137,15 +138,12 @@ class _CatalogReader:
             if by is None:
                 raise InputError(f"the catalog {self._path} lacks the column {mapping.fill_down.by} of fill_down")
             table, _ = FillingDown(by, [c for c in fill if c is not None]).fill(table)
-        where = {found: condition for c, condition in mapping.where.items() if (found := names.find(c)) is not None}
+        where = conditions.resolve(mapping.where, names.find)
         for column, out in conditions.match_all(table, where).items():
             if out.any():
                 left_out = f"{out.sum():,} rows of the catalog left out by {column}: {where[column]}"
                 self.notes.append(f"{self._path.name}: {left_out}")
-        if where:
-            fits = [condition.matches(table[c]).alias(c) for c, condition in where.items()]
-            table = table.filter(pl.DataFrame(fits).select(pl.all_horizontal(pl.all())).to_series())
-        return table
+        return table.filter(conditions.match(table, where)) if where else table
 
     def _scan(self, table: pl.DataFrame) -> Callable[[], Iterator[dict[str, pl.Series]]]:
         read = {c: self._columns[c] for c in ("price", "first_seen") if c in self._columns}

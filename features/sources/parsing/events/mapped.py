@@ -73,7 +73,7 @@ class MappedReader:
         """The shop's columns without which nothing is read."""
         own = {"name", "timestamp"} - mapping.columns.keys() - mapping.constants.keys()
         named = [c for e in (*mapping.columns.values(), *mapping.secrets.values()) for c in e.columns]
-        return {*own, *named, *mapping.where}
+        return {*own, *named, *conditions.name_columns(mapping.where)}
 
     def match_columns(
         self,
@@ -220,10 +220,7 @@ class MappedReader:
         return rows
 
     def _read_refunds(self, refunds: Refunds, batch: pl.DataFrame, table: MatchedTable) -> pl.DataFrame:
-        refunded = pl.repeat(True, batch.height, eager=True)
-        for column, condition in refunds.where.items():
-            refunded &= condition.matches(batch[column])
-        columns = [refunded.alias("_refunded")]
+        columns = [conditions.match(batch, refunds.where).alias("_refunded")]
         for ours in ("timestamp", "quantity", "price"):
             expression = getattr(refunds, ours)
             if expression is None:

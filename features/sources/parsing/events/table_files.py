@@ -10,6 +10,7 @@ import polars as pl
 from features.common.errors import InputError
 from features.sources.parsing.cells import text_lists
 from features.sources.parsing.files import readers
+from features.sources.parsing.mapping import conditions
 from features.sources.parsing.mapping.column_names import ColumnNames
 from features.sources.parsing.mapping.mapping import CatalogMapping, Join, Mapping
 from features.sources.parsing.mapping.matching import MatchedTable
@@ -142,7 +143,11 @@ def sort_files(paths: Sequence[Path], mapping: Mapping, required: set[str] | Non
 
 
 def _fits(items: CatalogMapping, columns: ColumnNames) -> bool:
-    named = [*items.has, *items.where, *(c for e in items.columns.values() for c in e.columns[:1])]
+    named = [
+        *items.has,
+        *conditions.name_columns(items.where),
+        *(c for e in items.columns.values() for c in e.columns[:1]),
+    ]
     return columns.has_all(items.has) if items.has else bool(named) and columns.has_all(named)
 
 

@@ -26,7 +26,7 @@ from pydantic import (
 
 from features.common.errors import InputError
 from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EVENT_SCHEMA, LinkKind
-from features.sources.parsing.mapping.conditions import RowCondition, parse_condition
+from features.sources.parsing.mapping.conditions import Condition, name_groups, parse_entry
 from features.sources.parsing.mapping.expressions import Expression, parse_columns, parse_expression
 
 MAPPING_HELP = "YAML that maps your columns to ours."  # of the option, in all sources that take it
@@ -111,7 +111,7 @@ Texts = Annotated[list[Text], BeforeValidator(_as_list)]
 Constant = Annotated[str | bool | int | float, BeforeValidator(_as_constant)]
 Theirs = Annotated[Expression, PlainValidator(parse_expression)]
 TheirColumns = Annotated[Expression, PlainValidator(parse_columns)]
-Conditions = dict[str, Annotated[RowCondition, PlainValidator(parse_condition)]]
+Conditions = Annotated[dict[str, Annotated[Condition, PlainValidator(parse_entry)]], AfterValidator(name_groups)]
 Currency = Annotated[str, AfterValidator(_currency)]
 
 
@@ -193,7 +193,7 @@ class TableMapping(_Strict):
     explode: str | None = None
     """A list of objects, of which each becomes a row; with `explode: events` their keys are columns `events.key`."""
     where: Conditions = {}
-    """The file's column → what a row must have in it; others are left out and counted."""
+    """The file's column → what a row must have in it; others are left out and counted. `any` → sets of conditions."""
     optional: Texts = []
     """Our columns that a file need not have though `columns` names them."""
 

@@ -1,14 +1,15 @@
 """Matching: which of a table's columns a mapping means, once per file or table of a database."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from features.common.errors import InputError
 from features.event_log.schema import EVENT_SCHEMA, LinkKind
+from features.sources.parsing.mapping import conditions as where_conditions
 from features.sources.parsing.mapping.column_names import ColumnNames
-from features.sources.parsing.mapping.conditions import RowCondition
+from features.sources.parsing.mapping.conditions import Condition
 from features.sources.parsing.mapping.expressions import ColumnPart, Expression
-from features.sources.parsing.mapping.mapping import Conditions, Mapping, Refunds
+from features.sources.parsing.mapping.mapping import Mapping, Refunds
 from features.sources.parsing.rows.fill_and_join import FillingDown, JoinedTable
 from features.sources.parsing.rows.order_lines import PeopleAbove
 
@@ -23,8 +24,8 @@ class MatchedTable:
     """Its number in the command."""
     columns: dict[str, Expression]
     secrets: dict[LinkKind, Expression]
-    conditions: dict[str, RowCondition]
-    """By column; its text in the mapping's words is in `wording`."""
+    conditions: dict[str, Condition]
+    """By column or `any`; its text in the mapping's words is in `wording`."""
     wording: dict[str, str]
     joins: list[tuple[JoinedTable, list[str]]]
     filling_down: FillingDown | None = None
@@ -105,21 +106,28 @@ def match(
     columns = {o: resolve(e, f"for {o}", o not in optional) for o, e in mapping.columns.items()}
     secrets = {k: resolve(e, f"for the {k} token", k not in optional) for k, e in mapping.secrets.items()}
     joins = [(table, [find(c, "in join", own) for c in on.on]) for table, on in zip(joined, mapping.join, strict=False)]
-    conditions, wording = _match_conditions(mapping.where, find, names, optional)
+
+    def find_for_where(name: str) -> str | None:
+        return find(name, "in where") if name not in optional or names.find(name) else None
+
+    conditions, wording = dict[str, Condition](), dict[str, str]()
+    for key, condition in mapping.where.items():
+        for actual, resolved in where_conditions.resolve({key: condition}, find_for_where).items():
+            conditions[actual], wording[actual] = resolved, f"{key}: {condition}"
     filling_down = None
     if mapping.fill_down is not None:
         fill = [c for c in mapping.fill_down.columns if c not in optional or names.find(c)]
         filling_down = FillingDown(find(mapping.fill_down.by, "in fill_down"), [find(c, "in fill_down") for c in fill])
     refunds = None
     if mapping.refunds is not None:
-        refund_conditions, _ = _match_conditions(mapping.refunds.where, find, names, optional)
+        refund_conditions = where_conditions.resolve(mapping.refunds.where, find_for_where)
         extra = {
             c: e and resolve(e, f"for {c} in refunds", not optional.issuperset(e.columns))
             for c, e in (("timestamp", mapping.refunds.timestamp), ("quantity", mapping.refunds.quantity),
                          ("price", mapping.refunds.price))
         }  # fmt: skip
         # Without the column that says which rows were refunded, none is known to be.
-        if len(refund_conditions) == len(mapping.refunds.where):
+        if all(c not in optional or names.find(c) for c in where_conditions.name_columns(mapping.refunds.where)):
             refunds = mapping.refunds.model_copy(update={"where": refund_conditions, **extra})
     if absent:
         raise InputError(f"{where} lacks columns the mapping names: {', '.join(absent)}; found {own}{hint}")
@@ -146,16 +154,6 @@ def match(
     table.mapped = frozenset(mapped)
     _check_required(table, mapping, own, hint)
     return table
-
-
-def _match_conditions(
-    conditions: Conditions, find: Callable[[str, str], str], names: ColumnNames, optional: set[str]
-) -> tuple[dict[str, RowCondition], dict[str, str]]:
-    found = {c: find(c, "in where") for c in conditions if c not in optional or names.find(c)}
-    return (
-        {actual: conditions[c] for c, actual in found.items()},
-        {actual: f"{c}: {conditions[c]}" for c, actual in found.items()},
-    )
 
 
 def _check_required(table: MatchedTable, mapping: Mapping, own: ColumnNames, hint: str) -> None:

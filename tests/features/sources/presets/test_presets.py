@@ -75,6 +75,20 @@ def test_shopify(take: Reader):
     assert ("TEA/GR-1", "Green tea", "Tea", "Leaf", False) in catalog
 
 
+@pytest.mark.parametrize("status", ["paid", "partially_paid", "partially_refunded", "refunded"])
+def test_shopify_cancelled_orders_are_no_sales_unless_they_were_refunded(take: Reader, tmp_path: Path, status: str):
+    table = pl.read_csv(SAMPLES / "shopify" / "orders_export_1.csv", infer_schema=False)
+    first = pl.int_range(pl.len()) == 0  # order #1001, whose second line takes both from the first
+    cells = {"Financial Status": status, "Cancelled at": "2026-03-12 10:00:00 +0200"}
+    table = table.with_columns(pl.when(first).then(pl.lit(v)).otherwise(c).alias(c) for c, v in cells.items())
+    table.write_csv(tmp_path / "orders.csv")
+    report = take("shopify", tmp_path / "orders.csv")
+    names = [name for name, order in lines(report, "name", "order_id") if order == "#1001"]
+    assert names == (["purchase"] * 2 + ["refund"] * 2 if status == "refunded" else [])
+    reason = "any: {Financial Status: [refunded]} or {Cancelled at: empty}"
+    assert report.left_out.get(reason, 0) == (0 if status == "refunded" else 2)
+
+
 def test_shopify_in_other_files_is_the_same_log(take: Reader, tmp_path: Path):
     """Split between files and exports that overlap, as another format, in another encoding and notation."""
     orders = SAMPLES / "shopify" / "orders_export_1.csv"

@@ -15,7 +15,7 @@ SECRET = "visitors-" + "0123456789abcdef" * 2
 
 
 def proofs(**settings: Any) -> VisitorProofs:
-    return VisitorProofs(Settings.model_validate({"visitor_secrets": SECRET, **settings}))
+    return VisitorProofs(Settings.model_validate({"open": False, "visitor_secrets": SECRET, **settings}))
 
 
 def sign(**claims: Any) -> str:

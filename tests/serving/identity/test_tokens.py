@@ -47,7 +47,7 @@ def _encode(content: bytes) -> str:
 
 
 def verifier(**settings: Any) -> TokenVerifier:
-    return TokenVerifier(Settings.model_validate({"visitor_secrets": SECRET, **settings}))
+    return TokenVerifier(Settings.model_validate({"open": False, "visitor_secrets": SECRET, **settings}))
 
 
 BOTH = verifier(visitor_public_keys=PUBLIC)

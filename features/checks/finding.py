@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from features.common.counts import count as count
+
 Severity = Literal["stop", "warn", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 BE, HAVE = ("is", "are"), ("has", "have")
@@ -40,11 +42,6 @@ def percent(share: float) -> str:
     if 0.999 < share < 1:
         return "over 99.9%"
     return f"{share:.0%}" if share in (0, 1) else f"{share:.1%}"
-
-
-def count(n: int, noun: str, plural: str = "") -> str:
-    """Write a number with its noun: `1 order`, `1,200 orders`."""
-    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
 
 
 def part(n: int, of: int, noun: str, verb: tuple[str, str] = BE) -> str:

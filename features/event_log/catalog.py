@@ -15,6 +15,7 @@ from typing import cast
 
 import polars as pl
 
+from features.common.counts import count
 from features.common.errors import InputError
 from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EMBEDDING, conform
 
@@ -133,7 +134,7 @@ def are_vectors(values: pl.Series) -> pl.Series:
 def describe_dropped_vectors(dropped: Mapping[int, int]) -> str:
     """Say in one line what `Catalog.dropped_vectors` counts."""
     counts = (
-        f"{_count_items(n)} lost {'its vector' if n == 1 else 'their vectors'} of length {length:,}"
+        f"{count(n, 'item')} lost {'its vector' if n == 1 else 'their vectors'} of length {length:,}"
         for length, n in dropped.items()
     )
     return f"{EMBEDDING}: {'; '.join(counts)}, since newer vectors have another length"
@@ -154,7 +155,7 @@ def _check_vectors(rows: pl.DataFrame) -> None:
     lengths = rows.drop_nulls(EMBEDDING).group_by(length).agg(pl.len(), pl.col("item_id").min()).sort("length")
     if lengths.height > 1:
         counts = "; ".join(
-            f"{_count_items(n)} of length {length:,}, such as {item!r}"
+            f"{count(n, 'item')} of length {length:,}, such as {item!r}"
             for length, n, item in cast("list[tuple[int, int, str]]", lengths.rows())
         )
         raise InputError(
@@ -166,7 +167,3 @@ def _check_vectors(rows: pl.DataFrame) -> None:
 def _vector_length(rows: pl.DataFrame) -> int | None:
     """The length of the vectors in `rows`; None if there are none."""
     return cast("int | None", rows[EMBEDDING].list.len().max()) if EMBEDDING in rows.columns else None
-
-
-def _count_items(n: int) -> str:
-    return f"{n:,} item{'s' if n != 1 else ''}"

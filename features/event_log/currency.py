@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from features.common.counts import count
 from features.common.currencies import currency_code
 from features.common.errors import InputError
 from features.event_log.schema import Rule
@@ -107,7 +108,9 @@ def establish(sales: Counter[str], others: Counter[str]) -> str | None:
     Raises `InputError` for sales in several. Other events in several currencies establish none.
     """
     if len(sales) > 1:
-        counts = ", ".join(f"{n:,} rows in {code}" for code, n in sorted(sales.items(), key=lambda c: (-c[1], c[0])))
+        counts = ", ".join(
+            f"{count(n, 'row')} in {code}" for code, n in sorted(sales.items(), key=lambda c: (-c[1], c[0]))
+        )
         first, *rest = sorted(sales, key=lambda c: (-sales[c], c))
         rates = " ".join(f"--rate {code}=…" for code in sorted(rest))
         mapping = f"`currency: {first}` and `rates: {{{', '.join(f'{code}: …' for code in sorted(rest))}}}`"

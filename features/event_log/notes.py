@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from features.common.counts import count
 from features.event_log.combine import Tally
 from features.event_log.event_names import nearest_name
 from features.event_log.log import EventLog
@@ -69,7 +70,7 @@ def describe_set_aside(event_log: EventLog, directory: Path) -> Iterator[str]:
         which = f"order {one['order_id']}" if one["order_id"] else f"event {one['event_id']}"
         body = f"{span['first'][:10]} to {span['last'][:10]}"
         yield (
-            f"{rows:,} row{'s' if rows > 1 else ''} set aside, dated {dates}, far from all others ({body}), as the "
+            f"{count(rows, 'row')} set aside, dated {dates}, far from all others ({body}), as the "
             f"{what} at {one['timestamp']:%Y-%m-%d %H:%M} ({which}). No table or model uses them; correct the dates, "
             "or ingest with --all-times if they are right"
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from features.common.counts import count
 from features.common.errors import InputError
 
 Reread = Literal["replace", "add"]
@@ -297,7 +298,7 @@ def digest_text(text: str) -> str:
 def _describe_clash(inputs: Inputs, clashes: Sequence[tuple[int | None, SourceEntry]], out: Path) -> str:
     lines = []
     for i, entry in clashes[:5]:
-        rows = f"{entry.rows:,} rows of " if entry.rows is not None else ""
+        rows = f"{count(entry.rows, 'row')} of " if entry.rows is not None else ""
         if entry.source != inputs.source:
             how = f"by the source `{entry.source}`, not `{inputs.source}`"
         else:

@@ -6,6 +6,7 @@ One line is one event; its `items` become one row each. BigQuery writes whole nu
 - GA4 has no event ids. The id is a hash of what distinguishes events: name, time, user, the place in the
   upload (`event_bundle_sequence_id`, `batch_…`), transaction and items. A line exported twice is one event.
 - consent is refused where analytics_storage or ads_storage is "No", given where analytics_storage is "Yes".
+- An item without item_id is known by its item_name, which a note says.
 - An item without quantity is one piece. The price is `items.price`: in GA4, after discounts.
 - A refund without items takes back the whole order where its purchase is in the input too.
 - Events without a name in the log (page_view, scroll, session_start …) are counted as `not_a_shop_event`.
@@ -16,7 +17,6 @@ from pathlib import Path
 
 import polars as pl
 
-from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, ROW
@@ -77,11 +77,12 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
             )
         for lines in _read_lines(path, rows):
             # Most events are foreign: the nested columns are parsed for the others only.
-            events = _explode_items(_read_events(lines.filter(pl.col(FOREIGN).is_null()), cleaner))
+            events = _explode_items(_read_events(lines.filter(pl.col(FOREIGN).is_null()), cleaner), cleaner)
             yield _assemble(lines, whole.take(events, lines, path.name), path.name)
+    again = IdCleaner()  # what it counts is counted already
     purchases = (lines.filter(_NAME == "purchase") for path in paths for lines in _read_lines(path, rows))
     for events, lines, source in whole.resolve(
-        lambda _: (_explode_items(_read_events(part, IdCleaner())) for part in purchases)
+        lambda _: (_explode_items(_read_events(part, again), again) for part in purchases)
     ):
         yield _assemble(lines, events, source)
     if notes := (*whole.notes(), *cleaner.notes()):
@@ -144,9 +145,10 @@ def _read_events(lines: pl.DataFrame, cleaner: IdCleaner) -> pl.DataFrame:
     return cleaner.clean(events).with_columns(session_id=pl.concat_str("client_id", "session_id", separator="."))
 
 
-def _explode_items(events: pl.DataFrame) -> pl.DataFrame:
+def _explode_items(events: pl.DataFrame, cleaner: IdCleaner) -> pl.DataFrame:
     item = pl.col("items").struct
-    item_ids = pl.col("items").list.eval(non_empty(pl.element().struct.field("item_id"))).list.drop_nulls()
+    id_or_name = pl.coalesce(non_empty(pl.element().struct.field(c)) for c in ("item_id", "item_name"))
+    item_ids = pl.col("items").list.eval(id_or_name).list.drop_nulls()
     events = events.with_columns(item_ids.list.join("\x1e").alias("_items"))
     hashed = ["name", "timestamp", "client_id", "customer_id", "session_id", *_PLACE, "order_id", "query", "_items"]
     events = events.with_columns(event_ids.hash_rows(events, hashed))
@@ -162,7 +164,7 @@ def _explode_items(events: pl.DataFrame) -> pl.DataFrame:
             EVENT_SCHEMA["position"], strict=False
         ),
     )
-    rows = json_events.read_amounts(rows.with_columns(ids.normalize_ids(rows["item_id"], "item")))
+    rows = json_events.read_amounts(rows.with_columns(cleaner.name_items(rows["item_id"], rows["title"])))
     one = pl.when(pl.col("item_id").is_not_null() & pl.col("_quantity").is_null()).then(1.0)
     return rows.with_columns(
         pl.when(pl.col("category") != "").then("category").alias("category"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from features.common.counts import count
 from features.common.errors import InputError
 from usual.cli.options import Json, Model, note_late_time, print_answer, print_note
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from features.common.arrays import BoolArray
     from features.ranking.snapshot import Snapshot
     from models.bundle import Bundle
+    from serving.rules.rulebook import Rulebook
 
 app = typer.Typer()
 PANEL = "Batch inference"
@@ -38,6 +40,13 @@ def recommend(
         str | None,
         typer.Option(help="Follow the rules of a placement, such as email.digest, as the server does; default: none."),
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Follow this rules file, as the server does with USUAL_RULES; default: no rules."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="With --rules: as they hold then, by the clock of the file; default: now.")
+    ] = None,
     include_unavailable: Annotated[
         bool, typer.Option("--include-unavailable", help="Rank unavailable products too, to look into the past.")
     ] = False,
@@ -57,6 +66,11 @@ def recommend(
         raise InputError("--as-of needs --log: without a log there is only the model's own snapshot")
     if placement and include_unavailable:
         raise InputError("--placement follows the rules of the server, which shows nothing unavailable; give one")
+    if at and not rules:
+        raise InputError("--at needs --rules: it says when the rules are to hold")
+    if rules and include_unavailable:
+        raise InputError("--rules follows the server, which shows nothing unavailable; give one of the two")
+    book, rules_at = _load_rules(rules, at) if rules else (None, None)
     when = clock.parse(as_of, "--as-of") if as_of else None
     event_log, left_out = EventLog.open(log) if log else None, None
     listed = read_customer_ids(customers) if customers else None  # what is wrong with it is told before the work
@@ -68,8 +82,8 @@ def recommend(
         bundle, left_out = refresh_with_left_out(bundle, event_log, when)
     overrides = {} if include_unavailable else event_store.read_availability()
     allowed = _allowed(bundle.snapshot, overrides, include_unavailable)
-    if placement:
-        rows, wanted = _fill_placement(bundle, ids, placement, k, overrides)
+    if placement or book:
+        rows, wanted = _fill_placement(bundle, ids, placement, k, overrides, book, rules_at)
     else:
         wanted = k or 10
         rows = batch_inference.recommend(bundle, ids, wanted, allowed)
@@ -90,7 +104,7 @@ def recommend(
         "store_overrides": len(overrides),
         "left_out": left_out and left_out.as_dict(),
     }
-    lines = [f"{rows.height:,} rows for {served:,} customers written to {out}"]
+    lines = [f"{count(rows.height, 'row')} for {count(served, 'customer')} written to {out}"]
     if unknown:
         lines.append(describe_unknown(unknown, len(ids), bundle.snapshot))
     if summary["without_products"]:
@@ -127,18 +141,39 @@ def _allowed(snapshot: "Snapshot", overrides: Mapping[str, bool], include_unavai
 
 
 def _fill_placement(
-    bundle: "Bundle", ids: list[str], placement: str, k: int | None, overrides: Mapping[str, bool]
+    bundle: "Bundle",
+    ids: list[str],
+    placement: str | None,
+    k: int | None,
+    overrides: Mapping[str, bool],
+    book: "Rulebook | None",
+    at: int | None,
 ) -> tuple["pl.DataFrame", int]:
     from models.recommender import BundleRecommender
-    from serving.recommend.offline import fill_placement
+    from serving.recommend.offline import fill_placement, fill_without_placement
     from serving.schemas import placements
     from serving.settings import read_settings
     from training import batch_inference
 
-    rules = placements.read(read_settings().placements)
-    slates = fill_placement(BundleRecommender(bundle), ids, placement, rules, k, overrides)
+    recommender, wanted = BundleRecommender(bundle), k or 10
+    if placement is not None:
+        served = placements.read(read_settings().placements)
+        slates = fill_placement(recommender, ids, placement, served, k, overrides, book, at)
+        wanted = k or (served[placement].limit if placement in served else 0)
+    elif book is not None:
+        slates = fill_without_placement(recommender, ids, wanted, overrides, book, at)
     table = batch_inference.to_table((s.customer_id, s.item_ids, s.scores, s.strategy) for s in slates)
-    return table, k or rules[placement].limit
+    return table, wanted
+
+
+def _load_rules(path: Path, at: str | None) -> tuple["Rulebook", int | None]:
+    from serving.rules import rulebook
+    from serving.rules.schedule import parse_instant
+    from serving.schemas import placements
+    from serving.settings import read_settings
+
+    book = rulebook.load(path, placements.read(read_settings().placements))
+    return book, None if at is None else parse_instant(at, book.zone)
 
 
 def _explain_nothing(snapshot: "Snapshot", allowed: "BoolArray", overrides: int) -> str:

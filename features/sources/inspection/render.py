@@ -9,6 +9,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from features.common.counts import count
 from features.sources.inspection.inspect import Inspection
 from features.sources.inspection.kinds import DESCRIPTIONS, InspectedFile
 from features.sources.inspection.preview import Preview, filled_columns
@@ -44,7 +45,7 @@ def _describe(file: InspectedFile) -> list[str]:
     facts += [dialect.encoding] if dialect.encoding else []
     facts += [f"separated by {_name_delimiter(dialect.delimiter)}"] if dialect.delimiter else []
     facts += [f"header in line {dialect.header_row}"] if dialect.header_row else []
-    looked = f"{file.sample.table.height:,} rows looked at"
+    looked = f"{count(file.sample.table.height, 'row')} looked at"
     lines = [
         f"{file.sample.path}: {', '.join(facts)}",
         f"  {DESCRIPTIONS[file.kind]}; {looked}{', all there are' if file.sample.complete else ', there are more'}",

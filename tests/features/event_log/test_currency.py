@@ -39,7 +39,7 @@ def test_the_only_currency_becomes_that_of_the_log(tmp_path: Path):
 
 def test_several_currencies_stop_a_first_ingest(tmp_path: Path):
     sales: list[Row] = [("purchase", 100, "EUR"), ("purchase", 16000, "JPY"), ("purchase", 100, "EUR")]
-    with pytest.raises(InputError, match=r"2 rows in EUR, 1 rows in JPY.*--currency EUR --rate JPY=…"):
+    with pytest.raises(InputError, match=r"2 rows in EUR, 1 row in JPY.*--currency EUR --rate JPY=…"):
         read(tmp_path / "log", sales)
     assert not (tmp_path / "log").exists()
 

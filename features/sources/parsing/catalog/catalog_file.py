@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from features.common import currencies
+from features.common.counts import count
 from features.common.errors import InputError
 from features.event_log.catalog import conform_catalog
 from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EMBEDDING, REJECTED_SCHEMA
@@ -141,7 +142,7 @@ class _CatalogReader:
         where = conditions.resolve(mapping.where, names.find)
         for column, out in conditions.match_all(table, where).items():
             if out.any():
-                left_out = f"{out.sum():,} rows of the catalog left out by {column}: {where[column]}"
+                left_out = f"{count(int(out.sum()), 'row')} of the catalog left out by {column}: {where[column]}"
                 self.notes.append(f"{self._path.name}: {left_out}")
         return table.filter(conditions.match(table, where)) if where else table
 
@@ -254,8 +255,8 @@ class _CatalogReader:
         if EMBEDDING in good.columns:
             _check_sizes(good[EMBEDDING], self._path)
         items = good["item_id"].n_unique()
-        told = f", {rejected.height:,} of {table.height:,} rows rejected" if rejected.height else ""
-        self.notes.append(f"{self._path.name}: catalog of {items:,} item{'s' if items > 1 else ''}{told}")
+        told = f", {rejected.height:,} of {count(table.height, 'row')} rejected" if rejected.height else ""
+        self.notes.append(f"{self._path.name}: catalog of {count(items, 'item')}{told}")
         return good, rejected
 
     def _refuse(self, table: pl.DataFrame, rejected: pl.DataFrame) -> None:

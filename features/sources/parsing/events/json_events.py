@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from features.common import ids
+from features.common.counts import count
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing.catalog import event_catalog
@@ -109,6 +110,7 @@ class IdCleaner:
 
     def __init__(self) -> None:
         self.words: Counter[str] = Counter()
+        self.named_items = 0
 
     def clean(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Normalize those of the id columns that `frame` has."""
@@ -120,14 +122,23 @@ class IdCleaner:
                     self.words.update(ids.placeholder_counts(frame[column], cleaned[-1]))
         return frame.with_columns(cleaned)
 
+    def name_items(self, item_ids: pl.Series, names: pl.Series) -> pl.Series:
+        """Normalize the ids of items; an item without one has its name as its id, which is counted."""
+        item_ids = ids.normalize_ids(item_ids, "item")
+        names = ids.normalize_ids(names, "item")
+        self.named_items += int((item_ids.is_null() & names.is_not_null()).sum())
+        return item_ids.zip_with(item_ids.is_not_null(), names)
+
     def notes(self) -> tuple[str, ...]:
         """What the words were, for the person who runs the command."""
-        return tuple(
+        named = f"{count(self.named_items, 'item')} of events had no item_id: the item_name is taken as it"
+        words = (
             f"1 event has {word!r} as the customer, which is no id: it has no customer"
-            if count == 1
-            else f"{count:,} events have {word!r} as the customer, which is no id: they have no customer"
-            for word, count in sorted(self.words.items())
+            if n == 1
+            else f"{n:,} events have {word!r} as the customer, which is no id: they have no customer"
+            for word, n in sorted(self.words.items())
         )
+        return (*words, *([named] if self.named_items else []))
 
 
 def non_empty(column: str | pl.Expr) -> pl.Expr:

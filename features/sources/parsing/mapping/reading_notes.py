@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from features.common import ids
+from features.common.counts import count
 from features.sources.parsing.cells import coerce, pii
 from features.sources.parsing.mapping.column_names import fold
 from features.sources.parsing.mapping.conditions import to_plain_text
@@ -109,22 +110,22 @@ class ReadingNotes:
             )
         for column, n in sorted(self._flags.items()):
             advice = _advise(column, self._blanks.get(column, set()))
-            yield f"{column} says something of {n:,} {_purchases(n)}, read as if it did not; {advice}"
+            yield f"{column} says something of {count(n, 'purchase')}, read as if it did not; {advice}"
         for column, n in sorted(self._parents.items()):
             if n:
                 yield (
-                    f"{column} names the parent of {n:,} purchased {_lines(n)}: parts of another line. `where: "
+                    f"{column} names the parent of {count(n, 'purchased line')}: parts of another line. `where: "
                     f"{{{column}: empty}}` in a mapping leaves them out"
                 )
         for column, (n, example) in sorted(self._ambiguous.items()):
             timely = column in ("timestamp", "received_at")
             key = "`dates: day first` or `dates: month first`" if timely else '`decimal: ","` or `decimal: "."`'
             yield (
-                f"{column}: {n:,} {_cells(n)} such as {example!r} can be read in two ways, no other cell says which: "
+                f"{column}: {count(n, 'cell')} such as {example!r} can be read in two ways, no other cell says which: "
                 f"rejected. Write {key} in a mapping"
             )
         for table, n in sorted(self._partners.items()):
-            yield f"{table} has no row for {n:,} {_lines(n)}"
+            yield f"{table} has no row for {count(n, 'line')}"
 
         if self.converted:
             yield f"converted to the mapping's currency: {_list(self.converted)}"
@@ -198,18 +199,6 @@ def _advise(column: str, blanks: set[str]) -> str:
         f"`where: {{{column}: {sold}}}` in a mapping leaves them out, `refunds: {{where: {{{column}: {unsold}}}}}` "
         "reads them as refunded too"
     )
-
-
-def _lines(n: int) -> str:
-    return "line" if n == 1 else "lines"
-
-
-def _cells(n: int) -> str:
-    return "cell" if n == 1 else "cells"
-
-
-def _purchases(n: int) -> str:
-    return "purchase" if n == 1 else "purchases"
 
 
 def _list(counts: Mapping[str, int], most: int = 6) -> str:

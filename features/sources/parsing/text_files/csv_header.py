@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
+from features.common.counts import count
 from features.common.errors import InputError
 from features.sources.parsing.text_files.csv_grammar import Grammar, Record, find_measures, read_record
 from features.sources.parsing.text_files.csv_rows import ADDED, EXTRA
@@ -164,7 +165,7 @@ def describe(cells: tuple[str, ...], above: list[tuple[str, ...]]) -> tuple[list
     notes = []
     if texts := [" ".join(filter(None, line)) for line in above]:
         shown = "; ".join(text[:_SHOWN] for text in texts[:3])
-        notes.append(f"{len(texts)} line{'s' if len(texts) > 1 else ''} above the header left out ({shown})")
+        notes.append(f"{count(len(texts), 'line')} above the header left out ({shown})")
     if doubled:
         notes.append(
             f"more than one column is named {', '.join(doubled)}; the first is read under that name, the others as "

@@ -159,6 +159,28 @@ def test_woocommerce_with_the_plugins_default_fields(take: Reader, tmp_path: Pat
     assert not {"104", "105", "106"} & {row[0] for row in lines(report, "order_id")}
 
 
+def test_woocommerce_parents_are_no_items_and_are_told(take: Reader, tmp_path: Path):
+    (tmp_path / "products.csv").write_text(
+        "ID,Type,SKU,Name,Published,In stock?,Sale price,Regular price,Categories,Parent\n"
+        "1,variable,SHIRT,Shirt,1,1,,,Clothes,\n2,variation,SHIRT-S,Shirt S,1,1,,20,,SHIRT\n"
+        '3,"variation, virtual",SHIRT-M,Shirt M,1,1,18,20,,SHIRT\n4,grouped,SET,Set,1,1,,,,\n5,simple,MUG,Mug,1,1,,9,,\n'
+    )
+    report = take("woocommerce", tmp_path / "products.csv")
+    assert items(report, "price") == [("MUG", 9), ("SHIRT-M", 18), ("SHIRT-S", 20)]
+    assert any("2 rows of the catalog left out by Type" in note for note in report.notes)
+
+
+def test_magento_parents_are_no_items_and_are_told(take: Reader, tmp_path: Path):
+    (tmp_path / "products.csv").write_text(
+        "sku,store_view_code,attribute_set_code,product_type,categories,name,price,special_price,is_in_stock\n"
+        "TEE,,Top,configurable,,Tee,,,1\nTEE-M,,Top,simple,,Tee M,22.00,,1\nKIT,,Bag,bundle,,Kit,,,1\n"
+        "SET,,Bag,grouped,,Set,,,1\n"
+    )
+    report = take("magento", tmp_path / "products.csv")
+    assert items(report, "price") == [("KIT", None), ("TEE-M", 22)]
+    assert any("2 rows of the catalog left out by product_type" in note for note in report.notes)
+
+
 def test_magento(take: Reader):
     report = take("magento")
     assert lines(report, "name", "order_id", "item_id", "quantity", "price", "currency") == [

@@ -67,7 +67,7 @@ def test_own_columns_conditions_and_cells_filled_down(tmp_path: Path):
     rows, rejected, notes = load(tmp_path, text, settings + "where: {Status: {not: [archived]}, sku: filled}")
     assert rows.select("item_id", "title", "price").rows() == [("00042", "Mug", 1299.0), ("00043", "Mug", 1299.0)]
     assert rejected == []
-    assert "p.csv: 1 rows of the catalog left out by Status: {not: [archived]}" in notes
+    assert "p.csv: 1 row of the catalog left out by Status: {not: [archived]}" in notes
     assert notes[-1] == "p.csv: catalog of 2 items"
 
 

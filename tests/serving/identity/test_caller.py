@@ -6,16 +6,23 @@ from unittest.mock import ANY
 
 import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from features.common.ids import normalize_id
 from serving.identity.caller import SHOP, Caller, ProvenVisitor, VisitorProofs, page_caller, shop_caller
 from serving.identity.tokens import VisitorToken
 from serving.settings import Settings
+from tests.features.shop import examples
 
 SECRET = "visitors-" + "0123456789abcdef" * 2
 
 
 def proofs(**settings: Any) -> VisitorProofs:
     return VisitorProofs(Settings.model_validate({"open": False, "visitor_secrets": SECRET, **settings}))
+
+
+PROOFS = proofs(server_secret=f"server-{SECRET}")
 
 
 def sign(**claims: Any) -> str:
@@ -105,3 +112,27 @@ def test_a_part_of_a_request_has_a_token_of_its_own() -> None:
     for wrong in ("x", 1, [], {"a": 1}, True):
         assert caller.with_token(wrong).resolve("u1", None).customer_id is None, "what is wrong does not fall back"
         assert caller.with_token(wrong).token == VisitorToken("malformed", why=ANY)
+
+
+IDS = st.sampled_from([None, "", "u1", "u2", "d1", "d2", "~d1", PROOFS.client_ids.new()]) | st.text(max_size=8)
+
+
+@examples(300)
+@given(IDS, IDS, IDS, IDS)
+def test_nobody_is_proven_but_by_the_token_or_the_signature(
+    customer: str | None, client: str | None, sub: str | None, of_client: str | None
+) -> None:
+    claims = {name: value for name, value in (("sub", sub), ("client_id", of_client)) if value is not None}
+    visitor = page_caller(PROOFS, sign(**claims)).resolve(customer, client)
+    assert visitor.customer_id in (None, customer)
+    assert visitor.client_id in (None, client)
+    if visitor.customer_id is not None:
+        assert visitor.customer_id == normalize_id(sub, "customer")
+        assert normalize_id(of_client, "client") in (None, client)
+    if visitor.client_id is not None:
+        assert client == normalize_id(of_client, "client") or PROOFS.client_ids.is_signed(visitor.client_id)
+        assert not visitor.client_id.startswith("~")
+    assert (visitor.identity == "proven") == (visitor.customer_id is not None)
+    whole = (customer or None, client or None) == visitor[:2]
+    assert visitor.identity != "unproven" or not whole
+    assert visitor.identity != "anonymous" or whole

@@ -163,7 +163,8 @@ def test_woocommerce_parents_are_no_items_and_are_told(take: Reader, tmp_path: P
     (tmp_path / "products.csv").write_text(
         "ID,Type,SKU,Name,Published,In stock?,Sale price,Regular price,Categories,Parent\n"
         "1,variable,SHIRT,Shirt,1,1,,,Clothes,\n2,variation,SHIRT-S,Shirt S,1,1,,20,,SHIRT\n"
-        '3,"variation, virtual",SHIRT-M,Shirt M,1,1,18,20,,SHIRT\n4,grouped,SET,Set,1,1,,,,\n5,simple,MUG,Mug,1,1,,9,,\n'
+        '3,"variation, virtual",SHIRT-M,Shirt M,1,1,18,20,,SHIRT\n4,grouped,SET,Set,1,1,,,,\n'
+        "5,simple,MUG,Mug,1,1,,9,,\n"
     )
     report = take("woocommerce", tmp_path / "products.csv")
     assert items(report, "price") == [("MUG", 9), ("SHIRT-M", 18), ("SHIRT-S", 20)]

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from features.common.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from features.common.robust import fit_bounds
 from features.common.threads import THREADS
 from models.native_ranker import Predict, compile_ranker
 from models.search_space import Between
@@ -106,8 +107,9 @@ class Gains:
     where 2^grade - 1 is LightGBM's own gain. At v = 1 the DCG that LambdaRank works for is what the list can be
     expected to sell for, discounted by rank: the chance that an item is relevant times its price (compare Wu et al.
     2018, Turning Clicks into Purchases). The price is the feature `item_price`, which training and serving share; an
-    item without one counts as the mean. Gains are cut into bins of about equally many candidates, and a bin gains
-    its mean: a few very expensive items do not outweigh the rest.
+    item without one counts as the mean, and one above all bounds (`features.common.robust`) as the bound, `most`. Gains
+    are cut into bins of about equally many candidates, and a bin gains its mean: a few very expensive items do not
+    outweigh the rest.
 
     `edges` float64[bins - 1]: where the next bin begins; `table` float64[bins + 1]: gain by label.
     """
@@ -116,6 +118,7 @@ class Gains:
     mean: float
     edges: Float64Array
     table: Float64Array
+    most: float = float("inf")
 
     @classmethod
     def fit(cls, examples: LabelledCandidates, value: float) -> "Gains":
@@ -123,17 +126,21 @@ class Gains:
         relevant = examples.labels > 0
         price = _price(examples, relevant)
         known = price[~np.isnan(price)]
+        bounds = fit_bounds(known)
+        most = bounds.high if bounds else float("inf")
+        known = np.minimum(known, most)
         mean = float(known.mean()) if known.any() else 1.0
-        gain = _gain(examples.labels[relevant], price, value, mean)
+        gain = _gain(examples.labels[relevant], np.minimum(price, most), value, mean)
         edges = np.unique(np.quantile(gain, np.arange(1, BINS) / BINS, method="inverted_cdf"))
         edges = edges[edges > gain.min()]
         place = np.searchsorted(edges, gain, side="right")
-        return cls(value, mean, edges, np.append(0.0, np.bincount(place, gain) / np.bincount(place)))
+        return cls(value, mean, edges, np.append(0.0, np.bincount(place, gain) / np.bincount(place)), most)
 
     def labels(self, examples: LabelledCandidates) -> Int64Array:
         """int64[n]: the label of each candidate."""
         relevant = np.flatnonzero(examples.labels > 0)
-        gain = _gain(examples.labels[relevant], _price(examples, relevant), self.value, self.mean)
+        price = np.minimum(_price(examples, relevant), self.most)
+        gain = _gain(examples.labels[relevant], price, self.value, self.mean)
         out = np.zeros(len(examples.labels), np.int64)
         out[relevant] = 1 + np.searchsorted(self.edges, gain, side="right")
         return out

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from features.checks import ids, joins, money, orders, rows, times, visitors
+from features.checks import anomalies, ids, joins, money, orders, rows, times, visitors
 from features.checks.facts import Facts
 from features.checks.finding import SEVERITIES, Finding, sort_by_severity
 from features.common.clock import DAY, iso
@@ -42,6 +42,11 @@ CHECKS = (
     money.check_prices,
     money.check_catalog_prices,
     money.check_quantities,
+    anomalies.check_order_values,
+    anomalies.check_bursts,
+    anomalies.check_order_numbers,
+    anomalies.check_unproven,
+    anomalies.check_claimed_customers,
 )
 
 

@@ -7,7 +7,7 @@ from features.checks.facts import REVENUE, Facts
 from features.checks.finding import Finding, count, percent, quote
 from features.common.clock import DAY, HOUR
 from features.tables import bots
-from features.tables.engine import PolarsEngine
+from features.tables.engine import Lazy, PolarsEngine
 from features.tables.identity import build_profiles
 
 FEW_VISITORS, FEW_ORDERS, FEW_EVENTS = 20, 20, 1_000
@@ -78,20 +78,24 @@ def check_one_visitor(facts: Facts) -> list[Finding]:
 
 def _is_bot(facts: Facts, client: str | None, customer: str | None) -> bool:
     theirs = pl.col("customer_id") == customer if client is None else pl.col("client_id") == client
-    return bool(bots.find_bots(PolarsEngine(), nw.from_native(facts.events.filter(theirs))))
+    found = bots.find_bots(PolarsEngine(), nw.from_native(facts.events.filter(theirs)))
+    return bool(found.whole or found.in_bursts)
 
 
 def check_bots(facts: Facts) -> list[Finding]:
     """Visitors that no table counts because they are too fast to be people, and what goes with them."""
     events = nw.from_native(facts.events)
     found = bots.find_bots(PolarsEngine(), events)
-    if not found:
+    return [*_check_bots(facts, events, found), *_check_flooded(facts, events, found)]
+
+
+def _check_bots(facts: Facts, events: Lazy, found: bots.Bots) -> list[Finding]:
+    if not found.whole:
         return []
-    theirs = events.filter(found.match()).to_native().select(events=pl.len(), revenue=REVENUE.sum())
-    rows, revenue = theirs.collect(engine="streaming").row(0)
-    share, of_revenue = rows / facts.rows, (revenue or 0.0) / facts.revenue if facts.revenue > 0 else 0.0
+    rows, revenue = _measure(events, found.match_bots())
+    share, of_revenue = rows / facts.rows, revenue / facts.revenue if facts.revenue > 0 else 0.0
     clients = sorted(found.clients + found.shared_clients)
-    n = len(clients) + len(found.customers)
+    n = found.whole
     return [
         Finding(
             "bots",
@@ -104,6 +108,38 @@ def check_bots(facts: Facts) -> list[Finding]:
             {"bots": n, "share": round(share, 4), "share_of_revenue": round(of_revenue, 4)},
         )
     ]
+
+
+def _check_flooded(facts: Facts, events: Lazy, found: bots.Bots) -> list[Finding]:
+    """Customers with orders, and their devices, in whose name somebody sends more than a person does."""
+    n = found.in_bursts
+    if not n:
+        return []
+    rows, _ = _measure(events, found.match_bursts() & ~found.match_bots())
+    share = rows / facts.rows
+    devices = sorted({*found.client_bursts.ids, *found.shared_bursts.ids})
+    customers = int(facts.buyers.height)
+    return [
+        Finding(
+            "flooded_customers",
+            "warn" if n > 0.01 * max(customers, 1) or share > 0.05 else "info",
+            f"{count(n, 'visitor')} who {'is' if n == 1 else 'are'} or {'belongs' if n == 1 else 'belong'} to a "
+            f"customer with orders {'has' if n == 1 else 'have'} hours too fast for a person: "
+            f"{count(rows, 'event')} ({percent(share)}) of these hours are left out, their orders and other hours "
+            "count.",
+            "an employee, a program with a customer's login, or somebody who sends events in customers' names: look "
+            "where these events come from; events of pages should carry visitor tokens (docs/storefront.md)",
+            f"client_id {quote(devices[0])}" if devices else f"customer_id {quote(found.customer_bursts.ids[0])}",
+            {"visitors": n, "events": rows, "share": round(share, 4)},
+        )
+    ]
+
+
+def _measure(events: Lazy, match: nw.Expr) -> tuple[int, float]:
+    """Count the events that match, and sum up their revenue."""
+    theirs = events.filter(match).to_native().select(events=pl.len(), revenue=REVENUE.sum())
+    rows, revenue = theirs.collect(engine="streaming").row(0)
+    return int(rows), float(revenue or 0.0)
 
 
 def check_shared_devices(facts: Facts) -> list[Finding]:

@@ -14,6 +14,7 @@ WINDOWS_DAYS = (1, 3, 7, 28)
 BUYER_WINDOWS_DAYS = (*WINDOWS_DAYS, 90)
 LAST_YEAR_DAYS = (364, 336)  # whole weeks back, so that weekdays match
 PRICE_TIERS = 5
+ABSURD = 20.0  # times the usual price, or this part of it: no price that an item has from one day to the next
 
 COLUMNS = (
     *(
@@ -91,10 +92,17 @@ def _priced(events: Lazy) -> Lazy:
 
 
 def _latest(events: Lazy, usual: Lazy) -> Lazy:
-    """Add to `usual` the price of the last instant with one, of several the highest: needs no ordered aggregate."""
+    """Add to `usual` the price of the last instant with one, of several the highest: needs no ordered aggregate.
+
+    An absurd one is a typo or a lie of a single event, and the usual price stands for it.
+    """
     last_priced = usual.select("item_id", t=nw.col("priced"))
     latest = _priced(events).select("item_id", "t", "price").join(last_priced, on=["item_id", "t"], how="inner")
-    return usual.join(latest.group_by("item_id").agg(price=nw.col("price").max()), on="item_id", how="inner")
+    prices = usual.join(latest.group_by("item_id").agg(price=nw.col("price").max()), on="item_id", how="inner")
+    least, most = nw.col("usual_price") / ABSURD, nw.col("usual_price") * ABSURD
+    absurd = (nw.col("price") > most) | ((nw.col("price") > 0) & (nw.col("price") < least))
+    absurd = absurd & (nw.col("usual_price") > 0)
+    return prices.with_columns(price=nw.when(absurd).then(nw.col("usual_price")).otherwise(nw.col("price")))
 
 
 def build_items(

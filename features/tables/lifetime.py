@@ -19,7 +19,7 @@ import polars as pl
 from features.common.clock import DAY
 from features.common.robust import Bounds, fit_bounds
 from features.tables.columns import Column, names
-from features.tables.engine import Lazy, exact_sum, from_fixed, to_fixed
+from features.tables.engine import Lazy, count_where, exact_sum, from_fixed, to_fixed
 from features.tables.lifetime_models import BgNbd, GammaGamma
 
 FIT_DEVIATIONS = 3.0  # of customers' mean values, within which all of them count in the fit
@@ -72,21 +72,23 @@ class OrderBounds:
 
 
 def build_summary(orders: Lazy, refunds: Lazy, as_of: int, order_days: Lazy, most: float = float("inf")) -> Lazy:
-    """Build one row per customer with an order: repeat_orders, first_to_last_weeks, age_weeks, repeat_value.
+    """Build a row per customer with an order: repeat_orders, first_to_last_weeks, age_weeks, repeat_value, bounded.
 
     `order_days` is `build_order_days` of the orders and refunds. Time is counted in whole UTC days, as for CDNOW: the
     orders of a day are one, worth `most` at most, and `age_weeks` runs from the day of the first order to the last
     observed day, that of the microsecond before `as_of`. `repeat_value` is the mean value of the repeat orders, net of
     refunds; null without any. The first order is left out of it: it is no draw of the repeat process. Orders refunded
     whole do not count. Credit notes that name no known order reduce the value of the repeat orders, at most to zero.
+    `bounded`: days whose orders were worth more than `most`.
     """
     loose = _sum_refunds(refunds).join(orders.select("customer_id", "order"), on=["customer_id", "order"], how="anti")
-    net = nw.when(nw.col("net") > most).then(nw.lit(most)).otherwise(nw.col("net"))
+    above = nw.col("net") > most
     table = (
-        order_days.with_columns(net=net)
+        order_days.with_columns(net=nw.when(above).then(nw.lit(most)).otherwise(nw.col("net")), above=above)
         .group_by("customer_id")
         .agg(
             days=nw.len(),
+            bounded=count_where(nw.col("above")),
             first=nw.col("first").min(),
             last=nw.col("day").max(),
             later=exact_sum(nw.when(nw.col("day") > nw.col("first")).then(nw.col("net")).otherwise(nw.lit(0.0))),
@@ -103,6 +105,7 @@ def build_summary(orders: Lazy, refunds: Lazy, as_of: int, order_days: Lazy, mos
         repeat_value=nw.when(repeats > 0).then(
             nw.when(nw.col("later") > 0).then(nw.col("later")).otherwise(0.0) / repeats
         ),
+        bounded=nw.col("bounded"),
     )
 
 
@@ -133,15 +136,20 @@ class Lifetime:
         """Fit to a `build_summary`; as that holds nothing from `as_of` on, neither does the model.
 
         `bounded`: what the orders of the summary were bounded to. What is learnt of all customers from the mean values
-        is held to closer bounds: a customer's own value is theirs, but moves nobody else's by much.
+        is learnt from those without a bounded order, where they are enough, and within closer bounds: a customer's own
+        value is theirs, but moves nobody else's by much.
         """
-        x, t_x, T, mean = _summary_arrays(table.drop_nulls("repeat_orders"))
+        known = table.drop_nulls("repeat_orders")
+        x, t_x, T, mean = _summary_arrays(known)
         usable = (x > 0) & (mean > 0)
+        plain = usable & (known["bounded"].to_numpy() == 0)
+        usable = plain if 2 * plain.sum() >= usable.sum() else usable
         if bounds := fit_bounds(mean[usable], FIT_DEVIATIONS):
-            mean = np.where(usable, np.clip(mean, bounds.low, bounds.high), mean)
+            mean = np.clip(mean, bounds.low, bounds.high)
         # Sorted, so that the last bit does not depend on the order of rows.
         typical = float(np.sort(mean[usable]).mean()) if usable.any() else 0.0
-        return cls(BgNbd.fit(x, t_x, T), GammaGamma.fit(x, mean), bounded or OrderBounds(), typical)
+        value = GammaGamma.fit(x[usable], mean[usable])
+        return cls(BgNbd.fit(x, t_x, T), value, bounded or OrderBounds(), typical)
 
     def score(self, table: pl.DataFrame) -> pl.DataFrame:
         """Predict `COLUMNS` (float32) for a `build_summary`, by customer_id; null where model or row is missing."""

@@ -80,10 +80,20 @@ def test_bins_are_few_rise_and_keep_the_total(rows: list[tuple[float, int]], val
     assert len(fit.table) == labels.max() + 1
     assert (np.diff(fit.table) > 0).all()
     relevant = one.labels > 0
-    price = one.matrix[relevant, PRICE].astype(float)
+    price = np.minimum(one.matrix[relevant, PRICE].astype(float), fit.most)
     exact = (2.0 ** one.labels[relevant] - 1) * (1 - value + value * price / price.mean())
     assert fit.table[labels].sum() == pytest.approx(exact.sum())
     assert (np.diff(labels[relevant][np.argsort(exact, kind="stable")]) >= 0).all()
+
+
+def test_an_absurd_price_moves_no_other_gain():
+    prices = [float(n % 9 + 1) for n in range(200)]
+    usual, lied = priced(prices, [3] * 200), priced([*prices, 1e12], [3] * 201)
+    moved = gains(lied, 1.0)[:-1] / gains(usual, 1.0)
+    assert moved.min() > 0.5
+    assert moved.max() < 3  # those who share the last bin with it
+    assert gains(lied, 1.0).max() < 7 * 150
+    assert Gains.fit(usual, 1.0).most > max(prices)
 
 
 def test_validation_is_measured_by_the_same_table():

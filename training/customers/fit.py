@@ -12,6 +12,7 @@ import polars as pl
 from scipy.stats import rankdata
 
 from features.common.clock import DAY, iso, moment
+from features.common.robust import fit_bounds
 from features.ranking.snapshot import Snapshot
 from features.tables import repeats
 from features.tables.columns import names
@@ -222,7 +223,7 @@ def _evaluate_churn(
 
 
 def _evaluate_value(boundaries: Sequence[CustomerInputs], orders: pl.DataFrame, until: int) -> ValueEvaluation | None:
-    """Compare expected value with what was bought."""
+    """Compare expected value with what was bought, an absurd amount at its robust bound."""
     if (n := _latest(boundaries, VALUE_DAYS, until)) is None:
         return None
     customers = boundaries[n]
@@ -232,6 +233,8 @@ def _evaluate_value(boundaries: Sequence[CustomerInputs], orders: pl.DataFrame, 
     lines = window.with_columns(pl.col("value") * sign).join(ids, on="customer_id").sort("row", "t", "value")
     # Added up in one order: a group_by adds in the order of its threads, and the last bit varies.
     values = np.bincount(lines["row"].to_numpy(), lines["value"].to_numpy(), ids.height)
+    if bounds := fit_bounds(values):  # nor do absurd orders count whole in what is expected
+        values = np.clip(values, -bounds.high, bounds.high)
     expected = customers.input(f"expected_orders_{VALUE_DAYS}d") * customers.input("expected_order_value")
     has_value = ~np.isnan(expected)
     expected, actual = expected[has_value], values[has_value]

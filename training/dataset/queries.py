@@ -15,7 +15,7 @@ from features.ranking.pair_index import look_up
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import KIND, Visitors, age_seconds
 from features.tables import bots, repeats
-from features.tables.engine import PolarsEngine
+from features.tables.engine import Lazy, PolarsEngine
 from models.bundle import RecommenderName
 from training.recipe import Recipe
 
@@ -69,8 +69,8 @@ class Queries:
 def read_window(events: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
     """Read the events in [start, end), both in microseconds, that visitors and labels are made of; `t`: microseconds.
 
-    Without consent, of a bot, without the item that events of their kind have, or lines of an order that came before
-    (`features.tables.repeats`), they are left out.
+    Without consent, of a bot or an unproven device, without the item that events of their kind have, or lines of an
+    order that came before (`features.tables.repeats`), they are left out.
     """
     # Orders are looked for in the days before, too: an order that is reported again is not bought again.
     numbered = (pl.col("name") == "purchase") & pl.col("order_id").is_not_null()
@@ -89,9 +89,24 @@ def read_window(events: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
         .collect()
     )
     consented = _drop_repeats(consented, numbered)
-    rows = nw.from_native(consented.filter(pl.col("t") >= start).lazy())
-    found = bots.find_bots(PolarsEngine(), rows)
-    return bots.remove_bots(rows, found).to_native().collect()
+    rows = bots.drop_unproven_clients(nw.from_native(consented.filter(pl.col("t") >= start).lazy()))
+    return bots.remove_bots(rows, _find_bots(events, rows, start)).to_native().collect()
+
+
+def _find_bots(events: pl.LazyFrame, rows: Lazy, start: int) -> bots.Bots:
+    """Find the bots among `rows`; who ordered before `start` is none."""
+    engine = PolarsEngine()
+    ids = engine.materialize(bots.count_ids(rows))
+    shared = engine.materialize(bots.find_shared_devices(ids))
+    found = bots.find_bots(engine, rows, ids, shared)
+    if not found.whole:
+        return found
+    earlier = events.filter(pl.col("timestamp") < moment(start), pl.col("consent").fill_null(True))
+    ordered = bots.count_ids(nw.from_native(earlier.with_columns(pl.col("name").cast(pl.String)))).filter(
+        nw.col("money") > 0
+    )
+    every = engine.materialize(nw.concat([ids, ordered.with_columns(pages=nw.lit(0).cast(nw.Int64))]))
+    return bots.find_bots(engine, rows, every, shared)
 
 
 def _drop_repeats(rows: pl.DataFrame, numbered: pl.Expr) -> pl.DataFrame:

@@ -122,6 +122,9 @@ def _left_out_metrics(result: TrainingResult) -> dict[str, float]:
         "bots": left_out.bots,
         "bot_events": left_out.bot_events,
         "bot_value_share": left_out.bot_value_share,
+        "burst_events": left_out.burst_events,
+        "unproven_devices": left_out.unproven_devices,
+        "bounded_orders": left_out.bounded_orders,
         "repeated_orders": left_out.repeated_orders,
         "shared_devices": left_out.shared_devices,
     }

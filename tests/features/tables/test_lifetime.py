@@ -63,6 +63,7 @@ def test_the_published_fit_of_cdnow(cdnow_summary: pl.DataFrame):
         pytest.approx(30.43, abs=0.005),
         pytest.approx(38.86, abs=0.005),
         pytest.approx(22.345),
+        0,
     )
     model = Lifetime.fit(cdnow_summary)
     assert model.purchases is not None
@@ -122,10 +123,10 @@ REFUNDS = [
 def test_the_summary_counts_days_with_orders_not_refunded():
     table = summarise(ORDERS, REFUNDS)
     assert table.rows() == [
-        ("c1", 2, pytest.approx(50 / 7), pytest.approx(50 / 7), (14.0 + 14.0) / 2),
-        ("c2", 0, 0.0, pytest.approx(6 / 7), None),
-        ("c5", 0, 0.0, 0.0, None),
-        ("c6", 1, pytest.approx(20 / 7), pytest.approx(29 / 7), 0.0),
+        ("c1", 2, pytest.approx(50 / 7), pytest.approx(50 / 7), (14.0 + 14.0) / 2, 0),
+        ("c2", 0, 0.0, pytest.approx(6 / 7), None, 0),
+        ("c5", 0, 0.0, 0.0, None, 0),
+        ("c6", 1, pytest.approx(20 / 7), pytest.approx(29 / 7), 0.0, 0),
     ]
     assert summarise(ORDERS[::-1], REFUNDS[::-1]).equals(table)
     later = summarise(ORDERS, REFUNDS, AS_OF + DAY)
@@ -144,6 +145,7 @@ def shop() -> pl.DataFrame:
             "first_to_last_weeks": t_x,
             "age_weeks": T,
             "repeat_value": pl.Series(mean).set(pl.Series(x == 0), None),
+            "bounded": np.zeros(3000, np.int64),
         }
     )
 

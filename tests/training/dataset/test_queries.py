@@ -103,6 +103,16 @@ def test_events_of_bots_are_left_out(shop: Snapshot):
     assert future([*visit, *fast[1:]]).height == 3 + PER_HOUR
 
 
+@pytest.mark.parametrize("ordered", [-9, 3])
+def test_a_flood_takes_no_label_of_a_customer_with_orders(ordered: float):
+    rows = [row("purchase", ordered, "c1", "i1"), row("view_item", 5, "c1", "i2"), row("view_item", 5, "~d1", "i3")]
+    fast = [row("view_item", 2 + n / 17_280, "c1", "i1") for n in range(PER_HOUR + 1)]
+    clean = future(rows)
+    assert future([*rows, *fast]).equals(clean)
+    assert "i2" in clean["item_id"]
+    assert "i3" not in clean["item_id"]
+
+
 def test_without_anything_relevant_there_are_no_queries(shop: Snapshot):
     rows = [row("purchase", 3, "c1", "new"), row("view_item", 3, "c1", "i1")]
     assert len(queries.customer_queries(future(rows), shop)) == 0

@@ -14,6 +14,9 @@ MOST_NAMES = 200  # distinct values that are looked up as event names
 _SOONEST, _LATEST = datetime(1995, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
+_PERSON = r"^\pL[\pL.'’-]*(?:,? \pL[\pL.'’-]*)+(?: \([^()]+\))?$"  # Ann Hill, Hill, Ann; Etsy: Ann Hill (annhill7)
+
+
 @dataclass(frozen=True)
 class Profile:
     """Shares are of the filled cells, 0–1."""
@@ -31,6 +34,7 @@ class Profile:
     available: float = 0.0  # that say whether an item can be bought
     texts: float = 0.0  # that hold a letter
     numbered: float = 0.0  # such as #1001, as orders are numbered
+    people: float = 0.0  # that are several words without a digit, as the names of people
     clocks: float = 0.0  # that are times of day, without a date
     dates: float = 0.0  # that are dates without a time
     values: tuple[tuple[str, int], ...] = ()  # the most frequent and how often, of a column of few
@@ -67,6 +71,7 @@ def profile(cells: pl.Series) -> Profile:
         available=coerce.parse_availability(plain).count() / n,
         texts=int(texts.str.contains(r"\pL").sum()) / n,
         numbered=int(texts.str.contains(r"^#\s?\w*\d+$").sum()) / n,
+        people=int(texts.str.contains(_PERSON).sum()) / n,
         clocks=int(texts.str.contains(r"^\d{1,2}:\d{2}(?::\d{2})?(?: ?[AaPp][Mm])?$").sum()) / n,
         dates=int((~texts.str.contains(r"\d:\d")).sum()) / n if texts.len() else 0.0,
         values=values,

@@ -121,7 +121,10 @@ def _map_columns(proposal: Proposal, sources: Sequence[InspectedFile]) -> None:
                 value = f"{{{found.column}}} {{{clock}}}"
             if role == "item_id" and file.profile_of(role).empty and file.column("title"):
                 value = [found.column, file.column("title")]
-            if role == "customer_id" and file.profile_of(role).addresses:
+            if role == "customer_id" and file.profile_of(role).people >= MOST:
+                comment = "names of people, of which only salted hashes are kept: set USUAL_IDENTITY_SALT first"
+                proposal.set("columns", role, value={"hash": found.column}, comment=comment)
+            elif role == "customer_id" and file.profile_of(role).addresses:
                 proposal.set(
                     "columns", role, value=value, comment="addresses among them are hashed: set the salt first"
                 )
@@ -191,7 +194,9 @@ def _map_amounts(proposal: Proposal, file: InspectedFile) -> None:
         proposal.set("constants", "item_id", value="order", comment="products are not named: an order is one item")
     if "price" not in file.roles and (total := file.column("total")):
         proposal.set("columns", "price", value=total, comment="the amount of the whole line")
-        proposal.content["columns"].pop("quantity", None)
+        if "quantity" in file.roles:
+            proposal.set("price_of", value="line", comment="divided by the quantity")
+            return
         proposal.set("constants", "quantity", value=1, comment="so that the line is worth its amount")
         return
     if "price" not in file.roles:

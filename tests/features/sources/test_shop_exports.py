@@ -219,6 +219,21 @@ refund,2026-01-09,1,A,1,10,1
 """
 
 
+def test_amounts_of_whole_lines_are_divided_by_the_quantity(read: Read):
+    orders = "Order,Date,Who,SKU,Qty,Row total\n1,2026-01-05,1,A,4,10\n1,2026-01-05,1,B,1,3\n2,2026-01-06,1,A,-2,-5\n"
+    mapping = """
+columns: {order_id: Order, timestamp: Date, customer_id: Who, item_id: SKU, quantity: Qty, price: Row total}
+constants: {name: purchase}
+price_of: line
+negative_quantity: refund
+"""
+    parsed = read(orders + "3,2026-01-07,1,A,0,5\n", mapping)
+    assert sorted(parsed.events.select("item_id", "name", "quantity", "price").rows()) == [
+        ("A", "purchase", 4, 2.5), ("A", "refund", 2, 2.5), ("B", "purchase", 1, 3),
+    ]  # fmt: skip
+    assert parsed.rejected.height == 1, "no amount can be divided by no pieces"
+
+
 def test_negative_quantities_are_returns_where_said(read: Read):
     parsed = read(RETURNS, "negative_quantity: refund")
     assert lines(parsed, "name", "item_id", "quantity", "price") == [

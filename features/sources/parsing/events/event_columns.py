@@ -73,6 +73,9 @@ class EventColumns:
         if self._mapping.names:
             name = pl.col("name").cast(pl.String).replace(self._mapping.names)
             rows = rows.with_columns(name.cast(EVENT_SCHEMA["name"]))
+        if self._mapping.price_of == "line":
+            piece = pl.col("price") / pl.col("quantity")
+            rows = rows.with_columns(price=pl.when(pl.col("quantity") != 0).then(piece))
         rows, unknown = self._convert(rows)
         return self._add_tokens(rows, batch, table, built), [*rules, *unknown]
 

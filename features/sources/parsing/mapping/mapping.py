@@ -37,7 +37,7 @@ DATE_ORDERS = ("day first", "month first")
 # What parts of `files` take from the mapping that they are in, unless they say otherwise.
 INHERITED = (
     "encoding", "delimiter", "decimal", "dates", "timezone", "currency", "rates", "names", "placeholders",
-    "negative_quantity",
+    "price_of", "negative_quantity",
 )  # fmt: skip
 
 
@@ -224,6 +224,8 @@ class Mapping(TableMapping):
     names: dict[Text, str] = {}
     """The file's event names → the log's. Others are kept as they are."""
     join: Annotated[list[Join], BeforeValidator(lambda v: [v] if isinstance(v, dict) else v)] = []
+    price_of: Literal["piece", "line"] = "piece"
+    """What `price` is the amount of: of a whole line it is divided by the quantity."""
     negative_quantity: Literal["reject", "refund"] = "reject"
     """Whether a purchase of negative quantity or price is refused or a return."""
     refunds: Refunds | None = None
@@ -382,6 +384,7 @@ _EXAMPLES: dict[int | str, str] = {
     "explode": "explode: events",
     "join": "join: {has: [order_id, user_id], on: order_id}",
     "where": "where: {Status: [paid]}",
+    "price_of": "price_of: line",
     "negative_quantity": "negative_quantity: refund",
     "refunds": "refunds: {where: {Status: [refunded]}, timestamp: Refunded at}",
     "placeholders": 'placeholders: {customer_id: ["0"]}',

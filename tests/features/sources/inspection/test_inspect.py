@@ -71,7 +71,15 @@ EXPORTS: dict[str, tuple[tuple[str, ...], dict[str, int], dict[str, Any]]] = {
         {"purchase": 2},
         {"order_id": "p1", "item_id": "order", "price": 25.0, "quantity": 1.0},
     ),
-    "line totals": ((shops.LINE_TOTALS,), {"purchase": 2}, {"item_id": "A", "price": 20.0, "quantity": 1.0}),
+    "line totals": ((shops.LINE_TOTALS,), {"purchase": 2}, {"item_id": "A", "price": 10.0, "quantity": 2.0}),
+    **{
+        f"line totals called {name}": (
+            (shops.LINE_TOTALS.replace("Umsatz", name),),
+            {"purchase": 2},
+            {"item_id": "A", "price": 10.0, "quantity": 2.0},
+        )
+        for name in ("Row total", "line_total", "Gesamtpreis", "Total price")
+    },
     "a tracker": (
         (shops.TRACKER,),
         {"add_to_cart": 1, "heartbeat": 1, "purchase": 1, "view_item": 1},
@@ -104,7 +112,7 @@ EXPORTS: dict[str, tuple[tuple[str, ...], dict[str, int], dict[str, Any]]] = {
         {"customer_id": "1", "order_id": "1", "item_id": "7", "quantity": 2.0, "price": 28.68},
     ),
     "two states": ((shops.TWO_STATES,), {"purchase": 2, "refund": 1}, {"customer_id": "10010", "item_id": "SW1"}),
-    "a till": ((shops.TILL,), {"purchase": 1}, {"customer_id": "C1", "item_id": "MUG", "price": 40.0}),
+    "a till": ((shops.TILL,), {"purchase": 1}, {"customer_id": "C1", "item_id": "MUG", "price": 20.0}),
     "a sum at the end": ((shops.FOOTER,), {"purchase": 2}, {"customer_id": "1", "item_id": "A"}),
 }
 
@@ -116,6 +124,29 @@ def test_what_is_proposed_reads_the_file(export: str, tmp_path: Path, monkeypatc
     assert report["kept"] == kept
     events = log.scan().with_columns(pl.col("name").cast(pl.String)).collect()
     assert {c: events[c][0] for c in first} == first
+
+
+@pytest.mark.parametrize(
+    ("people", "hashed"),
+    [
+        (("Ann Hill (annhill7)", "Bo Low (bolow)"), True),
+        (("Ann Hill", "Jürgen O’Neill-Groß"), True),
+        (("Hill, Ann", "Low, Bo"), True),
+        (("annhill7", "bolow"), False),
+        (("17", "18"), False),
+        (("K 17", "K 18"), False),
+    ],
+)
+def test_names_of_people_are_hashed_and_ids_are_not(
+    people: tuple[str, str], hashed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (f'{n},2026-01-1{n},Mug,1,9.50,"{person}"' for n, person in enumerate(people))
+    orders = "\n".join(["Order ID,Sale Date,Item Name,Quantity,Price,Buyer", *lines])
+    report, log = ingest(tmp_path, write(tmp_path, orders), monkeypatch)
+    assert report["kept"] == {"purchase": 2}
+    kept = log.scan().collect()["customer_id"].to_list()
+    assert [c.startswith("hash:") for c in kept] == [hashed] * 2
+    assert hashed or sorted(kept) == sorted(people)
 
 
 def test_a_catalog_among_the_files_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

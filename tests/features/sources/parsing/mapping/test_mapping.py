@@ -85,6 +85,7 @@ def test_an_empty_mapping_is_one(tmp_path: Path):
         ("where: {a: [{b: empty}]}", "where: a has several sets of conditions; .* and sets under any or all"),
         ("where: {any: []}", r"where\.any: .* is no condition"),
         ("where: {any: {a: empty}}", r"where\.any: .* is no condition"),
+        ("price_of: lines", r"price_of: .*write it as in `price_of: line`"),
         ("where: {a: []}", r"where\.a: .* is no condition"),
         ("fill_down: {by: x}", r"fill_down\.columns: .*`fill_down: \{by"),
         ("files: [{columns: {name: x}}]", r"files\.0 says not which files it is for; write has"),

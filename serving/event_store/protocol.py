@@ -49,8 +49,7 @@ class UnstorableValue(Exception):
     """A value that the store cannot hold. Nothing of what came with it was stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
+class StoredEvent(NamedTuple):
     """One event as rows of the event log: one per item, or one where it has none.
 
     `order_key` identifies purchases and refunds beside the event's id: of those that share it one is stored. Ids of

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
-from serving.event_store.protocol import AT, Row, StoredEvent
+from serving.event_store.protocol import AT, Row, StoredEvent, Value
 from serving.events.validate import ValidatedEvents
 from serving.identity.caller import Caller
 from serving.identity.client_ids import UNPROVEN
@@ -24,6 +24,7 @@ PageOrders = Literal["claims", "devices"]
 """What orders of a page are that names no customer and proves its device: claims as all others, or the device's."""
 
 _NAME, _EVENT, _CUSTOMER, _CLIENT = (AT[c] for c in ("name", "event_id", "customer_id", "client_id"))
+assert (_EVENT, _CLIENT) == (0, _CUSTOMER + 1)  # noqa: S101 for `_with_ids`, which runs for every row
 _PREFIX_LENGTH = 8  # hexadecimal digits in a stored id; ids are compared by all 32
 _NOBODY = "0" * 32  # who refused consent: of them not even a hash is kept
 
@@ -49,40 +50,43 @@ def keep_proven(
     pointer: str,
     callers: Mapping[int, Caller] | None = None,
 ) -> ValidatedEvents:
-    """Keep of `validated` what `caller` may say; an event that would be nobody's is rejected.
+    """Keep of `validated`, which is changed, what `caller` may say; an event that would be nobody's is rejected.
 
     `pointer` is the JSON pointer of the customer id of an event in the body, with a place for its index. `callers`:
     those of the events that brought a token of their own, by index.
     """
     if caller.secret:
         return validated
-    kept = ValidatedEvents(rejected=validated.rejected)
-    senders: dict[tuple[object, object, int], _Sender | None] = {}
+    events, indexes, unproven = list[StoredEvent](), list[int](), set[int]()
+    senders: dict[tuple[Value, Value], _Sender | None] = {}
     for event, index in zip(validated.events, validated.indexes, strict=True):
         row = event.rows[0]
-        own = callers.get(index) if callers else None
-        key = (row[_CUSTOMER], row[_CLIENT], -1 if own is None else index)
-        try:
-            sender = senders[key]
-        except KeyError:
-            sender = senders[key] = _find_sender(own or caller, row, page_orders)
+        ids = (row[_CUSTOMER], row[_CLIENT])
+        if callers and index in callers:
+            sender = _find_sender(callers[index], *ids, page_orders)
+        elif ids in senders:  # as nearly always: a page speaks of one visitor
+            sender = senders[ids]
+        else:
+            sender = senders[ids] = _find_sender(caller, *ids, page_orders)
         if sender is None:
             detail = "Only a customer is named, and not proven: give client_id, or a visitor token of this customer"
             at = pointer.format(index)
-            kept.rejected.append(Rejected(index=index, pointer=at, code="unproven_customer", detail=detail))
+            validated.rejected.append(Rejected(index=index, pointer=at, code="unproven_customer", detail=detail))
             continue
         if sender.unproven:
-            kept.unproven.add(len(kept.events))
-        rows = tuple(_with_ids(row, sender) for row in event.rows)
+            unproven.add(len(events))
         claim = sender.claims and row[_NAME] in ("purchase", "refund")
-        kept.events.append(StoredEvent(rows, event.order_key, sender.scope, claim))
-        kept.indexes.append(index)
-    return kept
+        rows = tuple([_with_ids(row, sender) for row in event.rows])
+        events.append(StoredEvent(rows, event.order_key, sender.scope, claim))
+        indexes.append(index)
+    validated.events, validated.indexes, validated.unproven = events, indexes, unproven
+    return validated
 
 
-def _find_sender(caller: Caller, row: Row, page_orders: PageOrders) -> _Sender | None:
+def _find_sender(caller: Caller, customer_id: Value, client_id: Value, page_orders: PageOrders) -> _Sender | None:
     """Find whose word an event is; None: only a customer is named who is not proven."""
-    customer, client = (None if value is None else str(value) for value in (row[_CUSTOMER], row[_CLIENT]))
+    customer = None if customer_id is None else str(customer_id)
+    client = None if client_id is None else str(client_id)
     proven = caller.resolve(customer, client)
     if proven.customer_id is not None:
         digest = _digest(proven.customer_id)
@@ -109,7 +113,5 @@ def _prefix(kind: str, digest: str) -> str:
 
 
 def _with_ids(row: Row, sender: _Sender) -> Row:
-    values = list(row)
-    values[_EVENT] = sender.prefix + str(values[_EVENT])
-    values[_CUSTOMER], values[_CLIENT] = sender.customer_id, sender.client_id
-    return tuple(values)
+    event_id = f"{sender.prefix}{row[_EVENT]}"
+    return (event_id, *row[1:_CUSTOMER], sender.customer_id, sender.client_id, *row[_CLIENT + 1 :])

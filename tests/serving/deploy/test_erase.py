@@ -62,7 +62,7 @@ def test_nothing_of_the_id_is_left(
     of_customer = [event(client_id="a-device-of-theirs", customer_id=LONG, event_id=f"x{n}") for n in range(200)]
     store.append([*of_customer, event(client_id="a-device-of-theirs"), event(customer_id="another")]).result(5)
     unproven = event("purchase", order_id="T1", client_id="~a-device-of-theirs")
-    store.append([replace(unproven, scope="p", claim=True), event(client_id="~a-device-of-theirs")]).result(5)
+    store.append([unproven._replace(scope="p", claim=True), event(client_id="~a-device-of-theirs")]).result(5)
     build_bento(saved, version_label="1")
     assert len(find(home, LONG)) >= 5
     assert len(find_hashes(home, LONG)) >= 4

@@ -3,7 +3,6 @@
 import itertools
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 
 import polars as pl
 import psycopg
@@ -37,7 +36,7 @@ def claims(url: str) -> list[tuple[object, ...]]:
 def bought(order: str | None = "o1", client: str = "~d1", name: str = "purchase", **columns: object) -> StoredEvent:
     """An order as a page claims it."""
     items = columns.pop("items", ("i1",))
-    return replace(event(name, T, *items, order_id=order, client_id=client, **columns), scope=client, claim=True)
+    return event(name, T, *items, order_id=order, client_id=client, **columns)._replace(scope=client, claim=True)
 
 
 def ordered(order: str = "o1", name: str = "purchase", **columns: object) -> StoredEvent:
@@ -64,9 +63,9 @@ def test_what_pages_reserve_is_new_to_the_shop(store: EventStore, url: str):
 
 
 def test_each_scope_has_ids_and_orders_of_its_own(store: EventStore, url: str):
-    events = [replace(ordered(event_id="e"), scope=scope) for scope in ("", "v:1", "v:2")]
+    events = [ordered(event_id="e")._replace(scope=scope) for scope in ("", "v:1", "v:2")]
     assert store.append([*events, *events]).result(5) == [True] * 3 + [False] * 3
-    again = [replace(e, rows=replace(ordered(event_id="f")).rows) for e in events]
+    again = [e._replace(rows=ordered(event_id="f").rows) for e in events]
     assert store.append(again).result(5) == [False] * 3
     assert store.append([bought(), bought(), bought(client="~d2")]).result(5) == [True, False, True]
 
@@ -84,7 +83,7 @@ def test_the_shops_word_keeps_later_claims_out(store: EventStore, url: str):
 
 def test_only_the_shop_supersedes(store: EventStore, url: str):
     store.append([bought()]).result(5)
-    store.append([replace(ordered(), scope="v:1"), bought(client="~d2")]).result(5)
+    store.append([ordered()._replace(scope="v:1"), bought(client="~d2")]).result(5)
     assert len(claims(url)) == 2
     store.append([ordered(name="refund")]).result(5)
     assert claims(url) == []

@@ -4,7 +4,7 @@ A secret key, or a server without keys, speaks for the shop: everything is belie
 page and proves nothing: there a visitor token counts, and a client id that the server has signed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from serving import metrics
@@ -74,7 +74,7 @@ class Caller:
         else:
             token = VisitorToken("malformed", why="it is no text")
         metrics.count_visitor_token(token.status)
-        return replace(self, token=token)
+        return Caller(self.secret, token, self.proofs)
 
     def new_client_id(self) -> str:
         """Make the id of another device, which every caller of this installation will have proven by naming it."""

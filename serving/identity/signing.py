@@ -52,7 +52,7 @@ def sign_token(
             raise InputError(f"--client begins with {UNPROVEN}, as the ids of devices do that were not proven")
     private_key = environment.get(PRIVATE_KEY, "").strip()
     if private_key:
-        return jwt.encode(claims, _read_private_key(private_key), "EdDSA")
+        return jwt.encode(claims, read_private_key(private_key), "EdDSA")
     if not settings.visitor_secrets:
         raise InputError(
             f"there is nothing to sign with: set USUAL_VISITOR_SECRETS (make one with: usual token --new-secret) or "
@@ -90,7 +90,8 @@ def _validate(text: str, option: str) -> str:
     return text
 
 
-def _read_private_key(text: str) -> Ed25519PrivateKey:
+def read_private_key(text: str) -> Ed25519PrivateKey:
+    """Read a raw Ed25519 private key in base64url. Raises InputError, which does not repeat it."""
     if not _RAW_KEY.fullmatch(text):
         raise InputError(
             f"{PRIVATE_KEY} is no raw Ed25519 key in base64url, which has 43 characters; make a pair with: usual token "

@@ -78,9 +78,8 @@ class TokenVerifier:
             )
         if len(text) > MAX_LENGTH:
             return _malformed(f"it has more than {MAX_LENGTH:,} characters")
-        match = _TOKEN.fullmatch(text)
-        if match is None:
-            return _malformed("it is not three parts in base64url with dots between them")
+        if not text.isascii():
+            return _malformed("it has a character beyond ASCII")
         digest = sha256(text.encode()).digest()
         with self._lock:
             cached = self._cache.get(digest)
@@ -89,7 +88,7 @@ class TokenVerifier:
                     self._cache.move_to_end(digest)
                     return cached
                 del self._cache[digest]
-        token = self._verify_anew(text, match[1])
+        token = self._verify_anew(text)
         if token.status == "valid":
             with self._lock:
                 self._cache[digest] = token
@@ -108,9 +107,12 @@ class TokenVerifier:
             keys.append(("HS256", demo_key(settings)))
         return keys
 
-    def _verify_anew(self, text: str, signature: str) -> VisitorToken:
+    def _verify_anew(self, text: str) -> VisitorToken:
+        match = _TOKEN.fullmatch(text)
+        if match is None:
+            return _malformed("it is not three parts in base64url with dots between them")
         try:
-            if not _is_canonical(signature):
+            if not _is_canonical(match[1]):
                 return VisitorToken("bad_signature", why="its signature is not written in the one way there is")
             return self._try_keys(text)
         except jwt.ExpiredSignatureError:

@@ -136,3 +136,8 @@ def test_nobody_is_proven_but_by_the_token_or_the_signature(
     whole = (customer or None, client or None) == visitor[:2]
     assert visitor.identity != "unproven" or not whole
     assert visitor.identity != "anonymous" or whole
+
+
+def test_no_text_is_an_error() -> None:
+    for text in ("\ud800", "a.b.\ud800", "é", "\0", "a.b.c" * 2000):
+        assert page().with_token(text).resolve("u1", None).identity == "unproven"

@@ -1,7 +1,7 @@
 """Publishing: the directory in which running servers watch for the current champion.
 
     current.json        what to serve: the name of the directory beside it, and the version in the registry
-    VERSION-DIGEST/     a bundle; beside the current one the last one before it stays
+    VERSION-DIGEST/     a bundle; beside the current one the last undamaged one before it stays
 
 The file is replaced as a whole, after the bundle is complete: a reader sees the old champion or the new one.
 """
@@ -24,7 +24,6 @@ from models.bundle import check_files, read_manifest
 
 POINTER = "current.json"
 CHAMPION_VARIABLE = "USUAL_CHAMPION"
-_BUNDLES_TO_KEEP = 2
 
 
 class _Pointer(BaseModel):
@@ -40,6 +39,16 @@ class PublishedBundle:
 
     path: Path
     version: str | None
+    inode: int = 0
+    """Of the directory: another one where its files were replaced, as by a repair or an erasure."""
+
+    @classmethod
+    def at(cls, path: Path, version: str | None) -> "PublishedBundle":
+        """Build it with the inode of what lies at `path`; 0 where nothing does."""
+        try:
+            return cls(path, version, path.stat().st_ino)
+        except OSError:
+            return cls(path, version)
 
 
 def publishing_dir() -> Path:
@@ -87,7 +96,7 @@ def _publish(bundle: Path, version: str | None, where: Path) -> PublishedBundle:
     _sync(where, deep=False)
     (where / name).touch()
     _delete_old(where, name)
-    return PublishedBundle(where / name, version)
+    return PublishedBundle.at(where / name, version)
 
 
 def read_current(where: Path) -> PublishedBundle | None:
@@ -101,13 +110,13 @@ def read_current(where: Path) -> PublishedBundle | None:
         raise InputError(f"{where / POINTER} does not fit: {wrong}; `usual promote` writes it") from error
     except ValueError as error:
         raise InputError(f"{where / POINTER} is not JSON; `usual promote` writes it") from error
-    return PublishedBundle(where / pointer.bundle, pointer.version)
+    return PublishedBundle.at(where / pointer.bundle, pointer.version)
 
 
 def find_whole(where: Path, instead_of: PublishedBundle) -> PublishedBundle | None:
     """Find the newest undamaged bundle in `where` other than `instead_of`: for when that cannot be loaded."""
     others = [p for p in _bundles(where) if p != instead_of.path and _is_whole(p)]
-    return PublishedBundle(others[0], others[0].name.rpartition("-")[0]) if others else None
+    return PublishedBundle.at(others[0], others[0].name.rpartition("-")[0]) if others else None
 
 
 def _is_whole(bundle: Path) -> bool:
@@ -139,5 +148,7 @@ def _delete_old(where: Path, name: str) -> None:
             shutil.rmtree(left, ignore_errors=True)
             left.unlink(missing_ok=True)
     others = [p for p in _bundles(where) if p.name != name]
-    for old in others[_BUNDLES_TO_KEEP - 1 :]:  # servers that still map it keep it until they let go
-        shutil.rmtree(old, ignore_errors=True)
+    spare = next((p for p in others if _is_whole(p)), None)  # for servers that find the current one damaged
+    for old in others:  # servers that still map it keep it until they let go
+        if old != spare:
+            shutil.rmtree(old, ignore_errors=True)

@@ -74,8 +74,8 @@ def erase_everywhere(
         report.unreached.append("the MLflow server's artifacts: erase there, or delete the versions of before")
     report.unreached += [
         "backups, exports, event logs outside of USUAL_HOME that were not named, and Bentos copied elsewhere",
-        "running servers map the bundles of before until they restart or swap; answers do not tell of a customer who "
-        "was erased from their event store",
+        "running servers of a Bento or a named bundle map the files of before until they restart; those that watch the "
+        "champion swap within seconds; answers do not tell of a customer who was erased from their event store",
     ]
     report.seconds = round(time.monotonic() - start, 1)
     return report

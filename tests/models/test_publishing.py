@@ -84,7 +84,11 @@ def test_a_damaged_copy_is_repaired_by_publishing_again(saved: Path, tmp_path: P
         content.truncate(100)
     with pytest.raises(InputError, match="damaged"):
         Bundle.load(published.path)
-    assert publishing.publish(saved, "1", tmp_path) == published
+    repaired = publishing.publish(saved, "1", tmp_path)
+    assert (repaired.path, repaired.version) == (published.path, published.version)
+    assert repaired.inode != published.inode, "by which servers tell that other files lie there"
+    assert publishing.read_current(tmp_path) == repaired
+    assert publishing.publish(saved, "1", tmp_path) == repaired, "nothing is copied where nothing is damaged"
     Bundle.load(published.path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".publishing", published.path.name, publishing.POINTER]
 
@@ -109,6 +113,14 @@ def test_the_bundle_before_a_damaged_one_is_found(saved: Path, tmp_path: Path):
     assert publishing.find_whole(tmp_path, first) == second
     (first.path / "items" / "ids.arrow").unlink()
     assert publishing.find_whole(tmp_path, second) is None
+
+
+def test_a_whole_bundle_stays_beside_the_current_one(saved: Path, tmp_path: Path):
+    first, second = (publishing.publish(saved, version, tmp_path) for version in ("1", "2"))
+    (second.path / "items" / "ids.arrow").write_bytes(b"")
+    third = publishing.publish(saved, "3", tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("[!.]*-*")) == sorted([first.path.name, third.path.name])
+    assert publishing.find_whole(tmp_path, third) == first
 
 
 def test_only_the_owner_may_read_what_holds_ids(saved: Path, tmp_path: Path):

@@ -14,6 +14,7 @@ from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
 from models import publishing
 from models.bundle import Bundle
+from models.bundle_erasure import erase_customer
 from models.recommender import BundleRecommender, load
 from serving.deploy.refresh import refresh
 
@@ -123,6 +124,33 @@ def test_a_bundle_that_cannot_be_loaded_leaves_the_active_model(
     publishing.publish(bundle_path, "3", where)
     until(lambda: version(watching_server) == "3")
     assert watching_server.client.get("/v1/model").json()["following"]["problem"] is None
+
+
+def test_other_files_in_the_place_of_the_active_ones_are_loaded(
+    watching_server: Any, bundle_path: Path, where: Path, bundle: Bundle
+):
+    """A repair, or an erasure, that replaces the files of a version is not taken for what is served already."""
+    publishing.publish(bundle_path, "2", where)
+    until(lambda: version(watching_server) == "2")
+    published = publishing.read_current(where)
+    assert published is not None
+
+    def swaps() -> float:
+        lines = watching_server.client.get("/metrics").text.splitlines()
+        return sum(float(n.split()[-1]) for n in lines if n.startswith('usual_swaps_total{outcome="loaded"}'))
+
+    before = swaps()
+    features = published.path / "items" / "features.npy"
+    with features.open("r+b") as content:  # the file that the server maps
+        content.seek(200)
+        content.write(bytes(64))
+    publishing.publish(bundle_path, "2", where)
+    until(lambda: swaps() > before)
+    before = swaps()
+    customer = bundle.snapshot.customers.values[0].as_py()
+    erase_customer(published.path, customer)
+    until(lambda: swaps() > before)
+    until(lambda: watching_server.client.get("/v1/model").json()["following"]["problem"] is None)
 
 
 @pytest.fixture(scope="module")

@@ -31,12 +31,13 @@
   const ids = () => ({ customer_id: customer, session_id: session().id });
   const client = () => clientId || /^u1\./.test(box[CLIENT]) && box[CLIENT] || undefined;
 
-  // A function is asked again after five minutes: an event that comes with an expired token is not the customer's.
+  // A function is asked again after five minutes, as events with an expired token are not the customer's; after a
+  // failure in ten seconds.
   const prove = () => {
     if (typeof token == "function" && !(Date.now() - askedAt < 3e5)) {
       askedAt = Date.now();
       proof = Promise.race([pause(3e3), Promise.resolve().then(token)]).catch(() => {});
-      proof.then((text) => text || (askedAt = 0));
+      proof.then((text) => text || (askedAt -= 29e4));
     }
     return proof;
   };
@@ -55,9 +56,9 @@
   });
 
   const call = async (path, build, repeat) => {
-    const text = refused || await prove(), device = client(), body = build();
+    const text = !refused && await prove(), device = client(), body = build();
     if (!body) return [];
-    // What is no token, such as the page of an error, would be no header either.
+    // The page of an error is no token, and would be no header.
     const answer = await post(path, body, !refused && /^\s*[\w.-]{1,4096}\s*$/.test(text || "") && text);
     const data = await answer.json().catch(() => ({})), status = answer.headers.get("X-Visitor-Token-Status");
     if (status == "valid") stale = 0;
@@ -65,16 +66,15 @@
       askedAt = 0;
       if (repeat) return call(path, build);
     }
-    // A customer without a token is unproven too, and that says nothing of the device. Once a session, so that no
-    // server makes this browser go through ids.
+    // Where a customer is named, it may be they who are unproven. Once a session: no loops.
     const unproven = data.unproven || data.results?.some((result) => result.identity == "unproven");
-    if (unproven && (status == "valid" || !/"customer_id"/.test(body)) && device && device == client()
+    if (unproven && !/"customer_id"/.test(body) && device && device == client()
       && !session({ renewed: 1 }).renewed) drop([CLIENT]);
     return [answer, data];
   };
 
-  // An entry per event: tabs cannot overwrite each other's. One sent twice has the same event_id. The server makes the
-  // device's id, so events wait for it and get it here.
+  // An entry per event: tabs cannot overwrite each other's. One sent twice has the same event_id. The device's id,
+  // for which events wait, is added here.
   const send = async (want) => {
     timer = clearTimeout(timer);
     if (refused || joining || want != CLIENT && !names(EVENT).length) return;
@@ -100,7 +100,7 @@
       drop(batch);
       fails = 0;
       if (names(EVENT).length) later(0);
-    } else {
+    } else if (!refused) {
       const backoff = Math.min(6e4, WAIT_MS * 2 ** fails++) * (1 + Math.random());
       later(Math.max(backoff, answer?.headers.get("Retry-After") * 1e3 || 0));
     }
@@ -131,7 +131,6 @@
       if (!data.results) throw Object.assign(Error(data.detail || answer.status), data);
       return data.results;
     },
-    // `visitorToken`: a text, or a function that returns one or a promise of one.
     identify(customer_id, visitorToken) {
       const before = customer;
       customer = customer_id ? customer_id + "" : undefined;
@@ -148,6 +147,7 @@
     },
   };
 
-  later(WAIT_MS); // what an earlier page could not; by then this one has said who the customer is
+  // What an earlier page could not; by then this one has said who the customer is.
+  if (names(EVENT).length) later(WAIT_MS);
   ["online", "pagehide", "visibilitychange"].forEach((name) => addEventListener(name, () => send()));
 }

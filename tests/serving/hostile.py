@@ -39,6 +39,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/customers/merge": {"client_id": "c", "customer_id": "u"},
     "/v1/customers/erase": {"customer_id": "u"},
     "/demo/items": {"item_ids": ["p"]},
+    "/demo/token": {"customer_id": "u"},
 }  # fmt: skip
 # The same of paths where what is wrong does not refuse what stands beside it, in a list of this name.
 LISTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -16,6 +16,7 @@ from features.event_log.ingest import ingest
 from features.sources import event_store as source
 from features.sources.event_store import is_postgres
 from features.tables.engine import PolarsEngine
+from features.tables.sessions import build_sessions
 from features.tables.visibility import select_visible
 from serving.event_store import Limits, StoredEvent, open_store
 from serving.event_store.protocol import AT
@@ -207,6 +208,25 @@ def test_a_proven_order_is_known_at_once_and_counts_once(shop: Shop, tmp_path: P
         ("c1", "T1", "i1", 1.0), ("c1", "T1", "i2", 1.0), ("c1", "T2", "i1", 1.0),
     ]  # fmt: skip
     assert visible.left_out.repeated_orders == 2
+
+
+def test_a_session_id_joins_nobody_elses_session(shop: Shop, tmp_path: Path):
+    device, session = shop.device(), {"session_id": "theirs"}
+    shop.own(event_body("view_item", "true", client_id=device, customer_id="victim", **session))
+    shop.own(event_body("purchase", "true", client_id=None, customer_id="victim", **session))
+    shop.page(event_body("view_item", "false", client_id="d1", customer_id="victim", **session))
+    shop.page(event_body("purchase", "false", client_id=device, **session))
+    of_attacker = {"client_id": None, "customer_id": "attacker", **session}
+    shop.page(*(event_body(n, "false", **of_attacker) for n in ("view_item", "purchase")), token=token("attacker"))
+    log = ingest(source.read(shop.url), tmp_path / "log").log
+    events, links = (nw.from_native(frame.lazy()) for frame in (log.scan().collect(), log.links()))
+    visible = select_visible(PolarsEngine(), events, links, now())
+    sessions = build_sessions(visible.events).collect().to_native().sort("customer_id")
+    assert sessions.select("customer_id", "events", "views", "sales").rows() == [
+        ("attacker", 2, 1, 1), ("victim", 2, 1, 1),
+    ]  # fmt: skip
+    lines = visible.lines.collect().to_native().sort("customer_id").select("customer_id", "item_id")
+    assert lines.rows() == [("attacker", "false"), ("victim", "true")]
 
 
 def test_what_is_sent_again_is_a_duplicate_at_each_level(shop: Shop):

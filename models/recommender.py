@@ -17,6 +17,7 @@ from models.bundle import Bundle, RecommenderName
 from models.candidates.generators import Generators
 from models.candidates.popular import Popular
 from models.candidates.registry import NAMED_SCORES, GeneratorName
+from models.customers.predictions import CustomerPredictions
 from models.interface import Fallback, RankedCandidates, Ranking, RankingRequest, RankingRules, SessionEvent, Strategy
 from models.two_stage import Candidates, Chunk, rank_by_score_fusion
 
@@ -43,6 +44,11 @@ class BundleRecommender:
     @property
     def snapshot(self) -> Snapshot:
         return self.bundle.snapshot
+
+    @property
+    def predictions(self) -> CustomerPredictions:
+        """What each customer is expected to do next."""
+        return self.bundle.predictions
 
     def recommend(self, requests: Sequence[RankingRequest]) -> list[Ranking]:
         """Rank for each request: ranking i belongs to request i, and does not depend on the other requests.

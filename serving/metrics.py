@@ -46,6 +46,13 @@ _events = Counter("usual_events", "Events received.", ["outcome"])
 _visitor_tokens = Counter("usual_visitor_tokens", "Visitor tokens received.", ["status"])
 _dropped = Counter("usual_connections_dropped", "Connections closed because they exceeded a limit.", ["why"])
 _swaps = Counter("usual_swaps", "Models that were published and loaded.", ["outcome"])
+_rule_failures = Counter(
+    "usual_rule_failures",
+    "Rules that did not match as what they read is unknown of a request, or as their expression failed.",
+    ["rule", "why"],
+)
+_rules_loads = Counter("usual_rules_loads", "Rules files that were new and loaded.", ["outcome"])
+_rules = Gauge("usual_rules", "Rules that are followed.", multiprocess_mode="livemostrecent")
 _snapshot = Gauge(
     "usual_model_snapshot_seconds",
     "The instant of the snapshot that is served, in seconds since 1970.",
@@ -81,6 +88,11 @@ def _answer(placement: str, strategy: str) -> Counter:
 @cache
 def _visitor_token(status: str) -> Counter:
     return _visitor_tokens.labels(status)
+
+
+@cache
+def _rule_failure(rule: str, why: str) -> Counter:
+    return _rule_failures.labels(rule, why)
 
 
 def observe_request(route: str, status: int, seconds: float) -> None:
@@ -156,6 +168,21 @@ def count_swap(loaded: bool) -> None:
     _swaps.labels("loaded" if loaded else "failed").inc()
 
 
+def count_rule_failure(rule: str, why: Literal["unknown", "error"]) -> None:
+    """Count a request on which the expression of a rule failed; `rule` is an id of the rules file."""
+    _rule_failure(rule, why).inc()
+
+
+def count_rules_load(loaded: bool) -> None:
+    """Count a rules file that was swapped in, or one that did not fit."""
+    _rules_loads.labels("loaded" if loaded else "failed").inc()
+
+
+def set_rules(number: int) -> None:
+    """Set how many rules are followed."""
+    _rules.set(number)
+
+
 def set_model(version: str | None, snapshot_s: float) -> None:
     """Set version and snapshot time (seconds since 1970) of the active model."""
     _snapshot.set(snapshot_s)
@@ -186,6 +213,7 @@ def initialize(placements: Sequence[str]) -> None:
         _stage(name)
     for outcome in ("loaded", "failed"):
         _swaps.labels(outcome)
+        _rules_loads.labels(outcome)
     for placement in placements:
         _answer(placement, "popular")
         _empty.labels(placement)

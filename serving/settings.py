@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     placements: Path | None = None
     """A file in place of serving/placements.yml, which says what every key means."""
 
+    rules: Path | None = None
+    """A file with the shop's rules, which the server follows; docs/rules.md says what it may have."""
+
     log_format: Literal["text", "json"] = "text"
     """How log lines look on stderr; `json` is one object per line."""
 

@@ -23,6 +23,7 @@ from serving.api.routes.events import add_event_routes
 from serving.api.routes.items import add_item_routes
 from serving.api.routes.pages import add_page_routes
 from serving.api.routes.recommendations import add_recommendation_routes
+from serving.api.routes.rules import add_rules_routes
 from serving.api.routes.status import add_status_routes
 from serving.event_store import EventStore
 from serving.recommend.active_model import ActiveModel
@@ -30,6 +31,8 @@ from serving.recommend.engine import RecommendationEngine
 from serving.recommend.erased_customers import ErasedCustomers
 from serving.recommend.item_overrides import ItemOverrides
 from serving.recommend.model_watcher import ModelWatcher
+from serving.recommend.rule_effects import RuleEvaluator
+from serving.rules.watcher import RulesWatcher
 from serving.schemas import placements
 from serving.schemas.problems import ProblemError
 from serving.settings import Settings
@@ -62,7 +65,12 @@ def create_app(
     overrides = ItemOverrides(store)
     visit_budget_s = settings.visit_budget_ms / 1000
     active_model = ActiveModel(recommender, version, store, visit_budget_s)
-    engine = RecommendationEngine(active_model, settings, placements.read(settings.placements), overrides)
+    served_placements = placements.read(settings.placements)
+    rules = None if settings.rules is None else RulesWatcher(settings.rules, served_placements, settings.follow_every_s)
+    evaluator = None if rules is None else RuleEvaluator(lambda: rules.book)
+    engine = RecommendationEngine(active_model, settings, served_placements, overrides, evaluator)
+    if rules is not None:
+        rules.prepare = engine.prepare_rules
     erased = ErasedCustomers(store, lambda: engine.active_model.snapshot)
     watcher = None
     if load is not None and settings.champion is not None:
@@ -83,8 +91,12 @@ def create_app(
         engine.warm_up()
         if watcher is not None:
             watcher.start(published)
+        if rules is not None:
+            rules.start()
         yield
         await admin.close()
+        if rules is not None:
+            await asyncio.to_thread(rules.close)
         if watcher is not None:
             await asyncio.to_thread(watcher.close)
         await engine.close()
@@ -118,5 +130,6 @@ def create_app(
     add_item_routes(app, store, overrides)  # /v1/items
     add_admin_routes(app, admin)  # /v1/admin/reload, /v1/admin/refresh
     add_page_routes(app, engine, settings)  # /tracker.js; /demo
+    add_rules_routes(app, engine, rules)  # /v1/rules, /v1/rules/preview
     add_status_routes(app, engine, admin)  # /v1/model, /metrics, /livez, /readyz
     return app

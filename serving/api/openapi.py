@@ -36,6 +36,7 @@ from serving.schemas.recommendations import (
     ReloadResponse,
     RerankRequest,
 )
+from serving.schemas.rules import RulesPreviewRequest, RulesPreviewResponse
 
 _REF = "#/components/schemas/"
 
@@ -127,6 +128,9 @@ _SWAP_PROBLEMS = {
 }
 RELOAD = _responses("ReloadResponse", "What is published is served", 200, _SWAP_PROBLEMS)
 REFRESH = _responses("RefreshResponse", "A snapshot is being made", 202, _SWAP_PROBLEMS)
+RULES_PREVIEW = _operation(
+    "RulesPreviewRequest", "RulesPreviewResponse", "Both lists, and every rule", problems={404: "No such placement"}
+)
 EVENTS = _with_token(
     _operation("EventsRequest", "EventsResponse", "What was accepted is on disk", 202, _WRITE_PROBLEMS)
 )
@@ -139,6 +143,7 @@ _REQUEST_MODELS: tuple[type[BaseModel], ...] = (
     RecommendationsRequest,
     RerankRequest,
     ExplainRequest,
+    RulesPreviewRequest,
     EventsRequest,
     SegmentCall,
     MergeRequest,
@@ -149,6 +154,7 @@ _RESPONSE_MODELS: tuple[type[BaseModel], ...] = (
     RecommendationsResponse,
     ClientResponse,
     Explanation,
+    RulesPreviewResponse,
     EventsResponse,
     MergeResponse,
     EraseResponse,

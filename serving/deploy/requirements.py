@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 # What features/, models/ and serving/ import; their own requirements follow.
 DIRECT_REQUIREMENTS = (
     "bentoml",
+    "common-expression-language",
     "cryptography",
     "fastapi",
     "fastapi-offline",
@@ -32,6 +33,7 @@ DIRECT_REQUIREMENTS = (
     "pyjwt",
     "pyyaml",
     "scipy",
+    "tzdata",
     "uvloop",
 )
 

@@ -25,6 +25,7 @@ from models.bundle import read_manifest
 from serving.api.middleware.api_keys import is_loopback
 from serving.api.middleware.gateway import gateway_options
 from serving.deploy.bento import BENTO, bentoml_variables
+from serving.rules import rulebook
 from serving.schemas import placements
 from serving.settings import Settings, open_environment, read_settings
 
@@ -104,9 +105,10 @@ def build_command(
         raise InputError(f"cannot listen on {host!r}: give an IP address, such as 127.0.0.1 or 0.0.0.0") from None
     command, env = module_command("bentoml", "serve", "--host", host, "--port", str(port))
     command += ["--timeout-graceful-shutdown", str(_GRACE_S)]
-    placements.read(
-        settings.placements
-    )  # a worker that cannot read them dies, and BentoML starts the next one for ever
+    # A worker that cannot read them dies, and BentoML starts the next one for ever.
+    served_placements = placements.read(settings.placements)
+    if settings.rules is not None:
+        rulebook.load(settings.rules, served_placements)
     env |= bentoml_variables() | _absolute_paths(settings) | {"OTEL_SDK_DISABLED": "true"}
     if not own_keys:
         env = open_environment(env)
@@ -142,7 +144,12 @@ def build_command(
 
 def _absolute_paths(settings: Settings) -> dict[str, str]:
     """Return the variables that hold relative paths as absolute ones: workers run in the directory of their code."""
-    paths = {"USUAL_LOG": settings.log, "USUAL_CHAMPION": settings.champion, "USUAL_PLACEMENTS": settings.placements}
+    paths = {
+        "USUAL_LOG": settings.log,
+        "USUAL_CHAMPION": settings.champion,
+        "USUAL_PLACEMENTS": settings.placements,
+        "USUAL_RULES": settings.rules,
+    }
     # An empty variable is one that is not set; `Path("")` would be the working directory.
     env = {name: str(path.expanduser().absolute()) for name, path in paths.items() if path and os.environ.get(name)}
     if settings.event_store is not None and not is_postgres(url := settings.event_store_url()):

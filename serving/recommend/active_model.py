@@ -5,6 +5,7 @@ import numpy as np
 from features.common.arrays import Float32Array, Int64Array
 from features.common.clock import DAY, parse
 from features.tables.history import COLUMN as HISTORY
+from models.customers.predictions import CustomerPredictions
 from models.interface import RankingRequest, RankingRules, Recommender, SessionEvent
 from models.self_check import SelfCheck, check_answers
 from serving.event_store import EventStore
@@ -28,6 +29,7 @@ class ActiveModel:
         self.recommender = recommender
         self.version = version
         self.snapshot = recommender.snapshot
+        self.predictions: CustomerPredictions | None = getattr(recommender, "predictions", None)
         self.as_of = parse(str(info["as_of"]))
         self.description = {**info, "version": version}
         self.identity = {"name": info["name"], "version": version, "snapshot": info["as_of"]}

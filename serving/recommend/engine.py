@@ -7,8 +7,7 @@ whole batch in the batcher's thread. A request that cannot be ranked falls back 
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 
 from pydantic import ValidationError
@@ -16,28 +15,30 @@ from pydantic import ValidationError
 from features.common import clock
 from features.common.errors import InputError
 from models import timing
-from models.explain.codes import Reason
 from models.explain.explain import explain_request
-from models.explain.reasons import explain_ranking
-from models.interface import Ranking, RankingRequest, RankingRules, SessionEvent
+from models.interface import RankingRequest, RankingRules, SessionEvent
 from serving import metrics
 from serving.event_store import StoreUnavailable
 from serving.identity.caller import Caller
 from serving.installation_secret import signing_key
-from serving.recommend import costs, planner, response, slate
+from serving.recommend import costs, planner, response
 from serving.recommend.active_model import ActiveModel
+from serving.recommend.batch_ranker import BatchRanker
 from serving.recommend.batcher import BatcherError, BatchResult
 from serving.recommend.fallbacks import Fallbacks, refuse
 from serving.recommend.identified import IdentifiedRequest, identify
 from serving.recommend.item_overrides import ItemOverrides
 from serving.recommend.pagination import CursorCodec
-from serving.recommend.planner import Plan
 from serving.recommend.ranking_queue import UNKNOWN_SENDER, RankingQueue, Sender
 from serving.recommend.response import ResponseBody
+from serving.recommend.rule_effects import RuleEvaluator
+from serving.recommend.rules_preview import preview_rules
 from serving.recommend.slate import Slate
+from serving.rules.rulebook import Rulebook
 from serving.schemas.placements import Needs, Placement
-from serving.schemas.problems import FieldError, Problem, field_errors, log_failure, problem
+from serving.schemas.problems import FieldError, Problem, field_errors, problem
 from serving.schemas.recommendations import ExplainRequest, RankedRequest, RecommendationRequest, RerankRequest
+from serving.schemas.rules import RulesPreviewRequest
 from serving.settings import Settings
 
 log = logging.getLogger("usual.serving")
@@ -45,8 +46,7 @@ log = logging.getLogger("usual.serving")
 # Results that are written without a pause.
 _AT_ONCE = 4
 
-# A ranking, and the reasons of its items where the request wants them.
-RankingWithReasons = tuple[Ranking, list[list[Reason]] | None]
+_OF_PREVIEWS = ("rules", "at")  # and of no other request
 
 # The field of the context that a placement needs.
 _CONTEXT_FIELDS: dict[Needs, str] = {"items": "item_ids", "cart": "cart_item_ids", "category": "category"}
@@ -65,6 +65,7 @@ class RecommendationEngine:
         settings: Settings,
         placements: dict[str, Placement],
         overrides: ItemOverrides | None = None,
+        rules: RuleEvaluator | None = None,
     ) -> None:
         self.active_model = active_model
         self.placements = placements
@@ -72,8 +73,10 @@ class RecommendationEngine:
         self._cursors = CursorCodec(partial(signing_key, settings, "cursors"))
         self._ready = False
         self._problem: str | None = None  # the last one that was logged
+        self.rules = rules
+        self._ranker = BatchRanker(placements, self._cursors, rules)
         self._queue = RankingQueue(self._rank_batch, settings, placements)
-        self._fallbacks = Fallbacks(placements)
+        self._fallbacks = Fallbacks(placements, rules)
 
     @property
     def ready(self) -> bool:
@@ -89,6 +92,8 @@ class RecommendationEngine:
         """Page the bundle in, and try whether it can answer."""
         self._apply_overrides(self.active_model)
         self.active_model.warm_up()
+        if self.rules is not None:
+            self.rules.masks(self.active_model).warm_up()
         metrics.initialize(list(self.placements))
         timing.add_listener(metrics.observe_recommender_stage)
         metrics.set_model(self.active_model.version, self.active_model.as_of / 1e6)
@@ -106,10 +111,17 @@ class RecommendationEngine:
         """Warm a model up with all item overrides applied. Raises `InputError` if it can answer nobody."""
         self._apply_overrides(model)
         model.warm_up()
+        if self.rules is not None:
+            self.rules.masks(model).warm_up()
         if model.problem is not None:
             raise InputError(
                 f"the model of snapshot {model.identity['snapshot']} fails its self check: {model.problem}"
             )
+
+    def prepare_rules(self, book: Rulebook) -> None:
+        """Find the items of rules that are about to count, so that no request waits for it."""
+        if self.rules is not None:
+            self.rules.masks(self._current_model(), book).warm_up()
 
     async def close(self) -> None:
         """Answer what is waiting and stop."""
@@ -143,23 +155,12 @@ class RecommendationEngine:
     ) -> tuple[ResponseBody | Problem, str]:
         """Respond with the request's items in the order of the visitor that `caller` proves, and the time taken.
 
-        Items that the model does not know follow in the order of the request; those not available come last.
+        Items that the model does not know follow in the order of the request; what may not be shown comes last.
         """
-        if refusal := self._check_placement(request, ""):
+        if refusal := self._check_placement(request, "") or _check_include(request, caller, ""):
             return refusal, ""
         (result,), timing_text = await self._respond([identify(request, caller)], request_id, sender)
-        if isinstance(result, Problem):
-            return result, timing_text
-        item_ids = request.unique_item_ids
-        items: list[ResponseBody] = result["items"]
-        ranked = {str(item["item_id"]) for item in items}
-        items += [{"item_id": i} for i in item_ids if i not in ranked]
-        unavailable = self._unavailable(item_ids)
-        items.sort(key=lambda item: item["item_id"] in unavailable)
-        items = items[: request.limit or len(request.item_ids)]
-        for rank, item in enumerate(items, 1):
-            item["rank"] = rank
-        return {**result, "items": items, "next_cursor": None}, timing_text
+        return result, timing_text
 
     async def explain(self, request: ExplainRequest, sender: Sender = UNKNOWN_SENDER) -> ResponseBody | Problem:
         """Explain the ranking of a visitor among the items that are available now, or that of the items it names."""
@@ -170,7 +171,10 @@ class RecommendationEngine:
             if model.visits is not None:
                 (visit,) = model.visits.read([request.visitor])
             recent = planner.merge_context(visit, request.context_events)
-            rules = RankingRules(allowed=model.availability.allowed())
+            allowed, effects = model.availability.allowed(), None
+            if self.rules is not None:
+                effects = self.rules.evaluate(request, model, visit, clock.now(), None)
+            rules = RankingRules(allowed=allowed if effects is None else effects.allow(allowed))
             ranking_request = RankingRequest(request.limit, request.customer_id or None, recent, rules=rules)
             return explain_request(model.recommender, ranking_request, request.item_ids)
 
@@ -185,13 +189,41 @@ class RecommendationEngine:
             detail = "The customer or a product is not known to the model; see its snapshot in GET /v1/model"
             return problem("invalid_request", detail)
 
+    async def preview(
+        self, request: RulesPreviewRequest, book: Rulebook, at: int, sender: Sender = UNKNOWN_SENDER
+    ) -> ResponseBody | Problem:
+        """Compare a placement with and without the rules of `book` as they hold at `at` (microseconds)."""
+        fields = {name: getattr(request, name) for name in RulesPreviewRequest.model_fields if name not in _OF_PREVIEWS}
+        ranked = RecommendationRequest.model_construct(**fields, include=["rules"])
+        if refusal := self._check_placement(ranked, ""):
+            return refusal
+        model = self._current_model()
+
+        def compare() -> ResponseBody:
+            visit: tuple[SessionEvent, ...] = ()
+            if model.visits is not None:
+                (visit,) = model.visits.read([ranked.visitor])
+            return preview_rules(model, ranked, self.placements[ranked.placement], book, visit, clock.now(), at)
+
+        sender.charge(costs.EXPLAIN - costs.PLAIN)
+        try:
+            return (await self._queue.run_aside(compare, sender, costs.EXPLAIN)).value
+        except BatcherError as error:
+            return refuse(error)
+        except StoreUnavailable:
+            return problem("store_unavailable", "The event store cannot be read, and rules may read the visit")
+
     def _validate(self, body: object, caller: Caller, pointer: str) -> IdentifiedRequest | Problem:
         try:
             request = RecommendationRequest.model_validate(body)
         except ValidationError as error:
             errors = field_errors(error.errors(include_url=False, include_input=False), pointer)
             return problem("invalid_request", "The request is wrong; `errors` says where", errors)
-        return self._check_placement(request, pointer) or identify(request, caller)
+        return (
+            self._check_placement(request, pointer)
+            or _check_include(request, caller, pointer)
+            or identify(request, caller)
+        )
 
     def _check_placement(self, request: RankedRequest, pointer: str) -> Problem | None:
         placement = self.placements.get(request.placement)
@@ -285,73 +317,8 @@ class RecommendationEngine:
         elif self._problem is None and before is not None:
             log.warning("the server is ready again: %d items are available", model.availability.count)
 
-    def _unavailable(self, item_ids: Sequence[str]) -> set[str]:
-        model = self._current_model()
-        positions, available = model.snapshot.items.find(item_ids).tolist(), model.availability.available
-        return {i for i, p in zip(item_ids, positions, strict=True) if p >= 0 and not available[p]}
-
     def _rank_batch(self, requests: list[RankedRequest]) -> list[Slate | Exception]:
-        """Answer a batch in the batcher's thread: the rest of earlier lists, and what is to be ranked."""
-        model = self._current_model()
-        resumed = {i: self._resume(r, model) for i, r in enumerate(requests)
-                   if isinstance(r, RecommendationRequest) and r.cursor is not None}  # fmt: skip
-        ranked = iter(self._rank_new(model, [r for i, r in enumerate(requests) if i not in resumed]))
-        return [resumed[i] if i in resumed else next(ranked) for i in range(len(requests))]
-
-    def _resume(self, request: RecommendationRequest, model: ActiveModel) -> Slate | Exception:
-        try:
-            return slate.resume(request, self.placements[request.placement], model, self._cursors)
-        except Exception as error:
-            return error
-
-    def _rank_new(self, model: ActiveModel, requests: list[RankedRequest]) -> list[Slate | Exception]:
-        """Rank with one read of the store and one call of the recommender for all."""
-        if not requests:
-            return []
-        metrics.observe_batch(len(requests))
-        unread = False
-        placements = [self.placements[r.placement] for r in requests]
-        visitors = [planner.resolve_visitor(r, p) for r, p in zip(requests, placements, strict=True)]
-        visits: Sequence[tuple[SessionEvent, ...]] = [() for _ in requests]
-        if model.visits is not None:
-            try:
-                with metrics.time_stage("visitor"):
-                    visits = model.visits.read(visitors)
-            except StoreUnavailable:
-                unread = True
-        with metrics.time_stage("plan"):
-            at = clock.now()
-            plans = [
-                _plan(request, placement, model, visit, at, degraded=unread and visitor is not None)
-                for request, placement, visitor, visit in zip(requests, placements, visitors, visits, strict=True)
-            ]
-        rankings = self._rank(model, [p for p in plans if isinstance(p, Plan)])
-        with metrics.time_stage("rules"):
-            return [p if isinstance(p, Exception) else _assemble(p, next(rankings)) for p in plans]
-
-    def _rank(self, model: ActiveModel, plans: list[Plan]) -> Iterator[RankingWithReasons | Exception]:
-        if not plans:
-            return iter(())
-        try:
-            rankings = _with_reasons(model.recommender.recommend([p.ranking_request for p in plans]))
-        except Exception as error:
-            if len(plans) > 1:
-                raise  # each is tried alone, and only the one at fault goes without its ranker
-            log_failure("ranking failed", "of a batch", error)
-            rankings = [self._rank_without_history(model, plans[0].ranking_request)]
-        if len(rankings) != len(plans):  # none can be matched
-            return iter([RuntimeError("the recommender gave another number of answers")] * len(plans))
-        return iter(rankings)
-
-    def _rank_without_history(self, model: ActiveModel, request: RankingRequest) -> RankingWithReasons:
-        """Rank for a customer whose ranker failed as for an unknown visitor with the same visit; else what sells."""
-        if request.customer_id is not None:
-            try:
-                ((ranking, reasons),) = _with_reasons(model.recommender.recommend([replace(request, customer_id=None)]))
-                return replace(ranking, fallback="ranker_error"), reasons
-            except Exception as error:
-                log_failure("the visit's ranking failed too", "of a batch", error)
-        return model.recommender.recommend_without_ranker(request, "ranker_error"), None
+        return self._ranker.rank(self._current_model(), requests)
 
 
 async def _outcome(future: "asyncio.Future[BatchResult[Slate]]") -> BatchResult[Slate] | Exception:
@@ -361,23 +328,12 @@ async def _outcome(future: "asyncio.Future[BatchResult[Slate]]") -> BatchResult[
         return error
 
 
-def _plan(
-    request: RankedRequest, placement: Placement, model: ActiveModel, visit: tuple[SessionEvent, ...], at: int,
-    degraded: bool,
-) -> Plan | Exception:  # fmt: skip
-    try:
-        return planner.plan(request, placement, model, visit, at, degraded)
-    except Exception as error:  # its own fault: the others of the batch go on
-        return error
-
-
-def _with_reasons(rankings: Sequence[Ranking]) -> list[RankingWithReasons]:
-    """Takes as long as ranking does: runs in the batcher's thread, never in the event loop."""
-    return [(ranking, explain_ranking(ranking)) for ranking in rankings]
-
-
-def _assemble(plan: Plan, ranked: RankingWithReasons | Exception) -> Slate | Exception:
-    return ranked if isinstance(ranked, Exception) else slate.assemble(plan, *ranked)
+def _check_include(request: RankedRequest, caller: Caller, pointer: str) -> Problem | None:
+    """Refuse to tell a page which rules there are, and whom they take its visitor for."""
+    if caller.secret or "rules" not in request.include:
+        return None
+    error = FieldError(pointer=f"{pointer}/include", detail="`rules` needs a secret key")
+    return problem("invalid_request", "The request is wrong; `errors` says where", [error])
 
 
 def _placement_error(request: RankedRequest, placement: Placement, pointer: str) -> FieldError | None:

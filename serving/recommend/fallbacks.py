@@ -9,6 +9,7 @@ from serving.recommend import planner, slate
 from serving.recommend.active_model import ActiveModel
 from serving.recommend.batcher import BatcherError, Closed, DeadlineExceeded, Overloaded
 from serving.recommend.pagination import InvalidCursor
+from serving.recommend.rule_effects import RuleEvaluator
 from serving.recommend.slate import Slate
 from serving.schemas.placements import Placement
 from serving.schemas.problems import FieldError, Problem, log_failure, problem
@@ -28,8 +29,8 @@ def refuse(error: BatcherError) -> Problem:
 class Fallbacks:
     """Answers with what sells, which needs no ranker. Belongs to one event loop."""
 
-    def __init__(self, placements: Mapping[str, Placement]) -> None:
-        self._placements = placements
+    def __init__(self, placements: Mapping[str, Placement], rules: RuleEvaluator | None = None) -> None:
+        self._placements, self._rules = placements, rules
         self._at_once = 0
 
     async def answer(
@@ -69,7 +70,11 @@ class Fallbacks:
     ) -> Slate | Problem:
         try:
             model = get_model()
-            plan = planner.plan(request, self._placements[request.placement], model, (), clock.now(), degraded=True)
+            at, effects = clock.now(), None
+            if self._rules is not None:
+                effects = self._rules.evaluate(request, model, (), at, request.placement)
+            placement = self._placements[request.placement]
+            plan = planner.plan(request, placement, model, (), at, degraded=True, effects=effects)
             return slate.assemble(plan, model.recommender.recommend_without_ranker(plan.ranking_request, why))
         except Exception as worse:
             log_failure("the fallback failed", request_id, worse)

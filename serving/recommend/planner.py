@@ -10,6 +10,7 @@ from features.ranking.visitors import MOST_RECENT
 from models.interface import RankingRequest, RankingRules, SessionEvent
 from serving.recommend import pagination
 from serving.recommend.active_model import ActiveModel
+from serving.rules.effects import Effects
 from serving.schemas.placements import Placement
 from serving.schemas.recommendations import RankedRequest, RecommendationRequest, RerankRequest
 from serving.schemas.visitor import VisitorIds
@@ -28,6 +29,7 @@ class Plan:
 
     `ranking_request` goes to the recommender. `thanks`: ids of items bought so lately that the visitor is thanked for
     them, latest first; `cooling`: their positions. `degraded`: the visitor's stored events could not be read.
+    `effects`: what the shop's rules do to it.
     """
 
     request: RankedRequest
@@ -37,6 +39,7 @@ class Plan:
     thanks: list[str]
     cooling: Int64Array
     degraded: bool = False
+    effects: Effects | None = None
 
 
 def plan(
@@ -46,11 +49,14 @@ def plan(
     visit: tuple[SessionEvent, ...],
     now: int,
     degraded: bool = False,
+    effects: Effects | None = None,
 ) -> Plan:
     """Plan a request. `visit`: the visitor's stored events up to `now` (microseconds), oldest first."""
+    if effects is not None and (changes := effects.placement_changes):
+        placement = placement.model_copy(update=changes)
     recent = _recent_events(request, placement, visit)
     if isinstance(request, RerankRequest):
-        return _plan_rerank(request, placement, model, recent, degraded)
+        return _plan_rerank(request, placement, model, recent, degraded, effects)
     hours, days = placement.cool_down_hours, _leave_out_days(request, placement)
     bought, days_ago = model.purchases(request.customer_id, now) if days else (_NO_ITEMS, _NO_ITEMS)
     before = model.snapshot.items.at(bought[days_ago <= hours / _DAY_H]) if hours else []
@@ -58,16 +64,12 @@ def plan(
     thanks = list(dict.fromkeys([*reversed(_purchases(visit, hours * _HOUR_S)), *before])) if hours else []
     cooling = model.snapshot.items.find(thanks)
     narrow = request.filter is not None or resolve_category(request, placement) is not None
+    purchases = _purchases(visit, days * _DAY_H * _HOUR_S) if days else []
+    allowed = _allowed(request, placement, model, purchases, bought[days_ago <= days])
     rules = RankingRules(
         generators=placement.generators,
         use_ranker=placement.ranked,
-        allowed=_allowed(
-            request,
-            placement,
-            model,
-            _purchases(visit, days * _DAY_H * _HOUR_S) if days else [],
-            bought[days_ago <= days],
-        ),
+        allowed=allowed if effects is None else effects.allow(allowed),
         extra_best_sellers=_BEST_SELLERS if narrow and placement.generators is None else 0,
         fill=() if request.strict else tuple(dict.fromkeys((*placement.fill, "popular"))),
         reserve=pagination.MAX_ITEMS,
@@ -80,20 +82,27 @@ def plan(
         _excluded_ids(request, placement, thanks),
         rules,
     )
-    return Plan(request, placement, model, ranking_request, thanks, cooling[cooling >= 0], degraded)
+    return Plan(request, placement, model, ranking_request, thanks, cooling[cooling >= 0], degraded, effects)
 
 
 def _plan_rerank(
-    request: RerankRequest, placement: Placement, model: ActiveModel, recent: RecentEvents, degraded: bool
+    request: RerankRequest,
+    placement: Placement,
+    model: ActiveModel,
+    recent: RecentEvents,
+    degraded: bool,
+    effects: Effects | None,
 ) -> Plan:
     # All of the items and nothing else, among the candidates of all generators: the ranker is trained on places there.
     item_ids = request.unique_item_ids
     positions = model.snapshot.items.find(item_ids)
     allowed = np.zeros(len(model.snapshot.items), bool)
     allowed[positions[positions >= 0]] = True
+    if effects is not None and effects.hidden is not None:
+        allowed &= ~effects.hidden
     rules = RankingRules(allowed=allowed, extra_best_sellers=len(positions), fill=(), max_reasons=_max_reasons(request))
     ranking_request = RankingRequest(len(item_ids), request.customer_id or None, recent, rules=rules)
-    return Plan(request, placement, model, ranking_request, [], _NO_ITEMS, degraded)
+    return Plan(request, placement, model, ranking_request, [], _NO_ITEMS, degraded, effects)
 
 
 def resolve_limit(request: RankedRequest, placement: Placement) -> int:

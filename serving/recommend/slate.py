@@ -1,6 +1,7 @@
 """Slates: a ranking in the order in which it is shown, after diversity, cooling down and new arrivals."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from time import time
 from zlib import crc32
 
@@ -11,8 +12,11 @@ from features.ranking.snapshot import Snapshot
 from models.explain.codes import Reason
 from models.interface import Ranking
 from serving.recommend.active_model import ActiveModel
+from serving.recommend.page_rules import build_page_rules
 from serving.recommend.pagination import CursorCodec
 from serving.recommend.planner import Plan, resolve_category
+from serving.rules.effects import Effects, order_by_shifts
+from serving.rules.page import Move, PageRules
 from serving.schemas.placements import Placement
 from serving.schemas.recommendations import RankedRequest, RecommendationRequest, RerankRequest
 
@@ -25,6 +29,7 @@ class Slate:
 
     `order`: places of the ranking in display order. `reasons`: per item of the ranking. `offset`: items on
     earlier pages. `scored`: False where the ranking comes from a cursor, which keeps neither scores nor generators.
+    `effects`: what the shop's rules did to it; `page`: what they do to page one once it is known.
     """
 
     request: RankedRequest
@@ -36,26 +41,58 @@ class Slate:
     degraded: bool = False
     offset: int = 0
     scored: bool = True
+    effects: Effects | None = None
+    page: PageRules | None = None
+
+    def arrange_page(self, limit: int, used: Collection[str]) -> tuple[list[int], dict[int, list[Move]]]:
+        """Return the places of the ranking as shown, without items of `used`, and what rules moved which of them.
+
+        `limit`: how many items page one has.
+        """
+        item_ids = self.ranking.item_ids
+        order = [n for n in self.order.tolist() if item_ids[n] not in used]
+        if self.page is None:
+            return order, {}
+        return self.page.arrange(order, limit, lambda n: item_ids[n] not in used)
 
 
 def assemble(plan: Plan, ranking: Ranking, reasons: list[list[Reason]] | None = None) -> Slate:
     """Put the ranking of a plan into the order that its request and placement want."""
-    request, placement, model = plan.request, plan.placement, plan.model
+    request, placement, model, effects = plan.request, plan.placement, plan.model, plan.effects
+    shifts = None if effects is None else effects.shifts(ranking.positions[: ranking.n_ranked])
+    shifted = None if shifts is None else order_by_shifts(shifts)
     if isinstance(request, RerankRequest):
-        order = np.arange(len(ranking.item_ids))
-        return Slate(request, model, ranking, order, reasons, degraded=plan.degraded)
+        order = arrange(ranking, model.snapshot, 0, shifted=shifted)
+        return _with_page(Slate(request, model, ranking, order, reasons, degraded=plan.degraded), plan, shifted)
     diversity = placement.diversity if request.diversity is None else request.diversity
     limit, rotation = plan.ranking_request.limit, _rotation(request)
-    order = arrange(ranking, model.snapshot, limit, diversity, placement.explore, plan.cooling, rotation)
+    order = arrange(ranking, model.snapshot, limit, diversity, placement.explore, plan.cooling, rotation, shifted)
     degraded = plan.degraded or ranking.fallback == "ranker_error"
-    return Slate(request, model, ranking, order, reasons, plan.thanks, degraded)
+    return _with_page(Slate(request, model, ranking, order, reasons, plan.thanks, degraded), plan, shifted)
 
 
-def resume(request: RecommendationRequest, placement: Placement, model: ActiveModel, cursors: CursorCodec) -> Slate:
+def _with_page(slate: Slate, plan: Plan, shifted: Int64Array | None) -> Slate:
+    """Add what rules do to page one."""
+    if plan.effects is None:
+        return slate
+    ranking, page = build_page_rules(plan, slate.ranking, shifted)
+    added = len(ranking.item_ids) - len(slate.ranking.item_ids)
+    reasons = None if slate.reasons is None else [*slate.reasons, *[[] for _ in range(added)]]
+    return replace(slate, ranking=ranking, reasons=reasons, effects=plan.effects, page=page)
+
+
+def resume(
+    request: RecommendationRequest,
+    placement: Placement,
+    model: ActiveModel,
+    cursors: CursorCodec,
+    effects: Effects | None = None,
+) -> Slate:
     """Assemble what the request's cursor still holds, without what may no longer be shown. Raises InvalidCursor."""
     s = model.snapshot
     cursor = cursors.decode(request.cursor or "", s.items, request.placement, time())
     allowed = model.availability.allowed(request.filter, resolve_category(request, placement))
+    allowed = allowed if effects is None else effects.allow(allowed)
     positions = cursor.positions if allowed is None else cursor.positions[allowed[cursor.positions]]
     positions = positions[~np.isin(positions, s.items.find(request.exclude.item_ids))]
     item_ids = s.items.at(positions)
@@ -70,7 +107,8 @@ def resume(request: RecommendationRequest, placement: Placement, model: ActiveMo
         n_ranked=len(item_ids),
         positions=positions,
     )
-    return Slate(request, model, ranking, np.arange(len(item_ids)), offset=cursor.offset, scored=False)
+    order = np.arange(len(item_ids))
+    return Slate(request, model, ranking, order, offset=cursor.offset, scored=False, effects=effects)
 
 
 def arrange(
@@ -81,15 +119,20 @@ def arrange(
     explore: float = 0,
     cooling: Int64Array | None = None,
     rotation: int = 0,
+    shifted: Int64Array | None = None,
 ) -> Int64Array:
     """Compute the display order, as places of the ranking. What fills it up stays behind what was ranked.
 
-    `cooling`: positions of items whose categories go behind the rest. `rotation`: any number that differs among
-    visitors; it shifts where the first new arrival may stand.
+    `shifted`: the ranked places in the order that rules want before anything else. `cooling`: positions of items whose
+    categories go behind the rest. `rotation`: any number that differs among visitors; it shifts where the first new
+    arrival may stand.
     """
     order = np.arange(len(ranking.item_ids))
+    if shifted is not None:
+        order[: ranking.n_ranked] = shifted
     if diversity:
-        order[: ranking.n_ranked] = diversify(snapshot, ranking.positions[: ranking.n_ranked], limit, diversity)
+        ranked = order[: ranking.n_ranked].copy()
+        order[: ranking.n_ranked] = ranked[diversify(snapshot, ranking.positions[ranked], limit, diversity)]
     if cooling is not None and len(cooling):
         alike = _in_categories_of(snapshot, cooling)[ranking.positions[order]]
         order = np.concatenate([order[~alike], order[alike]])

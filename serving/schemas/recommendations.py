@@ -38,7 +38,7 @@ _VISITOR_ID = WithJsonSchema({"anyOf": [_ID_TYPES, {"type": "null"}]}, mode="val
 CustomerId = Annotated[_VisitorId, BeforeValidator(partial(normalize, kind="customer")), _VISITOR_ID]
 ClientId = Annotated[_VisitorId, BeforeValidator(partial(normalize, kind="client")), _VISITOR_ID]
 SessionId = Annotated[_VisitorId, BeforeValidator(partial(normalize, kind="session")), _VISITOR_ID]
-Include = Literal["score", "generators", "reasons"]
+Include = Literal["score", "generators", "reasons", "rules"]
 ShortText = Annotated[str, Field(max_length=256)]
 CursorText = Annotated[str, Field(max_length=4096, pattern="^[A-Za-z0-9_-]*$")]
 
@@ -160,7 +160,7 @@ class RecommendationRequest(VisitorRequest):
     filter: Filter | None = None
     """What the catalog must say of every product, those that fill up included."""
     exclude: Exclude = Field(default_factory=Exclude)
-    include: list[Include] = Field(default_factory=list, max_length=3)
+    include: list[Include] = Field(default_factory=list, max_length=4)
     """What to tell of each product beside its id and rank."""
 
 
@@ -196,7 +196,7 @@ class RerankRequest(VisitorRequest):
     """Ids that are not known keep their order behind the others, and after them comes what is not available."""
     limit: int | None = Field(None, ge=1, le=500)
     """How many to give back. Unset: all."""
-    include: list[Include] = Field(default_factory=list, max_length=3)
+    include: list[Include] = Field(default_factory=list, max_length=4)
 
     @property
     def placement(self) -> str:
@@ -230,6 +230,22 @@ class ItemReason(BaseModel):
     text: str
 
 
+class ItemMove(BaseModel):
+    """What a rule did to a product: its places before and after; `from` is null where the rule brought it in."""
+
+    id: str
+    action: Literal["boost", "bury", "share", "pin"]
+    from_: int | None = Field(alias="from")
+    to: int
+
+
+class AppliedRules(BaseModel):
+    """The rules that act on an answer, and those that would if the visitor were not held out of them."""
+
+    applied: list[str]
+    held_out: list[str]
+
+
 class RecommendedItem(BaseModel):
     """One product of an answer. `score` only orders the products within it."""
 
@@ -240,6 +256,7 @@ class RecommendedItem(BaseModel):
     score: float | None = None
     generators: list[str] | None = None
     reasons: list[ItemReason] | None = None
+    rules: list[ItemMove] | None = None
 
 
 class FallbackUsed(BaseModel):
@@ -276,6 +293,8 @@ class Recommendation(BaseModel):
     model: ModelIdentity
     experiment: str | None
     next_cursor: str | None
+    rules: AppliedRules | None = None
+    """On request of a secret key."""
 
 
 class FailedRecommendation(BaseModel):

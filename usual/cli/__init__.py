@@ -14,7 +14,7 @@ import typer
 import features as features  # fixes thread counts before any library starts its own
 from features.common.errors import InputError
 from usual import __version__
-from usual.cli import benchmark, checks, data, demo, inference, promotion, serving, tables, tokens, training
+from usual.cli import benchmark, checks, data, demo, inference, promotion, rules, serving, tables, tokens, training
 from usual.cli.options import print_note
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (demo, data, checks, tables, training, benchmark, promotion, inference, serving, tokens):
+for group in (demo, data, checks, tables, training, benchmark, promotion, inference, serving, rules, tokens):
     app.add_typer(group.app)
 
 

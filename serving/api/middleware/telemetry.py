@@ -10,6 +10,7 @@ BULK_ROUTE = "/v1/recommendations/bulk"
 ROUTES = frozenset(
     (
         *("/v1/recommendations", BULK_ROUTE, "/v1/rerank", "/v1/clients", "/v1/explain", "/v1/placements", "/v1/model"),
+        *("/v1/rules", "/v1/rules/preview"),
         *("/v1/events", "/v1/events/segment", "/v1/items", "/v1/customers/merge", "/v1/customers/erase"),
         *("/v1/admin/reload", "/v1/admin/refresh", "/livez", "/readyz", "/metrics", "/openapi.json"),
     )

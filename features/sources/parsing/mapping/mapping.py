@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from features.common.errors import InputError
+from features.common.yaml_config import read_bounded
 from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EVENT_SCHEMA, LinkKind
 from features.sources.parsing.mapping.conditions import Condition, name_groups, parse_entry
 from features.sources.parsing.mapping.expressions import Expression, parse_columns, parse_expression
@@ -297,13 +298,8 @@ class Mapping(TableMapping):
 
 
 def read_yaml(path: Path) -> Any:
-    """Read the content of a mapping. Raises `InputError` for a file that is no YAML."""
-    try:
-        return _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the mapping {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"the mapping {path} is not valid YAML: {error}") from error
+    """Read the content of a mapping. Raises `InputError` for a file that is no YAML, or a huge or deep one."""
+    return read_bounded(lambda: _Loader(path.read_text(encoding="utf-8-sig")).get_single_data(), f"the mapping {path}")
 
 
 def _check_secrets(mapping: Mapping, where: str) -> None:

@@ -47,6 +47,16 @@ def test_none_can_be_made_up(text: str) -> None:
     assert not ids().is_signed(text)
 
 
+def test_what_is_cached_is_the_id_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_ids, "_MAX_CACHED", 2)
+    target = ids()
+    made = [target.new() for _ in range(5)]
+    for _ in range(3):
+        assert [target.is_signed(text) for text in made] == [True] * 5
+        assert [target.is_signed(text[:-1]) for text in made] == [False] * 5
+    assert target._verify_once.cache_info().currsize == 2
+
+
 def test_parts_of_two_ids_are_none() -> None:
     target = ids()
     one, two = target.new(), target.new()

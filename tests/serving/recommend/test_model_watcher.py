@@ -1,6 +1,9 @@
 """Hot swap, refresh and what goes wrong with them, over HTTP."""
 
+import resource
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +14,7 @@ import pytest
 
 from features.common.clock import DAY
 from features.common.errors import InputError
+from features.common.paths import CODE_ROOT
 from features.event_log.ingest import ParsedBatch, ingest
 from models import publishing
 from models.bundle import Bundle
@@ -195,6 +199,27 @@ def test_a_refresh_on_a_full_disk_says_so_and_leaves_nothing(
         refresh(shop_log, where, Bundle.load(bundle_path).snapshot.as_of + DAY)
     assert publishing.read_current(where) == published
     assert sorted(p for p in where.iterdir() if p.name != ".refreshing") == before
+
+
+def test_a_refresh_that_may_write_no_large_file_says_so(bundle_path: Path, where: Path, shop_log: Path):
+    """A process of its own, of which the kernel lets no file grow beyond what a full disk would take."""
+    published = publishing.publish(bundle_path, "7", where)
+    before = sorted(where.iterdir())
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.deploy.refresh", shop_log, where],
+        capture_output=True, text=True, timeout=120, preexec_fn=limit, cwd=CODE_ROOT,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("usual: ")
+    assert "free some space and refresh again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert publishing.read_current(where) == published
+    assert sorted(p for p in where.iterdir() if p.name != ".refreshing") == before
+    Bundle.load(published.path)
 
 
 def test_a_refresh_over_http_is_served_when_it_is_ready(

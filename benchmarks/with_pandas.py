@@ -55,14 +55,35 @@ def read_events(log: EventLog, at: pd.Timestamp) -> pd.DataFrame:
     """Read the events before `at` with consent and without bots; anonymous ones get the customer of their client."""
     events = pd.read_parquet([log.path / "events" / part.file for part in log.partitions], columns=COLUMNS)
     events = events[(events["timestamp"] < at) & events["consent"].fillna(True).astype(bool)]
+    unproven = events["client_id"].str.startswith(bots.UNPROVEN).fillna(False).astype(bool)
+    events = events.assign(client_id=events["client_id"].mask(unproven & events[BY].notna()))
+    events = events[~(unproven & events[BY].isna())]
+    owners = find_owners(events, log, at)
     customers = events[["client_id", BY]].dropna().drop_duplicates().groupby("client_id").size()
     on_shared = events["client_id"].isin(customers[customers > 1].index) & events[BY].notna()
     visitor = events["client_id"].where(~on_shared).fillna(events[BY])
+    money = events["name"].isin(["purchase", "refund"])
+    buyers = events.loc[money, BY].fillna(events.loc[money, "client_id"].map(owners)).dropna().unique()
+    of_buyers = events[events[BY].isin(buyers)]["client_id"].dropna().unique()
+    people = {*buyers, *of_buyers, *owners[owners.isin(buyers)].index}
+    hour = events["timestamp"].dt.floor("h")
     pages = events["name"].isin(bots.PAGE_EVENTS)
-    hours = events[pages].groupby([visitor[pages], events.loc[pages, "timestamp"].dt.floor("h")]).size()
-    days = hours.groupby([hours.index.get_level_values(0), hours.index.get_level_values(1).floor("D")])
-    machine = (days.sum() > bots.PER_DAY) | (days.max() > bots.PER_HOUR)
-    events = events[~visitor.isin(machine[machine].index.get_level_values(0).unique())]
+    hours = events[pages].groupby([visitor[pages].rename("visitor"), hour[pages]]).size().rename("pages").reset_index()
+    days = [hours["visitor"], hours["timestamp"].dt.floor("D")]
+    per_day = hours.groupby(days)["pages"].transform("sum")
+    slow = hours["pages"].where(hours["pages"] <= bots.PER_HOUR, 0).groupby(days).transform("sum")
+    machine = (per_day > bots.PER_DAY) | (hours["pages"] > bots.PER_HOUR)
+    robots = {*hours[machine]["visitor"]} - people
+    burst = hours["visitor"].isin(people) & ((hours["pages"] > bots.PER_HOUR) | (slow > bots.PER_DAY))
+    fast = pd.MultiIndex.from_frame(hours[burst][["visitor", "timestamp"]])
+    in_burst = pd.MultiIndex.from_arrays([visitor, hour]).isin(fast) & ~money
+    events = events[~visitor.isin(robots) & ~in_burst]
+    owners = owners[~owners.index.isin(robots)]
+    return events.assign(customer_id=events[BY].fillna(events["client_id"].map(owners)))
+
+
+def find_owners(events: pd.DataFrame, log: EventLog, at: pd.Timestamp) -> pd.Series:
+    """Find the clients that belong to one customer, by client."""
     links = log.links()
     links = links.filter(links["at"] < at.to_pydatetime()).to_pandas()
     tokens = links[links["kind"].isin(["email", "payment"])]
@@ -75,8 +96,7 @@ def read_events(log: EventLog, at: pd.Timestamp) -> pd.DataFrame:
     both = both.merge(undone, how="left", indicator=True)
     both = both[both["_merge"] == "left_only"]
     single = both.groupby("client_id")[BY].agg(["nunique", "first"])
-    single = single[single["nunique"] == 1]["first"]
-    return events.assign(customer_id=events[BY].fillna(events["client_id"].map(single)))
+    return single[single["nunique"] == 1]["first"]
 
 
 def order_ids(rows: pd.DataFrame) -> pd.Series:

@@ -62,6 +62,19 @@ class _MountedApp:
 
 
 _mounted = _MountedApp()
+
+
+class _OwnReadiness:
+    """Lets the application respond to `/readyz`: BentoML's own route would say that all is well, whatever is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and scope["path"] == "/readyz"
+        await (_mounted if ours else self.app)(scope, receive, send)
+
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 # BentoML's decorators have no types.
 _on_startup: Callable[[_F], _F] = bentoml.on_startup
@@ -167,6 +180,7 @@ class Usual:
 for middleware, _, options in build_middleware(settings):
     Usual.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]
 Usual.add_asgi_middleware(BulkBodyMiddleware)  # type: ignore[attr-defined]
+Usual.add_asgi_middleware(_OwnReadiness)  # type: ignore[attr-defined]
 
 
 def _locate_bundle(path: Path | None) -> tuple[Path, str | None]:

@@ -44,8 +44,16 @@ def test_http_api_is_mounted(client: TestClient) -> None:
     assert response.status_code == 200
     assert response.json()["results"][0]["segment"] == "segment of a"
     assert response.headers["cache-control"] == "private, no-store"
-    assert client.get("/readyz").status_code == 200
+    assert client.get("/readyz").status_code == 204
     assert client.get("/openapi.json").json()["info"]["title"] == "The Usual"
+
+
+def test_readiness_is_that_of_the_model(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not BentoML's, which knows nothing of it."""
+    why = "every answer is empty"
+    monkeypatch.setattr("serving.recommend.engine.RecommendationEngine.problem", property(lambda _: why))
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["detail"]) == (503, f"The model cannot answer: {why}")
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ def check_order_values(facts: Facts) -> list[Finding]:
                 "absurd_orders",
                 "warn" if share >= MUCH_REVENUE else "info",
                 f"{part(absurd.height, facts.orders.height, 'order', HAVE)} a value of more than {bounds.high:,.2f}, "
-                f"where {usual:,.2f} is usual: of {count(who, 'visitor')}, {when}, {percent(share)} of revenue. In "
-                "expected values each counts as that; sums of revenue have them whole.",
+                f"where {usual:,.2f} is usual: of {count(who, 'visitor')}, {when}, {percent(share)} of revenue. "
+                "Expected values hold each to about that; sums of revenue have them whole.",
                 "look at them at their source: typing errors, amounts in another unit, or orders that nobody placed? "
                 "Take the false ones out and ingest anew",
                 f"order {quote(worst['order'])} of {quote(worst['customer_id'] or worst['client_id'] or '')}: "

@@ -23,7 +23,7 @@ section, dl div { background: var(--card); border: 1px solid var(--line); border
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .8rem; margin: 1rem 0 0; }
 dl div { padding: .8rem 1rem; }
 dt { color: var(--soft); font-size: .85rem; }
-dd { margin: 0; font-size: 1.45rem; font-variant-numeric: tabular-nums; }
+dd { margin: 0; font-size: 1.45rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0 1rem; }
 .two > section { min-width: 0; }
 .wide { overflow-x: auto; }

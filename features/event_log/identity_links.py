@@ -8,17 +8,10 @@ from features.common.clock import moment, now
 from features.common.errors import InputError
 from features.event_log import log
 from features.event_log.atomic_dir import replace_directory
-from features.event_log.schema import LINK_SCHEMA, conform
+from features.event_log.schema import LINK_SCHEMA, conform, deduplicate_links
 from features.event_log.tombstones import Tombstones
 
-_SAME = ["kind", "token", "client_id", "customer_id"]
 _ROWS_HELD = 200_000
-
-
-def deduplicate_links(links: pl.DataFrame) -> pl.DataFrame:
-    """Keep one row per kind, token, client and customer, with the earliest time; sorted by time."""
-    first = links.group_by(_SAME).agg(pl.col("at").min())
-    return conform(first.sort("at", *_SAME, nulls_last=True), LINK_SCHEMA)
 
 
 class LinkTable:

@@ -15,17 +15,18 @@ from features.event_log.taken_back import Remains
 
 def describe_lines(tally: Tally) -> Iterator[str]:
     """Lines of orders: what was merged, what several files have, free lines beside paid ones."""
-    if tally.in_several_files:
+    if n := tally.in_several_files:
         yield (
-            f"{tally.in_several_files:,} lines of orders are in more than one of the files and count once; where they "
-            "are not the same lines, give the files a column of event ids"
+            f"{count(n, 'line')} of orders {'is' if n == 1 else 'are'} in more than one of the files and "
+            f"{'counts' if n == 1 else 'count'} once; where they are not the same lines, give the files a column of "
+            "event ids"
         )
-    if tally.free_lines:
+    if n := tally.free_lines:
         yield (
-            f"CAUTION: {tally.free_lines:,} lines at price 0 stand beside the same item at a price in the same order, "
-            f"as in order {tally.free_example}: probably the variants of configurable products, whose pieces "
-            "count twice now. Leave them out by a mapping, as in `where: {parent_item_id: empty}`, or by price: "
-            "`where: {price: {not: ['0', '0.00']}}`"
+            f"CAUTION: {count(n, 'line')} at price 0 {'stands' if n == 1 else 'stand'} beside the same item at a price "
+            f"in the same order, as in order {tally.free_example}: probably the variants of configurable products, "
+            "whose pieces count twice now. Leave them out by a mapping, as in `where: {parent_item_id: empty}`, or by "
+            "price: `where: {price: {not: ['0', '0.00']}}`"
         )
 
 

@@ -192,23 +192,15 @@ def validate(frame: pl.DataFrame, source: str, rules: Sequence[Rule] = RULES) ->
     return marked.filter(pl.col("_reason").is_null()).drop("_reason"), conform(rejected, REJECTED_SCHEMA)
 
 
-def deduplicate(events: pl.DataFrame) -> pl.DataFrame:
-    """Keep one row per (event_id, item_id); sort by time, then ids.
+def deduplicate_links(links: pl.DataFrame) -> pl.DataFrame:
+    """Keep one row per kind, token, client and customer, with the earliest `at`; sorted by time.
 
-    Of rows that share the key the earliest is kept, then the least by the other columns, so that the same set of rows
-    gives the same result in whatever order it arrives.
+    A link without client and without customer leads nowhere and is dropped.
     """
-    key = ["event_id", "item_id"]
-    hashes = events.select(pl.col("event_id").hash(1) ^ pl.col("item_id").hash(2)).to_series()
-    in_order = hashes.sort()
-    shared = in_order.filter(in_order == in_order.shift(1))
-    if shared.len():
-        # Few rows share a key, and only those need the long sort.
-        several = hashes.is_in(shared.implode())
-        rest = [c for c in events.columns if c not in ("timestamp", *key)]
-        first = events.filter(several).sort(["timestamp", *rest], nulls_last=True)
-        events = pl.concat([events.filter(~several), first.unique(key, keep="first", maintain_order=True)])
-    return sort_by_time(events)
+    key = ["kind", "token", "client_id", "customer_id"]
+    identified = links.filter(pl.col("client_id").is_not_null() | pl.col("customer_id").is_not_null())
+    first = identified.group_by(key).agg(pl.col("at").min())
+    return conform(first.sort("at", *key, nulls_last=True), LINK_SCHEMA)
 
 
 def sort_by_time(events: pl.DataFrame) -> pl.DataFrame:

@@ -24,7 +24,7 @@ import polars as pl
 from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
-from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform, deduplicate_links
 from features.sources.parsing.cells import pii, timestamps
 from features.sources.parsing.events import json_events
 from features.sources.parsing.events.json_events import FOREIGN, IdCleaner, non_empty, to_number
@@ -320,7 +320,7 @@ def _read_links(lines: pl.DataFrame) -> pl.DataFrame:
     merges = alias.filter(no_address).select(
         "client_id", "customer_id", at=pl.col("timestamp").cast(TIMESTAMP), kind=pl.lit("merge")
     )
-    return pl.concat([*parts, pii.deduplicate_links(conform(merges, LINK_SCHEMA))])
+    return pl.concat([*parts, deduplicate_links(conform(merges, LINK_SCHEMA))])
 
 
 SOURCE = Source("segment", "Segment's and RudderStack's calls, as JSON lines", lambda paths, _: read(paths))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from features.event_log import atomic_dir, compaction, dedup, partitions, quarantine, staging
 from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.log import EventLog
-from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform, deduplicate
+from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
 from tests.features.batches import NOON, batch, events
+from tests.features.event_log.combined import combine_events
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def ingests(draw: st.DrawFn) -> tuple[list[tuple], list[list[pl.DataFrame]]]:
 @given(ingests())
 def test_the_log_does_not_depend_on_batches_and_order(example: tuple[list[tuple], list[list[pl.DataFrame]]]):
     rows, calls = example
-    expected = deduplicate(events(*rows))
+    expected = combine_events(events(*rows))
     with TemporaryDirectory() as directory:
         together = ingest([batch(events(*rows))], Path(directory) / "together").log
         for call in calls:

@@ -19,10 +19,11 @@ from features.common.clock import micros
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.log import write
-from features.event_log.schema import REJECTED_SCHEMA, deduplicate
+from features.event_log.schema import REJECTED_SCHEMA
 from features.tables.build import build_tables
 from tests.features import shop
 from tests.features.checks.logs import START, Row, healthy_catalog, healthy_rows, write_log
+from tests.features.event_log.combined import combine_events
 
 
 def find(
@@ -219,7 +220,7 @@ def test_a_repeat_by_whole_hours_is_a_second_time_zone(tmp_path: Path) -> None:
 def test_repeats_are_those_that_the_tables_leave_out(tmp_path: Path, rows: list[Row]) -> None:
     log = write(
         Path(mkdtemp(dir=tmp_path)) / "log",
-        deduplicate(shop.frame(rows)).sort("timestamp", "event_id", "item_id"),
+        combine_events(shop.frame(rows)).sort("timestamp", "event_id", "item_id"),
         shop.CATALOG,
         pl.DataFrame(schema=REJECTED_SCHEMA),
     )
@@ -296,7 +297,7 @@ def test_an_old_report_has_the_same_findings(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=shop.events(-40, 0, least=1))
 def test_any_log_can_be_checked(rows: list[shop.Row], tmp_path: Path) -> None:
-    events = deduplicate(shop.frame(rows))
+    events = combine_events(shop.frame(rows))
     log = write(tmp_path / "log", events, shop.CATALOG, pl.DataFrame(schema=REJECTED_SCHEMA))
     report = check_log(log)
     json.dumps(report.as_dict())

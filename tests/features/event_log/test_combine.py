@@ -1,13 +1,17 @@
 import random
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.event_log import compaction, partitions, staging
 from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, conform
+from tests.features.event_log.combined import combine_events
 from tests.features.event_log.lines import Line, kept_lines, line_batch, line_events
 
 
@@ -32,7 +36,7 @@ def test_a_line_in_two_files_counts_once_with_the_larger_quantity(tmp_path: Path
         report = ingest([line_batch(lines, n) for n, lines in enumerate(files)], tmp_path / log)
         assert kept_lines(report.log.scan().collect()) == [("a1", "A", 2, 10), ("a1", "B", 1, 5), ("b1", "A", 1, 10)]
         assert (report.merged, report.duplicates, report.in_log) == (1, 1, 0)
-        assert any("1 lines of orders are in more than one of the files" in note for note in report.notes)
+        assert any("1 line of orders is in more than one of the files" in note for note in report.notes)
 
 
 def test_what_the_log_has_stands(tmp_path: Path):
@@ -53,7 +57,7 @@ def test_a_free_line_beside_a_paid_one_is_told_loudly(tmp_path: Path):
     lines = [("a1", "A", 1, 59), ("a1", "A", 1, 0), ("a1", "B", 1, 0), ("b1", "A", 1, 59)]
     report = ingest([line_batch(lines)], tmp_path / "log")
     (note,) = [note for note in report.notes if "CAUTION" in note]
-    assert "1 lines at price 0" in note
+    assert "1 line at price 0" in note
     assert "order a1" in note
     assert "where:" in note
     gift = ingest([line_batch([("a1", "B", 1, 0), ("a1", "A", 1, 59)])], tmp_path / "gift")
@@ -123,3 +127,47 @@ def test_overlapping_files_count_the_largest_whatever_their_order(
         second = ingest([line_batch(lines, n) for n, lines in enumerate(files)], tmp_path / "forth")
         assert second.log.fingerprint == forth.log.fingerprint
         assert (second.kept, second.in_log) == ({}, sum(map(len, files)))
+
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+GOOD = {
+    "event_id": "e1", "name": "purchase", "timestamp": NOON, "customer_id": "c1", "item_id": "i1",
+    "quantity": 2.0, "price": 3.5,
+}  # fmt: skip
+
+
+def frame(*rows: dict) -> pl.DataFrame:
+    columns = {k: v for k, v in EVENT_SCHEMA.items() if any(k in r for r in rows)}
+    return conform(pl.DataFrame(rows, schema=columns), EVENT_SCHEMA)
+
+
+def test_the_earliest_row_of_a_key_is_kept():
+    late = GOOD | {"timestamp": NOON.replace(hour=13), "price": 1.0}
+    other = GOOD | {"item_id": "i0"}
+    assert combine_events(frame(late, other, GOOD))["item_id", "price"].rows() == [("i0", 3.5), ("i1", 3.5)]
+
+
+def test_events_without_an_item_are_deduplicated_too():
+    search = GOOD | {"name": "search", "item_id": None}
+    assert combine_events(frame(search, search)).height == 1
+
+
+ROWS = st.fixed_dictionaries({
+    "event_id": st.sampled_from(["e1", "e2"]),
+    "name": st.sampled_from(EVENT_NAMES[:3]),
+    "timestamp": st.sampled_from([NOON, NOON.replace(hour=13)]),
+    "item_id": st.sampled_from([None, "i1", "i2"]),
+    "session_id": st.sampled_from([None, "s1", "s2"]),
+    "price": st.sampled_from([None, 1.0, 2.0]),
+    "country": st.sampled_from([None, "DE", "AT"]),
+    "consent": st.sampled_from([None, True, False]),
+})  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=12).flatmap(lambda r: st.tuples(st.just(r), st.permutations(r))))
+def test_deduplication_depends_on_the_rows_not_their_order(orders: tuple[list[dict], list[dict]]):
+    one, other = (combine_events(frame(*rows)) for rows in orders)
+    assert one.equals(other)
+    assert one.height == len({(r["event_id"], r["item_id"]) for r in orders[0]})
+    assert combine_events(pl.concat([one, other])).equals(one)

@@ -3,17 +3,13 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from features.event_log.schema import (
-    EVENT_NAMES,
     EVENT_SCHEMA,
     RAW,
     REJECTED_SCHEMA,
     ROW,
     conform,
-    deduplicate,
     validate,
 )
 
@@ -81,35 +77,3 @@ def test_conform_adds_missing_columns_and_drops_others():
     assert table.schema == EVENT_SCHEMA
     assert table["price"].to_list() == [1.5]
     assert table["event_id"].to_list() == [None]
-
-
-def test_the_earliest_row_of_a_key_is_kept():
-    late = GOOD | {"timestamp": NOON.replace(hour=13), "price": 1.0}
-    other = GOOD | {"item_id": "i0"}
-    assert deduplicate(frame(late, other, GOOD))["item_id", "price"].rows() == [("i0", 3.5), ("i1", 3.5)]
-
-
-def test_events_without_an_item_are_deduplicated_too():
-    search = GOOD | {"name": "search", "item_id": None}
-    assert deduplicate(frame(search, search)).height == 1
-
-
-ROWS = st.fixed_dictionaries({
-    "event_id": st.sampled_from(["e1", "e2"]),
-    "name": st.sampled_from(EVENT_NAMES[:3]),
-    "timestamp": st.sampled_from([NOON, NOON.replace(hour=13)]),
-    "item_id": st.sampled_from([None, "i1", "i2"]),
-    "session_id": st.sampled_from([None, "s1", "s2"]),
-    "price": st.sampled_from([None, 1.0, 2.0]),
-    "country": st.sampled_from([None, "DE", "AT"]),
-    "consent": st.sampled_from([None, True, False]),
-})  # fmt: skip
-
-
-@settings(deadline=None)
-@given(st.lists(ROWS, min_size=1, max_size=12).flatmap(lambda r: st.tuples(st.just(r), st.permutations(r))))
-def test_deduplication_depends_on_the_rows_not_their_order(orders: tuple[list[dict], list[dict]]):
-    one, other = (deduplicate(frame(*rows)) for rows in orders)
-    assert one.equals(other)
-    assert one.height == len({(r["event_id"], r["item_id"]) for r in orders[0]})
-    assert deduplicate(pl.concat([one, other])).equals(one)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, LINK_SCHEMA, deduplicate
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, LINK_SCHEMA
 from features.sources import events_file
 from features.sources.parsing.text_files import json_lines
+from tests.features.event_log.combined import combine_events
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 GOOD = {
@@ -301,7 +302,7 @@ def test_counts_add_up_whatever_the_cells(tmp_path_factory, rows: list[dict], ex
     assert again.kept == {}
     assert again.log.info == first.log.info
     other = read(write(file, *shuffled.sample(rows, len(rows))))
-    assert deduplicate(other.events).equals(first.log.scan().collect())
+    assert combine_events(other.events).equals(first.log.scan().collect())
     assert other.catalog.equals(first.log.catalog())
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch, ingest
-from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, deduplicate
+from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA
 from features.sources import online_retail
+from tests.features.event_log.combined import combine_events
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "online_retail_II.parquet"
 HEADER = ["Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID", "Country"]
@@ -183,7 +184,7 @@ def test_rows_that_both_sheets_hold_count_once(tmp_path: Path, write_xlsx):
     both = read(write_xlsx(tmp_path / "r.xlsx", {"Year 1": [HEADER, *one], "Year 2": [HEADER, *two]}))
     alone = read(write(tmp_path / "r.parquet", [*one, two[-1]]))
     assert both.rows_read == len(one) + len(two)
-    assert deduplicate(both.events).equals(deduplicate(alone.events))
+    assert combine_events(both.events).equals(combine_events(alone.events))
     assert both.events.filter(item_id="22000")["quantity"].to_list() == [12.0]
     assert both.merged == alone.merged + len(two) - 1
     assert "sheets overlap" in both.notes[0]
@@ -194,7 +195,7 @@ def test_a_mirror_without_sheet_names_counts_once_too(tmp_path: Path):
     # The true repeat would be there four times.
     mirror = read(write(tmp_path / "m.parquet", [*one, *two]))
     alone = read(write(tmp_path / "r.parquet", [*one, two[-1]]))
-    assert deduplicate(mirror.events).equals(deduplicate(alone.events))
+    assert combine_events(mirror.events).equals(combine_events(alone.events))
 
 
 def test_a_repeated_line_alone_is_no_overlap(parse):
@@ -206,7 +207,7 @@ def test_one_file_per_sheet_counts_once(tmp_path: Path):
     files = [write(tmp_path / "one.csv", one), write(tmp_path / "two.csv", two)]
     report = ingest(online_retail.read(files), tmp_path / "log")
     alone = read(write(tmp_path / "r.parquet", [*one, two[-1]]))
-    assert report.log.scan_all_times().collect().equals(deduplicate(alone.events))
+    assert report.log.scan_all_times().collect().equals(combine_events(alone.events))
     assert report.duplicates == 15
 
 
@@ -250,12 +251,12 @@ def test_counts_add_up_and_order_does_not_matter(tmp_path_factory, lines: list[t
             yield read(folder / "r.parquet")
 
     one, other = results()
-    assert deduplicate(one.events).equals(deduplicate(other.events))
+    assert combine_events(one.events).equals(combine_events(other.events))
     assert one.catalog.equals(other.catalog)
     assert one.merged == other.merged
     assert sorted(one.rejected["reason"]) == sorted(other.rejected["reason"])
     # A key once per source: merging left nothing for the log to throw away.
-    assert deduplicate(one.events).height == one.events.height
+    assert combine_events(one.events).height == one.events.height
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from features.common.clock import DAY, micros
 from features.common.errors import InputError
 from features.event_log.ingest import ingest
 from features.event_log.log import EventLog, write
-from features.event_log.schema import deduplicate
 from features.sources import SimulatorConfig, read
 from features.tables.bots import PER_HOUR
 from features.tables.build import Tables, build_tables
 from features.tables.engines import open_engine
+from tests.features.event_log.combined import combine_events
 from tests.features.shop import TABLES
 
 # Everything that the simulator has, at rates that show in a small log.
@@ -40,7 +40,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
     events = simulated.scan().collect()
     parts = [events, *reported_again(events), too_fast_on_a_shared_device(events)]
     return write(
-        directory / "log", deduplicate(pl.concat(parts)), simulated.catalog(), pl.DataFrame(), simulated.links()
+        directory / "log", combine_events(pl.concat(parts)), simulated.catalog(), pl.DataFrame(), simulated.links()
     )
 
 

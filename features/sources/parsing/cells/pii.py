@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.schema import LINK_SCHEMA, LinkKind, conform
+from features.event_log.schema import LINK_SCHEMA, LinkKind, conform, deduplicate_links
 
 SALT = "USUAL_IDENTITY_SALT"
 SHORTEST = 16
@@ -70,13 +70,6 @@ def build_links(events: pl.DataFrame, tokens: dict[LinkKind, pl.Series]) -> pl.D
     return deduplicate_links(conform(pl.concat(parts), LINK_SCHEMA).drop_nulls("token") if parts else conform(
         pl.DataFrame(schema=LINK_SCHEMA), LINK_SCHEMA
     ))  # fmt: skip
-
-
-def deduplicate_links(rows: pl.DataFrame) -> pl.DataFrame:
-    """Keep one row per token, client and customer, with the earliest `at`; rows without both ids are dropped."""
-    identified = rows.filter(pl.col("client_id").is_not_null() | pl.col("customer_id").is_not_null())
-    key = ["kind", "token", "client_id", "customer_id"]
-    return conform(identified.group_by(key).agg(pl.col("at").min()).sort("at", *key), LINK_SCHEMA)
 
 
 def contains_address(column: str) -> pl.Expr:

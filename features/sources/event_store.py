@@ -111,9 +111,10 @@ def _read_claims(store: Reader) -> ParsedBatch:
     empty = pl.DataFrame(schema=EVENT_SCHEMA)
     if not rows:
         return ParsedBatch(rows_read=0, events=empty)
+    what = "1 purchase or refund is" if len(ids) == 1 else f"{len(ids):,} purchases and refunds are"
     note = (
-        f"{len(ids):,} purchases and refunds are claims of pages and left out: they count once the shop's server sends "
-        "them, or the page with a visitor token (docs/events.md)"
+        f"{what} only claimed by pages, and left out: an order counts once the shop's server sends it, or the page "
+        "with a visitor token (docs/events.md)"
     )
     return ParsedBatch(rows, empty, left_out={"claims of pages": rows}, notes=(note,))
 

@@ -76,7 +76,8 @@ def keep_proven(
         if sender.unproven:
             unproven.add(len(events))
         claim = sender.claims and row[_NAME] in ("purchase", "refund")
-        rows = tuple([_with_ids(row, sender) for row in event.rows])
+        one = len(event.rows) == 1  # as of nearly all events
+        rows = (_with_ids(row, sender),) if one else tuple([_with_ids(row, sender) for row in event.rows])
         events.append(StoredEvent(rows, event.order_key, sender.scope, claim))
         indexes.append(index)
     validated.events, validated.indexes, validated.unproven = events, indexes, unproven

@@ -38,7 +38,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
     directory = tmp_path_factory.mktemp("spark")
     simulated = ingest(read("simulated", config=ODD_SHOP), directory / "simulated").log
     events = simulated.scan().collect()
-    parts = [events, *reported_again(events), too_fast_on_a_shared_device(events)]
+    parts = [events, *reported_again(events), too_fast_on_a_shared_device(events), *made_up(events)]
     return write(
         directory / "log", combine_events(pl.concat(parts)), simulated.catalog(), pl.DataFrame(), simulated.links()
     )
@@ -65,6 +65,16 @@ def too_fast_on_a_shared_device(events: pl.DataFrame) -> pl.DataFrame:
         pl.all().exclude("event_id", "client_id"),
         client_id=pl.lit("kiosk"),
     ).select(events.columns)  # fmt: skip
+
+
+def made_up(events: pl.DataFrame) -> list[pl.DataFrame]:
+    """Views of a device that proved nothing, and an order at a trillion."""
+    view, order = (events.filter(pl.col("name").cast(pl.String) == name).head(1) for name in ("view_item", "purchase"))
+    return [
+        view.with_columns(event_id=pl.lit("unproven"), customer_id=pl.lit(None, pl.String), client_id=pl.lit("~d1")),
+        view.with_columns(event_id=pl.lit("beside"), customer_id=pl.lit("somebody"), client_id=pl.lit("~d1")),
+        order.with_columns(event_id=pl.lit("absurd"), order_id=pl.lit("absurd"), price=pl.lit(1e12)),
+    ]
 
 
 def as_of(log: EventLog) -> int:
@@ -121,6 +131,8 @@ def test_the_log_has_values_on_which_engines_differ(log: EventLog):
     tables = build_tables(log, as_of(log))
     assert {"client_id": "kiosk", "customer_id": None} in tables.bots.select("client_id", "customer_id").to_dicts()
     assert tables.bots["customer_id"].count() == 1
+    assert set(tables.bots["reason"]) == {"bot", "burst", "unproven"}
+    assert tables.left_out.bounded_orders == 1
     assert tables.left_out.repeated_orders > 0
     assert tables.shared_devices.height > 1
     shared = events.drop_nulls(["client_id", "customer_id"]).group_by("client_id").agg(pl.col("customer_id").n_unique())

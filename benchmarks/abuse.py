@@ -6,7 +6,8 @@ Honest visitors come at random times, each on a connection of its own, and ask f
 attack runs beside them: connections that do not read, half-open ones, headers without end, the costliest requests,
 filters, large event bodies, and five times as many requests as the server can answer. Everything is bounded, in time,
 connections and bytes, and stays on the loopback address; attackers and visitors have the same address unless `--from`
-gives the attackers another. The load generators run on the same processors as the server.
+gives the attackers another. Where there are several processors, the server has the first and the load generators have
+the rest.
 """
 
 import argparse
@@ -18,8 +19,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import psutil  # type: ignore[import-untyped]  # noqa: E402
 import shop  # noqa: E402
+from arrivals import Outcome, send_at_random_times  # type: ignore[import-not-found]  # noqa: E402
 from load import Target, closed_loop  # noqa: E402
 
 from models.bundle import Bundle  # noqa: E402
@@ -39,32 +41,8 @@ from serving.deploy.server import build_command, find_free_port, run_process  # 
 HONEST_PER_S, ALONE_S, ATTACK_S, AFTER_S = 20.0, 15.0, 10.0, 20.0
 UNREAD, HALF_OPEN, ENDLESS, HEAVY, LARGE = 300, 400, 50, 400, 8
 MOST_BYTES = 8_000_000  # that one hostile connection sends
+ELSEWHERE = "5 x knee from elsewhere"
 RECOMMEND, EVENTS = "/v1/recommendations", "/v1/events"
-
-
-@dataclass
-class Outcome:
-    """Latencies in ms of what was answered, and how often each status came; "-": no answer."""
-
-    latencies: list[float] = field(default_factory=list)
-    statuses: dict[str, int] = field(default_factory=dict)
-    refused: list[float] = field(default_factory=list)
-
-    def note(self, status: str, ms: float) -> None:
-        self.statuses[status] = self.statuses.get(status, 0) + 1
-        if status.startswith("2"):
-            self.latencies.append(ms)
-        elif status == "429":
-            self.refused.append(ms)
-
-    @property
-    def failed(self) -> int:
-        return sum(count for status, count in self.statuses.items() if not status.startswith("2"))
-
-    @staticmethod
-    def p(values: list[float], share: float) -> str:
-        ordered = sorted(values)
-        return f"{ordered[min(len(ordered) - 1, int(len(ordered) * share))]:.0f}" if ordered else "–"
 
 
 @dataclass(frozen=True)
@@ -120,28 +98,7 @@ async def ask(target: Shop, request: bytes, within_s: float = 15) -> str:
             writer.close()
 
 
-async def arrivals(target: Shop, rate: float, seconds: float, make: Callable[[random.Random], bytes]) -> Outcome:
-    """Requests at random times, each measured from the moment that it is due."""
-    rng, outcome, tasks = random.Random(7), Outcome(), set[asyncio.Task[None]]()
-    due = time.perf_counter()
-    end = due + seconds
-
-    async def one(due: float) -> None:
-        status = await ask(target, make(rng))
-        outcome.note(status, (time.perf_counter() - due) * 1e3)
-
-    while due < end:
-        await asyncio.sleep(max(0, due - time.perf_counter()))
-        if len(tasks) < 4_000:
-            task = asyncio.create_task(one(due))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        due += rng.expovariate(rate)
-    await asyncio.gather(*tasks)
-    return outcome
-
-
-async def honest(target: Shop, seconds: float) -> Outcome:
+def honest(target: Shop, seconds: float) -> Outcome:
     """Visitors who ask for recommendations, every fourth of whom sends an event."""
 
     def make(rng: random.Random) -> bytes:
@@ -149,7 +106,7 @@ async def honest(target: Shop, seconds: float) -> Outcome:
             return post(EVENTS, {"events": [event(rng, target)]})
         return post(RECOMMEND, {"requests": [{"customer_id": rng.choice(target.customers)}]})
 
-    return await arrivals(target, HONEST_PER_S, seconds, make)
+    return send_at_random_times(target.port, HONEST_PER_S, seconds, make, target.address)
 
 
 async def stubborn(
@@ -287,15 +244,15 @@ async def large_events(target: Shop, seconds: float) -> Outcome:
     return await again_and_again(target, LARGE, seconds, make)
 
 
-async def flood(target: Shop, seconds: float) -> Outcome:
+def flood(target: Shop, seconds: float) -> Outcome:
     """More plain requests than the server can answer."""
     bodies = [post(RECOMMEND, {"requests": [{"customer_id": c}]}) for c in target.customers]
-    return await arrivals(target, target.rate, seconds, lambda rng: rng.choice(bodies))
+    return send_at_random_times(target.port, target.rate, seconds, lambda rng: rng.choice(bodies), target.address)
 
 
-ATTACKS: dict[str, Callable[[Shop, float], Awaitable[Outcome]]] = {
+ATTACKS: dict[str, Callable[[Shop, float], Outcome | Coroutine[Any, Any, Outcome]]] = {
     "unread": unread, "half-open": half_open, "headers": endless, "heavy": heavy, "filters": filters,
-    "events": large_events, "5 x knee": flood,
+    "events": large_events, "5 x knee": flood, ELSEWHERE: flood,
 }  # fmt: skip
 
 
@@ -303,8 +260,14 @@ def run(name: str, target: Shop, seconds: float) -> Outcome:
     """Run an attack, or the honest visitors, in this process."""
     import uvloop
 
-    attack = ATTACKS.get(name, honest)
-    return uvloop.run(attack(target, seconds))  # type: ignore[arg-type]
+    outcome = ATTACKS.get(name, honest)(target, seconds)
+    return outcome if isinstance(outcome, Outcome) else uvloop.run(outcome)
+
+
+def pin(process: int, processors: set[int]) -> None:
+    """Keep all threads of a process, and those that they start, to some processors."""
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), processors)
 
 
 def memory_mb(port: int, processes: list[psutil.Process]) -> tuple[float, float]:
@@ -321,6 +284,11 @@ def measure(port: int, bundle: Bundle, names: list[str], address: str) -> list[l
         tuple(s.customers.at(np.arange(min(500, len(s.customers))))),
         tuple(s.items.at(np.arange(min(2_000, len(s.items))))),
     )
+    if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
+        first, *rest = sorted(os.sched_getaffinity(0))
+        pin(os.getpid(), set(rest))
+        for process in server:
+            pin(process.pid, {first})
     knee = closed_loop(Target(port, RECOMMEND, customers), 16, 4)
     print(f"knee: {knee.rate:.0f} requests/s at 16 connections, p50 {knee.p50_ms:.0f} ms", flush=True)
     visitors, rows = Shop(port, customers, items), []
@@ -334,7 +302,8 @@ def measure(port: int, bundle: Bundle, names: list[str], address: str) -> list[l
         print("  ".join(rows[-1]), flush=True)
         for name in names:
             before = memory_mb(port, server)
-            both = [pool.apply_async(run, (n, t, ATTACK_S)) for n, t in ((name, attackers), ("honest", visitors))]
+            attacker = replace(attackers, address="127.0.0.2") if name == ELSEWHERE else attackers
+            both = [pool.apply_async(run, (n, t, ATTACK_S)) for n, t in ((name, attacker), ("honest", visitors))]
             peak = before
             while not all(result.ready() for result in both):
                 time.sleep(0.5)
@@ -346,7 +315,9 @@ def measure(port: int, bundle: Bundle, names: list[str], address: str) -> list[l
             if attack.latencies:
                 what += f"; answered p99 {p(attack.latencies, 0.99)} ms"
             if attack.refused:
-                what += f"; 429 p99 {p(attack.refused, 0.99)} ms"
+                what += f"; 429 p50 {p(attack.refused, 0.5)}, p99 {p(attack.refused, 0.99)} ms"
+            if attack.late:
+                what += f"; sent late p99 {p(attack.late, 0.99)} ms"
             every = beside.latencies
             memories = [f"{m[0]:.0f}/{m[1]:.0f}" for m in (before, peak, after)]
             rows.append([name, p(every, 0.5), p(every, 0.99), str(beside.failed), *memories, what])

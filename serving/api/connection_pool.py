@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
+from serving.api.admission import Admission, Ticket
 from serving.schemas.problems import ProblemCode
 from serving.settings import Settings
 
@@ -28,6 +29,7 @@ class ConnectionLimits:
     bodies_bytes: int
     unread_bytes: int
     requests: int
+    target_s: float
 
     @classmethod
     def of(cls, settings: Settings) -> "ConnectionLimits":
@@ -48,6 +50,7 @@ class ConnectionLimits:
             settings.max_bodies_bytes,
             settings.max_unread_bytes,
             settings.max_requests,
+            settings.overload_target_ms / 1e3,
         )
 
 
@@ -82,6 +85,7 @@ class ConnectionPool:
         self.body_bytes = 0
         self.requests = 0  # that have arrived and are not answered
         self.requests_by_host: Counter[str] = Counter()
+        self.admission = Admission(limits.requests, limits.target_s)
         self._sweeping = False
 
     def add(self, connection: PooledConnection, address: str | None) -> ProblemCode | None:
@@ -113,17 +117,23 @@ class ConnectionPool:
             if not self.by_address[address]:
                 del self.by_address[address]
 
-    def begin_request(self, host: str) -> None:
+    def begin_request(self, ticket: Ticket) -> None:
         """Count a request that has arrived."""
         self.requests += 1
-        self.requests_by_host[host] += 1
+        self.requests_by_host[ticket.host] += 1
+        ticket.enter()
 
-    def end_requests(self, host: str, count: int) -> None:
-        """Count requests that are answered or given up."""
-        self.requests -= count
-        self.requests_by_host[host] -= count
-        if self.requests_by_host[host] <= 0:
-            del self.requests_by_host[host]
+    def end_request(self, ticket: Ticket, answered: bool) -> None:
+        """Count a request no more that is answered or given up."""
+        ticket.leave(answered)
+        self.requests -= 1
+        self.requests_by_host[ticket.host] -= 1
+        if self.requests_by_host[ticket.host] <= 0:
+            del self.requests_by_host[ticket.host]
+
+    def is_crowded(self, host: str) -> bool:
+        """Whether one more plain request of an address is too many."""
+        return self.admission.is_crowded(host) or self.is_busy(host)
 
     def is_busy(self, host: str) -> bool:
         """Whether one more request of an address is too many: it may have as many as there is place for others.

@@ -7,17 +7,19 @@ problem and closed, or closed without an answer where one is under way.
 
 import asyncio
 import logging
+from collections import deque
 from functools import cache, partial
 from typing import Any, cast
 
 import uvicorn.config
-from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving import metrics
+from serving.api.admission import Ticket, is_plain
 from serving.api.connection_pool import ConnectionLimits, ConnectionPool
 from serving.api.middleware.api_keys import is_loopback
-from serving.schemas.problems import MEDIA_TYPE, ProblemCode, as_dict, problem
+from serving.api.refusals import refusal
+from serving.schemas.problems import ProblemCode
 from serving.settings import Settings, read_settings
 
 _silent = logging.getLogger("usual.serving.silent")
@@ -39,7 +41,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self.timeout_keep_alive = cast(int, pool.limits.idle_s)
         self._address: str | None = None
         self._host = ""
-        self._open_requests = 0
+        self._tickets: deque[Ticket] = deque()  # of requests that are not answered, in order
+        self._arriving = Ticket("")
+        self._shed = False  # the request that arrives is answered without being begun
         self._refused = False
         self._refusal: ProblemCode | None = None  # to be answered once the parser has returned
         self._discarded = 0
@@ -115,13 +119,30 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begin the request, unless too many of this connection wait already."""
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._stop("overloaded")
-        # Before anything is done for it: what cannot be answered in time has to cost next to nothing.
-        if self.pool.is_busy(self._host) and not self.url.startswith(_PROBES):
-            self._stop("overloaded")
         self._head_since, self._progress = None, True
         self.pool.waiting.pop(self, None)
+        # Before anything is done for it: what cannot be answered in time has to cost next to nothing.
+        plain = self._is_plain()
+        if plain and self.pool.is_crowded(self._host):
+            if self._is_answering():
+                self._stop("overloaded")
+            self._shed, self._body_since = True, self.loop.time()
+            return
+        if not plain and self.pool.is_busy(self._host) and not self.url.startswith(_PROBES):
+            self._stop("overloaded")
+        self._arriving = Ticket(self._host, self.pool.admission if plain else None)
+        self.scope["state"]["ticket"] = self._arriving
         super().on_headers_complete()
         self._body_since = self.loop.time()
+
+    def _is_plain(self) -> bool:
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        if self.expect_100_continue or not length.isdigit():
+            return False
+        return is_plain(self.parser.get_method(), self.url, int(length))
+
+    def _is_answering(self) -> bool:
+        return bool(self.pipeline) or not (self.cycle is None or self.cycle.response_complete)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         async def run(scope: Any, receive: Any, send: Any) -> None:
@@ -133,6 +154,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Count what is held of bodies."""
         self._progress = True
+        if self._shed:
+            return
         self._body_bytes += len(body)
         self.pool.body_bytes += len(body)
         if self.pool.body_bytes > self.pool.limits.bodies_bytes:
@@ -142,18 +165,20 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that the body is there."""
         self._body_since, self._progress = None, True
+        if self._shed:
+            self._answer_shed()
+            return
         # A WebSocket's request has no cycle: it is refused once the parser has returned.
         if self.cycle is not None and not self.cycle.response_complete:
-            self._open_requests += 1
-            self.pool.begin_request(self._host)
+            self._tickets.append(self._arriving)
+            self.pool.begin_request(self._arriving)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        if self._open_requests:
-            self._open_requests -= 1
-            self.pool.end_requests(self._host, 1)
+        if self._tickets:
+            self.pool.end_request(self._tickets.popleft(), answered=True)
         if self.cycle is not None and self.cycle.response_complete:
             self._release_body()
             if not self.transport.is_closing():
@@ -172,7 +197,8 @@ class LimitedProtocol(HttpToolsProtocol):
                     self.drop("slow_headers")
             elif self._body_since is not None and now - self._body_since > limits.body_timeout_s:
                 # An answer that is complete was not waiting for it.
-                self.drop("slow_body") if self.cycle.response_complete else self._refuse("slow_body")
+                answered = not self._shed and self.cycle.response_complete
+                self.drop("slow_body") if answered else self._refuse("slow_body")
         unread = self.unread_bytes
         if not unread:
             self._unread_since = None
@@ -209,11 +235,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self.logger = _silent  # uvicorn's own would have a line for each
         raise ValueError(code)
 
+    def _answer_shed(self) -> None:
+        """Refuse a request that has arrived, and keep the connection for the next one."""
+        self._shed = False
+        metrics.count_dropped("overloaded")
+        keep = self.parser.should_keep_alive()
+        self.transport.write(refusal("overloaded", close=not keep))
+        if not keep:
+            self.transport.close()
+            return
+        self.pool.waiting[self] = None
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def _release(self) -> None:
         self._release_body()
-        if self._open_requests:
-            self.pool.end_requests(self._host, self._open_requests)
-            self._open_requests = 0
+        while self._tickets:
+            self.pool.end_request(self._tickets.popleft(), answered=False)
 
     def _release_body(self) -> None:
         self.pool.body_bytes -= self._body_bytes
@@ -244,31 +281,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._end_cycle()
         self.pool.waiting.pop(self, None)
         self.flow.resume_reading()
-        self.transport.write(_answer(code))
+        self.transport.write(refusal(code))
         # Closed while something of the request is unread, the client would see a broken connection and no answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.abort)
-
-
-_DETAILS: dict[ProblemCode, str] = {
-    "too_many_connections": "Too many connections from this address are open",
-    "unavailable": "Too many connections are open; try again after Retry-After seconds",
-    "headers_too_large": "The address and the headers are too long, or too many",
-    "slow_headers": "The request did not arrive in time",
-    "slow_body": "The body did not arrive in time",
-    "overloaded": "Too many requests are waiting; try again after Retry-After seconds",
-}
-
-
-@cache
-def _answer(code: ProblemCode) -> bytes:
-    body = problem(code, _DETAILS[code])
-    content = to_json(as_dict(body))
-    head = f"HTTP/1.1 {body.status} {body.title}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-    if body.status in (429, 503):
-        head += "retry-after: 1\r\n"
-    return head.encode() + b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(content), content)
 
 
 def build_protocol(settings: Settings) -> "partial[LimitedProtocol]":
@@ -276,14 +293,20 @@ def build_protocol(settings: Settings) -> "partial[LimitedProtocol]":
     return partial(LimitedProtocol, pool=ConnectionPool(ConnectionLimits.of(settings)))
 
 
-_protocols: dict[str, "partial[LimitedProtocol]"] = {}
-
-
 def create_protocol(**options: Any) -> LimitedProtocol:
     """Make one connection of this process's server, with the limits of its environment."""
-    if "" not in _protocols:
-        _protocols[""] = build_protocol(read_settings())
-    return _protocols[""](**options)
+    return _process_protocol()(**options)
+
+
+@cache
+def _process_protocol() -> "partial[LimitedProtocol]":
+    return build_protocol(read_settings())
+
+
+def pool_of(protocol: Any) -> ConnectionPool | None:
+    """Return the pool of a server's connections, whose protocol is given as uvicorn knows it."""
+    built = _process_protocol() if protocol is create_protocol else protocol
+    return built.keywords.get("pool") if isinstance(built, partial) else None
 
 
 def install() -> None:

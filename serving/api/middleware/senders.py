@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.types import Message, Scope, Send
 
+from serving.api.admission import Ticket
 from serving.api.middleware.api_keys import KeyState, is_loopback
 from serving.api.middleware.rate_limits import AddressLimits, TokenBucket
 from serving.api.middleware.telemetry import BULK_ROUTE
@@ -12,6 +13,7 @@ from serving.recommend.ranking_queue import Sender
 from serving.schemas.problems import Problem, problem
 
 _PART_BYTES = 65_536
+_COSTLY = 1.0  # beyond a plain request: what costs more is left to the fair queues
 
 
 def build_sender(scope: Scope, content_length: int, addresses: AddressLimits | None = None) -> tuple[Sender, int]:
@@ -29,14 +31,18 @@ def build_sender(scope: Scope, content_length: int, addresses: AddressLimits | N
             return Sender(), wait_s
         buckets.append(bucket)
 
+    ticket: Ticket | None = scope["state"].get("ticket")
+
     def charge(cost: float) -> None:
+        if cost > _COSTLY and ticket is not None:
+            ticket.park()
         for bucket in buckets:
             bucket.charge(cost)
 
     if scope["path"] == BULK_ROUTE:  # its requests come to us without their sender
         charge(content_length / BULK_BYTES - 1)
     name = (id(key), host, port) if port and is_loopback(host) else (id(key), host)
-    return (Sender(name, charge) if buckets else Sender(name)), 0
+    return (Sender(name, charge) if buckets or ticket is not None else Sender(name)), 0
 
 
 def rate_limited(what: str) -> Problem:

@@ -115,8 +115,8 @@ class Settings(BaseSettings):
 
     overload_target_ms: float = Field(50, gt=0)
     """While plain requests for ranking come faster than they are answered, so many of them are taken on that each is
-    answered in about so many milliseconds, and 32 of one address alone in any case; the others are refused with 429 at once. A
-    burst is no overload: it is taken on as far as `max_requests` allows."""
+    answered in about so many milliseconds, and 32 of one address alone in any case; the others are refused with 429 at
+    once. A burst is no overload: it is taken on as far as `max_requests` allows."""
 
     max_header_bytes: int = Field(32_768, ge=1_024)
     """A longer request line with its headers is refused with 431."""

@@ -24,13 +24,14 @@ from operator import or_
 import narwhals as nw
 import polars as pl
 
+from features.common import ids as common_ids
 from features.common.clock import DAY, HOUR
 from features.tables.engine import Engine, Lazy, count_where, distinct, exact_sum
 
 PER_HOUR = 300  # a page every twelve seconds for an hour
 PER_DAY = 1000
 PAGE_EVENTS = ("select_item", "view_item", "search", "add_to_wishlist", "add_to_cart", "remove_from_cart")
-UNPROVEN = "~"  # what the client ids of devices begin with that pages named and nothing proves
+UNPROVEN = common_ids.UNPROVEN  # what the client ids of devices begin with that pages named and nothing proves
 
 _IDS = ("client_id", "customer_id")
 _VISITOR = (*_IDS, "shared")

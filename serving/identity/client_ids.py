@@ -10,10 +10,11 @@ import re
 import secrets
 from functools import cached_property, lru_cache
 
+from features.common import ids
 from serving.installation_secret import earlier_signing_keys, signing_key
 from serving.settings import Settings
 
-UNPROVEN = "~"
+UNPROVEN = ids.UNPROVEN
 """What the stored id of a device begins with that was not proven; no proven id does."""
 
 _BYTES = 16  # 128 bits, in base64url 22 characters

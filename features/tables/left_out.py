@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from features.common.counts import count
+
 _MOST_NAMES = 5  # unknown names that a line names
 
 
@@ -103,42 +105,42 @@ class LeftOut:
         lines = []
         if self.set_aside:
             lines.append(
-                f"{_count(self.set_aside, 'event')} far from all others in time (to take them in: --all-times of "
+                f"{count(self.set_aside, 'event')} far from all others in time (to take them in: --all-times of "
                 "`usual ingest`)"
             )
         if self.without_consent:
-            lines.append(f"{_count(self.without_consent, 'event')} without consent")
+            lines.append(f"{count(self.without_consent, 'event')} without consent")
         if self.unknown_names:
             names = [f"{name} ({n:,})" for name, n in self.unknown_names.items()]
             more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-            lines.append(f"{_count(self.unknown, 'event')} with unknown names: {', '.join(names[:_MOST_NAMES])}{more}")
+            lines.append(f"{count(self.unknown, 'event')} with unknown names: {', '.join(names[:_MOST_NAMES])}{more}")
         if self.bots:
-            line = f"{_count(self.bots, 'bot')} with {_count(self.bot_events, 'event')}"
+            line = f"{count(self.bots, 'bot')} with {count(self.bot_events, 'event')}"
             if self.bot_orders:
                 line += (
-                    f", among them {_count(self.bot_orders, 'order')} worth {self.bot_value:,.2f} "
+                    f", among them {count(self.bot_orders, 'order')} worth {self.bot_value:,.2f} "
                     f"({self.bot_value_share:.1%} of what was bought)"
                 )
             lines.append(line)
         if self.bursts:
-            who = _count(self.bursts, "customer or device", "customers or devices")
+            who = count(self.bursts, "customer or device", "customers or devices")
             lines.append(
-                f"{_count(self.burst_events, 'event')} of {who} in hours with too many for a person; their orders and "
+                f"{count(self.burst_events, 'event')} of {who} in hours with too many for a person; their orders and "
                 "other hours count"
             )
         if self.unproven_devices:
             lines.append(
-                f"{_count(self.unproven_devices, 'device')} that did not prove "
+                f"{count(self.unproven_devices, 'device')} that did not prove "
                 f"{'itself' if self.unproven_devices == 1 else 'themselves'}, with "
-                f"{_count(self.unproven_events, 'event')} (to count them: signed client ids, docs/storefront.md, or "
+                f"{count(self.unproven_events, 'event')} (to count them: signed client ids, docs/storefront.md, or "
                 "USUAL_CLIENT_IDS=any)"
             )
         if self.repeated_orders:
-            lines.append(f"{_count(self.repeated_orders, 'line')} of orders that came before, as after a page reload")
+            lines.append(f"{count(self.repeated_orders, 'line')} of orders that came before, as after a page reload")
         lines = [f"left out: {line}" for line in lines] or ["left out: nothing"]
         if self.bounded_orders and self.order_bound is not None:
             lines.append(
-                f"{_count(self.bounded_orders, 'order')} worth {self.bounded_value:,.2f} in all, each far above the "
+                f"{count(self.bounded_orders, 'order')} worth {self.bounded_value:,.2f} in all, each far above the "
                 f"others, {'counts' if self.bounded_orders == 1 else 'count'} as {self.order_bound:,.2f} in expected "
                 "values: `usual check` names them"
             )
@@ -148,8 +150,8 @@ class LeftOut:
                 client, customers, _ = self.largest_device
                 largest = f" (the largest is {client!r} with {customers:,} customers)"
             lines.append(
-                f"{_count(self.shared_devices, 'device')} shared by {_count(self.shared_customers, 'customer')}, with "
-                f"{_count(self.shared_events, 'event')}{largest}: what happens there without a customer joins nobody's "
+                f"{count(self.shared_devices, 'device')} shared by {count(self.shared_customers, 'customer')}, with "
+                f"{count(self.shared_events, 'event')}{largest}: what happens there without a customer joins nobody's "
                 "profile"
             )
         return lines
@@ -189,7 +191,3 @@ def summarize(
         shared_events=int(devices["events"].sum()),
         largest_device=first.select("client_id", "customers", "events").row(0) if first.height else None,
     )
-
-
-def _count(n: int, noun: str, plural: str = "") -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or f'{noun}s'}"

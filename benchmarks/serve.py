@@ -9,6 +9,7 @@ connections in a closed loop. With a bundle (for example from benchmarks/big.py)
   half that rate
 - one connection compared with ranking in process
 - the same bundle behind `mlflow models serve`, and behind BentoML's own batching
+- with `--rules`, instead: the same bundle with 0, 20 and 200 rules, by turns on one connection
 - the memory of two workers
 
 The server has one process unless stated otherwise; the load generator runs on the same processors.
@@ -16,16 +17,18 @@ The server has one process unless stated otherwise; the load generator runs on t
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import psutil  # type: ignore[import-untyped]  # noqa: E402
+import rule_sets  # noqa: E402
 import shop  # noqa: E402
 from load import Load, Target, closed_loop, highest_rate, open_loop  # noqa: E402
 
@@ -37,6 +40,7 @@ from serving.deploy.server import build_command, find_free_port, run_process, ru
 from serving.settings import open_environment  # noqa: E402
 
 CONNECTIONS = 16
+RULE_COUNTS = (0, 20, 200)
 P99_MS = 50.0
 PATH = "/v1/recommendations"
 
@@ -145,6 +149,36 @@ def measure_bundle(bundle: Path, seconds: float, scratch: Path) -> None:
         print(f"Two workers hold {_proportional_gb():.2f} GB together (proportional set size).")
 
 
+def measure_rules(bundle: Path, seconds: float, scratch: Path, rounds: int = 12) -> None:
+    """Measure servers that follow 0, 20 and 200 rules by turns, as a shared machine changes its speed."""
+    loaded = Bundle.load(bundle)
+    s = loaded.snapshot
+    customers = tuple(
+        s.customers.values[n].as_py() for n in range(0, len(s.customers), max(1, len(s.customers) // 5000))
+    )
+    loads: dict[int, list[Load]] = {count: [] for count in RULE_COUNTS}
+    with ExitStack() as stack:
+        targets = {}
+        for count in RULE_COUNTS:
+            if count:
+                os.environ["USUAL_RULES"] = str(rule_sets.write_rules(scratch / f"{count}.yml", loaded, count))
+            targets[count] = Target(_port(stack.enter_context(run_server(bundle))), PATH, customers)
+        os.environ.pop("USUAL_RULES", None)
+        for number in range(rounds + 1):
+            for count in RULE_COUNTS[number % 3 :] + RULE_COUNTS[: number % 3]:
+                load = closed_loop(targets[count], 1, seconds / 4)
+                if number:  # the first one warms up
+                    loads[count].append(load)
+    plain = statistics.median(load.p50_ms for load in loads[0])
+    rows = []
+    for count, measured in loads.items():
+        p50, p99 = (statistics.median(values) for values in zip(*((m.p50_ms, m.p99_ms) for m in measured), strict=True))
+        ratios = [m.p50_ms / base.p50_ms for m, base in zip(measured, loads[0], strict=True)]
+        rows.append([f"{count} rules", f"{p50:.3f}", f"{p99:.2f}", f"{p50 - plain:+.3f}",
+                     f"{statistics.median(ratios):.3f}"])  # fmt: skip
+    shop.print_table(("1 connection", "p50 ms", "p99 ms", "ms more", "of p50 without, by round"), rows)
+
+
 def _proportional_gb() -> float:
     """Return the proportional set size of all descendants: shared pages are divided among their processes."""
     total = 0
@@ -169,9 +203,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", nargs="?", type=Path)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rules", action="store_true", help="with a bundle: only what rules cost")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["USUAL_HOME"] = scratch  # BentoML keeps its files there
+        if args.rules and args.bundle:
+            measure_rules(args.bundle.resolve(), args.seconds, Path(scratch))
+            return
         measure_overhead(args.seconds)
         if args.bundle:
             measure_bundle(args.bundle.resolve(), args.seconds, Path(scratch))

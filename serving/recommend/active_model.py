@@ -1,5 +1,7 @@
 """The active model: what serves, and all that belongs to it, so that a swap replaces one reference."""
 
+from functools import cached_property
+
 import numpy as np
 
 from features.common.arrays import Float32Array, Int64Array
@@ -68,6 +70,13 @@ class ActiveModel:
         """Apply what the shop set for its items since the bundle was built."""
         self.availability.apply(state.items)
         self.overrides_version = state.version
+
+    @cached_property
+    def best_sellers(self) -> Int64Array:
+        """The positions of all items, best-selling first, available or not."""
+        everything = np.ones(len(self.snapshot.items), bool)
+        request = RankingRequest(len(everything), rules=RankingRules(allowed=everything))
+        return self.recommender.recommend_without_ranker(request, "shortage").positions
 
     def title(self, item_id: str) -> str | None:
         """The catalog's title of an item; None where it has none."""

@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from features.common.arrays import BoolArray, Int64Array
-from models.interface import Ranking, RankingRequest, RankingRules
+from features.common.arrays import Int64Array
+from models.interface import Ranking
 from serving.recommend.planner import Plan
 from serving.rules.effects import Effects
+from serving.rules.masks import RuleMasks
 from serving.rules.page import Move, PagePin, PageRules, PageShare
+from serving.rules.rulebook import ShopRule
 from serving.schemas.recommendations import RecommendationRequest
 
 RULE = "rule"  # the generator of an item that a rule brought in
@@ -27,12 +29,12 @@ def build_page_rules(plan: Plan, ranking: Ranking, shifted: Int64Array | None) -
     effects = plan.effects
     if effects is None:
         return ranking, None
-    shares, pins = effects.of("share"), effects.of("pin")
+    shares, pins = effects.shares, effects.pins
     moves = _moves(effects, ranking, shifted) if shifted is not None and "rules" in plan.request.include else {}
     if not (shares or pins):
         return ranking, PageRules(moves=moves) if moves else None
     extended = _Extended(plan, ranking)
-    spares = {rule.number: extended.find_spares(effects.masks.of(rule), rule.do.share or 0) for rule in shares}
+    spares = {rule.number: extended.find_spares(rule, effects.masks) for rule in shares}
     page_pins = tuple(
         PagePin(rule.id, rule.do.pin.at, tuple(extended.entries(effects.masks.pinned(rule))))
         for rule in pins
@@ -54,27 +56,28 @@ class _Extended:
         self._plan, self._ranking = plan, ranking
         self._entry_of = {position: n for n, position in enumerate(ranking.positions.tolist())}
         self._added: list[int] = []
+        self._excluded: set[int] | None = None
 
     def entries(self, positions: Int64Array) -> list[int]:
         """The entries of those items that may be shown."""
         entries = (self._entry(int(position)) for position in positions)
         return [entry for entry in entries if entry is not None]
 
-    def find_spares(self, members: BoolArray, share: float) -> list[int]:
-        """The entries of best sellers among `members`, as many as the ranking lacks for the share."""
-        plan = self._plan
-        request, limit = plan.ranking_request, plan.ranking_request.limit
-        if not isinstance(plan.request, RecommendationRequest) or plan.request.strict:
+    def find_spares(self, rule: ShopRule, masks: RuleMasks) -> list[int]:
+        """The entries of best sellers among a rule's items, as many as the ranking lacks for its share."""
+        request = self._plan.request
+        if not isinstance(request, RecommendationRequest) or request.strict:
             return []
-        missing = PageShare("", share, frozenset()).needed(limit) - int(members[self._ranking.positions].sum())
-        if missing <= 0:
-            return []
-        allowed = members.copy() if request.rules.allowed is None else members & request.rules.allowed
-        allowed[self._ranking.positions] = False
-        rules = RankingRules(allowed=allowed)
-        best_sellers = RankingRequest(missing, request.customer_id, (), request.exclude, rules)
-        best = plan.model.recommender.recommend_without_ranker(best_sellers, "shortage")
-        return self.entries(best.positions)
+        needed = PageShare("", rule.do.share or 0, frozenset()).needed(self._plan.ranking_request.limit)
+        missing = needed - int(np.count_nonzero(masks.of(rule)[self._ranking.positions]))
+        spares: list[int] = []
+        if missing > 0:
+            for position in masks.by_sales(rule, self._plan.model.best_sellers).tolist():
+                if position not in self._entry_of and (entry := self._entry(position)) is not None:
+                    spares.append(entry)
+                    if len(spares) == missing:
+                        break
+        return spares
 
     def ranking(self) -> Ranking:
         """The ranking with what was appended."""
@@ -102,9 +105,9 @@ class _Extended:
         allowed = request.rules.allowed
         if allowed is not None and not allowed[position]:
             return False
-        if not request.exclude:
-            return True
-        return self._plan.model.snapshot.items.at(np.array([position]))[0] not in request.exclude
+        if self._excluded is None:
+            self._excluded = set(self._plan.model.snapshot.items.find(list(request.exclude)).tolist())
+        return position not in self._excluded
 
 
 def _moves(effects: Effects, ranking: Ranking, shifted: Int64Array) -> dict[int, list[Move]]:

@@ -52,8 +52,8 @@ def plan(
     effects: Effects | None = None,
 ) -> Plan:
     """Plan a request. `visit`: the visitor's stored events up to `now` (microseconds), oldest first."""
-    if effects is not None and (changes := effects.placement_changes):
-        placement = placement.model_copy(update=changes)
+    if effects is not None and effects.placement_changes:
+        placement = placement.model_copy(update=effects.placement_changes)
     recent = _recent_events(request, placement, visit)
     if isinstance(request, RerankRequest):
         return _plan_rerank(request, placement, model, recent, degraded, effects)

@@ -1,6 +1,6 @@
 """Rule effects: what the shop's rules do to each request, evaluated on the active model."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,11 @@ from serving.rules.fields import FIELDS, FieldPath
 from serving.rules.masks import MaskCache, RuleMasks
 from serving.rules.record import RecordSources, build_record
 from serving.rules.rulebook import Rulebook
-from serving.rules.schedule import LocalTime
 from serving.schemas.placements import Placement
 from serving.schemas.recommendations import RankedRequest, VisitorRequest
 from serving.schemas.visitor import VisitorIds
+
+_ALL_FIELDS = frozenset(FIELDS)
 
 Visit = tuple[SessionEvent, ...]
 
@@ -65,12 +66,12 @@ class RuleEvaluator:
         self, request: VisitorRequest, model: ActiveModel, visit: Visit, at: int, placement: str | None
     ) -> dict[str, dict[str, Any]]:
         """Return all that rules could read of a request."""
-        return self._record(self.book, FIELDS, request, model, visit, at, placement)
+        return self._record(self.book, _ALL_FIELDS, request, model, visit, at, placement)
 
     @staticmethod
     def _record(
         book: Rulebook,
-        fields: Collection[FieldPath],
+        fields: frozenset[FieldPath],
         request: VisitorRequest,
         model: ActiveModel,
         visit: Visit,
@@ -78,5 +79,4 @@ class RuleEvaluator:
         placement: str | None,
     ) -> dict[str, dict[str, Any]]:
         sources = RecordSources(model.snapshot, model.predictions, model.availability.prices)
-        local = LocalTime.at(at, book.zone)
-        return build_record(fields, sources, request.customer_id, request.context, placement, visit, at, local)
+        return build_record(fields, sources, request.customer_id, request.context, placement, visit, at, book.zone)

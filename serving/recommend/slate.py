@@ -15,7 +15,7 @@ from serving.recommend.active_model import ActiveModel
 from serving.recommend.page_rules import build_page_rules
 from serving.recommend.pagination import CursorCodec
 from serving.recommend.planner import Plan, resolve_category
-from serving.rules.effects import Effects, order_by_shifts
+from serving.rules.effects import Effects
 from serving.rules.page import Move, PageRules
 from serving.schemas.placements import Placement
 from serving.schemas.recommendations import RankedRequest, RecommendationRequest, RerankRequest
@@ -59,8 +59,7 @@ class Slate:
 def assemble(plan: Plan, ranking: Ranking, reasons: list[list[Reason]] | None = None) -> Slate:
     """Put the ranking of a plan into the order that its request and placement want."""
     request, placement, model, effects = plan.request, plan.placement, plan.model, plan.effects
-    shifts = None if effects is None else effects.shifts(ranking.positions[: ranking.n_ranked])
-    shifted = None if shifts is None else order_by_shifts(shifts)
+    shifted = None if effects is None else effects.order(ranking.positions[: ranking.n_ranked])
     if isinstance(request, RerankRequest):
         order = arrange(ranking, model.snapshot, 0, shifted=shifted)
         return _with_page(Slate(request, model, ranking, order, reasons, degraded=plan.degraded), plan, shifted)
@@ -76,8 +75,9 @@ def _with_page(slate: Slate, plan: Plan, shifted: Int64Array | None) -> Slate:
     if plan.effects is None:
         return slate
     ranking, page = build_page_rules(plan, slate.ranking, shifted)
-    added = len(ranking.item_ids) - len(slate.ranking.item_ids)
-    reasons = None if slate.reasons is None else [*slate.reasons, *[[] for _ in range(added)]]
+    reasons = slate.reasons
+    if reasons is not None:
+        reasons = [*reasons, *[[] for _ in range(len(ranking.item_ids) - len(reasons))]]
     return replace(slate, ranking=ranking, reasons=reasons, effects=plan.effects, page=page)
 
 

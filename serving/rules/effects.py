@@ -1,7 +1,10 @@
-"""Effects: what the rules that match a request do to its answer."""
+"""Effects: what the rules that match a request do to its answer.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+Visitors of one kind match the same rules, so effects are kept by the rules that act: what they do to the items of the
+catalog is computed once for all of them.
+"""
+
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,13 +22,17 @@ ReportFailure = Callable[[str, Failure], None]
 MAX_SHIFT = 1.0  # of the place scale, over all rules: to the top, or to the bottom
 
 
-@dataclass(frozen=True)
 class Effects:
-    """The rules that act on a request, by precedence. `held_out`: ids of those that its visitor is held out of."""
+    """The rules that act on a request, by precedence. `held_out`: ids of those that its visitor is held out of.
 
-    rules: tuple[ShopRule, ...]
-    masks: RuleMasks
-    held_out: tuple[str, ...] = ()
+    Shared by all requests that the same rules act on, and by threads: never changed.
+    """
+
+    def __init__(self, rules: tuple[ShopRule, ...], masks: RuleMasks, held_out: tuple[str, ...] = ()) -> None:
+        self.rules, self.masks, self.held_out = rules, masks, held_out
+        self.shares = self.of("share")
+        self.pins = self.of("pin")
+        self.placement_changes = self._placement_changes()
 
     def of(self, *actions: str) -> tuple[ShopRule, ...]:
         """The rules with one of `actions`."""
@@ -35,17 +42,22 @@ class Effects:
     def hidden(self) -> BoolArray | None:
         """bool[items]: what must not be shown; None: nothing is hidden. Not to be written to."""
         rules = self.of("hide")
-        return self.masks.any_of(rules) if rules else None
+        if not rules:
+            return None
+        hidden: BoolArray = np.logical_or.reduce([self.masks.of(rule) for rule in rules])
+        return hidden
+
+    @cached_property
+    def _shown(self) -> BoolArray | None:
+        return None if self.hidden is None else ~self.hidden
 
     def allow(self, allowed: BoolArray | None) -> BoolArray | None:
-        """Take what is hidden out of bool[items] `allowed` (None: every item)."""
-        if self.hidden is None:
+        """Take what is hidden out of bool[items] `allowed` (None: every item). Not to be written to."""
+        if self._shown is None:
             return allowed
-        shown: BoolArray = ~self.hidden if allowed is None else allowed & ~self.hidden
-        return shown
+        return self._shown if allowed is None else allowed & self._shown
 
-    @property
-    def placement_changes(self) -> dict[str, Any]:
+    def _placement_changes(self) -> dict[str, Any]:
         """The keys of the placement that change: those of the first rule with a strategy."""
         rules = self.of("strategy")
         if not rules or rules[0].do.strategy is None:
@@ -53,31 +65,33 @@ class Effects:
         changes = rules[0].do.strategy.model_dump(exclude_none=True)
         return {name: tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
 
-    def shifts(self, positions: Int64Array) -> Float64Array | None:
-        """Compute how far up (above 0) each item is moved on the place scale; None where no rule moves any."""
+    @cached_property
+    def _shifts(self) -> Float64Array | None:
+        """float64[items]: how far up (above 0) each item is moved; None where no rule moves any."""
         rules = self.of("boost", "bury")
         if not rules:
             return None
-        shift = np.zeros(len(positions))
+        shifts = np.zeros(len(self.masks.snapshot.items))
         for rule in rules:
             amount = rule.do.boost if rule.do.boost is not None else -(rule.do.bury or 0.0)
-            shift[self.masks.of(rule)[positions]] += amount
-        if not shift.any():
+            shifts[self.masks.of(rule)] += amount
+        return np.clip(shifts, -MAX_SHIFT, MAX_SHIFT) if shifts.any() else None
+
+    def order(self, positions: Int64Array) -> Int64Array | None:
+        """Order n ranked items by 1 - place/n and how far rules move them; equals keep their order.
+
+        Returns their places, or None where no rule moves any.
+        """
+        if self._shifts is None or not (n := len(positions)):
             return None
-        return np.clip(shift, -MAX_SHIFT, MAX_SHIFT)
-
-
-def order_by_shifts(shifts: Float64Array) -> Int64Array:
-    """Order n ranked items by 1 - place/n and their shifts; equals keep their order. Returns their places."""
-    n = len(shifts)
-    order: Int64Array = np.argsort(-(1 - np.arange(n) / max(n, 1) + shifts), kind="stable")
-    return order
+        order: Int64Array = (np.arange(n) / n - self._shifts[positions]).argsort(kind="stable")
+        return order
 
 
 def match(expression: RuleExpression, context: Any) -> bool | Failure:
     """Whether an expression holds, or why it cannot be evaluated on this record: then it does not match."""
     try:
-        return expression.holds(context)
+        return expression.evaluate(context) is True
     except KeyError:
         return "unknown"
     except (KeyboardInterrupt, SystemExit):
@@ -89,7 +103,7 @@ def match(expression: RuleExpression, context: Any) -> bool | Failure:
 def find_effects(
     rules: Sequence[ShopRule],
     masks: RuleMasks,
-    record: Callable[[], Mapping[str, Any]],
+    record: Callable[[], dict[str, dict[str, Any]]],
     unit: str | None,
     report_failure: ReportFailure,
 ) -> Effects | None:
@@ -106,12 +120,20 @@ def find_effects(
             if context is None:
                 context = make_context(record())
             holds = match(rule.when, context)
-            if isinstance(holds, str):
-                report_failure(rule.id, holds)
-            if holds is not True:
+            if holds is False:
                 continue
-        if rule.holds_out(unit, masks.book.salt):
+            if holds is not True:
+                report_failure(rule.id, holds)
+                continue
+        if rule.holdout and rule.holds_out(unit, masks.book.salt):
             held_out.append(rule.id)
         else:
             acting.append(rule)
-    return Effects(tuple(acting), masks, tuple(held_out)) if acting or held_out else None
+    if not (acting or held_out):
+        return None
+    key: tuple[int | str, ...] = (*(rule.number for rule in acting), -1, *held_out)
+    effects = masks.kept.get(key)
+    if not isinstance(effects, Effects):
+        effects = Effects(tuple(acting), masks, tuple(held_out))
+        masks.keep(key, effects)
+    return effects

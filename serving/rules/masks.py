@@ -1,6 +1,6 @@
 """Masks: which items each rule is about, for one snapshot and one version of the shop's prices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from serving.rules.rulebook import Rulebook, ShopRule
 from serving.rules.schema import ItemSelection
 from serving.schemas.filters import Filter
 
-_MAX_COMBINED = 64  # sets of hide rules whose joint mask is kept
+# Sets of rules whose effects are kept: as many as visitors match, where the catalog is not so large that they would
+# fill the memory.
+_MIN_KEPT, _MAX_KEPT, _KEPT_BYTES = 8, 512, 64_000_000
 
 
 class RuleMasks:
@@ -30,12 +32,14 @@ class RuleMasks:
     ) -> None:
         self.book, self.snapshot, self.version, self._matches = book, snapshot, version, matches
         self._masks: dict[int, BoolArray] = {}
-        self._combined: dict[tuple[int, ...], BoolArray] = {}
+        self.kept: dict[tuple[int | str, ...], object] = {}
+        """Effects of sets of rules, by the numbers of the rules."""
+        self._most_kept = max(_MIN_KEPT, min(_MAX_KEPT, _KEPT_BYTES // (10 * max(1, len(snapshot.items)))))
         self._pinned: dict[int, Int64Array] = {}
+        self._by_sales: dict[int, Int64Array] = {}
         if before is not None:
             fixed = {rule.number for rule in book.rules if rule.items is not None and not _reads_prices(rule.items)}
             self._masks = {number: mask for number, mask in before._masks.items() if number in fixed}
-            self._combined = {key: mask for key, mask in before._combined.items() if fixed.issuperset(key)}
             self._pinned = before._pinned
 
     def of(self, rule: ShopRule) -> BoolArray:
@@ -46,18 +50,11 @@ class RuleMasks:
             mask = self._masks[rule.number] = self._select(rule.items)
         return mask
 
-    def any_of(self, rules: Sequence[ShopRule]) -> BoolArray:
-        """bool[items]: the items of at least one of the rules."""
-        if len(rules) == 1:
-            return self.of(rules[0])
-        key = tuple(rule.number for rule in rules)
-        mask = self._combined.get(key)
-        if mask is None:
-            mask = np.logical_or.reduce([self.of(rule) for rule in rules])
-            if len(self._combined) >= _MAX_COMBINED:
-                self._combined.pop(next(iter(self._combined)), None)
-            self._combined[key] = mask
-        return mask
+    def keep(self, key: tuple[int | str, ...], effects: object) -> None:
+        """Keep effects in `kept`; the oldest give way."""
+        if len(self.kept) >= self._most_kept:
+            self.kept.pop(next(iter(self.kept)), None)
+        self.kept[key] = effects
 
     def pinned(self, rule: ShopRule) -> Int64Array:
         """The positions of the items that a rule pins, in its order; those the snapshot does not know are left out."""
@@ -66,6 +63,13 @@ class RuleMasks:
             assert rule.do.pin is not None  # noqa: S101
             found = self.snapshot.items.find(list(dict.fromkeys(rule.do.pin.item_ids)))
             positions = self._pinned[rule.number] = found[found >= 0]
+        return positions
+
+    def by_sales(self, rule: ShopRule, best_sellers: Int64Array) -> Int64Array:
+        """The positions of a rule's items in the order of `best_sellers`, which are those of the snapshot."""
+        positions = self._by_sales.get(rule.number)
+        if positions is None:
+            positions = self._by_sales[rule.number] = best_sellers[self.of(rule)[best_sellers]]
         return positions
 
     def warm_up(self) -> None:

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from features.common.arrays import Float64Array, Int64Array
+from features.common.arrays import Float32Array, Float64Array, Int64Array
 from features.common.clock import DAY
 from features.ranking.snapshot import CUSTOMER, Snapshot
 from features.segments.build import VALUE_TIERS
@@ -21,7 +23,12 @@ from serving.rules.fields import FieldPath
 from serving.rules.schedule import LocalTime
 from serving.schemas.recommendations import Context
 
-_LIFETIME = {name: n for n, name in enumerate(names(lifetime.COLUMNS))}
+_LIFETIME = names(lifetime.COLUMNS)
+_EXPECTED = {
+    "lifetime_value": _LIFETIME.index("expected_value_365d"),
+    "churn_risk": _LIFETIME.index("churn_risk_90d"),
+}
+_OF_ORDERS = frozenset(("orders", "spend", "days_since_order"))
 _DAY_S = 86_400
 
 
@@ -38,85 +45,114 @@ class RecordSources:
 
 
 def build_record(
-    fields: Collection[FieldPath],
+    fields: frozenset[FieldPath],
     sources: RecordSources,
     customer_id: str | None,
     context: Context,
     placement: str | None,
     visit: Sequence[SessionEvent],
     at: int,
-    local: LocalTime,
+    zone: ZoneInfo,
 ) -> dict[str, dict[str, Any]]:
-    """Build the record of a request at `at` (microseconds); parts of it that none of `fields` reads may lack.
+    """Build the record of a request at `at` (microseconds): those of `fields` that are known.
 
-    `visit`: the visitor's stored events since the snapshot.
+    `visit`: the visitor's stored events since the snapshot. Every value costs CEL a microsecond or two to take over,
+    which is most of what rules cost: so no others are there.
     """
+    wanted = _names(fields)
     record: dict[str, dict[str, Any]] = {}
-    roots = {path[0] for path in fields}
-    if "visitor" in roots:
-        record["visitor"] = _visitor(sources, customer_id, visit, at)
-    if "context" in roots:
-        record["context"] = _context(fields, sources, context, placement)
-    if "now" in roots:
-        record["now"] = {"hour": local.hour, "weekday": local.weekday, "date": local.date}
+    if "visitor" in wanted:
+        record["visitor"] = _visitor(wanted["visitor"], sources, customer_id, visit, at)
+    if "context" in wanted:
+        record["context"] = _context(wanted["context"], sources, context, placement)
+    if "now" in wanted:
+        local = LocalTime.at(at, zone)
+        values = {"hour": local.hour, "weekday": local.weekday, "date": local.date}
+        record["now"] = {name: values[name] for name in wanted["now"]}
     return record
 
 
-def _visitor(sources: RecordSources, customer_id: str | None, visit: Sequence[SessionEvent], at: int) -> dict[str, Any]:
+@lru_cache(16)
+def _names(fields: frozenset[FieldPath]) -> dict[str, frozenset[str]]:
+    """The names below each root that fields begin with."""
+    return {root: frozenset(p[1] for p in fields if p[0] == root) for root in {path[0] for path in fields}}
+
+
+def _visitor(
+    wanted: Collection[str], sources: RecordSources, customer_id: str | None, visit: Sequence[SessionEvent], at: int
+) -> dict[str, Any]:
     snapshot = sources.snapshot
-    customer = int(snapshot.customers.find([customer_id or ""])[0])
-    orders, spend, since = _purchases(visit)
-    visitor: dict[str, Any] = {
-        "known": customer >= 0,
-        "segment": snapshot.segment(customer),
-        "value_tier": VALUE_TIERS[0],
-        "rfm": {},
-        "propensity": {},
-    }
-    if customer >= 0:
-        row = snapshot.customer_features[customer].tolist()
-        orders += _number(row[CUSTOMER["frequency"]])
-        spend += _number(row[CUSTOMER["monetary"]])
-        recency = row[CUSTOMER["recency_days"]]
-        if since is None and not math.isnan(recency):
-            since = recency + (at - snapshot.as_of) / DAY
-        scores = {key: _number(row[CUSTOMER[f"{key}_score"]]) for key in "rfm"}
-        if scores["m"] >= 1:  # 0: without orders
+    customer = int(snapshot.customers.find([customer_id])[0]) if customer_id else -1
+    visitor: dict[str, Any] = {}
+    if "known" in wanted:
+        visitor["known"] = customer >= 0
+    if "segment" in wanted:
+        visitor["segment"] = snapshot.segment(customer)
+    features = snapshot.customer_features[customer] if customer >= 0 else None
+    if not _OF_ORDERS.isdisjoint(wanted):
+        _put_orders(visitor, wanted, features, visit, (at - snapshot.as_of) / DAY)
+    if "rfm" in wanted or "value_tier" in wanted:
+        scores = {} if features is None else {key: float(features[CUSTOMER[f"{key}_score"]]) for key in "rfm"}
+        if not scores.get("m", 0) >= 1:  # 0: without orders
+            scores = {}
+        if "rfm" in wanted:
             visitor["rfm"] = scores
-            visitor["value_tier"] = VALUE_TIERS[int(scores["m"])]
-        expected = snapshot.lifetime[customer].tolist()
-        _put(visitor, "lifetime_value", expected[_LIFETIME["expected_value_365d"]])
-        _put(visitor, "churn_risk", expected[_LIFETIME["churn_risk_90d"]])
-        if sources.predictions is not None and customer < len(sources.predictions.values):
-            values = sources.predictions.values[customer].tolist()
+        if "value_tier" in wanted:
+            visitor["value_tier"] = VALUE_TIERS[int(scores.get("m", 0))]
+    for name, column in _EXPECTED.items():
+        if name in wanted and customer >= 0:
+            _put(visitor, name, float(snapshot.lifetime[customer, column]))
+    if "propensity" in wanted:
+        propensity: dict[str, float] = {}
+        visitor["propensity"] = propensity
+        predictions = sources.predictions
+        if customer >= 0 and predictions is not None and customer < len(predictions.values):
             for days in HORIZONS_DAYS:
-                _put(visitor["propensity"], f"d{days}", values[PREDICTION[f"propensity_{days}d"]])
-    visitor["orders"], visitor["spend"] = orders, spend
-    if since is not None:
-        visitor["days_since_order"] = since
+                _put(propensity, f"d{days}", float(predictions.values[customer, PREDICTION[f"propensity_{days}d"]]))
     return visitor
 
 
+def _put_orders(
+    visitor: dict[str, Any],
+    wanted: Collection[str],
+    features: Float32Array | None,
+    visit: Sequence[SessionEvent],
+    days: float,
+) -> None:
+    """Put what was ordered before the snapshot, `days` ago, and since then."""
+    orders, spend, since = _purchases(visit)
+    if features is not None:
+        orders += _number(features[CUSTOMER["frequency"]])
+        spend += _number(features[CUSTOMER["monetary"]])
+        recency = float(features[CUSTOMER["recency_days"]])
+        if since is None and not math.isnan(recency):
+            since = recency + days
+    values = {"orders": orders, "spend": spend, "days_since_order": since}
+    visitor.update({name: value for name, value in values.items() if name in wanted and value is not None})
+
+
 def _context(
-    fields: Collection[FieldPath], sources: RecordSources, context: Context, placement: str | None
+    wanted: Collection[str], sources: RecordSources, context: Context, placement: str | None
 ) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "cart_items": list(context.cart_item_ids),
-        "page_items": list(context.item_ids),
-        "cart_value": 0.0,
-    }
-    texts = {
-        "placement": placement,
-        "category": context.category,
-        "source": _lower(context.source),
-        "device": _lower(context.device),
-        "query": _lower(context.query),
-        "country": context.country and context.country.strip().upper(),
-    }
-    result |= {name: text for name, text in texts.items() if text}
-    if ("context", "cart_value") in fields and context.cart_item_ids:
-        positions = sources.snapshot.items.find(context.cart_item_ids)
-        result["cart_value"] = float(np.nansum(sources.prices(positions[positions >= 0])))
+    result: dict[str, Any] = {}
+    if "cart_items" in wanted:
+        result["cart_items"] = context.cart_item_ids
+    if "page_items" in wanted:
+        result["page_items"] = context.item_ids
+    if "cart_value" in wanted:
+        result["cart_value"] = 0.0
+        if context.cart_item_ids:
+            positions = sources.snapshot.items.find(context.cart_item_ids)
+            result["cart_value"] = float(np.nansum(sources.prices(positions[positions >= 0])))
+    if placement and "placement" in wanted:
+        result["placement"] = placement
+    if context.category and "category" in wanted:
+        result["category"] = context.category
+    for name, text in (("source", context.source), ("device", context.device), ("query", context.query)):
+        if text and name in wanted:
+            result[name] = text.strip().lower()
+    if context.country and "country" in wanted:
+        result["country"] = context.country.strip().upper()
     return result
 
 
@@ -128,10 +164,6 @@ def _purchases(visit: Sequence[SessionEvent]) -> tuple[float, float, float | Non
     ages = {event.age for event in rows}
     spend = sum(_number(event.price) for event in rows)  # the store reads visits without quantities
     return float(len(ages)), spend, min((age for age in ages if age is not None), default=0.0) / _DAY_S
-
-
-def _lower(text: str | None) -> str | None:
-    return text and text.strip().lower()
 
 
 def _number(value: float | None) -> float:

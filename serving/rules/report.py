@@ -24,7 +24,7 @@ class RuleReport:
 
 
 def report_rules(
-    masks: RuleMasks, record: Mapping[str, Any], placement: str | None, unit: str | None, at: int
+    masks: RuleMasks, record: dict[str, dict[str, Any]], placement: str | None, unit: str | None, at: int
 ) -> list[RuleReport]:
     """Report on all rules of a book for one request, by precedence. `record` must have every field that is known."""
     context = make_context(record)

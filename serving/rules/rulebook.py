@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class Rulebook:
         default_factory=dict, repr=False, compare=False
     )
 
-    @property
+    @cached_property
     def needs_visit(self) -> bool:
         """Whether a rule reads what the visitor did since the snapshot."""
         return not self.fields.isdisjoint(_OF_THE_VISIT)

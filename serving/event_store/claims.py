@@ -1,11 +1,13 @@
 """Claims: purchases and refunds that a page sent without proving whose they are.
 
 Nothing reads them. The shop's own word on an order supersedes them: it removes the claims of its number, and keeps out
-those that come later. One implementation for both databases, which differ in the placeholder of a value in SQL; each
-function runs within a transaction that its caller has begun.
+those that come later. Of one order number only a few are kept: pages could else claim it so often that the shop's order
+would have to remove them for longer than it may take. One implementation for both databases, which differ in the
+placeholder of a value in SQL; each function runs within a transaction that its caller has begun.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from features.sources.event_store import CLAIMS, COLUMNS
@@ -17,6 +19,7 @@ ClaimRow = tuple[Value | bytes, ...]  # in the order of `CLAIM_COLUMNS`
 
 CLAIM_COLUMNS = (*COLUMNS, "order_digest")
 _MOST_VALUES = 500  # in one statement
+MOST_ROWS = 50  # of one order number, beyond which no claim of it is stored: the shop's order has to remove them all
 
 INDEXES = f"""
 CREATE INDEX IF NOT EXISTS {CLAIMS}_of_orders ON {CLAIMS} (order_digest) WHERE order_digest IS NOT NULL;
@@ -44,13 +47,21 @@ class ClaimTable:
         ordered = [event for event in events if event.claim or (event.order_key is not None and not event.scope)]
         if not ordered:
             return []
-        numbers = {_number_digest(event) for event in ordered if not event.claim} - {None}
-        for number in sorted(filter(None, numbers)):
-            execute(self._supersede, (number,))
+        numbers = {_number_digest(event) for event in ordered if not event.claim}
+        for superseded in sorted(filter(None, numbers)):
+            execute(self._supersede, (superseded,))
         claims = [event for event in ordered if event.claim]
         known = self._find_known(execute, {key for event in claims for key in _shop_keys(event)})
-        new = (event for event in claims if known.isdisjoint(_shop_keys(event)))
-        return [(*row, _number_digest(event)) for event in new for row in event.rows]
+        new = [event for event in claims if known.isdisjoint(_shop_keys(event))]
+        stored = self._count_rows(execute, {_number_digest(event) for event in new})
+        rows = list[ClaimRow]()
+        for event in new:
+            if (number := _number_digest(event)) is not None:
+                if stored[number] >= MOST_ROWS:
+                    continue
+                stored[number] += len(event.rows)
+            rows += [(*row, number) for row in event.rows]
+        return rows
 
     def erase(self, execute: Execute, clients: Iterable[str]) -> int:
         """Remove the claims of devices, proven or not; returns how many rows."""
@@ -61,13 +72,20 @@ class ClaimTable:
         return int(execute(self._purge, (received_before, most)).rowcount)
 
     def _find_known(self, execute: Execute, keys: set[bytes]) -> set[bytes]:
-        known, rest = set[bytes](), sorted(keys)
+        query = f"SELECT key FROM {DEDUP_KEYS} WHERE key IN"  # noqa: S608
+        return {bytes(key) for (key,) in self._select(execute, query, keys)}
+
+    def _count_rows(self, execute: Execute, numbers: Iterable[bytes | None]) -> Counter[bytes]:
+        """Count the claims that are stored of each order number, in rows."""
+        query = f"SELECT order_digest FROM {CLAIMS} WHERE order_digest IN"  # noqa: S608
+        return Counter(bytes(number) for (number,) in self._select(execute, query, filter(None, numbers)))
+
+    def _select(self, execute: Execute, query: str, digests: Iterable[bytes]) -> Iterator[tuple[bytes]]:
+        """Run `query`, which ends in IN, for some digests at a time."""
+        rest = sorted(digests)
         for start in range(0, len(rest), _MOST_VALUES):
             part = rest[start : start + _MOST_VALUES]
-            values = ", ".join([self._placeholder] * len(part))
-            query = f"SELECT key FROM {DEDUP_KEYS} WHERE key IN ({values})"  # noqa: S608
-            known |= {bytes(key) for (key,) in execute(query, part)}
-        return known
+            yield from execute(f"{query} ({', '.join([self._placeholder] * len(part))})", part)
 
 
 def _shop_keys(claim: StoredEvent) -> list[bytes]:

@@ -12,6 +12,7 @@ from features.common.clock import DAY
 from features.sources import event_store as source
 from features.sources.event_store import is_postgres, sqlite_path
 from serving.event_store import EventStore, StoredEvent, VisitorIds
+from serving.event_store.claims import MOST_ROWS
 from serving.event_store.protocol import Link
 from tests.serving.store_events import T, event, read_events, visit_items
 
@@ -60,6 +61,18 @@ def test_what_pages_reserve_is_new_to_the_shop(store: EventStore, url: str):
     assert claims(url) == []
     assert sorted(read_events(url)["order_id"]) == sorted(f"o{n}" for n in range(1000))
     assert not any(store.append(own).result(20))
+
+
+def test_a_number_that_is_claimed_very_often_holds_up_no_order(store: EventStore, url: str):
+    """The shop's order removes the claims of its number: however many pages claim it, these are few."""
+    for start in range(0, 600, 200):
+        flood = [bought(client=f"~d{n}", items=("i1", "i2")) for n in range(start, start + 200)]
+        assert store.append([*flood, bought(f"o2-{start}")]).result(20) == [True] * 201, "a page is not told"
+    assert len(claims(url)) == MOST_ROWS + 3
+    assert store.append([bought(None, f"~d{n}") for n in range(60)]).result(20) == [True] * 60
+    assert len(claims(url)) == MOST_ROWS + 63, "without a number there is nothing to remove"
+    assert store.append([bought("o3", items=[f"i{n}" for n in range(60)]), ordered()]).result(20) == [True] * 2
+    assert len(claims(url)) == 3 + 60 + 60, "an order of many lines is claimed as a whole"
 
 
 def test_each_scope_has_ids_and_orders_of_its_own(store: EventStore, url: str):

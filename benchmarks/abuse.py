@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import psutil  # type: ignore[import-untyped]  # noqa: E402
 import shop  # noqa: E402
-from arrivals import Outcome, send_at_random_times  # type: ignore[import-not-found]  # noqa: E402
+from arrivals import Outcome, send_at_random_times  # noqa: E402
 from load import Target, closed_loop  # noqa: E402
 
 from models.bundle import Bundle  # noqa: E402

@@ -96,7 +96,12 @@ def plot(data: Path) -> Figure:
     none = nw.from_native(purchases.clear().lazy())
     past = purchases.filter(pl.col("t") < CALIBRATED)
     orders = nw.from_native(past.lazy())
-    table = build_summary(orders, none, CALIBRATED, build_order_days(orders, none)).to_native().collect().sort("customer_id")
+    table = (
+        build_summary(orders, none, CALIBRATED, build_order_days(orders, none))
+        .to_native()
+        .collect()
+        .sort("customer_id")
+    )
     model = Lifetime.fit(table).purchases
     assert model is not None
     days = purchases.select("customer_id", day=pl.col("t") // DAY).unique()

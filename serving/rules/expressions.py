@@ -18,7 +18,7 @@ from serving.rules.fields import FIELDS, LOWER, ROOTS, FieldPath, RuleField, fin
 
 MAX_EXPRESSION = 1_000  # characters
 _FUNCTIONS = ("has", "size")
-_METHODS = ("contains", "startsWith", "endsWith")
+METHODS = ("contains", "startsWith", "endsWith")
 _MACROS = ("all", "exists", "exists_one", "existsOne", "map", "filter", "reduce")
 _MAX_DEPTH, _MAX_PREFIX, _MAX_TERNARY = 12, 3, 8
 _MAX_S = 0.001  # of one evaluation; a usual one takes 0.5 µs
@@ -144,7 +144,7 @@ def _check_name(tokens: list[_Token], n: int, fields: set[FieldPath]) -> int:
     token = tokens[n]
     called = _text(tokens, n + 1) == "("
     if _text(tokens, n - 1) == "." and n:  # of a text or a bracket
-        if not called or token.text not in _METHODS:
+        if not called or token.text not in METHODS:
             raise InputError(_unknown_function(token.text))
         return n + 1
     if called:
@@ -181,8 +181,8 @@ def _unknown_function(name: str) -> str:
         return f"{name}( ) goes over a list, which is not supported; write `'p1' in context.cart_items`"
     if name == "matches":
         return "regular expressions are not supported; write contains( ), startsWith( ) or endsWith( )"
-    near = get_close_matches(name, [*_FUNCTIONS, *_METHODS], 1, 0.6)
-    choice = f"did you mean {near[0]}( )?" if near else f"there are {', '.join((*_FUNCTIONS, *_METHODS))}"
+    near = get_close_matches(name, [*_FUNCTIONS, *METHODS], 1, 0.6)
+    choice = f"did you mean {near[0]}( )?" if near else f"there are {', '.join((*_FUNCTIONS, *METHODS))}"
     return f"there is no {name}( ); {choice}"
 
 
@@ -235,7 +235,7 @@ def _compared_with(tokens: list[_Token], start: int, end: int) -> Iterator[str]:
                 break
             if token.kind == "text":
                 yield _unquote(token.text)
-    if sign == "." and _text(tokens, end + 1) in _METHODS and _kind(tokens, end + 3) == "text":
+    if sign == "." and _text(tokens, end + 1) in METHODS and _kind(tokens, end + 3) == "text":
         text = _unquote(tokens[end + 3].text)
         if not FIELDS[_path_at(tokens, start, end)].values:
             yield text

@@ -51,9 +51,9 @@ def parse_instant(text: str, zone: ZoneInfo) -> int:
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise InputError(f"{text[:40]!r} is no time; write 2026-11-27 (its midnight) or 2026-11-27T18:30") from None
+        raise InputError("this is no time; write 2026-11-27 (its midnight) or 2026-11-27T18:30") from None
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        raise InputError(f"the year of {text[:40]} must lie between {_FIRST_YEAR} and {_LAST_YEAR}")
+        raise InputError(f"the year must lie between {_FIRST_YEAR} and {_LAST_YEAR}")
     if moment.tzinfo is not None:
         return clock.micros(moment)
     first, second = (moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1))

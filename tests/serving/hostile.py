@@ -9,7 +9,8 @@ from typing import Any
 from tests.serving.event_bodies import ago
 
 # Fields that take fixed values, numbers or times, and no text.
-WORDS = ("placement", "cursor", "field", "op", "name", "timestamp", "limit", "strict", "price", "index", "distinct")
+WORDS = ("placement", "cursor", "field", "op", "name", "timestamp", "limit", "strict", "price", "index", "distinct",
+         "rules", "at")  # fmt: skip
 Place = tuple[str | int, ...]
 
 WHO = {"customer_id": "u", "client_id": "c", "session_id": "s"}
@@ -34,6 +35,9 @@ _REQUEST = WHO | {
 # Path: a body in which each value is replaced in turn.
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/rerank": {"client_id": "c", "item_ids": ["p"], "context": CONTEXT, "limit": 1, "include": ["reasons"]},
+    "/v1/rules/preview": {
+        "customer_id": "u", "placement": "home.for_you", "context": CONTEXT, "limit": 1, "exclude": {"item_ids": ["p"]},
+        "rules": "rules: []", "at": "2026-11-27"},
     "/v1/explain": {"customer_id": "u", "item_ids": ["p"], "limit": 1},
     "/v1/items": {"items": [{"item_id": "p", "available": True, "price": 1}]},
     "/v1/customers/merge": {"client_id": "c", "customer_id": "u"},

@@ -6,10 +6,12 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import yaml
 from starlette.testclient import TestClient
 
 from features.sources.event_store import read_availability
@@ -19,7 +21,9 @@ from models.interface import RankingRequest
 from models.pyfunc import UsualModel
 from models.recommender import BundleRecommender, load
 from serving.event_store import EventStore, ItemPatch, Limits, open_store
-from serving.recommend.offline import fill_placement
+from serving.recommend.offline import fill_placement, fill_without_placement
+from serving.rules.rulebook import load as load_rules
+from serving.rules.rulebook import parse as parse_rules
 from serving.schemas import placements
 from serving.settings import Settings
 from tests.serving.conftest import RunningServer, run_app
@@ -166,3 +170,45 @@ def test_fallbacks_and_reports_show_nothing_unavailable(half: Path):
     samples = sample_customers(bundle, no_titles)
     assert samples[-1].customer == ANONYMOUS
     assert not unavailable & {item for sample in samples for _, item, _ in sample.recommended}
+
+
+def test_rules_hold_on_every_path(half: Path, customers: list[str], tmp_path: Path):
+    """The server, its e-mail lists and batch inference follow the same file, with what the snapshot knows of customers.
+
+    Boosts, pins, shares and strategies for some of them, and what is hidden from all or some is in no list.
+    """
+    bundle = Bundle.load(half)
+    shown = bundle.snapshot.items.at(np.flatnonzero(catalog_available(bundle.snapshot)))
+    brand = next(b for b in bundle.snapshot.catalog["brand"].to_pylist() if b)
+    gone, secret, pinned = shown[0], shown[1], shown[-1]
+    everybody = BundleRecommender(bundle)
+    rules = [
+        {"id": "gone", "items": {"item_ids": [gone]}, "do": {"hide": True}},
+        {"id": "secret", "when": "!visitor.known", "items": {"item_ids": [secret]}, "do": {"hide": True}},
+        {"id": "buyers", "when": "visitor.orders >= 2.0", "do": {"pin": {"item_ids": [gone, pinned], "at": 2}}},
+        {"id": "worth", "when": "has(visitor.lifetime_value) && visitor.lifetime_value > 1.0 && visitor.rfm.m >= 2.0",
+         "items": {"all": [{"field": "brand", "op": "==", "value": brand}]}, "do": {"boost": 0.3}},
+        {"id": "soon", "when": "has(visitor.propensity.d7) && visitor.propensity.d7 >= 0.0",
+         "items": {"all": [{"field": "price", "op": ">", "value": 0}]}, "do": {"share": 0.2}},
+        {"id": "mail", "placements": ["email.digest"], "do": {"strategy": {"diversity": 0.7}}},
+        {"id": "out", "when": "visitor.known", "holdout": 0.5, "do": {"pin": {"item_ids": [shown[-2]]}}},
+    ]  # fmt: skip
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"timezone": "Europe/Berlin", "rules": rules}))
+    book = load_rules(file, RULES)
+    lists: dict[str, Lists] = {}
+    with run_app(everybody, rules=file) as server:  # type: ignore[arg-type]
+        for placement in ("search.rerank", "email.digest"):
+            lists[placement] = over_http(server, customers, placement)
+            slates = fill_placement(everybody, customers, placement, RULES, K, book=book)
+            assert lists[placement] == {s.customer_id: s.item_ids for s in slates}
+    bare = {s.customer_id: s.item_ids for s in fill_without_placement(everybody, customers, K, {}, book)}
+    assert bare == lists["search.rerank"]
+    assert gone not in {i for of in lists.values() for items in of.values() for i in items}
+    assert all(secret not in of[nobody] for of in lists.values() for nobody in ("nobody", "nobody else"))
+    assert any(of[c][1] == pinned for of in lists.values() for c in customers)
+    plain = offline(half, customers, "search.rerank")
+    assert plain != lists["search.rerank"]
+    nothing = parse_rules(b"rules: []", "rules.yml", RULES)
+    slates = fill_placement(everybody, customers, "search.rerank", RULES, K, book=nothing)
+    assert plain == {s.customer_id: s.item_ids for s in slates}

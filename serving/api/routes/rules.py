@@ -34,7 +34,7 @@ class RulesRoutes:
                 "timezone": book.zone.key,
                 "digest": book.digest,
                 "loaded_at": watcher and format_local(watcher.loaded_at, book.zone),
-                "problem": watcher and watcher.problem,
+                "problem": watcher and watcher.problem and watcher.problem.replace(f"{watcher.path.parent}/", ""),
                 "rules": _rules(book, now),
             }
         )

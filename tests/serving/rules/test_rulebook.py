@@ -78,7 +78,7 @@ def test_a_file_without_rules_is_whole(text: str):
         ("- {id: a, when: visitor.segmnt == 'a', do: {pin: {item_ids: [x]}}}", "line 2: a: when: there is no visitor.segmnt"),  # noqa: E501
         ("- {id: a, placements: [home.foryou], do: {pin: {item_ids: [x]}}}", "did you mean home.for_you"),
         ("- {id: a, from: 2026-11-30, until: 2026-11-27, do: {pin: {item_ids: [x]}}}", "until: it must lie after `from`"),  # noqa: E501
-        ("- {id: a, from: soon, do: {pin: {item_ids: [x]}}}", "line 2: a: from: 'soon' is no time"),
+        ("- {id: a, from: soon, do: {pin: {item_ids: [x]}}}", "line 2: a: from: this is no time"),
         ("- {id: a, holdout: 1, do: {pin: {item_ids: [x]}}}", "line 2: a: holdout: Input should be less than 1"),
         ("- {id: a, id: b, do: {pin: {item_ids: [x]}}}", "line 2: `id` stands here twice"),
         ("- &r {id: a, do: {pin: {item_ids: [x]}}}\n  - *r", "line 3: write it out: aliases"),

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from features.checks.facts import Facts
+from features.checks.facts import UNPROVEN_DEVICE, Facts
 from features.checks.finding import HAVE, Finding, count, part, percent, quote
 from features.checks.times import EPOCH
 from features.common.clock import DAY, HOUR, iso
@@ -164,7 +164,7 @@ def check_order_numbers(facts: Facts) -> list[Finding]:
 
 def check_unproven(facts: Facts) -> list[Finding]:
     """Which share of events is of devices that proved nothing to the server, and counts in no table."""
-    unproven = facts.pairs.filter(pl.col("customer_id").is_null(), pl.col("client_id").str.starts_with(bots.UNPROVEN))
+    unproven = facts.pairs.filter(UNPROVEN_DEVICE)
     if unproven.is_empty():
         return []
     events = int(unproven["events"].sum())

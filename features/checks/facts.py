@@ -14,11 +14,14 @@ from features.event_log.consent import REFUSED
 from features.event_log.log import EventLog
 from features.event_log.schema import ITEM_EVENTS
 from features.event_log.time_span import Body, find_body
+from features.tables.bots import UNPROVEN
 from features.tables.engine import PolarsEngine
 from features.tables.visibility import find_repeats
 
 RECENT_DAYS = 28
 _FOREVER = 2**62  # microseconds
+# Devices that proved nothing are in no table: anybody can name as many as they like (`features.tables.bots`).
+UNPROVEN_DEVICE = pl.col("customer_id").is_null() & pl.col("client_id").str.starts_with(UNPROVEN).fill_null(False)
 REVENUE = pl.when(pl.col("name") == "purchase").then(pl.col("quantity") * pl.col("price"))
 
 
@@ -76,13 +79,29 @@ class Facts:
 
     @cached_property
     def items(self) -> pl.DataFrame:
-        """item_id, events (that mean something only with an item), recent (of the last 28 days), sold (rows)."""
-        recent = pl.col("t") >= self.end - RECENT_DAYS * DAY
-        with_item = self.events.filter(pl.col("name").is_in(ITEM_EVENTS), pl.col("item_id").is_not_null())
-        aggregated = with_item.group_by("item_id").agg(
-            events=pl.len(), recent=recent.sum(), sold=(pl.col("name") == "purchase").sum()
+        """item_id, events (that mean something only with an item), recent (of the last 28 days), sold (rows).
+
+        Without those of `UNPROVEN_DEVICE`.
+        """
+        aggregated = self._with_item.group_by("item_id").agg(
+            events=pl.len(), recent=self._recent.sum(), sold=(pl.col("name") == "purchase").sum()
         )
         return aggregated.sort("item_id").collect(engine="streaming")
+
+    def customers_on(self, item_ids: pl.Series, recent: bool) -> pl.DataFrame:
+        """Per customer with an event of `items` (`recent`: of the last 28 days): share, that with these items."""
+        with_item = self._with_item.filter(pl.col("customer_id").is_not_null())
+        shares = (with_item.filter(self._recent) if recent else with_item).group_by("customer_id")
+        return shares.agg(share=pl.col("item_id").is_in(item_ids.implode()).mean()).collect(engine="streaming")
+
+    @property
+    def _with_item(self) -> pl.LazyFrame:
+        with_item = pl.col("name").is_in(ITEM_EVENTS) & pl.col("item_id").is_not_null()
+        return self.events.filter(with_item, ~UNPROVEN_DEVICE)
+
+    @property
+    def _recent(self) -> pl.Expr:
+        return pl.col("t") >= self.end - RECENT_DAYS * DAY
 
     @cached_property
     def pairs(self) -> pl.DataFrame:
@@ -96,11 +115,16 @@ class Facts:
 
     @cached_property
     def visitors(self) -> pl.DataFrame:
-        """customer_id (null: unknown), client_id (null where there is a customer), events, item_events, orders."""
+        """customer_id (null: unknown), client_id (null where there is a customer), events, item_events, orders.
+
+        Without `UNPROVEN_DEVICE`.
+        """
         ids = ("customer_id", "client_id")
-        keyed = self.pairs.group_by(
-            "customer_id", client_id=pl.when(pl.col("customer_id").is_null()).then("client_id")
-        ).agg(pl.col("events", "item_events").sum())
+        keyed = (
+            self.pairs.filter(~UNPROVEN_DEVICE)
+            .group_by("customer_id", client_id=pl.when(pl.col("customer_id").is_null()).then("client_id"))
+            .agg(pl.col("events", "item_events").sum())
+        )
         counts = self.orders.group_by(ids).agg(orders=pl.len())
         joined = keyed.join(counts, on=ids, how="left", nulls_equal=True).with_columns(pl.col("orders").fill_null(0))
         return joined.sort("events", *ids, descending=[True, False, False])

@@ -6,6 +6,7 @@ from features.checks.facts import RECENT_DAYS, Facts
 from features.checks.finding import Finding, Severity, count, percent, quote
 
 FEW_ROWS = 20  # with fewer recent rows than this all of the log counts
+FEW_CUSTOMERS = 20  # with fewer than this their events say nothing for themselves
 BROKEN, POOR, GOOD = 0.2, 0.8, 0.98  # shares of item events whose item the catalog has
 HARDLY_ANY_AVAILABLE = 0.05
 ID_ADVICE = (
@@ -34,7 +35,8 @@ def check_join(facts: Facts) -> list[Finding]:
     share = known / total
     if share < GOOD:
         missing = joined.filter(~listed).sort(weights, "item_id", descending=[True, False])
-        severity: Severity = "stop" if share < BROKEN else "warn" if share < POOR else "info"
+        broken = share < BROKEN and not _customers_reach(facts, catalog["item_id"], recent, BROKEN)
+        severity: Severity = "stop" if broken else "warn" if share < POOR else "info"
         findings.append(
             Finding(
                 "catalog_join",
@@ -49,8 +51,10 @@ def check_join(facts: Facts) -> list[Finding]:
                 {"share": round(share, 4), "events": total, "items_missing": missing.height},
             )
         )
-    if share >= BROKEN and shown / total < HARDLY_ANY_AVAILABLE:
-        on_sale = int(catalog["available"].fill_null(True).sum())
+    on_sale = int(catalog["available"].fill_null(True).sum())
+    to_show = catalog.filter(pl.col("available").fill_null(True))["item_id"]
+    hardly_any = share >= BROKEN and shown / total < HARDLY_ANY_AVAILABLE
+    if hardly_any and not _customers_reach(facts, to_show, recent, HARDLY_ANY_AVAILABLE):
         findings.append(
             Finding(
                 "nothing_available",
@@ -62,6 +66,15 @@ def check_join(facts: Facts) -> list[Finding]:
             )
         )
     return findings
+
+
+def _customers_reach(facts: Facts, item_ids: pl.Series, recent: bool, least: float) -> bool:
+    """Whether of what a customer touches these items are `least` on average, with customers enough to say so.
+
+    Anybody can send events of any items without a customer, or many as one: they must not stop a training.
+    """
+    customers = facts.customers_on(item_ids, recent)
+    return customers.height >= FEW_CUSTOMERS and float(customers["share"].mean() or 0) >= least  # type: ignore[arg-type]
 
 
 def check_coverage(facts: Facts) -> list[Finding]:

@@ -44,6 +44,27 @@ def test_a_catalog_of_which_nothing_is_available(tmp_path: Path) -> None:
     assert list(stops(tmp_path, catalog=catalog)) == ["nothing_available"]
 
 
+@pytest.mark.parametrize("visitor", ["~d1", "u1.signed", "many"])
+@pytest.mark.parametrize("item", ["no-such-item", "item-000"])
+def test_no_flood_of_page_events_stops_a_training(tmp_path: Path, visitor: str, item: str) -> None:
+    """Anybody with the key of the page can send them: of items that there are not, or that are not available."""
+    catalog = [row | {"available": row["item_id"] != "item-000"} for row in healthy_catalog()]
+    rows = healthy_rows()
+    latest = max(row["timestamp"] for row in rows)
+    for n in range(30 * len(rows)):
+        client = f"u1.signed{n % 500}" if visitor == "many" else visitor
+        at = latest - timedelta(days=n % 20, seconds=n)
+        rows.append({"name": "view_item", "timestamp": at, "item_id": item, "client_id": client})
+    assert stops(tmp_path, rows, catalog) == {}
+
+
+def test_nor_does_one_customer(tmp_path: Path) -> None:
+    rows = healthy_rows()
+    flood = {"name": "select_item", "item_id": "no-such-item", "customer_id": "attacker"}
+    rows += [flood | {"timestamp": START + timedelta(days=50, seconds=n)} for n in range(30 * len(rows))]
+    assert stops(tmp_path, rows) == {}
+
+
 @pytest.mark.parametrize("days", [20_000, -19_000])
 def test_one_event_far_from_all_others_stops_where_all_times_count(tmp_path: Path, days: int) -> None:
     rows = healthy_rows()

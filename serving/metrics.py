@@ -28,6 +28,8 @@ Stage = Literal["queue", "visitor", "plan", "candidates", "features", "ranker", 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 EventOutcome = Literal["accepted", "unproven", "claim", "duplicate", "rejected"]
 
+_before_render: list[Callable[[], None]] = []
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -168,9 +170,9 @@ def count_swap(loaded: bool) -> None:
     _swaps.labels("loaded" if loaded else "failed").inc()
 
 
-def count_rule_failure(rule: str, why: Literal["unknown", "error"]) -> None:
-    """Count a request on which the expression of a rule failed; `rule` is an id of the rules file."""
-    _rule_failure(rule, why).inc()
+def count_rule_failures(rule: str, why: Literal["unknown", "error"], number: int) -> None:
+    """Count requests on which the expression of a rule failed; `rule` is an id of the rules file."""
+    _rule_failure(rule, why).inc(number)
 
 
 def count_rules_load(loaded: bool) -> None:
@@ -189,8 +191,15 @@ def set_model(version: str | None, snapshot_s: float) -> None:
     _version.set(float(version) if version is not None and version.isdecimal() else float("nan"))
 
 
+def before_render(hand_over: Callable[[], None]) -> None:
+    """Call `hand_over` before each rendering, so that what a part of the server still counts by itself is in it."""
+    _before_render.append(hand_over)
+
+
 def render() -> bytes:
     """Render the metrics of all workers in Prometheus's text format."""
+    for hand_over in _before_render:
+        hand_over()
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

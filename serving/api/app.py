@@ -32,6 +32,7 @@ from serving.recommend.erased_customers import ErasedCustomers
 from serving.recommend.item_overrides import ItemOverrides
 from serving.recommend.model_watcher import ModelWatcher
 from serving.recommend.rule_effects import RuleEvaluator
+from serving.recommend.rule_failures import RuleFailures
 from serving.rules.watcher import RulesWatcher
 from serving.schemas import placements
 from serving.schemas.problems import ProblemError
@@ -67,7 +68,7 @@ def create_app(
     active_model = ActiveModel(recommender, version, store, visit_budget_s)
     served_placements = placements.read(settings.placements)
     rules = None if settings.rules is None else RulesWatcher(settings.rules, served_placements, settings.follow_every_s)
-    evaluator = None if rules is None else RuleEvaluator(lambda: rules.book)
+    evaluator = None if rules is None else RuleEvaluator(lambda: rules.book, RuleFailures().count)
     engine = RecommendationEngine(active_model, settings, served_placements, overrides, evaluator)
     if rules is not None:
         rules.prepare = engine.prepare_rules

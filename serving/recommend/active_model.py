@@ -39,6 +39,7 @@ class ActiveModel:
         self.overrides_version = 0  # of the overrides that `availability` has applied
         self.visits = None if store is None else VisitReader(store, self.as_of, budget_s)
         self._check: SelfCheck | None = None
+        self._found = ("", 0, -1)  # the customer who was looked up last, among how many hidden ones, and the position
 
     def warm_up(self) -> None:
         """Page the bundle in, by ranking for customers, an unknown visitor, and one who views products.
@@ -78,6 +79,16 @@ class ActiveModel:
         request = RankingRequest(len(everything), rules=RankingRules(allowed=everything))
         return self.recommender.recommend_without_ranker(request, "shortage").positions
 
+    def find_customer(self, customer_id: str | None) -> int:
+        """Return a customer's position in the snapshot, -1 for an unknown one; rules and plans ask for the same."""
+        if not customer_id:
+            return -1
+        hidden = len(self.snapshot.customers.hidden)
+        found = self._found
+        if found[0] != customer_id or found[1] != hidden:
+            found = self._found = customer_id, hidden, int(self.snapshot.customers.find([customer_id])[0])
+        return found[2]
+
     def title(self, item_id: str) -> str | None:
         """The catalog's title of an item; None where it has none."""
         (at,) = self.snapshot.items.find([item_id])
@@ -89,7 +100,7 @@ class ActiveModel:
         Returns the positions of the items, and the days from the last purchase of each to `now` (microseconds).
         """
         s = self.snapshot
-        (customer,) = s.customers.find([customer_id or ""])
+        customer = self.find_customer(customer_id)
         if customer < 0:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
         rows = slice(int(s.history.indptr[customer]), int(s.history.indptr[customer + 1]))

@@ -93,7 +93,7 @@ class RecommendationEngine:
         self._apply_overrides(self.active_model)
         self.active_model.warm_up()
         if self.rules is not None:
-            self.rules.masks(self.active_model).warm_up()
+            self.rules.warm_up(self.active_model)
         metrics.initialize(list(self.placements))
         timing.add_listener(metrics.observe_recommender_stage)
         metrics.set_model(self.active_model.version, self.active_model.as_of / 1e6)
@@ -112,7 +112,7 @@ class RecommendationEngine:
         self._apply_overrides(model)
         model.warm_up()
         if self.rules is not None:
-            self.rules.masks(model).warm_up()
+            self.rules.warm_up(model)
         if model.problem is not None:
             raise InputError(
                 f"the model of snapshot {model.identity['snapshot']} fails its self check: {model.problem}"
@@ -121,7 +121,7 @@ class RecommendationEngine:
     def prepare_rules(self, book: Rulebook) -> None:
         """Find the items of rules that are about to count, so that no request waits for it."""
         if self.rules is not None:
-            self.rules.masks(self._current_model(), book).warm_up()
+            self.rules.warm_up(self._current_model(), book)
 
     async def close(self) -> None:
         """Answer what is waiting and stop."""

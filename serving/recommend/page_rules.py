@@ -4,7 +4,7 @@ An item that a rule brings in and that was not ranked is appended to the ranking
 where the rule puts it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from serving.rules.page import Move, PagePin, PageRules, PageShare
 from serving.rules.rulebook import ShopRule
 from serving.schemas.recommendations import RecommendationRequest
 
+_AT_ONCE = 64  # items that are looked at
 RULE = "rule"  # the generator of an item that a rule brought in
 
 
@@ -30,23 +31,18 @@ def build_page_rules(plan: Plan, ranking: Ranking, shifted: Int64Array | None) -
     if effects is None:
         return ranking, None
     shares, pins = effects.shares, effects.pins
-    moves = _moves(effects, ranking, shifted) if shifted is not None and "rules" in plan.request.include else {}
+    moves = _moves(effects, ranking, shifted) if "rules" in plan.request.include else None
     if not (shares or pins):
         return ranking, PageRules(moves=moves) if moves else None
     extended = _Extended(plan, ranking)
-    spares = {rule.number: extended.find_spares(rule, effects.masks) for rule in shares}
-    page_pins = tuple(
-        PagePin(rule.id, rule.do.pin.at, tuple(extended.entries(effects.masks.pinned(rule))))
+    masks = effects.masks
+    page_shares = [extended.share(rule, masks) for rule in shares]
+    page_pins = [
+        PagePin(rule.id, rule.do.pin.at, extended.entries(masks.pinned(rule)))
         for rule in pins
         if rule.do.pin is not None
-    )
-    ranking = extended.ranking()
-    page_shares = []
-    for rule in shares:
-        members = np.flatnonzero(effects.masks.of(rule)[ranking.positions])
-        spare = tuple(spares[rule.number])
-        page_shares.append(PageShare(rule.id, rule.do.share or 0, frozenset(members.tolist()), spare))
-    return ranking, PageRules(tuple(page_shares), page_pins, moves)
+    ]
+    return extended.ranking(), PageRules(tuple(page_shares), tuple(page_pins), moves)
 
 
 class _Extended:
@@ -54,29 +50,36 @@ class _Extended:
 
     def __init__(self, plan: Plan, ranking: Ranking) -> None:
         self._plan, self._ranking = plan, ranking
-        self._entry_of = {position: n for n, position in enumerate(ranking.positions.tolist())}
+        self._entry_of = dict(zip(ranking.positions.tolist(), range(len(ranking.item_ids)), strict=True))
         self._added: list[int] = []
         self._excluded: set[int] | None = None
 
-    def entries(self, positions: Int64Array) -> list[int]:
+    def entries(self, positions: Iterable[int]) -> tuple[int, ...]:
         """The entries of those items that may be shown."""
-        entries = (self._entry(int(position)) for position in positions)
-        return [entry for entry in entries if entry is not None]
+        entries = map(self._entry, positions)
+        return tuple(entry for entry in entries if entry is not None)
 
-    def find_spares(self, rule: ShopRule, masks: RuleMasks) -> list[int]:
-        """The entries of best sellers among a rule's items, as many as the ranking lacks for its share."""
+    def share(self, rule: ShopRule, masks: RuleMasks) -> PageShare:
+        """A rule's share of page one: of the ranking, and as many best sellers as it lacks."""
+        members: list[int] = masks.of(rule)[self._ranking.positions].nonzero()[0].tolist()
+        share = PageShare(rule.id, rule.do.share or 0, frozenset(members))
+        missing = share.needed(self._plan.ranking_request.limit) - len(members)
         request = self._plan.request
-        if not isinstance(request, RecommendationRequest) or request.strict:
-            return []
-        needed = PageShare("", rule.do.share or 0, frozenset()).needed(self._plan.ranking_request.limit)
-        missing = needed - int(np.count_nonzero(masks.of(rule)[self._ranking.positions]))
+        if missing <= 0 or not isinstance(request, RecommendationRequest) or request.strict:
+            return share
+        spares = self._best_sellers(masks.by_sales(rule, self._plan.model.best_sellers), missing)
+        return PageShare(rule.id, share.share, frozenset((*members, *spares)), tuple(spares))
+
+    def _best_sellers(self, positions: Int64Array, most: int) -> list[int]:
+        """The entries of the first items that are not ranked and may be shown."""
         spares: list[int] = []
-        if missing > 0:
-            for position in masks.by_sales(rule, self._plan.model.best_sellers).tolist():
-                if position not in self._entry_of and (entry := self._entry(position)) is not None:
+        for start in range(0, len(positions), _AT_ONCE):
+            for position in positions[start : start + _AT_ONCE].tolist():
+                ranked = self._entry_of.get(position, len(self._ranking.item_ids)) < len(self._ranking.item_ids)
+                if not ranked and (entry := self._entry(position)) is not None:
                     spares.append(entry)
-                    if len(spares) == missing:
-                        break
+                    if len(spares) == most:
+                        return spares
         return spares
 
     def ranking(self) -> Ranking:
@@ -110,9 +113,11 @@ class _Extended:
         return position not in self._excluded
 
 
-def _moves(effects: Effects, ranking: Ranking, shifted: Int64Array) -> dict[int, list[Move]]:
+def _moves(effects: Effects, ranking: Ranking, shifted: Int64Array | None) -> dict[int, list[Move]]:
     """What boosts and buries did to each ranked item they are about."""
     moves: dict[int, list[Move]] = {}
+    if shifted is None:
+        return moves
     after: Sequence[int] = shifted.tolist()
     for rule in effects.of("boost", "bury"):
         mask = effects.masks.of(rule)[ranking.positions[: len(after)]]

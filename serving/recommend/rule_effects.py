@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from models.interface import SessionEvent
-from serving import metrics
 from serving.recommend import planner
 from serving.recommend.active_model import ActiveModel
 from serving.rules.effects import Effects, ReportFailure, find_effects
@@ -28,11 +27,7 @@ class RuleEvaluator:
     `report_failure` is called with the id of a rule whose expression cannot be evaluated on a request, and why.
     """
 
-    def __init__(
-        self,
-        get_book: Callable[[], Rulebook],
-        report_failure: ReportFailure = metrics.count_rule_failure,
-    ) -> None:
+    def __init__(self, get_book: Callable[[], Rulebook], report_failure: ReportFailure) -> None:
         self._get_book, self._report_failure = get_book, report_failure
         self._masks = MaskCache()
 
@@ -45,6 +40,14 @@ class RuleEvaluator:
         """Return the masks of the rules for a model with the overrides that it has applied."""
         version, matches = model.overrides_version, model.availability.matches
         return self._masks.get(book or self.book, model.snapshot, version, matches)
+
+    def warm_up(self, model: ActiveModel, book: Rulebook | None = None) -> None:
+        """Find the items of all rules, so that no request waits for it."""
+        masks = self.masks(model, book)
+        masks.warm_up()
+        for rule in masks.book.rules:
+            if rule.action == "share":
+                masks.by_sales(rule, model.best_sellers)
 
     def visitor(self, request: RankedRequest, placement: Placement) -> VisitorIds | None:
         """The visitor whose stored events a request needs: for its plan, or for what rules read of it."""
@@ -79,4 +82,5 @@ class RuleEvaluator:
         placement: str | None,
     ) -> dict[str, dict[str, Any]]:
         sources = RecordSources(model.snapshot, model.predictions, model.availability.prices)
-        return build_record(fields, sources, request.customer_id, request.context, placement, visit, at, book.zone)
+        customer = model.find_customer(request.customer_id)
+        return build_record(fields, sources, customer, request.context, placement, visit, at, book.zone)

@@ -178,7 +178,8 @@ def _check_catalog(book: Rulebook, masks: RuleMasks) -> Iterator[RuleFinding]:
             yield _finding(rule, "nothing_selected", "no product of the catalog is in its items")
         if rule.do.pin is not None:
             for hide in hides:
-                gone = masks.pinned(rule)[masks.of(hide)[masks.pinned(rule)]]
+                pinned = np.array(masks.pinned(rule), np.int64)
+                gone = pinned[masks.of(hide)[pinned]]
                 if len(gone) and not _ids(hide) and _same_place(rule, hide):
                     yield _finding(rule, "conflict", f"{hide.id} hides {_few(snapshot.items.at(gone))}, which wins")
 

@@ -115,11 +115,15 @@ def find_effects(
     context: Any = None
     acting: list[ShopRule] = []
     held_out: list[str] = []
+    known: dict[int, bool | Failure] = {}  # rules for the same visitors share one expression
     for rule in rules:
         if rule.when is not None:
             if context is None:
                 context = make_context(record())
-            holds = match(rule.when, context)
+            key = id(rule.when)
+            holds = known.get(key)
+            if holds is None:
+                holds = known[key] = match(rule.when, context)
             if holds is False:
                 continue
             if holds is not True:
@@ -131,9 +135,9 @@ def find_effects(
             acting.append(rule)
     if not (acting or held_out):
         return None
-    key: tuple[int | str, ...] = (*(rule.number for rule in acting), -1, *held_out)
-    effects = masks.kept.get(key)
+    acts: tuple[int | str, ...] = (*(rule.number for rule in acting), -1, *held_out)
+    effects = masks.kept.get(acts)
     if not isinstance(effects, Effects):
         effects = Effects(tuple(acting), masks, tuple(held_out))
-        masks.keep(key, effects)
+        masks.keep(acts, effects)
     return effects

@@ -35,7 +35,7 @@ class RuleMasks:
         self.kept: dict[tuple[int | str, ...], object] = {}
         """Effects of sets of rules, by the numbers of the rules."""
         self._most_kept = max(_MIN_KEPT, min(_MAX_KEPT, _KEPT_BYTES // (10 * max(1, len(snapshot.items)))))
-        self._pinned: dict[int, Int64Array] = {}
+        self._pinned: dict[int, list[int]] = {}
         self._by_sales: dict[int, Int64Array] = {}
         if before is not None:
             fixed = {rule.number for rule in book.rules if rule.items is not None and not _reads_prices(rule.items)}
@@ -56,13 +56,13 @@ class RuleMasks:
             self.kept.pop(next(iter(self.kept)), None)
         self.kept[key] = effects
 
-    def pinned(self, rule: ShopRule) -> Int64Array:
+    def pinned(self, rule: ShopRule) -> list[int]:
         """The positions of the items that a rule pins, in its order; those the snapshot does not know are left out."""
         positions = self._pinned.get(rule.number)
         if positions is None:
             assert rule.do.pin is not None  # noqa: S101
             found = self.snapshot.items.find(list(dict.fromkeys(rule.do.pin.item_ids)))
-            positions = self._pinned[rule.number] = found[found >= 0]
+            positions = self._pinned[rule.number] = found[found >= 0].tolist()
         return positions
 
     def by_sales(self, rule: ShopRule, best_sellers: Int64Array) -> Int64Array:

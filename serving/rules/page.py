@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +48,23 @@ class PageRules:
 
     shares: tuple[PageShare, ...] = ()
     pins: tuple[PagePin, ...] = ()
-    moves: dict[int, list[Move]] = field(default_factory=dict)
-    """What happened to an entry before."""
+    moves: dict[int, list[Move]] | None = None
+    """What happened to entries before; None: nobody asks."""
 
     def arrange(
-        self, order: Sequence[int], limit: int, free: Callable[[int], bool]
+        self, order: list[int], limit: int, free: Callable[[int], bool]
     ) -> tuple[list[int], dict[int, list[Move]]]:
-        """Return `order` with the first `limit` entries composed anew, and what moved which entry.
+        """Return `order` with the first `limit` entries composed anew, and what moved which entry, if somebody asks.
 
-        An entry for which `free` is False is shown elsewhere and is not taken from outside the list.
+        An entry for which `free` is False is shown elsewhere: it is not in `order`, and is not brought in.
         """
-        moves = {entry: list(earlier) for entry, earlier in self.moves.items()}
-        entries = list(order)
+        moves = None if self.moves is None else {entry: list(earlier) for entry, earlier in self.moves.items()}
+        entries = order
         for n, share in enumerate(self.shares):
             entries = _give_share(entries, limit, share, self.shares[:n], free, moves)
         if self.pins:
             entries = _put_pins(entries, limit, self.pins, free, moves)
-        return entries, moves
+        return entries, moves or {}
 
 
 def _give_share(
@@ -73,30 +73,37 @@ def _give_share(
     share: PageShare,
     earlier: Sequence[PageShare],
     free: Callable[[int], bool],
-    moves: dict[int, list[Move]],
+    moves: dict[int, list[Move]] | None,
 ) -> list[int]:
     """Let members from further down take the places of the last entries that no share needs."""
     page, rest = entries[:limit], entries[limit:]
-    missing = share.needed(limit) - sum(entry in share.members for entry in page)
+    members = share.members
+    missing = share.needed(limit) - sum(entry in members for entry in page)
     if missing <= 0:
         return entries
-    known = set(entries)
-    spare = [entry for entry in share.spare if entry not in known and free(entry)]
-    wanted = [*(entry for entry in rest if entry in share.members), *spare][:missing]
+    wanted: list[int] = []
+    for entry in rest:
+        if entry in members:
+            wanted.append(entry)
+            if len(wanted) == missing:
+                break
+    if len(wanted) < missing and share.spare:
+        known = {*entries, *wanted}
+        wanted += [entry for entry in share.spare if entry not in known and free(entry)][: missing - len(wanted)]
     room = limit - len(page)  # of a page that is not full
     keepers = [share, *earlier]
     givers = [n for n, entry in enumerate(page) if not any(entry in other.members for other in keepers)]
     givers = givers[-(len(wanted) - room) :] if len(wanted) > room else []
     wanted = wanted[: room + len(givers)]
-    places = [*givers, *range(len(page), len(page) + len(wanted) - len(givers))]
     displaced = [page[n] for n in givers]
-    before = {entry: n for n, entry in enumerate(entries, 1)}
+    places = [*givers, *range(len(page), len(page) + len(wanted) - len(givers))]
+    page += [-1] * (len(wanted) - len(givers))
     for n, entry in zip(places, wanted, strict=True):
-        if n < len(page):
-            page[n] = entry
-        else:
-            page.append(entry)
-        moves.setdefault(entry, []).append(Move(share.rule, "share", before.get(entry), n + 1))
+        page[n] = entry
+    if moves is not None:
+        before = {entry: n for n, entry in enumerate(entries, 1)}
+        for n, entry in zip(places, wanted, strict=True):
+            moves.setdefault(entry, []).append(Move(share.rule, "share", before.get(entry), n + 1))
     taken = set(wanted)
     return page + displaced + [entry for entry in rest if entry not in taken]
 
@@ -106,33 +113,36 @@ def _put_pins(
     limit: int,
     pins: Sequence[PagePin],
     free: Callable[[int], bool],
-    moves: dict[int, list[Move]],
+    moves: dict[int, list[Move]] | None,
 ) -> list[int]:
     """Put each pin on its place, or on the next that no earlier pin has; the others keep their order around them."""
-    before = {entry: n for n, entry in enumerate(entries, 1)}
     at_place: dict[int, int] = {}
-    pinned: set[int] = set()
+    rule_of: dict[int, str] = {}
     for pin in pins:
         place = pin.at
         for entry in pin.entries:
-            if entry in pinned or not (entry in before or free(entry)):
+            if entry in rule_of or not free(entry):
                 continue
             while place in at_place:
                 place += 1
             if place > limit:
                 break
             at_place[place] = entry
-            pinned.add(entry)
-            moves.setdefault(entry, []).append(Move(pin.rule, "pin", before.get(entry), place))
+            rule_of[entry] = pin.rule
             place += 1
-    others = iter([entry for entry in entries if entry not in pinned])
+    if not at_place:
+        return entries
+    others = [entry for entry in entries if entry not in rule_of]
     page: list[int] = []
-    waiting = sorted(at_place)
-    while waiting:
-        place = len(page) + 1
-        other = next(others, None) if waiting[0] > place else None
-        if other is not None:
-            page.append(other)
-            continue
-        page.append(at_place[waiting.pop(0)])  # on its place, or nearer to the top of a list that is too short
-    return page + list(others)
+    taken = 0
+    for place in sorted(at_place):
+        # On its place, or nearer to the top of a list that is too short.
+        between = others[taken : taken + place - 1 - len(page)]
+        taken += len(between)
+        page += [*between, at_place[place]]
+    if moves is not None:
+        before = {entry: n for n, entry in enumerate(entries, 1)}
+        for n, entry in enumerate(page, 1):
+            if entry in rule_of:
+                moves.setdefault(entry, []).append(Move(rule_of[entry], "pin", before.get(entry), n))
+    return page + others[taken:]

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from features.common.arrays import Float32Array, Float64Array, Int64Array
-from features.common.clock import DAY
+from features.common.clock import DAY, SECOND
 from features.ranking.snapshot import CUSTOMER, Snapshot
 from features.segments.build import VALUE_TIERS
 from features.tables import lifetime
@@ -30,6 +30,7 @@ _EXPECTED = {
 }
 _OF_ORDERS = frozenset(("orders", "spend", "days_since_order"))
 _DAY_S = 86_400
+_MINUTE = 60 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class RecordSources:
 def build_record(
     fields: frozenset[FieldPath],
     sources: RecordSources,
-    customer_id: str | None,
+    customer: int,
     context: Context,
     placement: str | None,
     visit: Sequence[SessionEvent],
@@ -56,20 +57,25 @@ def build_record(
 ) -> dict[str, dict[str, Any]]:
     """Build the record of a request at `at` (microseconds): those of `fields` that are known.
 
-    `visit`: the visitor's stored events since the snapshot. Every value costs CEL a microsecond or two to take over,
-    which is most of what rules cost: so no others are there.
+    `customer`: position in the snapshot, -1 for somebody it does not know. `visit`: the visitor's stored events since
+    the snapshot. Every value costs CEL a microsecond or two to take over, so no others are there.
     """
     wanted = _names(fields)
     record: dict[str, dict[str, Any]] = {}
     if "visitor" in wanted:
-        record["visitor"] = _visitor(wanted["visitor"], sources, customer_id, visit, at)
+        record["visitor"] = _visitor(wanted["visitor"], sources, customer, visit, at)
     if "context" in wanted:
         record["context"] = _context(wanted["context"], sources, context, placement)
     if "now" in wanted:
-        local = LocalTime.at(at, zone)
+        local = _local_time(at // _MINUTE, zone)
         values = {"hour": local.hour, "weekday": local.weekday, "date": local.date}
         record["now"] = {name: values[name] for name in wanted["now"]}
     return record
+
+
+@lru_cache(16)
+def _local_time(minute: int, zone: ZoneInfo) -> LocalTime:
+    return LocalTime.at(minute * _MINUTE, zone)  # no clock changes within a minute
 
 
 @lru_cache(16)
@@ -79,10 +85,9 @@ def _names(fields: frozenset[FieldPath]) -> dict[str, frozenset[str]]:
 
 
 def _visitor(
-    wanted: Collection[str], sources: RecordSources, customer_id: str | None, visit: Sequence[SessionEvent], at: int
+    wanted: Collection[str], sources: RecordSources, customer: int, visit: Sequence[SessionEvent], at: int
 ) -> dict[str, Any]:
     snapshot = sources.snapshot
-    customer = int(snapshot.customers.find([customer_id])[0]) if customer_id else -1
     visitor: dict[str, Any] = {}
     if "known" in wanted:
         visitor["known"] = customer >= 0

@@ -158,6 +158,7 @@ def _build(
         raise RulesError(name, [f"line {yaml_nodes.line_of(('timezone',), lines)}: timezone: {error}"]) from None
     wrong: list[str] = []
     rules: list[ShopRule] = []
+    expressions: dict[str, RuleExpression] = {}
     seen: dict[str, int] = {}
     for n, definition in enumerate(file.rules):
         line = yaml_nodes.line_of(("rules", n), lines)
@@ -168,7 +169,7 @@ def _build(
         if definition.id in seen:
             report("id", f"line {seen[definition.id]} has a rule of this id; give each its own")
         seen.setdefault(definition.id, line)
-        rule = _build_rule(definition, line, zone, placements, report)
+        rule = _build_rule(definition, line, zone, placements, expressions, report)
         rules.append(rule)
     if wrong:
         raise RulesError(name, wrong)
@@ -179,12 +180,19 @@ def _build(
 
 
 def _build_rule(
-    definition: RuleDefinition, line: int, zone: ZoneInfo, placements: Collection[str], report: Any
+    definition: RuleDefinition,
+    line: int,
+    zone: ZoneInfo,
+    placements: Collection[str],
+    expressions: dict[str, RuleExpression],
+    report: Any,
 ) -> ShopRule:
+    """Build a rule; `expressions` has those of the file that are compiled already."""
     when = None
     if definition.when is not None:
         try:
-            when = compile_expression(definition.when)
+            when = expressions.get(definition.when) or compile_expression(definition.when)
+            expressions[definition.when] = when
         except InputError as error:
             report("when", str(error))
     for placement in definition.placements or ():

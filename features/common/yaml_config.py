@@ -30,7 +30,7 @@ def read_bounded(load: Callable[[], Any], what: str) -> Any:
         content = load()
         _count_values(content, 0, {})
     except yaml.YAMLError as error:
-        raise InputError(f"{what} is not valid YAML: {error}") from error
+        raise InputError(f"{what} is not valid YAML: {_describe_fault(error)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{what} cannot be read: {error}") from error
     except ValueError as error:  # a number of thousands of digits, a date that there is not
@@ -40,6 +40,15 @@ def read_bounded(load: Callable[[], Any], what: str) -> Any:
     except OverflowError as error:
         raise InputError(f"{what} has more than {_MOST_VALUES:,} values, with its aliases written out") from error
     return content
+
+
+def _describe_fault(error: yaml.YAMLError) -> str:
+    """Say in one line where a YAML file breaks off, and in what."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None or error.problem_mark is None:
+        return str(error)
+    start = f" that begins in line {error.context_mark.line + 1}" if error.context_mark is not None else ""
+    context = f", {error.context}{start}" if error.context else ""
+    return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}{context}"
 
 
 def _count_values(content: Any, depth: int, counted: dict[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""RejectedExamples of rejected rows: for each reason the file, the row and the cell at fault of one."""
+"""Examples of rejected rows: for each reason the file, the row and the cell at fault of one."""
 
 import json
 import re
@@ -35,7 +35,11 @@ def _describe(source: str | None, row: int | None, reason: str, raw: str | None,
         cells = {}
     if not isinstance(cells, dict):
         cells = {}
-    texts = [f"{name} {_short(cells.get(name))}" for name in _faulty(reason, cells, columns)]
+    # A line that could not be split into cells stands in a column of the reader's, which the shop does not know.
+    texts = [
+        _short(cells.get(name)) if name.startswith("_") else f"{name} {_short(cells.get(name))}"
+        for name in _faulty(reason, cells, columns)
+    ]
     return f"{where}: {', '.join(texts)}" if texts else where
 
 
@@ -51,12 +55,12 @@ def _faulty(reason: str, cells: Mapping[str, object], columns: Mapping[str, str]
     named = [columns.get(column, column) for column in ours]
     if reason == "no_customer_or_client":
         named = [name for name in named if name in cells]
-    found = [name for name in named if name in cells]
-    if not found and reason.startswith("missing_"):
+    present = [name for name in named if name in cells]
+    if not present and reason.startswith("missing_"):
         return named  # JSON without that key: its cell is empty
-    if not found and len(cells) == 1:
+    if not present and len(cells) == 1:
         return list(cells)  # a line that could not be parsed, or an event of another name
-    return found
+    return present
 
 
 def _short(cell: object) -> str:

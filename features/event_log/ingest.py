@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from features.common.counts import count
 from features.common.errors import InputError
 from features.common.progress import Progress, silent
 from features.event_log import log
@@ -14,7 +15,7 @@ from features.event_log.currency import Currency
 from features.event_log.intake import Intake, ParsedBatch
 from features.event_log.notes import describe_lines, describe_set_aside, describe_taken_back, describe_unknown
 from features.event_log.readings import Inputs, Origins, Readings, Reread, dump_sources, load_sources
-from features.event_log.report import IngestReport, describe_reason, sort_by_frequency
+from features.event_log.report import IngestReport, advise, describe_reason, sort_by_frequency
 from features.event_log.schema import EVENT_NAMES
 from features.event_log.taken_back import Remains, find_remains
 
@@ -178,7 +179,11 @@ def _refuse(intake: Intake, out: Path, inputs: Inputs | None) -> str:
     if intake.erased:
         reasons.append(f"{intake.erased:,} of customers who were erased")
     reasons += [f"{n:,} × left out: {what}" for what, n in sort_by_frequency(intake.left_out).items()]
-    text = f"none of the {intake.rows:,} rows read is a usable event: {'; '.join(reasons) or 'no rows at all'}"
+    text = f"none of the {count(intake.rows, 'row')} read is a usable event: {'; '.join(reasons)}"
+    if not intake.rows:
+        text = "there are no rows to read: export the file anew, with events in it"
+    if advice := advise(sort_by_frequency(intake.quarantine.reasons)):
+        text += f". To read them: {'; '.join(advice)}"
     if intake.quarantine.reasons:
         beside = out.with_name(f"{out.name}.rejected.parquet")
         intake.quarantine.write(None, beside)

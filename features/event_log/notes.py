@@ -38,9 +38,10 @@ def describe_unknown(unknown: Mapping[str, int]) -> Iterator[str]:
     near = {name: known for name in unknown if (known := nearest_name(name))}
     pairs = ", ".join(f"{name}: {known}" for name, known in list(near.items())[:8]) or "THEIRS: view_item"
     rows = sum(unknown.values())
+    have, them = ("s have", "them") if rows != 1 else (" has", "it")
     yield (
-        f"{rows:,} row{'s have a name' if rows != 1 else ' has a name'} that the product does not know, and nothing is "
-        f"learnt from them: {counts}. If they are events of a shop, say in a mapping which: `names: {{{pairs}}}`"
+        f"{rows:,} row{have} a name that the product does not know, and nothing is learnt from {them}: {counts}. If "
+        f"they are events of a shop, say in a mapping which: `names: {{{pairs}}}`"
     )
 
 

@@ -1,12 +1,27 @@
 """The report of an ingest: what became of every row, with an example of each kind that was not kept."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from features.event_log import log
 from features.event_log.catalog import describe_dropped_vectors
+
+_ADVICE = {
+    "bad_timestamp": 'write times as 2026-01-31T08:30Z, or their format into a mapping, as `dates: "%d.%m.%Y %H:%M"`',
+    "ambiguous_timestamp": "write `dates: day first` or `dates: month first` into a mapping",
+    "bad_quantity": "write numbers as 1234.5, in digits",
+    "bad_price": "write prices as 1234.50, or into a mapping which column has them, as `columns: {price: THEIR_NAME}`",
+    "ambiguous_quantity": 'write into a mapping which mark comes before the decimals, as `decimal: ","`',
+    "ambiguous_price": 'write into a mapping which mark comes before the decimals, as `decimal: ","`',
+    "no_customer_or_client": "write into a mapping who acted, as `columns: {customer_id: THEIR_NAME}`",
+    "scientific_id": "a spreadsheet has lost the id's digits: export the file anew, with ids as text",
+    "no_rate_for_currency": "write what 1 of it is worth, as `--rate USD=0.92`",
+    "bad_json": "one line has to be one JSON object",
+    "ragged_row": "the row has more cells than the header: quote the cells that contain the separator",
+    "unclosed_quote": "close the quote, or double a quote that is part of the text",
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,7 @@ class IngestReport:
         currency = f", amounts in {info['currency']}" if info.get("currency") else ""
         lines.append(f"{self.log.path}: {info['rows']:,} events{span}{currency}")
         if self.rejected:
+            lines += advise(self.rejected)
             lines.append(f"rejected rows and their reasons: {self.log.path / 'rejected.parquet'}")
         return "\n".join(lines)
 
@@ -87,6 +103,11 @@ class IngestReport:
 def describe_reason(reason: str, examples: dict[str, str]) -> str:
     """A reason with the example of it, if there is one."""
     return f"{reason}, as {examples[reason]}" if reason in examples else reason
+
+
+def advise(reasons: Iterable[str]) -> list[str]:
+    """Say what to do about rejected rows, for the reasons where that is known."""
+    return [f"{reason}: {_ADVICE[reason]}" for reason in reasons if reason in _ADVICE]
 
 
 def sort_by_frequency(counts: Counter[str]) -> dict[str, int]:

@@ -31,6 +31,7 @@ from features.sources import (
     sql,
 )
 from features.sources.parsing.cells import pii
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.files import readers
 from features.sources.simulator.config import SimulatorConfig as SimulatorConfig
 from features.sources.source import SOURCES as SOURCES
@@ -119,15 +120,20 @@ def _with_suggestion(
         yield from batches
     except InputError as error:
         hints = [presets.suggest(paths, preset)] if any_preset or preset is not None else []
-        hints.append(_suggest_inspection(paths, str(error)))
-        if not any(hints):
+        at = [error.path] if isinstance(error, ColumnsError) and error.path is not None else paths
+        hints.append(_suggest_inspection(at, str(error)))
+        hints = list(filter(None, hints))
+        if not hints:
             raise
-        raise InputError(". ".join([str(error).rstrip("."), *filter(None, hints)])) from error
+        if isinstance(error, ColumnsError):
+            raise error.with_advice(*hints) from error
+        text = str(error).rstrip(".")
+        raise InputError(f"{text}{'' if text.endswith('?') else '.'} {'. '.join(hints)}") from error
 
 
 def _suggest_inspection(paths: Sequence[Path], error: str) -> str:
     """Say how to look at the files; empty where that would end as reading them did."""
-    if "usual inspect" in error or pii.SALT in error:
+    if any(words in error for words in ("usual inspect", "does not exist", pii.SALT)):
         return ""
     try:
         for path in paths:

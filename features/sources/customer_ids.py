@@ -8,6 +8,7 @@ import polars as pl
 from features.common import ids
 from features.common.errors import InputError
 from features.common.spreadsheets import unescape
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.files import readers
 from features.sources.parsing.text_files import chunks, dialect
 
@@ -47,7 +48,7 @@ def _read_values(path: Path, role: str) -> pl.Series:
     if column is None and found.format == "CSV" and _is_list(path, columns):
         return _read_lines(path)
     if column is None:
-        raise InputError(f"{role} {path} has no column {COLUMN}; it has {', '.join(columns)}")
+        raise ColumnsError(f"{role} {path} has no column {COLUMN}; name one so", columns)
     values = pl.Series(column, [])
     for _, batch in readers.read_batches(path):
         if readers.UNCLOSED in batch.columns and (damaged := batch[readers.UNCLOSED].drop_nulls()).len():

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import polars as pl
 
-from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, ROW
 from features.sources.parsing.cells import timestamps
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.events import json_events
 from features.sources.parsing.events.json_events import FOREIGN, IdCleaner, non_empty, to_number
 from features.sources.parsing.files import readers
@@ -71,9 +71,10 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
     for path in paths:
         columns = readers.read_column_names(path, {"event_name", "event_timestamp"})
         if missing := [c for c in ("event_name", "event_timestamp") if c not in columns]:
-            raise InputError(
-                f"{path} is not GA4's export: no line has {' or '.join(missing)}; found "
-                f"{', '.join(columns) or 'none'}. Extract the table events_… as newline-delimited JSON"
+            raise ColumnsError(
+                f"{path} is not GA4's export: no line has {' or '.join(missing)}. Extract the table events_… as "
+                "newline-delimited JSON",
+                columns,
             )
         for lines in _read_lines(path, rows):
             # Most events are foreign: the nested columns are parsed for the others only.

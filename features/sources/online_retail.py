@@ -13,10 +13,10 @@ from pathlib import Path
 
 import polars as pl
 
-from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import ABSURD_AMOUNT, BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
 from features.sources.parsing.cells import coerce, timestamps
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.files import readers
 from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 from features.sources.source import Source
@@ -92,10 +92,10 @@ def _read_lines(source: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[st
     names = {ours: next((by_name[t] for t in theirs if t in by_name), "") for ours, theirs in COLUMNS.items()}
     missing = [COLUMNS[ours][0] for ours, name in names.items() if not name]
     if missing:
-        raise InputError(
-            f"{path} is not Online Retail: missing columns {', '.join(missing)}; found "
-            f"{', '.join(columns) or 'none'}. Rename them as in UCI's file, or read it as source "
-            "`events` with a mapping"
+        raise ColumnsError(
+            f"{path} is not Online Retail: missing columns {', '.join(missing)}. Rename them as in UCI's file, or read "
+            "it as source `events` with a mapping",
+            columns,
         )
     names |= {ours: next((by_name[t] for t in theirs if t in by_name), "") for ours, theirs in OPTIONAL.items()}
     times, notes = _parse_times(source[names["timestamp"]], path)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import polars as pl
 
-from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing.catalog import event_catalog
 from features.sources.parsing.cells import coerce
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.events.mapped import NO_ROWS
 from features.sources.parsing.files import readers
 from features.sources.parsing.rows import event_ids
@@ -52,9 +52,10 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
     for path in paths:
         columns = readers.read_column_names(path, {*COLUMNS.values(), *ITEM_COLUMNS})
         if missing := [c for c in COLUMNS.values() if c not in columns]:
-            raise InputError(
-                f"{path} is not REES46's: missing columns {', '.join(missing)}; found {', '.join(columns) or 'none'}. "
-                "Read other files as source `events` with a mapping"
+            raise ColumnsError(
+                f"{path} is not REES46's: missing columns {', '.join(missing)}. Read other files as source `events` "
+                "with a mapping",
+                columns,
             )
         keys = [*COLUMNS.values(), *(c for c in ITEM_COLUMNS if c in columns)]
         parsed = (_parse(batch, offset, path.name) for offset, batch in readers.read_batches(path, rows, keys))

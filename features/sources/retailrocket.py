@@ -22,7 +22,7 @@ from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing.cells import coerce, timestamps
-from features.sources.parsing.files import readers
+from features.sources.parsing.files import file_sets, readers
 from features.sources.parsing.rows import event_ids
 from features.sources.parsing.rows.validate import damage_rules, raw_copier, validate_rows
 from features.sources.retailrocket_items import ATTRIBUTES as ATTRIBUTES
@@ -44,7 +44,7 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
     """
     files: dict[str, list[Path]] = {kind: [] for kind in HEADERS}
     for path in paths:
-        files[_detect_kind(path)].append(path)
+        files[file_sets.detect_kind(path, HEADERS, "Retailrocket's")].append(path)
     if not files["events"]:
         raise InputError("none of the files is Retailrocket's events.csv; name it beside the others")
     items = ItemProperties()
@@ -60,17 +60,6 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
             yield _parse(batch, offset, path.name, items)
     yield ParsedBatch(
         rows_read=0, events=pl.DataFrame(schema=EVENT_SCHEMA), catalog=items.build_catalog(), notes=items.notes()
-    )
-
-
-def _detect_kind(path: Path) -> str:
-    columns = readers.read_column_names(path)
-    for kind, header in HEADERS.items():
-        if set(header) <= set(columns):
-            return kind
-    raise InputError(
-        f"{path} is none of Retailrocket's files: its columns are {', '.join(columns) or 'none'}; expected "
-        + "; or ".join(", ".join(header) for header in HEADERS.values())
     )
 
 

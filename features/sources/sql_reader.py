@@ -26,6 +26,7 @@ from features.event_log.ingest import ParsedBatch
 from features.event_log.log import EventLog
 from features.sources.parsing.cells import pii
 from features.sources.parsing.cells.characters import decode
+from features.sources.parsing.cells.column_lists import ColumnsError, suggest_column
 from features.sources.parsing.events.mapped import NO_ROWS, MappedReader
 from features.sources.parsing.mapping.mapping import Mapping
 from features.sources.postgres import DSN
@@ -149,7 +150,8 @@ def _read_rows(
     if doubled := sorted({n for n in names if names.count(n) > 1}):
         raise InputError(f"{name} has columns of the same name, {', '.join(doubled)}; give them names with AS")
     if mark and mark.column not in names:
-        raise InputError(f"--watermark {mark.column}: {name} has no such column; found {', '.join(names)}")
+        near = suggest_column(mark.column, names)
+        raise ColumnsError(f"--watermark {mark.column}: {name} has no such column{near and f'; {near}'}", names)
     theirs = reader.match_columns(names, name)
     if mark and mark.value is not None:
         select = select.where(_column(mark.column) >= sa.literal(mark.value))

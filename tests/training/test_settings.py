@@ -55,7 +55,7 @@ def test_a_key_left_out_is_named(tmp_path: Path):
     [
         (b"", "does not fit: the file: "),
         (b"- 1", "does not fit: the file: "),
-        (b"a: [", "is not valid YAML"),
+        (b"a: [", "is not valid YAML: line 1, column 5: expected .*, while parsing a flow node that begins in line 1$"),
         (b"\xff\xfe\x00", "mine.yml"),
         (b"!!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],

@@ -20,6 +20,7 @@ from features.sources.inspection.proposal import Proposal, distinctive_columns, 
 from features.sources.inspection.sample import read_sample
 from features.sources.inspection.words import Role
 from features.sources.inspection.yaml_text import write_yaml
+from features.sources.parsing.cells.column_lists import list_columns
 from features.sources.parsing.cells.pii import SALT, redact_text
 from features.sources.parsing.mapping.column_names import ColumnNames
 from features.sources.parsing.mapping.mapping import Mapping
@@ -197,9 +198,9 @@ def _say_what_is_missing(file: InspectedFile) -> str:
     }
     missing = [what for role, what in needs.items() if role not in file.roles]
     return (
-        f"{file.sample.path.name} is {DESCRIPTIONS[file.kind]}: no column looks like {' or '.join(missing) or 'more'}; "
-        f"its columns are {', '.join(file.sample.columns)}. Name them in a mapping, as in "
-        "`columns: {timestamp: THEIR_NAME, customer_id: THEIR_NAME, item_id: THEIR_NAME}`"
+        f"{file.sample.path.name} is {DESCRIPTIONS[file.kind]}: no column looks like {' or '.join(missing) or 'more'}. "
+        "Name them in a mapping, as in `columns: {timestamp: THEIR_NAME, customer_id: THEIR_NAME, item_id: THEIR_NAME}`"
+        f". Its columns: {list_columns(file.sample.columns)}"
     )
 
 

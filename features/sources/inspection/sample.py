@@ -12,6 +12,7 @@ import polars as pl
 from features.common.errors import InputError
 from features.sources.inspection.words import score_name
 from features.sources.parsing.cells import text_lists
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.files import readers
 from features.sources.parsing.rows import nested
 from features.sources.parsing.text_files.dialect import Dialect
@@ -54,8 +55,8 @@ def read_sample(path: Path) -> FileSample:
     complete = next(batches, None) is None
     table = table.drop(c for c in readers.ADDED if c in table.columns)
     if table.is_empty():
-        names = ", ".join(readers.read_column_names(path))
-        raise InputError(f"{path} has no rows; its columns are {names or 'none'}")
+        problem = f"{path} has a header and no rows; export it anew, with rows in it"
+        raise ColumnsError(problem, readers.read_column_names(path))
     table, explode, lists = _explode(table)
     return FileSample(path, dialect, table, complete, explode, lists=lists)
 

@@ -6,6 +6,7 @@ A preset is a YAML file here, in the language of mappings, or the name of a sour
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from features.common.errors import InputError
@@ -66,8 +67,9 @@ PRESETS: MappingOf[str, Preset] = {
 def find_preset(name: str) -> Preset:
     """The preset `name`. Raises `InputError` that lists those there are."""
     if name not in PRESETS:
-        listed = "; ".join(f"{key}: {preset.description}" for key, preset in PRESETS.items())
-        raise InputError(f"unknown preset {name!r}; there are {listed}")
+        near = get_close_matches(name.casefold(), PRESETS, 1)
+        hint = f"did you mean {near[0]}?" if near else "docs/presets.md says what each reads."
+        raise InputError(f"unknown preset {name!r}; {hint} There are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

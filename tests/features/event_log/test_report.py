@@ -35,7 +35,7 @@ def test_every_reason_comes_with_the_cell_of_one_row(tmp_path: Path):
     assert report.examples["missing_item_id"] == "a.csv row 4 (from 0): SKU empty"
     assert report.examples["no_customer_or_client"] == "a.csv row 4 (from 0): Kunde empty"
     assert report.examples["missing_name"] == "a.csv row 4 (from 0): name empty"
-    assert report.examples["bad_json"] == 'a.csv row 4 (from 0): _unparsed "{"'
+    assert report.examples["bad_json"] == 'a.csv row 4 (from 0): "{"'
     assert len(report.examples["bad_timestamp"]) < 120
     assert 'rejected: bad_price, as a.csv row 4 (from 0): Preis "abc"' in report.text()
     assert report.as_dict()["examples"] == report.examples
@@ -97,3 +97,14 @@ def test_a_wrong_directory_is_told_before_anything_is_read(tmp_path: Path):
 
     with pytest.raises(InputError, match="is a file; name a directory"):
         ingest(batches(), tmp_path / "file.csv")
+
+
+def test_rejected_rows_come_with_what_to_write_instead(tmp_path: Path):
+    batch = line_batch([("a1", "A", 1, 1)], rejected=rejected(bad("ambiguous_timestamp", timestamp="01/02/2026")))
+    text = ingest(
+        [ParsedBatch(2, **{k: v for k, v in vars(batch).items() if k != "rows_read"})], tmp_path / "log"
+    ).text()
+    assert "ambiguous_timestamp: write `dates: day first` or `dates: month first` into a mapping" in text
+    none = ParsedBatch(1, pl.DataFrame(schema=EVENT_SCHEMA), rejected(bad("bad_price", price="x")))
+    with pytest.raises(InputError, match=r"price \"x\"\. To read them: bad_price: write prices as 1234\.50"):
+        ingest([none], tmp_path / "other")

@@ -124,5 +124,5 @@ def test_a_list_within_a_list_is_named(tmp_path: Path):
 def test_of_a_template_the_missing_column_is_named(tmp_path: Path):
     (tmp_path / "e.csv").write_text("\n".join([HEADER, *ROWS]))
     (tmp_path / "m.yml").write_text("columns: {session_id: '{shop}-{order_id}'}\n")
-    with pytest.raises(InputError, match=r"lacks columns the mapping names: shop \(for session_id\);"):
+    with pytest.raises(InputError, match=r"lacks columns the mapping names: shop \(for session_id\)\."):
         list(events_file.read([tmp_path / "e.csv"], tmp_path / "m.yml"))

@@ -50,7 +50,7 @@ def test_errors_name_the_file_and_its_role(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the list of seeds .*seeds\.csv cannot be read: does not exist"):
         read_customer_ids(path, "the list of seeds")
     path.write_text("customer\nc1\n")
-    with pytest.raises(InputError, match=r"seeds\.csv has no column customer_id; it has customer"):
+    with pytest.raises(InputError, match=r"seeds\.csv has no column customer_id; name one so\. Its columns: customer"):
         read_customer_ids(path, "the list of seeds")
     path.write_text("customer_id\n")
     with pytest.raises(InputError, match=r"the list of seeds .*seeds\.csv holds no customer id"):
@@ -63,7 +63,7 @@ def test_errors_name_the_file_and_its_role(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name;mail\nx;1\n", "has no column customer_id; it has name, mail"),
+        ("name;mail\nx;1\n", r"has no column customer_id; name one so\. Its columns: name, mail"),
         ("customer_id\n6.71235E+12\n", r"has the customer id 6\.71235E\+12: .*export the column as text"),
         ('customer_id,n\n"1,x\n2,y\n', 'has a line with a quote that does not close: "1,x'),
         ("<html><body>Login</body></html>", "is a web page"),

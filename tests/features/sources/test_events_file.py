@@ -131,7 +131,7 @@ def test_keys_of_later_lines_are_read(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "shop.yml").write_text("columns: {list_id: shelf}")
     assert read(file, tmp_path / "shop.yml").events["list_id"].to_list() == [None, None, "top"]
     (tmp_path / "shop.yml").write_text("columns: {list_id: nowhere}")
-    with pytest.raises(InputError, match=r"nowhere \(for list_id\); found name.*shelf"):
+    with pytest.raises(InputError, match=r"nowhere \(for list_id\)\..*Its columns: name.*shelf"):
         read(file, tmp_path / "shop.yml")
 
 
@@ -145,7 +145,7 @@ def test_a_missing_column_is_an_error_with_a_hint(tmp_path: Path):
         read(write(tmp_path / "e.csv", {"time": "2024-05-01", "item_id": "i1", "name": "view_item"}))
     message = str(error.value)
     assert "missing columns timestamp, customer_id or client_id" in message
-    assert "found time, item_id, name" in message
+    assert "Its columns: time, item_id, name" in message
     assert "columns: {timestamp: THEIR_NAME}" in message
 
 
@@ -184,7 +184,7 @@ def test_mapping(mapped):
         ("columns: {name: x}\nconstants: {name: purchase}", "names name as column and as constant"),
         (
             "columns: {name: absent}",
-            r"e\.csv lacks columns the mapping names: absent \(for name\); found event_id",
+            r"e\.csv lacks columns the mapping names: absent \(for name\)\..*Its columns: event_id",
         ),
         ("columns: [", "is not valid YAML"),
         ("- a", "does not fit:"),

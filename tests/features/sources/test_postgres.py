@@ -157,7 +157,9 @@ def test_missing_tables_and_columns(mapping: Path):
     ):
         list(postgres.read("shop.nowhere", mapping=mapping))
     mapping.write_text(MAPPING.replace("item_id: sku", "item_id: sku, order_id: absent"))
-    with pytest.raises(InputError, match=r"lacks columns the mapping names: absent \(for order_id\); found at, what"):
+    with pytest.raises(
+        InputError, match=r"lacks columns the mapping names: absent \(for order_id\)\..*Its columns: at, what"
+    ):
         list(postgres.read(TABLE, mapping=mapping))
     with pytest.raises(InputError, match=r"missing columns name, timestamp.*columns: \{name: THEIR_NAME\}"):
         list(postgres.read(TABLE))

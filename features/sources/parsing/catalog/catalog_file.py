@@ -17,6 +17,7 @@ from features.common.errors import InputError
 from features.event_log.catalog import conform_catalog
 from features.event_log.schema import CATALOG_OPTIONAL, CATALOG_SCHEMA, EMBEDDING, REJECTED_SCHEMA
 from features.sources.parsing.cells import coerce, pii
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.cells.formats import ColumnFormats
 from features.sources.parsing.files import readers
 from features.sources.parsing.mapping import conditions, evaluate, typed_cells
@@ -107,27 +108,31 @@ class _CatalogReader:
             if resolved is not None:
                 columns[ours] = resolved
             elif ours not in mapping.optional:
-                absent.append(f"{' or '.join(expression.columns)} (for {ours})")
+                absent.append(names.describe_missing(expression.columns, f"for {ours}"))
         named = conditions.name_columns(mapping.where)
-        absent += [f"{c} (in where)" for c in named if names.find(c) is None and c not in mapping.optional]
-        shown = ", ".join(name for name in names.names if not name.startswith("_"))
+        missing = [c for c in named if names.find(c) is None and c not in mapping.optional]
+        absent += [names.describe_missing([c], "in where") for c in missing]
+        shown = [name for name in names.names if not name.startswith("_")]
         if absent:
-            raise InputError(f"the catalog {path} lacks columns the mapping names: {', '.join(absent)}; found {shown}")
+            problem = f"the catalog {path} lacks columns the mapping names: {', '.join(absent)}"
+            raise ColumnsError(problem, shown, path)
         taken = {c for e in columns.values() for c in e.columns}
-        own = {c: found for c in CATALOG_COLUMNS if (found := names.find(c, taken)) is not None}
+        own = {c: theirs for c in CATALOG_COLUMNS if (theirs := names.find(c, taken)) is not None}
         is_feed = "item_id" not in columns and "item_id" not in own and names.find("id") is not None
         if is_feed and any(names.find(sign) is not None for sign in _FEED_SIGNS):
-            for ours, theirs in FEED.items():
-                feed = [c for c in map(names.find, theirs) if c is not None]
+            for ours, candidates in FEED.items():
+                feed = [c for c in map(names.find, candidates) if c is not None]
                 if feed and ours not in columns:
                     columns[ours] = Expression(tuple(map(ColumnPart, feed)))
-        for ours, theirs_ in own.items():
+        for ours, theirs in own.items():
             if ours not in mapping.constants:
-                columns.setdefault(ours, Expression((ColumnPart(theirs_),)))
+                columns.setdefault(ours, Expression((ColumnPart(theirs),)))
         if "item_id" not in columns:
-            raise InputError(
-                f"the catalog {path} has no column item_id; found {shown}. Say which it is, as in "
-                f"`catalog: {{file: {path.name}, columns: {{item_id: THEIR_NAME}}}}`"
+            raise ColumnsError(
+                f"the catalog {path} has no column item_id. Say which it is, as in "
+                f"`catalog: {{file: {path.name}, columns: {{item_id: THEIR_NAME}}}}`",
+                shown,
+                path,
             )
         return columns
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from features.common.errors import InputError
 from features.sources.parsing.cells import text_lists
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.files import readers
 from features.sources.parsing.mapping import conditions
 from features.sources.parsing.mapping.column_names import ColumnNames
@@ -137,8 +138,9 @@ def sort_files(paths: Sequence[Path], mapping: Mapping, required: set[str] | Non
             part = part or mapping
             found.events.append((part, file if part is mapping else TableFile(path, part, None)))
         else:
-            kinds = "; or ".join(", ".join(p.has) for p in parts)
-            raise InputError(f"{path} is none of the files that the mapping reads: it has {columns}; expected {kinds}")
+            kinds = " or ".join(f"({', '.join(p.has)})" for p in parts)
+            problem = f"{path} is none of the files that the mapping reads, which have the columns {kinds}"
+            raise ColumnsError(problem, columns.names)
     return found
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from features.common.errors import InputError
 from features.sources.parsing.cells import coerce
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.files import readers
 
 Headers = Mapping[str, Sequence[str]]  # kind of file → the columns that it has
@@ -16,15 +16,18 @@ def sort_files(paths: Sequence[Path], headers: Headers, publisher: str) -> dict[
     """Sort `paths` by the first kind whose columns each has. Raises `InputError` for a file of no kind."""
     files: dict[str, list[Path]] = {kind: [] for kind in headers}
     for path in paths:
-        columns = set(readers.read_column_names(path))
-        kind = next((kind for kind, header in headers.items() if columns.issuperset(header)), None)
-        if kind is None:
-            raise InputError(
-                f"{path} is none of {publisher} files: its columns are {', '.join(sorted(columns)) or 'none'}; "
-                f"expected {'; or '.join(', '.join(header) for header in headers.values())}"
-            )
-        files[kind].append(path)
+        files[detect_kind(path, headers, publisher)].append(path)
     return files
+
+
+def detect_kind(path: Path, headers: Headers, publisher: str) -> str:
+    """Return the first kind whose columns the file has. Raises `InputError` for a file of no kind."""
+    columns = readers.read_column_names(path)
+    kind = next((kind for kind, header in headers.items() if set(header).issubset(columns)), None)
+    if kind is None:
+        expected = " or ".join(f"({', '.join(header)})" for header in headers.values())
+        raise ColumnsError(f"{path} is none of {publisher} files, which have the columns {expected}", columns)
+    return kind
 
 
 def read_texts(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:

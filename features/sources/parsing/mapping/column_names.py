@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 
-from features.sources.parsing.cells.pii import redact_text
+from features.sources.parsing.cells.column_lists import suggest_column
 
 _IGNORED = re.compile(r"[\s_\u00a0\ufeff]+")
 
@@ -40,6 +40,7 @@ class ColumnNames:
     def has_all(self, names: Iterable[str]) -> bool:
         return all(self.find(name) is not None for name in names)
 
-    def __str__(self) -> str:
-        # Where a file has no header, its first row is taken for one.
-        return redact_text(", ".join(self.names)) or "none"
+    def describe_missing(self, names: Collection[str], reason: str) -> str:
+        """Name columns that are missing, what they are needed for, and of each the one that was probably meant."""
+        suggestions = filter(None, (suggest_column(name, self.names) for name in names))
+        return f"{' or '.join(names)} ({'; '.join([reason, *suggestions])})"

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from features.common.errors import InputError
 from features.event_log.schema import EVENT_SCHEMA, LinkKind
+from features.sources.parsing.cells.column_lists import ColumnsError
 from features.sources.parsing.mapping import conditions as where_conditions
 from features.sources.parsing.mapping.column_names import ColumnNames
 from features.sources.parsing.mapping.conditions import Condition
@@ -85,19 +85,19 @@ def match(
     optional = set(mapping.optional)
 
     def find(name: str, reason: str, among: ColumnNames = names) -> str:
-        found = among.find(name)
-        if found is None:
-            absent.append(f"{name} ({reason})")
+        column = among.find(name)
+        if column is None:
+            absent.append(among.describe_missing([name], reason))
             return name
-        mapped.add(found)
-        return found
+        mapped.add(column)
+        return column
 
     def resolve(expression: Expression, reason: str, needed: bool = True) -> Expression | None:
         resolved = expression.resolve(names.find)
         if resolved is None:
             if needed:
                 missing = [column for column in expression.columns if names.find(column) is None]
-                absent.append(f"{' or '.join(missing)} ({reason})")
+                absent.append(names.describe_missing(missing, reason))
             return None
         mapped.update(resolved.columns)
         read.update(resolved.columns)
@@ -130,7 +130,7 @@ def match(
         if all(c not in optional or names.find(c) for c in where_conditions.name_columns(mapping.refunds.where)):
             refunds = mapping.refunds.model_copy(update={"where": refund_conditions, **extra})
     if absent:
-        raise InputError(f"{where} lacks columns the mapping names: {', '.join(absent)}; found {own}{hint}")
+        raise ColumnsError(f"{where} lacks columns the mapping names: {', '.join(absent)}{hint}", own.names)
     table = MatchedTable(
         where=where, file=file, columns={o: e for o, e in columns.items() if e is not None},
         secrets={k: e for k, e in secrets.items() if e is not None}, conditions=conditions, wording=wording,
@@ -142,15 +142,15 @@ def match(
         if ours in mapping.constants or ours in mapping.columns:
             continue
         # A column that is only filled down, joined on or in a condition may be one of ours by its own name.
-        found = names.find(ours, read)
-        if found is None and mapping.explode:
-            found = ColumnNames(names.names).find(f"{mapping.explode}.{ours}", read)
-        if found is None and rare and ours != "event_id" and not mapping.explode:
-            found = ours
-        if found is not None and found not in table.hashed:
-            table.columns[ours] = Expression((ColumnPart(found),))
-            mapped.add(found)
-            read.add(found)
+        theirs = names.find(ours, read)
+        if theirs is None and mapping.explode:
+            theirs = ColumnNames(names.names).find(f"{mapping.explode}.{ours}", read)
+        if theirs is None and rare and ours != "event_id" and not mapping.explode:
+            theirs = ours
+        if theirs is not None and theirs not in table.hashed:
+            table.columns[ours] = Expression((ColumnPart(theirs),))
+            mapped.add(theirs)
+            read.add(theirs)
     table.mapped = frozenset(mapped)
     _check_required(table, mapping, own, hint)
     return table
@@ -162,7 +162,8 @@ def _check_required(table: MatchedTable, mapping: Mapping, own: ColumnNames, hin
     if not present & {"customer_id", "client_id"} and "email" not in table.secrets:
         missing.append("customer_id or client_id")
     if missing:
-        raise InputError(
-            f"{table.where}: missing columns {', '.join(missing)}; found {own}. Say which of them are meant in a "
-            f"mapping, as in `columns: {{{missing[0].split()[0]}: THEIR_NAME}}`, or give `constants`{hint}"
+        raise ColumnsError(
+            f"{table.where}: missing columns {', '.join(missing)}. Say in a mapping which of its columns are meant, as "
+            f"in `columns: {{{missing[0].split()[0]}: THEIR_NAME}}`, or give `constants`{hint}",
+            own.names,
         )

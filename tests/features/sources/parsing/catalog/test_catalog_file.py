@@ -84,9 +84,13 @@ def test_prices_are_converted(tmp_path: Path):
         (
             "sku,title\n1,Mug\n",
             "",
-            r"has no column item_id; found sku, title\. Say which it is, as in `catalog: \{file",
+            r"has no column item_id\. Say which it is, as in `catalog: \{file.*Its columns: sku, title",
         ),
-        ("sku,title\n1,Mug\n", "columns: {item_id: SKUs}", r"lacks columns the mapping names: SKUs \(for item_id\)"),
+        (
+            "sku,title\n1,Mug\n",
+            "columns: {item_id: SKUs}",
+            r"lacks columns the mapping names: SKUs \(for item_id; did you mean sku\?\)",
+        ),
         (
             "item_id,price\n1,x\n,2\n",
             "",

@@ -134,13 +134,14 @@
     identify(customer_id, visitorToken) {
       const before = customer;
       customer = customer_id ? customer_id + "" : undefined;
-      token = customer && visitorToken;
+      token = (customer || clientId) && visitorToken;
       if (customer != before || typeof token != "function") {
         proof = token;
         askedAt = stale = 0;
       }
       if (!refused && customer && session({ customer }).customer != customer) track("login");
     },
+    clientId: () => refused ? undefined : client(),
     consent(granted) {
       refused = !(consent = granted);
       if (refused) drop(names("usual."));

@@ -470,6 +470,9 @@ def test_a_shop_can_name_the_device(visitor: BrowserVisitor, shop: TrackedShop) 
     until(visitor.page, lambda: event_id in [event["event_id"] for event in visitor.sent_events()])
     assert visitor.sent_events()[0]["client_id"] == "till-7"
     assert visitor.run("usual.recommend({})")[0]["identity"] == "unproven"
+    visitor.run(f"usual.identify(null, async () => '{token('', client_id='till-7')}')")
+    assert visitor.run("usual.recommend({})")[0]["identity"] == "anonymous", "the shop has signed the device alone"
+    assert visitor.run("usual.clientId()") == "till-7"
     visitor.run(f"usual.identify('u1', '{token('u1', client_id='till-7')}')")
     assert visitor.run("usual.recommend({})")[0]["identity"] == "proven"
     assert visitor.posts("/v1/clients") == []
@@ -477,6 +480,14 @@ def test_a_shop_can_name_the_device(visitor: BrowserVisitor, shop: TrackedShop) 
     visitor.run("usual.consent(false)")
     visitor.run("usual.recommend({})")
     assert "till-7" not in visitor.posts("/v1/recommendations")[-1].post_data
+
+
+def test_a_page_may_hand_the_devices_id_to_its_shop(visitor: BrowserVisitor) -> None:
+    assert visitor.run("usual.clientId()") is None, "it is requested when it is needed"
+    visitor.run("usual.recommend({})")
+    assert visitor.run("usual.clientId()") == visitor.run("localStorage['usual.client']") != ""
+    visitor.run("usual.consent(false)")
+    assert visitor.run("usual.clientId()") is None
 
 
 def test_tabs_are_one_device(visitor: BrowserVisitor, shop: TrackedShop) -> None:

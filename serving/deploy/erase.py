@@ -39,6 +39,8 @@ class ErasureEverywhere:
         lines = [f"{rows:>12,}  rows of the event log {log}" for log, rows in self.logs.items()]
         lines.append(f"{self.store_events + self.store_links + self.store_claims:>12,}  rows of the event store")
         lines.append(f"{len(self.bundles):>12,}  bundles")
+        if not (self.bundles or self.store_events + self.store_links + self.store_claims + sum(self.logs.values())):
+            lines.append("nothing had this id: is it written as in events, and a device's with --device?")
         lines += [f"not reached: {what}" for what in self.unreached]
         lines.append(f"done in {self.seconds:.1f} s")
         return "\n".join(lines)

@@ -77,6 +77,7 @@ def test_nothing_of_the_id_is_left(
     assert find_hashes(home, LONG) == [home / "events.sqlite"], "where its tombstone is"
     assert find_hashes(log.path, LONG) == []
     assert f"done in {report.seconds:.1f} s" in report.text()
+    assert "nothing had this id" not in report.text()
     for each in find_bundles(home):
         Bundle.load(each)
     for bundle_dir in find_bundles(home):
@@ -84,6 +85,7 @@ def test_nothing_of_the_id_is_left(
         assert {p.stat().st_mode & 0o077 for p in bundle_dir.rglob("*")} == {0}
     again = erase_everywhere(LONG, None, log.path)
     assert (again.bundles, again.store_events, sum(again.logs.values())) == ([], 0, 0)
+    assert "nothing had this id" in again.text()
 
 
 def test_others_keep_what_is_theirs(with_long_id: tuple[Bundle, str], tmp_path: Path):

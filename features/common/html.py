@@ -30,7 +30,7 @@ dd { margin: 0; font-size: 1.45rem; font-variant-numeric: tabular-nums; overflow
 .beside { display: grid; gap: 1rem; align-items: start; }
 @media (min-width: 66rem) { .beside { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); } }
 .beside > * { min-width: 0; margin: 0; }
-svg { display: block; width: 100%; max-width: 34rem; height: auto; margin: 0 auto; }
+svg { display: block; width: 100%; max-width: 34rem; height: auto; margin: 0 auto; overflow: visible; }
 table { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 th, td { padding: .28rem .4rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }

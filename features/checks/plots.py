@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from features.common.svg import ONE, TWO, render_svg
+from features.common.svg import ONE, TWO, draw_log_histogram, format_counts, render_svg
 
 MOST_BARS = 120  # of a longer time, several days share one
 
@@ -21,10 +21,9 @@ def daily(first: date, events: np.ndarray, orders: np.ndarray) -> str:
         axes.fill_between(starts, sums[0], step="post", color=ONE, alpha=0.5, linewidth=0, label="events")
         axes.step(starts, sums[1], where="post", color=TWO, linewidth=1, label="purchased lines")
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
         ticks = np.linspace(0, len(events) - 1, min(4, len(events))).astype(int)
         axes.set_xticks(ticks, [str(first + timedelta(days=int(n))) for n in ticks])
-        axes.grid(axis="y")
+        format_counts(axes)
         axes.set_ylabel("a day")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
@@ -46,8 +45,7 @@ def bars(labels: Sequence[str], counts: Sequence[int], words: tuple[str, str]) -
         step = -(-len(labels) // 12)
         axes.set_xticks(np.arange(0, len(labels), step), list(labels)[::step])
         axes.tick_params(axis="x", length=0)
-        axes.yaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
-        axes.grid(axis="y")
+        format_counts(axes)
         axes.set_xlabel(words[0])
         axes.set_ylabel(words[1])
 
@@ -60,12 +58,7 @@ def prices(paid: np.ndarray) -> str:
 
     def draw(axes: Any) -> None:
         low, high = float(paid.min()), float(paid.max())
-        axes.hist(paid, bins=np.geomspace(low, max(high, low * 1.01), 41), color=ONE)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
-        axes.minorticks_off()
-        axes.yaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
-        axes.grid(axis="y")
+        draw_log_histogram(axes, paid, np.geomspace(low, max(high, low * 1.01), 41))
         axes.set_xlabel("usual price paid (logarithmic)")
         axes.set_ylabel("items")
 

@@ -31,6 +31,21 @@ SETTINGS: Any = {
 }
 
 
+def draw_log_histogram(axes: Any, values: Any, edges: Any) -> None:
+    """Draw how many of `values` lie between neighbouring `edges`, both positive, on a logarithmic axis."""
+    axes.hist(values, bins=edges, color=ONE)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
+    axes.minorticks_off()
+    format_counts(axes)
+
+
+def format_counts(axes: Any) -> None:
+    """Write the numbers of the vertical axis as counts, with lines across."""
+    axes.yaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
+    axes.grid(axis="y")
+
+
 def render_svg(draw: Callable[[Any], None], description: str, height: float) -> str:
     """Draw an SVG element; `description` is for screen readers, `height` in inches, the width is five."""
     from matplotlib import rc_context

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from features.common.svg import ONE, TWO, render_svg
+from features.common.svg import ONE, TWO, draw_log_histogram, format_counts, render_svg
 
 
 def paired_bars(labels: Sequence[str], one: Sequence[float], two: Sequence[float], words: tuple[str, str]) -> str:
@@ -54,12 +54,7 @@ def value_histogram(values: np.ndarray) -> str:
 
     def draw(axes: Any) -> None:
         top = max(10.0, float(values.max()))
-        axes.hist(np.maximum(values, 1), bins=np.geomspace(1, top, 31), color=ONE)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-        axes.minorticks_off()
-        axes.yaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
-        axes.grid(axis="y")
+        draw_log_histogram(axes, np.maximum(values, 1), np.geomspace(1, top, 31))
         axes.set_xlabel("expected value of the next 365 days (logarithmic)")
         axes.set_ylabel("customers")
 
@@ -75,8 +70,7 @@ def tenths(one: Sequence[int], two: Sequence[int], words: tuple[str, str]) -> st
         axes.bar(x - 0.2, one, width=0.38, color=ONE, label=words[0])
         axes.bar(x + 0.2, two, width=0.38, color=TWO, label=words[1])
         axes.set_xticks(np.arange(0, 11, 2) - 0.5, [f"{10 * n}%" for n in range(0, 11, 2)])
-        axes.yaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
-        axes.grid(axis="y")
+        format_counts(axes)
         axes.set_xlabel("probability")
         axes.set_ylabel("customers")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1)

@@ -26,6 +26,7 @@ from features.common.errors import InputError
 from features.common.text_views import Rows, TextViews
 
 UNPROVEN = "~"  # before the id of a device that only a page named, without proof (`serving/identity`)
+PAGE_EVENT = "^[vp]:[0-9a-f]{8}:"  # what the id of an event begins with that a page sent (`serving/events/trust.py`)
 
 IdKind = Literal["customer", "client", "item", "order", "session", "event"]
 ID_KINDS: dict[str, IdKind] = {

@@ -14,6 +14,7 @@ import narwhals as nw
 import polars as pl
 
 from features.common.clock import DAY
+from features.common.ids import PAGE_EVENT
 from features.tables.engine import Engine, Lazy, PolarsEngine
 
 _WORKING = ("_pieces", "_one", "_first", "_period", "_nth", "_start", "_repeated", "_bought", "_returned")
@@ -27,12 +28,13 @@ _TIE_BREAK = ("t", "price", "quantity", "client_id", "account", "session_id", "s
 def find_orders_by_line(engine: Engine, rows: Lazy) -> Lazy:
     """Find the orders whose lines have event ids of their own: order, t, by_line (true).
 
-    `rows`: order (its number), t, event_id and item_id of purchases and refunds.
+    `rows`: order (its number), t, event_id and item_id of purchases and refunds. What pages sent through the server has
+    one event an order, and does not decide what the others are: a customer could else send what others' orders count.
     """
     orders = engine.materialize(
-        rows.group_by("order", "t").agg(
-            rows=nw.len(), events=nw.col("event_id").n_unique(), items=nw.col("item_id").n_unique()
-        )
+        rows.filter(~nw.col("event_id").str.contains(PAGE_EVENT))
+        .group_by("order", "t")
+        .agg(rows=nw.len(), events=nw.col("event_id").n_unique(), items=nw.col("item_id").n_unique())
     )
     each = nw.col("rows") == nw.col("events")
     several = orders.filter(nw.col("items") > 1)

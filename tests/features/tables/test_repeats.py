@@ -120,6 +120,20 @@ def test_lines_of_one_order_that_have_event_ids_of_their_own_all_count():
     assert same_but_for_counts(rows, [*rows, *again])
 
 
+def test_no_customer_decides_that_the_log_has_an_event_per_line():
+    """By a token of their own: refunds, of which an order may have several, each with one item and an id of its own."""
+    page, shop = ([row("purchase", -3, f"c{n}", "i1", 1.0, 10.0, f"o{n}", event_id=f"{sender}e{n}") for n in range(5)]
+                  for sender in ("v:0123abcd:", ""))  # fmt: skip
+    false = [
+        row("refund", -2, "attacker", item, 1.0, 10.0, f"false{n}", event_id=f"v:89abcdef:r{n}{item}")
+        for n in range(20)
+        for item in ("i1", "i2")
+    ]
+    tables = build([*page, *shop, *false])
+    assert tables.customers.filter(pl.col("customer_id") != "attacker")["monetary"].to_list() == [10.0] * 5
+    assert tables.left_out.repeated_orders == 5
+
+
 def test_a_repeat_is_one_as_soon_as_it_comes_and_leaves_no_trace_before():
     first, again = order(-3, "e1"), order(-2, "e2")
     at = AS_OF - 2 * DAY

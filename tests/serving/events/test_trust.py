@@ -1,5 +1,6 @@
 """Attacks with what a page has: its publishable key, tokens and devices of its own, and ids that it guesses."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.common.clock import now
+from features.common.ids import PAGE_EVENT
 from features.event_log.ingest import ingest
 from features.sources import event_store as source
 from features.sources.event_store import is_postgres
@@ -377,6 +379,7 @@ def test_no_mix_of_callers_and_ids_stores_what_is_not_proven(
 
     for caller, bodies in sent:
         for event in stored(caller, bodies):
+            assert re.match(PAGE_EVENT, event.event_id), "by which tables know what a page sent"
             for row in event.rows:
                 customer, client = row[AT["customer_id"]], row[AT["client_id"]]
                 proven = caller.resolve(customer, client)  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ class ExistingPartition:
         return self._scan().filter(~self._is_gone()) if self.replaced else self._scan()
 
     def _scan(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self.directory / self.partition.file)
+        return partitions.scan([self.directory / self.partition.file])
 
 
 @dataclass

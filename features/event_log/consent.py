@@ -1,19 +1,19 @@
-"""Consent: of who refused it no id is kept, whatever source an event comes from."""
+"""Consent: of who refused it neither an id nor an answer is kept, whatever source an event comes from."""
 
 import polars as pl
 
-IDS = ("customer_id", "client_id", "session_id", "order_id")
+FORGOTTEN = ("customer_id", "client_id", "session_id", "order_id", "question", "answer")
 REFUSED = pl.col("consent").eq_missing(False)
 
 
 def forget_refused(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Remove `IDS` from the rows that refuse consent; also count these rows.
+    """Remove `FORGOTTEN` from the rows that refuse consent; also count these rows.
 
     They are counted in reports, and nothing else: no table or model reads them.
     """
     if events["consent"].all():  # nulls aside
         return events, 0
-    kept = (pl.when(~REFUSED).then(c).alias(c) for c in IDS)
+    kept = (pl.when(~REFUSED).then(c).alias(c) for c in FORGOTTEN)
     return events.with_columns(kept), int((~events["consent"]).sum())
 
 

@@ -145,10 +145,10 @@ def _erase_events(
     with PartitionWriter(change.new / "events", partitions.ROWS_PER_PARTITION) as writer:
         for partition in event_log.partitions:
             file = event_log.path / "events" / partition.file
-            if pl.scan_parquet(file).filter(theirs).head(1).collect().is_empty():
+            if partitions.scan([file]).filter(theirs).head(1).collect().is_empty():
                 new.append(partition)
                 continue
-            rows = pl.read_parquet(file)
+            rows = partitions.scan([file]).collect()
             rest = tombstones.filter_events(rows)
             removed += rows.height - rest.height
             writer.rows = rows.height

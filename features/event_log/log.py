@@ -36,7 +36,8 @@ from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ORIGIN, REJECTE
 from features.event_log.time_span import find_body
 from features.event_log.tombstones import TOMBSTONES_FILE
 
-FORMAT = 3
+FORMAT = 4
+_READABLE = (3, FORMAT)  # partitions of format 3 lack `schema.LATER_COLUMNS`
 # What log.json keeps from one change of the log to the next, beside what follows from the rows.
 _KEPT: dict[str, Any] = {"currency": None, "all_times": False, "sources": [], "origins": {}, "watermarks": {}}
 
@@ -59,7 +60,7 @@ class EventLog:
         try:
             info = json.loads(manifest.read_text())
             version = info["format"]
-            if version == FORMAT:
+            if version in _READABLE:
                 files = [path / "events" / Partition(**p).file for p in info["parts"]]
                 files += [path / name for name in ("catalog.parquet", "links.parquet", "rejected.parquet")]
                 if missing := [str(file) for file in files if not file.is_file()]:
@@ -67,7 +68,7 @@ class EventLog:
                 info["rows"], info["first"], info["last"], info["fingerprint"], info["span"], info["sources"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{manifest} is damaged ({error}); ingest the log again") from error
-        if version != FORMAT:
+        if version not in _READABLE:
             raise InputError(
                 f"{path} is an event log of format {version}, this version reads {FORMAT}; remove it, or name another "
                 "directory, and ingest its sources again"
@@ -82,7 +83,7 @@ class EventLog:
     def scan_all_times(self) -> pl.LazyFrame:
         """All events and also those that are set aside, in `EVENT_SCHEMA`, by time."""
         files = [self.path / "events" / p.file for p in self.partitions]
-        return pl.scan_parquet(files).select(*EVENT_SCHEMA) if files else pl.LazyFrame(schema=EVENT_SCHEMA)
+        return partitions.scan(files).select(*EVENT_SCHEMA) if files else pl.LazyFrame(schema=EVENT_SCHEMA)
 
     @property
     def span(self) -> tuple[datetime, datetime] | None:

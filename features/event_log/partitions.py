@@ -55,6 +55,11 @@ def combine_digests(partitions: Sequence[Partition]) -> str:
     return f"{sum(int(p.digest, 16) for p in partitions) % _MODULUS:032x}"
 
 
+def scan(files: Sequence[Path]) -> pl.LazyFrame:
+    """Scan partitions in `STORED_SCHEMA`; columns that older ones lack are null."""
+    return pl.scan_parquet(list(files), schema=STORED_SCHEMA, missing_columns="insert")
+
+
 class PartitionWriter:
     """Writes events to `directory`, cut between days into partitions of about `rows` rows.
 
@@ -84,8 +89,7 @@ class PartitionWriter:
         """
         if events.is_empty():
             return
-        if ORIGIN not in events.columns:
-            events = conform(events, STORED_SCHEMA)
+        events = conform(events, STORED_SCHEMA)
         table, day = events.to_arrow().combine_chunks(), days_of(events)
         self._writer.wait()
         self._writer.start(self._write, table, day)

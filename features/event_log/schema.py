@@ -24,6 +24,7 @@ EventName = Literal[
     "purchase",
     "refund",
     "login",
+    "preferences",
 ]
 EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 
@@ -61,7 +62,11 @@ EVENT_SCHEMA: dict[str, pl.DataType] = {
     "device": pl.Categorical(),
     "country": pl.Categorical(),
     "consent": pl.Boolean(),
+    "question": pl.String(),  # of `preferences`: what the visitor was asked
+    "answer": pl.String(),  # JSON array of texts, see stated_answers.py; null: withdrawn
 }
+# Columns that logs and stores of before lack: they are null there.
+LATER_COLUMNS = ("question", "answer")
 
 CATALOG_SCHEMA: dict[str, pl.DataType] = {
     "item_id": pl.String(),

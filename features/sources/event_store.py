@@ -20,7 +20,7 @@ from psycopg import sql
 from features.common.errors import InputError
 from features.common.paths import home
 from features.event_log.ingest import ParsedBatch
-from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, RAW, ROW, TIMESTAMP, conform, validate
+from features.event_log.schema import EVENT_SCHEMA, LATER_COLUMNS, LINK_SCHEMA, ROW, TIMESTAMP, conform, validate
 from features.sources.source import Source
 
 VARIABLE = "USUAL_EVENT_STORE"
@@ -39,10 +39,10 @@ Select = Callable[[str, Sequence[str]], Iterator[list[tuple[Any, ...]]]]
 
 
 class Reader(NamedTuple):
-    """An open store, as of one instant: columns of a table in parts, and whether there is a table."""
+    """An open store, as of one instant: columns of a table in parts, and which columns a table has; none without it."""
 
     select: Select
-    has_table: Callable[[str], bool]
+    columns_of: Callable[[str], set[str]]
 
 
 def is_postgres(url: str) -> bool:
@@ -68,8 +68,10 @@ def read(url: str | None = None, rows: int = BATCH) -> Iterator[ParsedBatch]:
     with _open_postgres(url) if is_postgres(url) else _open_sqlite(sqlite_path(url)) as store:
         links = _read_links(store.select)
         offset = 0
-        for fetched in store.select(EVENTS, COLUMNS):
-            parsed = _to_parsed(fetched, offset, links)
+        present = store.columns_of(EVENTS)  # a store that no server has opened since lacks later ones
+        columns = [c for c in COLUMNS if c in present or c not in LATER_COLUMNS]
+        for fetched in store.select(EVENTS, columns):
+            parsed = _to_parsed(fetched, columns, offset, links)
             yield parsed
             links, offset = links.clear(), offset + len(fetched)
         claims = _read_claims(store)
@@ -91,21 +93,21 @@ def read_availability(url: str | None = None) -> dict[str, bool]:
     return {item_id: bool(available) for item_id, available in rows if available is not None}
 
 
-def _to_parsed(fetched: list[tuple[Any, ...]], offset: int, links: pl.DataFrame) -> ParsedBatch:
-    plain = {c: pl.Int64() if t == TIMESTAMP else t for c, t in EVENT_SCHEMA.items()}
+def _to_parsed(fetched: list[tuple[Any, ...]], columns: Sequence[str], offset: int, links: pl.DataFrame) -> ParsedBatch:
+    plain = {c: pl.Int64() if t == TIMESTAMP else t for c, t in EVENT_SCHEMA.items() if c in columns}
     events = pl.DataFrame(fetched, schema=plain, orient="row").with_columns(
         pl.from_epoch(c, "us").cast(TIMESTAMP) for c, t in EVENT_SCHEMA.items() if t == TIMESTAMP
     )
     # The server has validated them; rows that others wrote to the store are validated here.
     valid, rejected = validate(events.with_row_index(ROW, offset=offset), "store")
-    return ParsedBatch(len(fetched), valid.drop(ROW, RAW), rejected, links=links)
+    return ParsedBatch(len(fetched), conform(valid, EVENT_SCHEMA), rejected, links=links)
 
 
 def _read_claims(store: Reader) -> ParsedBatch:
     """Count what pages claimed without proof: it is left out."""
     rows, ids = 0, set[str]()
     # A store that no server has opened since there are claims has no table for them.
-    for part in store.select(CLAIMS, ("event_id",)) if store.has_table(CLAIMS) else ():
+    for part in store.select(CLAIMS, ("event_id",)) if store.columns_of(CLAIMS) else ():
         rows += len(part)
         ids |= {event_id for (event_id,) in part}
     empty = pl.DataFrame(schema=EVENT_SCHEMA)
@@ -145,11 +147,10 @@ def _open_sqlite(path: Path) -> Iterator[Reader]:
                 while part := cursor.fetchmany(BATCH):
                     yield part
 
-            def has_table(table: str) -> bool:
-                query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-                return connection.execute(query, (table,)).fetchone() is not None
+            def columns_of(table: str) -> set[str]:
+                return {name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
 
-            yield Reader(select, has_table)
+            yield Reader(select, columns_of)
     except sqlite3.Error as error:
         raise InputError(f"the event store {path} cannot be read: {error}") from None
 
@@ -168,10 +169,11 @@ def _open_postgres(url: str) -> Iterator[Reader]:
                     while part := cursor.fetchmany(BATCH):
                         yield part
 
-            def has_table(table: str) -> bool:
-                return connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone() == (True,)
+            def columns_of(table: str) -> set[str]:
+                query = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND NOT attisdropped"
+                return {name for (name,) in connection.execute(query, (table,))}
 
-            yield Reader(select, has_table)
+            yield Reader(select, columns_of)
     except psycopg.Error as error:
         code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
         raise InputError(

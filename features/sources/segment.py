@@ -12,6 +12,8 @@ One line is one call; the `products` of a track call become one row each.
   listed and none is refused.
 - An order that is cancelled is refunded. Order Refunded or Cancelled without products takes back the whole order
   where its purchase is in the input too.
+- Preferences Given, with the properties `question`, `answer` (a text, a number or a list; null withdraws) and `source`,
+  is what a visitor says of themselves.
 - page, screen, group, alias and other events are counted as `not_a_shop_event`.
 """
 
@@ -25,6 +27,7 @@ from features.common import ids
 from features.common.errors import InputError
 from features.event_log.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform, deduplicate_links
+from features.event_log.stated_answers import PREFERENCES
 from features.sources.parsing.cells import pii, timestamps
 from features.sources.parsing.events import json_events
 from features.sources.parsing.events.json_events import FOREIGN, IdCleaner, non_empty, to_number
@@ -50,6 +53,7 @@ NAMES = {
     "ordercancelled": "refund",
     "ordercanceled": "refund",
     "signedin": "login",
+    "preferencesgiven": "preferences",
 }
 V1_NAMES = {
     "viewedproductcategory": "view_item_list",
@@ -72,6 +76,7 @@ _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 _LISTS = ("view_item_list", "view_cart", "begin_checkout", "purchase", "refund")  # have `products`
 _PIECES = ("purchase", "refund", "add_to_cart", "remove_from_cart")  # where no quantity means one piece
 
+_OF_ANSWERS = ("question", "answer", "source")
 _PRODUCT: json_lines.Schema = {
     leaf: pl.String()
     for leaf in ("product_id", "productId", "id", "sku", "name", "brand", "category", "price", "quantity", "currency",
@@ -90,7 +95,8 @@ SCHEMA: json_lines.Schema = {
         {
             **_PRODUCT,
             **dict.fromkeys(
-                ("order_id", "orderId", "query", "list_id", "listId", "cart_id", "session_id", "email"), pl.String()
+                ("order_id", "orderId", "query", "list_id", "listId", "cart_id", "session_id", "email", *_OF_ANSWERS),
+                pl.String(),
             ),
             "products": _PRODUCTS,
         }
@@ -204,12 +210,15 @@ def _assemble(lines: pl.DataFrame, rows: pl.DataFrame, source: str, links: pl.Da
     foreign = lines.filter(pl.col(FOREIGN).is_not_null()).select(ROW, FOREIGN)
     rows = pl.concat([rows, foreign], how="diagonal").sort(ROW, maintain_order=True)
     bad_position = Rule("bad_position", pl.col("_position").is_not_null() & pl.col("position").is_null())
-    rules = (*json_events.amount_rules(), bad_position)
+    asked = pl.col("name") != PREFERENCES
+    no_question = Rule("missing_question", ~asked & pl.col("question").is_null())
+    rules = (*json_events.amount_rules(), bad_position, no_question)
     return json_events.assemble(rows, lines, source, rules, links)
 
 
 def _read_events(lines: pl.DataFrame, cleaner: IdCleaner | None = None) -> pl.DataFrame:
     properties, context = pl.col("properties").struct, pl.col("context").struct
+    is_answer = pl.col("name") == PREFERENCES
     events = lines.select(
         ROW,
         FOREIGN,
@@ -223,7 +232,10 @@ def _read_events(lines: pl.DataFrame, cleaner: IdCleaner | None = None) -> pl.Da
         session_id=pl.coalesce(non_empty(properties.field("session_id")), non_empty(context.field("sessionId"))),
         order_id=pl.coalesce(non_empty(properties.field("order_id")), non_empty(properties.field("orderId"))),
         query=non_empty(properties.field("query")),
-        list_id=pl.coalesce(non_empty(properties.field("list_id")), non_empty(properties.field("listId"))),
+        list_id=pl.when(is_answer)
+        .then(non_empty(properties.field("source")))
+        .otherwise(pl.coalesce(non_empty(properties.field("list_id")), non_empty(properties.field("listId")))),
+        **{c: pl.when(is_answer).then(non_empty(properties.field(c))) for c in ("question", "answer")},
         source=non_empty(context.field("campaign").struct.field("source")),
         device=pl.coalesce(
             non_empty(context.field("device").struct.field("type")), non_empty(context.field("os").struct.field("name"))
@@ -239,8 +251,11 @@ def _read_events(lines: pl.DataFrame, cleaner: IdCleaner | None = None) -> pl.Da
     unnamed = events["event_id"].is_null().arg_true()
     if not unnamed.len():
         return events
-    content = events[unnamed].with_columns(pl.col("properties").struct.json_encode().alias("_properties"))
-    own = event_ids.hash_rows(content, ["name", "timestamp", "customer_id", "client_id", "_properties"])
+    # Without what came to the schema later: the ids of other events stay as they are.
+    said = pl.struct(properties.field(f.name) for f in SCHEMA["properties"].fields if f.name not in _OF_ANSWERS)  # type: ignore[attr-defined]
+    content = events[unnamed].with_columns(said.struct.json_encode().alias("_properties"))
+    hashed = ["name", "timestamp", "customer_id", "client_id", "_properties", "question", "answer"]
+    own = event_ids.hash_rows(content, hashed)
     return events.with_columns(events["event_id"].scatter(unnamed, own))
 
 

@@ -11,7 +11,7 @@ from features.common.clock import micros
 from features.common.errors import InputError
 from features.common.threads import THREADS
 from features.event_log.log import EventLog
-from features.event_log.schema import EVENT_SCHEMA
+from features.event_log.schema import EVENT_SCHEMA, LATER_COLUMNS
 from features.tables.engine import Lazy
 
 LOCAL = f"local[{THREADS}]"
@@ -56,10 +56,16 @@ class SparkEngine:
             ) from error
 
     def scan(self, log: EventLog) -> Lazy:
+        from pyspark.sql import functions
+
         files = [str(log.path.resolve() / "events" / partition.file) for partition in log.partitions]
         if not files:
             return self.frame(pl.DataFrame(schema=EVENT_SCHEMA))
-        events = self.session.read.parquet(*files).select(*EVENT_SCHEMA)
+        events = self.session.read.option("mergeSchema", "true").parquet(*files)
+        for column in LATER_COLUMNS:
+            if column not in events.columns:
+                events = events.withColumn(column, functions.lit(None).cast("string"))
+        events = events.select(*EVENT_SCHEMA)
         if log.span:
             first, last = map(micros, log.span)
             events = events.where(f"unix_micros(timestamp) BETWEEN {first} AND {last}")

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from features.common import clock
 from features.common.errors import InputError
+from features.event_log.stated_answers import PREFERENCES
 from features.ranking.id_index import signed_hash
 from features.sources.event_store import CLAIMS, COLUMNS, EVENTS, LINK_COLUMNS, LINKS, VARIABLE
 from serving.event_store.claims import CLAIM_COLUMNS, ClaimTable
@@ -34,6 +35,7 @@ from serving.event_store.protocol import (
     ERASED,
     LINKING_KINDS,
     MAX_DEVICES,
+    MOST_ANSWERS,
     ORPHANED_LINK,
     ErasureCounts,
     Link,
@@ -44,6 +46,8 @@ from serving.event_store.protocol import (
     VisitEvent,
     claim_new,
     in_visit,
+    later_columns_sql,
+    latest_of_visit,
     links_from_rows,
     own_devices_sql,
     read_erased,
@@ -51,7 +55,6 @@ from serving.event_store.protocol import (
     sql_list,
     sql_types,
     storable_links,
-    visit_order,
 )
 from serving.identity.client_ids import UNPROVEN
 from serving.schemas.visitor import VisitorIds
@@ -125,10 +128,16 @@ WHERE client_id = gone.client AND customer_id = gone.customer AND {ORPHANED_LINK
 
 _REMEMBER_ERASED = f"INSERT INTO {ERASED} (hash, at) VALUES (%s, %s) ON CONFLICT DO NOTHING"  # noqa: S608
 _LAST = f"""
-SELECT timestamp, event_id, item_id, name, price FROM {EVENTS}
+SELECT timestamp, event_id, item_id, name, price, NULL::text, NULL::text FROM {EVENTS}
 WHERE {{}} AND visit AND timestamp >= %(after)s AND timestamp < %(before)s
 ORDER BY timestamp DESC, event_id DESC, item_id DESC NULLS LAST LIMIT %(most)s
 """  # noqa: S608
+_LAST_ANSWERS = f"""
+SELECT timestamp, event_id, item_id, name, price, question, answer FROM {EVENTS}
+WHERE {{}} AND NOT visit AND name = '{PREFERENCES}' AND timestamp >= %(after)s AND timestamp < %(before)s
+ORDER BY timestamp DESC, event_id DESC LIMIT {MOST_ANSWERS}
+"""  # noqa: S608
+_OF_CUSTOMER, _OF_CLIENT = "customer_id = visitors.customer", "client_id = devices.client AND customer_id IS NULL"
 _VISITS = f"""
 WITH visitors AS (
     SELECT * FROM unnest(%(customers)s::text[], %(clients)s::text[]) WITH ORDINALITY AS a (customer, client, n)
@@ -139,10 +148,13 @@ WITH visitors AS (
     FROM visitors, LATERAL ({own_devices_sql("visitors.customer", LINKING_KINDS, MAX_DEVICES)}) AS own
     WHERE client IS NULL
 )
-SELECT n, event.* FROM visitors, LATERAL ({_LAST.format("customer_id = visitors.customer")}) AS event
+SELECT n, event.* FROM visitors, LATERAL ({_LAST.format(_OF_CUSTOMER)}) AS event
 UNION ALL
-SELECT n, event.* FROM devices, LATERAL (
-    {_LAST.format("client_id = devices.client AND customer_id IS NULL")}) AS event
+SELECT n, event.* FROM devices, LATERAL ({_LAST.format(_OF_CLIENT)}) AS event
+UNION ALL
+SELECT n, event.* FROM visitors, LATERAL ({_LAST_ANSWERS.format(_OF_CUSTOMER)}) AS event
+UNION ALL
+SELECT n, event.* FROM devices, LATERAL ({_LAST_ANSWERS.format(_OF_CLIENT)}) AS event
 """  # noqa: S608
 
 # Classes and codes of SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -218,13 +230,26 @@ class PostgresConnection:
                 raise
 
     def _prepare(self) -> None:
-        if not self._missing():
+        if not self._missing() and not self._later_columns():
             return
         with self._connection.transaction():
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
             # Tables that exist are in use: to create them again could deadlock with inserts.
             for table in self._missing():
                 self._connection.execute(sql.SQL(_TABLES[table]))
+            for statement in self._later_columns():
+                self._connection.execute(sql.SQL(statement))
+
+    def _later_columns(self) -> list[str]:
+        """The statements that add to a store of before the columns that events have now."""
+        query = (
+            "SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
+            "WHERE relname = ANY(%s) AND pg_table_is_visible(attrelid) AND attnum > 0 AND NOT attisdropped"
+        )
+        columns: dict[str, list[str]] = {}
+        for table, column in self._connection.execute(query, ([EVENTS, CLAIMS],)):
+            columns.setdefault(table, []).append(column)
+        return [statement for table in columns for statement in later_columns_sql(table, columns[table], _TYPES)]
 
     def _missing(self) -> list[str]:
         # A query of the catalog: to_regclass would cache, within a transaction, that a table was missing.
@@ -263,7 +288,7 @@ class PostgresConnection:
         with _translate_errors():
             for n, *event in self._connection.execute(_VISITS, values):
                 visits[n - 1].append(VisitEvent._make(event))
-        return [sorted(events, key=visit_order)[-most:] for events in visits]
+        return [latest_of_visit(events, most) for events in visits]
 
     def link(self, links: Sequence[Link]) -> int:
         with _translate_errors():

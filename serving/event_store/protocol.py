@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import polars as pl
 
 from features.common.clock import DAY
-from features.event_log.schema import EVENT_SCHEMA, ITEM_EVENTS, TIMESTAMP
+from features.event_log.schema import EVENT_SCHEMA, ITEM_EVENTS, LATER_COLUMNS, TIMESTAMP
+from features.event_log.stated_answers import PREFERENCES
 from features.ranking.visitors import KIND
 from features.sources.event_store import COLUMNS, EVENT_LINK, EVENTS, LINKS, REFUSED_LINK
 from serving.event_store.item_updates import IdempotencyKey, IdempotentAnswer, ItemChanges, ItemPatch
@@ -24,6 +25,7 @@ ERASED = "usual_erased"  # hashes of erased customers, by which answers leave ou
 CLOCK = "usual_clock"  # one row: the time that purging believes, see `believed_time`
 DEDUP_DAYS = 7
 MAX_CLOCK_STEP, CLOCK_DOUBT = 3 * DAY, DAY
+MOST_ANSWERS = 50  # events `preferences` that a visit is read with
 MAX_DEVICES = 20  # devices of a customer that a visit is read from where a request names none
 
 # Kinds of links that make a device a customer's, and those by which a device is known to be used by them.
@@ -75,6 +77,8 @@ class VisitEvent(NamedTuple):
     item_id: str | None
     name: str
     price: float | None
+    question: str | None = None  # of `preferences`
+    answer: str | None = None
 
 
 class Link(NamedTuple):
@@ -111,7 +115,10 @@ class Connection(Protocol):
         """
 
     def visits(self, visitors: Sequence[VisitorIds], after: int, before: int, most: int) -> list[list[VisitEvent]]:
-        """Read the last `most` rows of each visitor with after ≤ t < before that belong to a visit (`in_visit`)."""
+        """Read the last `most` rows of each visitor with after ≤ t < before that belong to a visit (`in_visit`).
+
+        With them come the visitor's last `MOST_ANSWERS` events `preferences` of that time.
+        """
 
     def link(self, links: Sequence[Link]) -> int:
         """Store links between clients and customers; returns how many were new."""
@@ -207,6 +214,16 @@ def visit_order(event: VisitEvent) -> tuple[int, str, tuple[bool, str]]:
     return event.t, event.event_id, (event.item_id is not None, event.item_id or "")
 
 
+def latest_of_visit(events: Iterable[VisitEvent], most: int) -> list[VisitEvent]:
+    """Select the last `most` events of a visit and the last `MOST_ANSWERS` of its answers, in `visit_order`."""
+    ordered = sorted(events, key=visit_order)
+    answers = [event for event in ordered if event.name == PREFERENCES]
+    if not answers:
+        return ordered[-most:]
+    visit = [event for event in ordered if event.name != PREFERENCES]
+    return sorted(visit[-most:] + answers[-MOST_ANSWERS:], key=visit_order)
+
+
 def in_visit(row: Row) -> bool:
     """Whether a row belongs to a visit: the rule of training, see `read_window` in training/dataset/queries.py."""
     name = row[AT["name"]]
@@ -294,6 +311,12 @@ kind IN {sql_list((EVENT_LINK, REFUSED_LINK))} AND NOT EXISTS (SELECT 1 FROM {EV
     WHERE e.customer_id = {LINKS}.customer_id AND e.client_id = {LINKS}.client_id
     AND (e.consent IS FALSE) = ({LINKS}.kind = '{REFUSED_LINK}'))
 """  # noqa: S608
+
+
+def later_columns_sql(table: str, columns: Iterable[str], types: dict[str, str]) -> list[str]:
+    """Build the statements that add to `table`, of a store of before, the columns that it lacks among `columns`."""
+    present = set(columns)
+    return [f"ALTER TABLE {table} ADD COLUMN {c} {types[c]}" for c in LATER_COLUMNS if c not in present]
 
 
 def sql_types(text: str, integer: str, real: str, boolean: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from features.common import clock
+from features.event_log.stated_answers import PREFERENCES
 from features.ranking.id_index import signed_hash
 from features.sources.event_store import CLAIMS, COLUMNS, EVENTS, LINK_COLUMNS, LINKS
 from serving.event_store.claims import CLAIM_COLUMNS, ClaimTable
@@ -35,6 +36,7 @@ from serving.event_store.protocol import (
     ERASED,
     LINKING_KINDS,
     MAX_DEVICES,
+    MOST_ANSWERS,
     ORPHANED_LINK,
     ErasureCounts,
     Link,
@@ -45,6 +47,8 @@ from serving.event_store.protocol import (
     VisitEvent,
     claim_new,
     in_visit,
+    later_columns_sql,
+    latest_of_visit,
     links_from_rows,
     own_devices_sql,
     read_erased,
@@ -52,7 +56,6 @@ from serving.event_store.protocol import (
     sql_list,
     sql_types,
     storable_links,
-    visit_order,
 )
 from serving.identity.client_ids import UNPROVEN
 from serving.schemas.visitor import VisitorIds
@@ -114,12 +117,16 @@ _LINKED_DEVICES = own_devices_sql("?", LINKING_KINDS, MAX_DEVICES)
 _OWN_DEVICES = own_devices_sql("?", DEVICE_KINDS)
 _REMEMBER_ERASED = f"INSERT INTO {ERASED} (hash, at) VALUES (?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
 _LAST = f"""
-SELECT timestamp, event_id, item_id, name, price FROM {EVENTS}
-WHERE {{}} AND visit = 1 AND timestamp >= ? AND timestamp < ?
+SELECT timestamp, event_id, item_id, name, price, {{stated}} FROM {EVENTS}
+WHERE {{whose}} AND {{which}} AND timestamp >= ? AND timestamp < ?
 ORDER BY timestamp DESC, event_id DESC, item_id DESC LIMIT ?
 """  # noqa: S608
-_OF_CUSTOMER = _LAST.format("customer_id = ?")
-_OF_CLIENT = _LAST.format("client_id = ? AND customer_id IS NULL")
+_OWN = ("customer_id = ?", "client_id = ? AND customer_id IS NULL")
+_OF_CUSTOMER, _OF_CLIENT = (_LAST.format(whose=w, which="visit = 1", stated="NULL, NULL") for w in _OWN)
+# Found by the same indexes: the name is in them.
+_ANSWERS_OF_CUSTOMER, _ANSWERS_OF_CLIENT = (
+    _LAST.format(whose=w, which=f"visit = 0 AND name = '{PREFERENCES}'", stated="question, answer") for w in _OWN
+)
 
 _REASONS: dict[int, UnavailableReason] = {
     sqlite3.SQLITE_FULL: "full",
@@ -198,8 +205,24 @@ class SqliteConnection:
                 for table in missing:
                     for statement in _TABLES[table].split(";")[:-1]:
                         execute(statement)
+        self._add_later_columns()
         with suppress(sqlite3.OperationalError):  # of a store of before; one that cannot be written has no need of it
             execute(f"CREATE INDEX IF NOT EXISTS {EVENTS}_received ON {EVENTS} (received_at)")
+
+    def _add_later_columns(self) -> None:
+        """Add to a store of before the columns that events have now."""
+
+        def missing() -> list[str]:
+            rows = {table: execute(f"PRAGMA table_info({table})").fetchall() for table in (EVENTS, CLAIMS)}
+            return [
+                s for table, columns in rows.items() for s in later_columns_sql(table, [c[1] for c in columns], _TYPES)
+            ]
+
+        execute = self._connection.execute
+        if missing():
+            with self._transaction():
+                for statement in missing():  # another process may just have done so
+                    execute(statement)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -265,10 +288,12 @@ class SqliteConnection:
         clients = [client] if client is not None and not client.startswith(UNPROVEN) else []
         if customer is not None:
             events += execute(_OF_CUSTOMER, (customer, after, before, most))
+            events += execute(_ANSWERS_OF_CUSTOMER, (customer, after, before, MOST_ANSWERS))
             clients = clients or [c for (c,) in execute(_LINKED_DEVICES, (customer,))]
         for each in clients:
             events += execute(_OF_CLIENT, (each, after, before, most))
-        return sorted(map(VisitEvent._make, events), key=visit_order)[-most:]
+            events += execute(_ANSWERS_OF_CLIENT, (each, after, before, MOST_ANSWERS))
+        return latest_of_visit(map(VisitEvent._make, events), most)
 
     def link(self, links: Sequence[Link]) -> int:
         with self._guarded(), self._transaction():

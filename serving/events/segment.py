@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.common.errors import InputError
 from features.common.ids import SCIENTIFIC_HINT
+from features.event_log.consent import FORGOTTEN
 from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
+from features.event_log.stated_answers import MAX_ENCODED_LENGTH
 from features.sources import segment
 from features.sources.event_store import COLUMNS, LINK_COLUMNS
 from features.sources.parsing.cells import pii
@@ -28,14 +30,16 @@ _DETAIL = {
     "ambiguous_price": "Send the price as a number: of 1,299 it is unknown whether it is more than a thousand",
     "no_customer_or_client": "Give userId or anonymousId",
     "bad_timestamp": "Give timestamp as an ISO 8601 time",
+    "missing_question": "Preferences Given needs a question",
     "bad_text": "A text must not contain the character U+0000",
 }
 _TEXTS = [c for c, t in EVENT_SCHEMA.items() if t in (pl.String, pl.Categorical)]
-_LENGTHS = {c: MAX_QUERY_LENGTH if c == "query" else MAX_LENGTH for c in (*_TEXTS, "previous_id", "token")}
+_LENGTHS = dict.fromkeys((*_TEXTS, "previous_id", "token"), MAX_LENGTH)
+_LENGTHS |= {"query": MAX_QUERY_LENGTH, "answer": MAX_ENCODED_LENGTH}
 _DETAIL |= {f"bad_{column}": f"This text may have up to {length} characters" for column, length in _LENGTHS.items()}
 _IGNORED = "not_a_shop_event"
 _TOKEN = "visitor_token"  # noqa: S105 the name of a field
-_REFUSED = {AT[column] for column in ("customer_id", "client_id", "session_id", "order_id")}
+_REFUSED = {AT[column] for column in FORGOTTEN}
 
 
 class SegmentCall(BaseModel):

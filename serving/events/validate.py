@@ -8,7 +8,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from features.common.clock import DAY, micros
+from features.event_log import stated_answers
 from features.event_log.schema import EVENT_SCHEMA, ITEM_EVENTS
+from features.event_log.stated_answers import PREFERENCES
 from features.sources.ga4 import NAMES
 from features.sources.parsing.cells.pii import redact_text
 from serving.event_store import StoredEvent
@@ -99,6 +101,8 @@ def _check_event(event: ReceivedEvent) -> None:
     name, items = NAMES.get(event.name, event.name), event.params.items
     if name in ITEM_EVENTS and not items:
         raise _InvalidEvent("missing_item_id", f"A {name} needs items", "params", "items")
+    if name == PREFERENCES and not event.params.question:
+        raise _InvalidEvent("missing_question", "A preferences needs the question", "params", "question")
     for n, item in enumerate(items):
         if name in ("purchase", "refund") and item.price is None:
             raise _InvalidEvent("missing_quantity_or_price", f"A {name} needs a price", "params", "items", n, "price")
@@ -121,7 +125,7 @@ def _stored_event(event: ReceivedEvent, t: int, now: int) -> StoredEvent:
         "session_id": (known and event.session_id) or None,
         "currency": params.currency or None,
         "order_id": (known and params.transaction_id) or None,
-        "query": _redacted_query(params.search_term),
+        "query": _redacted(params.search_term),
         "list_id": params.item_list_id or None,
         "recommendation_id": event.recommendation_id or None,
         "source": event.source or None,
@@ -129,6 +133,11 @@ def _stored_event(event: ReceivedEvent, t: int, now: int) -> StoredEvent:
         "country": event.country or None,
         "consent": event.consent,
     }
+    if shared["name"] == PREFERENCES:
+        if known:
+            shared |= {"question": _redacted(params.question), "answer": _redacted(_encode_answer(params.answer))}
+        shared["list_id"] = params.source or shared["list_id"]
+        return StoredEvent((tuple(shared.values()),))
     lines = _merge_lines(params.items)
     rows = tuple(tuple(row.values()) for row in (shared | _item_columns(item, shared) for item in lines)) or (
         tuple(shared.values()),
@@ -136,7 +145,11 @@ def _stored_event(event: ReceivedEvent, t: int, now: int) -> StoredEvent:
     return StoredEvent(rows, _order_key(str(shared["name"]), params.transaction_id or None, lines))
 
 
-def _redacted_query(text: str | None) -> str | None:
+def _encode_answer(answer: list[str | float] | str | float | None) -> str | None:
+    return None if answer is None else stated_answers.encode(answer if isinstance(answer, list) else [answer])
+
+
+def _redacted(text: str | None) -> str | None:
     # People type addresses into the search box.
     return redact_text(text) if text and ("@" in text or "%40" in text) else text or None
 

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from features.common.ids import SCIENTIFIC_HINT, IdKind, is_scientific_id, normalize_id
+from features.event_log.stated_answers import MAX_ANSWERS
 from features.sources.parsing.cells.pii import redact_text
 
 MAX_EVENTS = 1000
@@ -137,6 +138,7 @@ def _id_schema(**more: int) -> dict[str, Any]:
 
 
 _Text = Annotated[str, _text(MAX_LENGTH), AfterValidator(_reject_nul)]
+_Answer = _Text | Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Query = Annotated[str, _text(MAX_QUERY_LENGTH), AfterValidator(_reject_nul)]
 _OPTIONAL = WithJsonSchema({"anyOf": [_id_schema(), {"type": "null"}]}, mode="validation")
 _REQUIRED = WithJsonSchema(_id_schema(minLength=1), mode="validation")
@@ -187,6 +189,12 @@ class Params(BaseModel):
     search_term: _Query | None = None
     item_list_id: _Label = None
     items: list[EventItem] = Field(default=[], max_length=200)
+    question: _Text | None = None
+    """Of `preferences`: what the visitor was asked, such as `brand`, `category`, `price`, `size`."""
+    answer: Annotated[list[_Answer], Field(max_length=MAX_ANSWERS)] | _Answer | None = None
+    """What they answered: a text, a number or up to ten of them; null withdraws an earlier answer."""
+    source: _Label = None
+    """Of `preferences`: where they were asked, such as `quiz`, `survey`, `chat`, `account`."""
 
 
 class ReceivedEvent(BaseModel):

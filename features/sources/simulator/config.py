@@ -77,6 +77,12 @@ class SimulatorConfig(BaseModel):
     rhythm: int = Field(default=1, ge=1)
     """Days between two habitual shopping trips: items that fall due in between are bought together; 1: every day."""
 
+    # Quizzes
+    quizzes: float = Field(default=0.0, ge=0, le=1)
+    """Share of new visitors who say what they like as they come in: category, brand and a band of prices."""
+    quiz_noise: float = Field(default=0.15, ge=0, le=1)
+    """Chance that an answer is drawn at random, whatever the visitor likes."""
+
     # Item vectors in the catalog
     vectors: int = Field(default=0, ge=0)
     """Numbers in each item's vector, the catalog's `embedding`, as of a model of its pictures; 0: it has none."""

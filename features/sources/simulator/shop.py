@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from features.event_log.ingest import ParsedBatch
@@ -25,6 +26,7 @@ from features.sources.simulator.events import record_bots, record_visits
 from features.sources.simulator.habits import Habits, draw_reorders
 from features.sources.simulator.items import Items, draw_items
 from features.sources.simulator.people import Devices, People, draw_devices, draw_favourites, draw_people
+from features.sources.simulator.quizzes import record_quizzes
 from features.sources.simulator.visits import Rates, Visits, draw_visits, merge_visits
 
 SLICE_ROWS = 2_000_000
@@ -79,12 +81,17 @@ def read(config: SimulatorConfig, slice_rows: int = SLICE_ROWS) -> Iterator[Pars
     catalog = frames.build_catalog(config, shop.items)
     links = writer.links(np.random.default_rng([config.seed, 9]), rows)
     numbers: NDArray[np.int64] = np.cumsum(rows.head)
+    quizzes, told = (record_quizzes(config, shop.people, shop.choice, writer, rows) if config.quizzes else None), 0
     # The rows of one event stay in one part.
     heads = np.append(np.flatnonzero(rows.head), len(rows))
     cuts = heads[np.searchsorted(heads, np.arange(slice_rows, len(rows), slice_rows))]
     for low, high in pairwise([0, *np.unique(cuts[cuts < len(rows)]).tolist(), len(rows)]):
         part = slice(low, high)
         events = writer.events(rows[part], numbers[part])
+        if quizzes is not None:
+            until = quizzes.height if high == len(rows) else quizzes["timestamp"].search_sorted(events["timestamp"][-1])
+            events = pl.concat([quizzes[told:until], events]).sort("timestamp", maintain_order=True)
+            told = until
         if low == 0:
             yield ParsedBatch(rows_read=events.height, events=events, catalog=catalog, links=links)
         else:

@@ -156,5 +156,5 @@ def test_the_error_names_a_missing_or_damaged_file(tmp_path: Path, name: str):
 
 def test_a_log_of_an_old_format_is_refused(tmp_path: Path):
     (tmp_path / "log.json").write_text(json.dumps({"format": 1, "rows": 3}))
-    with pytest.raises(InputError, match=r"format 1, this version reads 3; .*ingest its sources again"):
+    with pytest.raises(InputError, match=r"format 1, this version reads 4; .*ingest its sources again"):
         log.EventLog.open(tmp_path)

@@ -282,10 +282,11 @@ def _build_links(valid: pl.DataFrame) -> pl.DataFrame:
 
 
 def redact_queries(events: pl.DataFrame) -> pl.DataFrame:
-    """Redact e-mail addresses in search texts: people type them into the search box."""
-    if events["query"].null_count() == events.height:
-        return events
-    query = pl.col("query")
+    """Redact e-mail addresses in search texts and answers: people type them into the search box and into chats."""
+    filled = [
+        c for c in ("query", "question", "answer") if c in events.columns and events[c].null_count() < events.height
+    ]
     return events.with_columns(
-        pl.when(query.str.contains(pii.AT)).then(pii.redact(query)).otherwise(query).alias("query")
+        pl.when(pl.col(c).str.contains(pii.AT)).then(pii.redact(pl.col(c))).otherwise(pl.col(c)).alias(c)
+        for c in filled
     )

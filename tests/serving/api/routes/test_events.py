@@ -45,6 +45,7 @@ def test_a_purchase_is_stored_as_rows_of_the_log(event_server, sqlite_url: str):
         "customer_id": "u_91", "client_id": "d1", "session_id": "s7", "item_id": "p1", "quantity": 2.0,
         "price": 29.95, "currency": "EUR", "order_id": "T1", "query": None, "list_id": "home.for_you", "position": 1,
         "recommendation_id": "rec_1", "source": "email", "device": "mobile", "country": "DE", "consent": True,
+        "question": None, "answer": None,
     }  # fmt: skip
     assert [second[c] for c in ("item_id", "quantity", "price", "currency", "list_id")] == ["17", 1.0, 3.0, "USD", None]
 

@@ -153,8 +153,8 @@ def check_repeats(facts: Facts) -> list[Finding]:
             f"{count(ids, 'order id')} of {named:,} ({percent(share)}) came again within {REPEAT_DAYS} days with the "
             f"same item and visitor, {count(repeats.height, 'line')} that no table counts{zone}",
             "nothing, if a page with a visitor token and the shop's server both send orders: they count once. Where "
-            "the visitor or the item differs a repeat is not found: let one sender send the order number as the event's id "
-            "to keep repeats out of the log",
+            "the visitor or the item differs a repeat is not found: let one sender send the order number as the "
+            "event's id to keep repeats out of the log",
             f"order {quote(repeats['order'][0])}, item {quote(repeats['item_id'][0])}",
             {"share": round(share, 4), "order_ids": ids, "lines": repeats.height},
         )

@@ -51,7 +51,9 @@ def shop(
     """A server of a shop where every customer, and the device d1, has just bought something."""
     store = open_store(str(tmp_path_factory.mktemp("identity") / "events.sqlite"), Limits(keep_days=FOR_EVER))
     bought = [
-        event("purchase", now() - HOUR, items[n % len(items)], price=3.0, quantity=1.0, **{name: who})
+        event(
+            "purchase", now() - HOUR, items[n % len(items)], price=3.0, quantity=1.0, session_id="theirs", **{name: who}
+        )
         for n, (name, who) in enumerate([("client_id", DEVICE), *(("customer_id", c) for c in customers)])
     ]
     store.append(bought).result(10)
@@ -143,6 +145,17 @@ def test_nor_of_devices(shop: RunningServer) -> None:
     assert believed["thanks"]
     (proven,) = ask(shop, more | {"client_id": DEVICE}, token=sign(client_id=DEVICE))
     assert (told(proven), proven["identity"]) == (told(believed), "anonymous")
+
+
+@pytest.mark.parametrize("key", [PUBLISHABLE, SECRET])
+def test_nor_of_sessions(shop: RunningServer, key: str) -> None:
+    """A session's id reads nothing that is stored, whoever asks."""
+    for placement in ("recently_viewed", "buy_again", "home.trending"):
+        of_session, of_none = (
+            ask(shop, EVERYTHING | {"placement": placement, "session_id": name}, key=key)[0] for name in ("theirs", "s")
+        )
+        assert told(of_session) == told(of_none)
+        assert (of_session["thanks"], of_session["identity"]) == ([], "anonymous")
 
 
 def test_the_answer_is_then_that_of_the_device(shop: RunningServer, customers: list[str]) -> None:

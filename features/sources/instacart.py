@@ -63,15 +63,7 @@ def read(paths: Sequence[Path], rows: int = readers.BATCH) -> Iterator[ParsedBat
 
 def date_orders(orders: pl.DataFrame) -> pl.DataFrame:
     """Give orders times: columns order_id, customer_id, timestamp. Orders whose numbers cannot be read have none."""
-    numbers = orders.select(
-        ids.normalize_ids(orders["order_id"], "order"),
-        ids.normalize_ids(orders["user_id"], "customer").alias("customer_id"),
-        number=pl.col("order_number").cast(pl.Int64, strict=False),
-        weekday=pl.col("order_dow").cast(pl.Float64, strict=False).cast(pl.Int64),
-        hour=pl.col("order_hour_of_day").cast(pl.Float64, strict=False).cast(pl.Int64),
-        gap=pl.col("days_since_prior_order").cast(pl.Float64, strict=False).cast(pl.Int64),
-    )
-    numbers = numbers.drop_nulls(["order_id", "customer_id", "number"]).sort("customer_id", "number")
+    numbers = parse_orders(orders).drop_nulls(["order_id", "customer_id", "number"]).sort("customer_id", "number")
     weekday, before = pl.col("weekday"), pl.col("weekday").shift(1).over("customer_id")
     # Zero for gaps below 30; of the others up to six days, so that the day of the week is right.
     moved = ((weekday - before - pl.col("gap")) % 7).fill_null(0)
@@ -85,11 +77,39 @@ def date_orders(orders: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
+def parse_orders(orders: pl.DataFrame) -> pl.DataFrame:
+    """Parse the texts of orders.csv, row by row; what is no number is null.
+
+    Returns order_id, customer_id, number (of the customer's orders), weekday (0 is taken as Sunday), hour and gap (days
+    since the order before).
+    """
+    return orders.select(
+        ids.normalize_ids(orders["order_id"], "order"),
+        ids.normalize_ids(orders["user_id"], "customer").alias("customer_id"),
+        number=pl.col("order_number").cast(pl.Int64, strict=False),
+        weekday=pl.col("order_dow").cast(pl.Float64, strict=False).cast(pl.Int64),
+        hour=pl.col("order_hour_of_day").cast(pl.Float64, strict=False).cast(pl.Int64),
+        gap=pl.col("days_since_prior_order").cast(pl.Float64, strict=False).cast(pl.Int64),
+    )
+
+
+def parse_lines(lines: pl.DataFrame) -> pl.DataFrame:
+    """Parse order_products__….csv, row by row: order_id and item_id."""
+    order, item = ids.normalize_ids(lines["order_id"], "order"), ids.normalize_ids(lines["product_id"], "item")
+    return pl.DataFrame({"order_id": order, "item_id": item})
+
+
+def parse_products(products: pl.DataFrame) -> pl.DataFrame:
+    """Add item_id to the rows of products.csv, the first of each."""
+    return (
+        products.with_columns(ids.normalize_ids(products["product_id"], "item").alias("item_id"))
+        .drop_nulls("item_id")
+        .unique("item_id", keep="first", maintain_order=True)
+    )
+
+
 def _parse(batch: pl.DataFrame, number: int, offset: int, source: str, orders: pl.DataFrame) -> ParsedBatch:
-    lines = pl.DataFrame({
-        "order_id": ids.normalize_ids(batch["order_id"], "order"),
-        "item_id": ids.normalize_ids(batch["product_id"], "item"),
-    }).with_row_index(ROW, offset=offset)  # fmt: skip
+    lines = parse_lines(batch).with_row_index(ROW, offset=offset)
     rows = lines.join(orders, on="order_id", how="left", maintain_order="left").with_columns(
         event_id="order_id", name=pl.lit("purchase"), quantity=pl.lit(1.0), price=pl.lit(0.0)
     )
@@ -113,9 +133,7 @@ def _read_catalog(files: dict[str, list[Path]]) -> pl.DataFrame:
         file_sets.read_texts(files[kind], HEADERS[kind]) for kind in ("products", "aisles", "departments")
     )
     items = (
-        products.with_columns(ids.normalize_ids(products["product_id"], "item").alias("item_id"))
-        .drop_nulls("item_id")
-        .unique("item_id", keep="first", maintain_order=True)
+        parse_products(products)
         .join(aisles.unique("aisle_id"), on="aisle_id", how="left", maintain_order="left")
         .join(departments.unique("department_id"), on="department_id", how="left", maintain_order="left")
     )

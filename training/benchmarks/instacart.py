@@ -16,7 +16,9 @@ from features.common.errors import InputError
 from features.common.progress import Progress
 from features.event_log.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, TIMESTAMP, conform
-from features.sources.parsing.files import readers
+from features.sources import instacart
+from features.sources.parsing.cells.column_lists import ColumnsError
+from features.sources.parsing.files import file_sets, readers
 from training import recipe
 from training.benchmarks import files, next_basket
 from training.benchmarks.benchmark import Benchmark, Outcome, Row
@@ -24,7 +26,7 @@ from training.train import train
 
 CUSTOMERS = 20_000
 LAST_DAY = datetime(2017, 1, 1, tzinfo=UTC)
-ORDERS = ("order_id", "user_id", "eval_set", "order_number", "order_hour_of_day", "days_since_prior_order")
+ORDERS = (*instacart.HEADERS["orders"], "eval_set")
 
 
 def run(paths: Sequence[Path], work: Path, step: Progress) -> Outcome:
@@ -42,35 +44,31 @@ def read_lines(paths: Sequence[Path], customers: int) -> tuple[pl.DataFrame, pl.
 
     Returns (customer_id, order_id, item_id, timestamp, back: orders until the last one, 0 for it; catalog rows).
     """
-    orders = readers.read_table(files.find(paths, "orders.", "the file of orders"))
-    if missing := [column for column in ORDERS if column not in orders.columns]:
-        raise InputError(f"orders.csv is not Instacart's: it lacks {', '.join(missing)}")
-    orders = orders.filter(pl.col("eval_set") != "test").with_columns(
-        pl.col("order_number", "order_hour_of_day").cast(pl.Int64),
-        gap=pl.col("days_since_prior_order").cast(pl.Float64).fill_null(0.0),
-    )
-    with_last = orders.filter(pl.col("eval_set") == "train")["user_id"].unique()
-    drawn = with_last.to_frame().sort(pl.col("user_id").hash(7), "user_id").head(customers)
-    orders = orders.join(drawn, on="user_id", how="semi").sort("user_id", "order_number")
+    path = files.find(paths, "orders.", "the file of orders")
+    columns = readers.read_column_names(path)
+    if missing := [column for column in ORDERS if column not in columns]:
+        raise ColumnsError(f"{path} is not Instacart's orders.csv: it lacks {', '.join(missing)}", columns)
+    texts = file_sets.read_texts([path], ORDERS)
+    orders = instacart.parse_orders(texts).with_columns(texts["eval_set"], pl.col("gap").fill_null(0))
+    orders = orders.filter(pl.col("eval_set") != "test").drop_nulls(["order_id", "customer_id", "number", "hour"])
+    with_last = orders.filter(pl.col("eval_set") == "train")["customer_id"].unique()
+    drawn = with_last.to_frame().sort(pl.col("customer_id").hash(7), "customer_id").head(customers)
+    orders = orders.join(drawn, on="customer_id", how="semi").sort("customer_id", "number")
     # Days from an order to the last one: what is left of the sum of the gaps.
-    to_last = pl.col("gap").sum().over("user_id") - pl.col("gap").cum_sum().over("user_id")
-    back = pl.col("order_number").max().over("user_id") - pl.col("order_number")
-    hour = pl.duration(hours="order_hour_of_day") - pl.duration(days=1)  # all earlier orders are before the last day
-    at = pl.lit(LAST_DAY, TIMESTAMP) - pl.duration(days=to_last) + pl.when(back == 0).then(
-        pl.duration(hours="order_hour_of_day")
-    ).otherwise(hour)  # fmt: skip
+    to_last = pl.col("gap").sum().over("customer_id") - pl.col("gap").cum_sum().over("customer_id")
+    back = pl.col("number").max().over("customer_id") - pl.col("number")
+    earlier = pl.duration(hours="hour") - pl.duration(days=1)  # all earlier orders are before the last day
+    hour = pl.when(back == 0).then(pl.duration(hours="hour")).otherwise(earlier)
+    at = pl.lit(LAST_DAY, TIMESTAMP) - pl.duration(days=to_last) + hour
     orders = orders.with_columns(timestamp=at.cast(TIMESTAMP), back=back)
-    parts = [readers.read_table(path) for path in files.find_all(paths, "order_products__")]
-    if len(parts) < 2:
+    contents = files.find_all(paths, "order_products__")
+    if len(contents) < 2:
         raise InputError("the contents of the orders are in order_products__prior.csv and order_products__train.csv")
-    lines = pl.concat([part.select("order_id", "product_id") for part in parts])
-    lines = lines.join(orders.select("order_id", "user_id", "timestamp", "back"), on="order_id")
-    found = files.find_all(paths, "products.")
-    catalog = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "category": pl.String})
-    if found:
-        products = readers.read_table(found[0])
-        catalog = products.select(item_id="product_id", title="product_name", category="aisle_id")
-    return lines.select("order_id", "timestamp", "back", customer_id="user_id", item_id="product_id"), catalog
+    lines = instacart.parse_lines(file_sets.read_texts(contents, ("order_id", "product_id")))
+    lines = lines.join(orders.select("order_id", "customer_id", "timestamp", "back"), on="order_id")
+    products = file_sets.read_texts(files.find_all(paths, "products."), instacart.HEADERS["products"])
+    catalog = instacart.parse_products(products).select("item_id", title="product_name", category="aisle_id")
+    return lines.select("order_id", "timestamp", "back", "customer_id", "item_id"), catalog
 
 
 def _to_events(lines: pl.DataFrame, catalog: pl.DataFrame) -> ParsedBatch:

@@ -49,5 +49,5 @@ def test_what_is_missing_is_told(directory: Path):
     with pytest.raises(InputError, match=r"order_products__prior\.csv and"):
         instacart.read_lines([directory], 10)
     (directory / "orders.csv").write_text("order_id\n1\n")
-    with pytest.raises(InputError, match="not Instacart's: it lacks user_id"):
+    with pytest.raises(InputError, match=r"not Instacart's orders\.csv: it lacks user_id"):
         instacart.read_lines([directory], 10)

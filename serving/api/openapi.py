@@ -128,6 +128,12 @@ _SWAP_PROBLEMS = {
 }
 RELOAD = _responses("ReloadResponse", "What is published is served", 200, _SWAP_PROBLEMS)
 REFRESH = _responses("RefreshResponse", "A snapshot is being made", 202, _SWAP_PROBLEMS)
+READYZ: dict[str, Any] = {
+    "responses": {
+        200: {"description": "Requests are answered, and what was published last is not what answers them"},
+        503: _problem("The bundle is not warm yet, or every answer is empty"),
+    }
+}
 RULES_PREVIEW = _operation(
     "RulesPreviewRequest", "RulesPreviewResponse", "Both lists, and every rule", problems={404: "No such placement"}
 )

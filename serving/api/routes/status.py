@@ -5,6 +5,7 @@ import asyncio
 from fastapi import FastAPI, Request, Response
 
 from serving import metrics
+from serving.api import openapi
 from serving.api.json_io import json_response
 from serving.api.routes.admin import AdminRoutes
 from serving.recommend.engine import RecommendationEngine
@@ -35,7 +36,7 @@ def add_status_routes(app: FastAPI, engine: RecommendationEngine, admin: AdminRo
         """The process runs."""
         return Response(status_code=204)
 
-    @app.get("/readyz", status_code=204)
+    @app.get("/readyz", status_code=204, **openapi.READYZ)
     async def readyz(request: Request) -> Response:
         """A bundle is loaded, warm, and can answer; 503 and the reason until then.
 

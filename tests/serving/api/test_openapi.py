@@ -53,6 +53,11 @@ def test_examples_are_valid(document) -> None:
         RecommendationsResponse.model_validate(example)
 
 
+def test_probes_are_described(document) -> None:
+    assert set(document["paths"]["/livez"]["get"]["responses"]) == {"204"}
+    assert set(document["paths"]["/readyz"]["get"]["responses"]) == {"200", "204", "503"}
+
+
 @pytest.mark.parametrize(
     ("path", "statuses", "model"),
     [

@@ -77,18 +77,35 @@ FIELDS = (
 
 
 def build_usual_prices(events: Lazy) -> Lazy:
-    """Build one row per item that ever had a price: usual_price, and priced (µs), the last time it had one."""
+    """Build one row per item that ever had a price: usual_price, and priced (µs), the last time it had one.
+
+    An absurd one, which anybody can make up with a page's events, gives way to the median of what was paid.
+    """
     daily = (
         _priced(events)
         .with_columns(_day=nw.col("t") // DAY)
         .group_by("item_id", "_day")
         .agg(priced=nw.col("t").max(), high=nw.col("price").max())
     )
-    return daily.group_by("item_id").agg(usual_price=nw.col("high").median(), priced=nw.col("priced").max())
+    usual = daily.group_by("item_id").agg(_usual=nw.col("high").median(), priced=nw.col("priced").max())
+    bought = _priced(events).filter(nw.col("name") == "purchase").group_by("item_id")
+    usual = usual.join(bought.agg(_paid=nw.col("price").median()), on="item_id", how="left")
+    absurd = _is_absurd(nw.col("_usual"), nw.col("_paid")).fill_null(False)
+    return usual.select(
+        "item_id",
+        usual_price=nw.when(absurd).then(nw.col("_paid")).otherwise(nw.col("_usual")),
+        priced=nw.col("priced"),
+    )
 
 
 def _priced(events: Lazy) -> Lazy:
     return events.filter(~nw.col("item_id").is_null(), ~nw.col("price").is_null(), nw.col("name") != "refund")
+
+
+def _is_absurd(price: nw.Expr, usual: nw.Expr) -> nw.Expr:
+    """True for a price that no item has whose price is as usual as that."""
+    far = (price > usual * ABSURD) | ((price > 0) & (price < usual / ABSURD))
+    return far & (usual > 0)
 
 
 def _latest(events: Lazy, usual: Lazy) -> Lazy:
@@ -99,9 +116,7 @@ def _latest(events: Lazy, usual: Lazy) -> Lazy:
     last_priced = usual.select("item_id", t=nw.col("priced"))
     latest = _priced(events).select("item_id", "t", "price").join(last_priced, on=["item_id", "t"], how="inner")
     prices = usual.join(latest.group_by("item_id").agg(price=nw.col("price").max()), on="item_id", how="inner")
-    least, most = nw.col("usual_price") / ABSURD, nw.col("usual_price") * ABSURD
-    absurd = (nw.col("price") > most) | ((nw.col("price") > 0) & (nw.col("price") < least))
-    absurd = absurd & (nw.col("usual_price") > 0)
+    absurd = _is_absurd(nw.col("price"), nw.col("usual_price"))
     return prices.with_columns(price=nw.when(absurd).then(nw.col("usual_price")).otherwise(nw.col("price")))
 
 

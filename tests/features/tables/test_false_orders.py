@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from features.common.clock import DAY
 from features.tables.build import Tables
+from features.tables.items import ABSURD as ABSURD_PRICE
 from tests.features.shop import AS_OF, Row, build, examples, row
 
 FACTOR = 5.0  # of the expected value of an order, with less than 1% of absurd orders
@@ -107,6 +108,15 @@ def test_cut_points_and_prices_stay(honest: list[Row], clean: Tables):
     prices = tables.items["price"].to_numpy() / clean.items["price"].to_numpy()
     assert prices.max() < 20
     assert build([*honest, *lie]).items["price"].max() < 1e5
+
+
+@pytest.mark.parametrize("price", [1e12, 1e-6])
+def test_no_device_makes_a_price_of_what_is_sold(honest: list[Row], clean: Tables, price: float):
+    """With an event a day, for longer than the item was there."""
+    lies = [row("view_item", -n - 0.01, "d9", f"i{k}", None, price) for n in range(800) for k in range(7)]
+    items = build([*honest, *lies]).items
+    for column in ("price", "usual_price"):
+        assert (items[column] / clean.items[column]).is_between(1 / ABSURD_PRICE, ABSURD_PRICE).all()
 
 
 @examples(8)

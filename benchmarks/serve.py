@@ -149,7 +149,7 @@ def measure_bundle(bundle: Path, seconds: float, scratch: Path) -> None:
         print(f"Two workers hold {_proportional_gb():.2f} GB together (proportional set size).")
 
 
-def measure_rules(bundle: Path, seconds: float, scratch: Path, rounds: int = 12) -> None:
+def measure_rules(bundle: Path, seconds: float, scratch: Path, rounds: int = 6) -> None:
     """Measure servers that follow 0, 20 and 200 rules by turns, as a shared machine changes its speed."""
     loaded = Bundle.load(bundle)
     s = loaded.snapshot

@@ -242,7 +242,7 @@ class Database:
 
 def train_small_bundle(directory: Path) -> Path:
     """Train a bundle of a small shop, to be damaged."""
-    from features.event_log.ingest import ingest
+    from features.event_log.ingestion.ingest import ingest
     from features.sources import SimulatorConfig, read
     from training import recipe
     from training.train import train

@@ -18,7 +18,7 @@ import shop  # first: BLAS reads its threads when numpy is imported
 import numpy as np  # isort: skip
 
 from features.common.clock import DAY, micros
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.event_log.log import EventLog
 from features.sources import read
 from features.sources.simulator.config import build_config

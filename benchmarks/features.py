@@ -21,7 +21,7 @@ import polars as pl
 import with_pandas
 
 from features.common.clock import DAY, micros, next_midnight
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.event_log.log import EventLog
 from features.sources import SimulatorConfig, read
 from features.tables import behaviour, items, orders, rfm, sessions

@@ -172,7 +172,7 @@ def main() -> None:
     """Measure the variants without and with ranking."""
     import shop
 
-    from features.event_log.ingest import ingest
+    from features.event_log.ingestion.ingest import ingest
     from features.sources import SimulatorConfig, read
     from models.bundle import Bundle
 

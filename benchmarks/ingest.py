@@ -23,7 +23,7 @@ import polars as pl  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from features.event_log.schema import EVENT_SCHEMA, conform  # noqa: E402
-from features.event_log.ingest import Inputs, ingest  # noqa: E402
+from features.event_log.ingestion.ingest import Inputs, ingest  # noqa: E402
 from features.sources import SimulatorConfig, read  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "online_retail_II.parquet"

@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from features.event_log.ingest import ingest  # noqa: E402
+from features.event_log.ingestion.ingest import ingest  # noqa: E402
 from features.event_log.log import EventLog  # noqa: E402
 from features.sources import SimulatorConfig, read  # noqa: E402
 from models.bundle import Bundle  # noqa: E402

@@ -12,7 +12,7 @@ from pathlib import Path
 import shop
 
 from features.common import clock
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.sources import SimulatorConfig, read
 from training import recipe
 from training.stopwatch import Stopwatch

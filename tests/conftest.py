@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from features.common.clock import DAY, micros
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.ranking.snapshot import Snapshot
 from features.sources.simulator.shop import SimulatorConfig, read
 from features.tables.build import build_from_events

@@ -86,6 +86,21 @@ ROOMS = {
 }
 # The same within a room that is large enough to have rooms of its own.
 SUB_ROOMS = {
+    "features.event_log": {
+        "schema": "",
+        "atomic_dir": "",
+        "consent": "",
+        "dedup": "",
+        "stated_answers": "",
+        "time_span": "",
+        "catalog": "schema",
+        "partitions": "dedup schema",
+        "tombstones": "atomic_dir",
+        "log": "atomic_dir catalog dedup partitions schema time_span tombstones",
+        "identity_links": "atomic_dir log schema tombstones",
+        "erase": "atomic_dir log partitions schema tombstones",
+        "ingestion": "atomic_dir catalog consent dedup identity_links log partitions schema time_span tombstones",
+    },
     "features.sources.parsing": {
         "cells": "",
         "text_files": "cells",

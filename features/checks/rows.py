@@ -5,7 +5,7 @@ import polars as pl
 from features.checks.facts import Facts
 from features.checks.finding import HAVE, Finding, count, part, percent, quote
 from features.event_log.consent import REFUSED
-from features.event_log.event_names import nearest_name
+from features.event_log.ingestion.event_names import nearest_name
 from features.event_log.schema import EVENT_NAMES
 
 MANY_UNKNOWN = 0.05

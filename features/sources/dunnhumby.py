@@ -18,7 +18,7 @@ import polars as pl
 
 from features.common import ids
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, ROW, TIDY_RULES, TIMESTAMP, Rule, conform
 from features.sources.parsing.catalog import event_catalog
 from features.sources.parsing.cells import coerce

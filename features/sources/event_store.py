@@ -19,7 +19,7 @@ from psycopg import sql
 
 from features.common.errors import InputError
 from features.common.paths import home
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LATER_COLUMNS, LINK_SCHEMA, ROW, TIMESTAMP, conform, validate
 from features.sources.source import Source
 

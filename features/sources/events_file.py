@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA
 from features.sources.parsing.catalog.catalog_file import ShopCatalog
 from features.sources.parsing.events.mapped import NO_ROWS, MappedReader

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, ROW
 from features.sources.parsing.cells import timestamps
 from features.sources.parsing.cells.column_lists import ColumnsError

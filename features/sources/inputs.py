@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.ingest import Inputs
+from features.event_log.ingestion.ingest import Inputs
 from features.sources import presets
 from features.sources.parsing.mapping.mapping import read_yaml
 from features.sources.simulator.config import SimulatorConfig

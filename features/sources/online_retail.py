@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import ABSURD_AMOUNT, BAD_TIMESTAMP, CATALOG_SCHEMA, EVENT_SCHEMA, ROW, Rule, conform
 from features.sources.parsing.cells import coerce, timestamps
 from features.sources.parsing.cells.column_lists import ColumnsError

@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.types.string import TextLoader
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.sources.parsing.cells import pii
 from features.sources.parsing.events.mapped import NO_ROWS, MappedReader
 from features.sources.parsing.mapping.mapping import MAPPING_HELP, Mapping

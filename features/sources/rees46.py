@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing.catalog import event_catalog
 from features.sources.parsing.cells import coerce

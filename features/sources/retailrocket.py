@@ -19,7 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing.cells import coerce, timestamps
 from features.sources.parsing.files import file_sets, readers

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, ROW, TIMESTAMP, Rule
 from features.sources.parsing.catalog import event_catalog
 from features.sources.parsing.cells import coerce, timestamps

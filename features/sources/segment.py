@@ -25,7 +25,7 @@ import polars as pl
 
 from features.common import ids
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIMESTAMP, Rule, conform, deduplicate_links
 from features.event_log.stated_answers import PREFERENCES
 from features.sources.parsing.cells import pii, timestamps

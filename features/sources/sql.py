@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.sources.parsing.mapping.mapping import MAPPING_HELP, Mapping
 from features.sources.postgres import DSN
 from features.sources.source import Source, SourceOptions

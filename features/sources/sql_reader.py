@@ -22,7 +22,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.log import EventLog
 from features.sources.parsing.cells import pii
 from features.sources.parsing.cells.characters import decode

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from models.bundle import Bundle
 from tests.conftest import SHOP
 from tests.e2e.conftest import run_in

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
-from features.event_log import ingest
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion import ingest
+from features.event_log.ingestion.ingest import ParsedBatch
 from tests.e2e.conftest import ROOT
 from tests.training.recipes import small
 from training import config

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, conform
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

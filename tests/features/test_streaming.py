@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.event_log import atomic_dir, compaction, dedup, partitions, quarantine, staging
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log import atomic_dir, dedup, partitions
+from features.event_log.ingestion import compaction, quarantine, staging
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.log import EventLog
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
 from tests.features.batches import NOON, batch, events
-from tests.features.event_log.combined import combine_events
+from tests.features.event_log.ingestion.combined import combine_events
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import with_pandas
 from features.common.clock import DAY, HOUR, micros
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.event_log.log import EventLog, write
 from features.sources import SimulatorConfig, read
 from features.tables import behaviour, rfm

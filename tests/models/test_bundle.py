@@ -9,7 +9,7 @@ import pytest
 
 from features.common.clock import DAY
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.ranking import feature_matrix
 from features.ranking.snapshot import Snapshot
 from features.tables.build import build_from_events

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from features.common.clock import DAY
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.ranking.feature_matrix import assemble, names
 from features.ranking.visitors import KIND, Visitors
 from models import two_stage

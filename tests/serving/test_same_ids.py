@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from features.common.ids import normalize_id
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.sources import events_file, ga4, segment
 from features.sources.customer_ids import read_customer_ids
 from models.pyfunc import UsualModel

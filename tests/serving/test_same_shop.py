@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from features.common.clock import DAY, HOUR, SECOND, iso, now
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.event_log.log import EventLog
 from features.sources import event_store, read
 from features.tables.build import Tables, build_tables

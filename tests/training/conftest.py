@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.event_log import ingest, log
-from features.event_log.ingest import ParsedBatch
+from features.event_log import log
+from features.event_log.ingestion import ingest
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.log import EventLog
 from features.sources.simulator.shop import read
 from tests.conftest import SHOP

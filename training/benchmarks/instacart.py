@@ -14,7 +14,7 @@ import polars as pl
 from features.common.clock import micros
 from features.common.errors import InputError
 from features.common.progress import Progress
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, TIMESTAMP, conform
 from features.sources import instacart
 from features.sources.parsing.cells.column_lists import ColumnsError

@@ -13,7 +13,7 @@ import polars as pl
 
 from features.common.clock import micros
 from features.common.progress import Progress
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, TIMESTAMP, conform
 from models.bundle import Bundle
 from models.interface import RankingRequest

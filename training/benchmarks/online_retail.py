@@ -5,7 +5,7 @@ from pathlib import Path
 
 from features.common.clock import parse
 from features.common.progress import Progress
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.sources import online_retail as source
 from training import recipe
 from training.benchmarks.benchmark import Benchmark, Figures, Outcome, Row

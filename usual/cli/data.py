@@ -103,8 +103,8 @@ def ingest(
     """Read SOURCE into an event log; rejected rows are kept beside it with their reason."""
     from features import sources
     from features.common.progress import show_rows
-    from features.event_log.ingest import IngestSettings
-    from features.event_log.ingest import ingest as ingest_events
+    from features.event_log.ingestion.ingest import IngestSettings
+    from features.event_log.ingestion.ingest import ingest as ingest_events
     from features.sources import inputs
     from features.sources.simulator.config import build_config
 

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from features import sources
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA
 from features.sources import events_file
 from features.sources.parsing.cells import pii

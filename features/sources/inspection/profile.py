@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from features.common import currencies
-from features.event_log.event_names import nearest_name
+from features.event_log.ingestion.event_names import nearest_name
 from features.event_log.schema import EVENT_NAMES
 from features.sources.parsing.cells import coerce, numbers, pii, timestamps
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from features.common import currencies
-from features.event_log.event_names import nearest_name
+from features.event_log.ingestion.event_names import nearest_name
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA
 from features.sources.inspection import cells
 from features.sources.inspection.kinds import InspectedFile

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.sources.simulator import frames
 from features.sources.simulator.calendar import Calendar, draw_calendar
 from features.sources.simulator.choice import Choice, draw_choice

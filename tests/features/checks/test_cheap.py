@@ -9,7 +9,7 @@ import pytest
 from features.checks.cheap import cheap_checks
 from features.checks.finding import Finding
 from features.checks.report import check_log
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from tests.features.checks.logs import START, Row, healthy_catalog, healthy_rows, write_log
 
 

@@ -17,13 +17,13 @@ from features.checks.page import render_html
 from features.checks.report import CheckReport, check_log
 from features.common.clock import micros
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.log import write
 from features.event_log.schema import REJECTED_SCHEMA
 from features.tables.build import build_tables
 from tests.features import shop
 from tests.features.checks.logs import START, Row, healthy_catalog, healthy_rows, write_log
-from tests.features.event_log.combined import combine_events
+from tests.features.event_log.ingestion.combined import combine_events
 
 
 def find(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from features.common import progress
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from tests.features.batches import batch, events
 
 

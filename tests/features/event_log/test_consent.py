@@ -10,7 +10,7 @@ import pytest
 
 from features.checks.report import check_log
 from features.event_log.erase import erase
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.log import EventLog
 from features.event_log.schema import LINK_SCHEMA, REJECTED_SCHEMA, conform
 from features.sources import read
@@ -162,7 +162,7 @@ def test_rows_of_an_earlier_version_lose_their_ids_when_they_are_read_again(
 ):
     with monkeypatch.context() as earlier:
         for module in ("intake", "combine"):
-            earlier.setattr(f"features.event_log.{module}.forget_refused", lambda events: (events, 0))
+            earlier.setattr(f"features.event_log.ingestion.{module}.forget_refused", lambda events: (events, 0))
         log = ingest([batch(*ROWS)], tmp_path / "log").log
     assert REFUSED[0] in all_texts(log.path)
     report = ingest([batch(*ROWS)], tmp_path / "log")

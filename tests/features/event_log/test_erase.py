@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 
 from features.common.clock import micros
 from features.common.errors import InputError
-from features.event_log import compaction, partitions
+from features.event_log import partitions
 from features.event_log.erase import Erasure, erase, erase_client
 from features.event_log.identity_links import merge_client
-from features.event_log.ingest import IngestReport, ParsedBatch, ingest
+from features.event_log.ingestion import compaction
+from features.event_log.ingestion.ingest import IngestReport, ParsedBatch, ingest
 from features.event_log.log import EventLog
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
 from features.tables.build import build_from_events

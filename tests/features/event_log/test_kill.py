@@ -15,7 +15,7 @@ import pytest
 
 from features.common.errors import InputError
 from features.event_log import atomic_dir, partitions
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.log import EventLog
 from tests.features.batches import batch, events
 
@@ -28,8 +28,9 @@ import features as features
 import os, resource, signal, sys, threading, time
 from pathlib import Path
 from features.common.errors import InputError
-from features.event_log import atomic_dir, compaction, partitions, staging
-from features.event_log.ingest import ingest
+from features.event_log import atomic_dir, partitions
+from features.event_log.ingestion import compaction, staging
+from features.event_log.ingestion.ingest import ingest
 from tests.features.batches import batch, events
 
 def die():

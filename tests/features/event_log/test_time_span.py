@@ -6,7 +6,7 @@ import pytest
 
 from features.event_log.erase import erase
 from features.event_log.identity_links import merge_client
-from features.event_log.ingest import IngestReport, IngestSettings, ParsedBatch, ingest
+from features.event_log.ingestion.ingest import IngestReport, IngestSettings, ParsedBatch, ingest
 from features.event_log.log import EventLog
 from features.event_log.schema import EVENT_SCHEMA, conform
 from features.event_log.time_span import Body, find_body

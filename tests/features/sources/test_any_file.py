@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import IngestReport, ingest
+from features.event_log.ingestion.ingest import IngestReport, ingest
 from features.sources import events_file, ga4, segment
 
 HEADER = "event_id,name,timestamp,customer_id,item_id,quantity,price,order_id"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.sources import diginetica
 
 FILES = {

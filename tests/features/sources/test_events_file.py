@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, FILE, LINK_SCHEMA
 from features.sources import events_file
 from features.sources.parsing.text_files import json_lines
-from tests.features.event_log.combined import combine_events
+from tests.features.event_log.ingestion.combined import combine_events
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 GOOD = {

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.schema import EVENT_SCHEMA
 from features.sources import ga4
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.event_log.log import EventLog
 from features.event_log.schema import CATALOG_SCHEMA
 from features.ranking.snapshot import Snapshot

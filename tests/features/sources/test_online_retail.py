@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA
 from features.sources import online_retail
-from tests.features.event_log.combined import combine_events
+from tests.features.event_log.ingestion.combined import combine_events
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "online_retail_II.parquet"
 HEADER = ["Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID", "Country"]

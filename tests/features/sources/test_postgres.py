@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.sources import postgres
 
 SHOP = """

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.sources import retailrocket
 
 START = 1_433_221_332_117  # the first event's time in the published file

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.schema import FILE
 from features.sources import events_file
 

@@ -12,13 +12,13 @@ import pytest
 
 from features.common.clock import DAY, micros
 from features.common.errors import InputError
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.event_log.log import EventLog, write
 from features.sources import SimulatorConfig, read
 from features.tables.bots import PER_HOUR
 from features.tables.build import Tables, build_tables
 from features.tables.engines import open_engine
-from tests.features.event_log.combined import combine_events
+from tests.features.event_log.ingestion.combined import combine_events
 from tests.features.shop import TABLES
 
 # Everything that the simulator has, at rates that show in a small log.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.common.clock import DAY
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.ranking.feature_matrix import assemble, names
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import KIND, Visitors

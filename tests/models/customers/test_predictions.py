@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.ranking.snapshot import Snapshot
 from features.tables.build import build_from_events
 from models.bundle import Bundle

@@ -9,7 +9,7 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from models import publishing
 from models.bundle import Bundle
 from models.bundle_erasure import erase_customer, find_bundles

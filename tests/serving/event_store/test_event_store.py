@@ -10,7 +10,7 @@ import pytest
 
 from features.common.clock import moment
 from features.common.errors import InputError
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA
 from features.sources import event_store as source
 from serving.event_store import EventStore, StoreUnavailable, UnstorableValue, VisitorIds, open_store

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from features.common.clock import now
 from features.common.ids import PAGE_EVENT
-from features.event_log.ingest import ingest
+from features.event_log.ingestion.ingest import ingest
 from features.sources import event_store as source
 from features.sources.event_store import is_postgres
 from features.tables.engine import PolarsEngine

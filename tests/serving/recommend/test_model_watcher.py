@@ -15,7 +15,7 @@ import pytest
 from features.common.clock import DAY
 from features.common.errors import InputError
 from features.common.paths import CODE_ROOT
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from models import publishing
 from models.bundle import Bundle
 from models.bundle_erasure import erase_customer

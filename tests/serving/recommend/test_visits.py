@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, TIMESTAMP
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from features.common.errors import InputError
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from training.benchmarks import rees46
 from usual.cli import app
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from models.candidates.registry import GENERATORS
 from models.two_stage import TwoStageConfig, propose
 from tests.conftest import SHOP_ENDS

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
 from models.bundle import Bundle, RecommenderName
 from tests.conftest import SHOP_ENDS

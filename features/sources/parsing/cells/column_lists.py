@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from features.common.errors import InputError
-from features.event_log.report import list_names
+from features.event_log.ingestion.report import list_names
 from features.sources.parsing.cells.pii import redact_text
 
 _MOST, _LONGEST = 12, 40  # columns that a message lists, and characters of each

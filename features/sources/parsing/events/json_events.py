@@ -8,7 +8,7 @@ import polars as pl
 
 from features.common import ids
 from features.common.counts import count
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, LINK_SCHEMA, ROW, TIDY_RULES, Rule, conform
 from features.sources.parsing.catalog import event_catalog
 from features.sources.parsing.cells import numbers

@@ -14,7 +14,7 @@ from itertools import chain
 
 import polars as pl
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.event_log.schema import EVENT_SCHEMA, FILE, ROW, TIDY_RULES, LinkKind, Rule
 from features.sources.parsing.catalog import event_catalog
 from features.sources.parsing.catalog.catalog_file import ShopCatalog

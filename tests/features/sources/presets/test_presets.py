@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import IngestReport, ingest
+from features.event_log.ingestion.ingest import IngestReport, ingest
 from features.sources import read
 from features.sources.presets import PRESETS, find_preset, load_preset, preset_path, recognize, signatures, suggest
 

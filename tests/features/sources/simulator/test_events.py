@@ -6,7 +6,7 @@ from functools import cache
 import polars as pl
 import pytest
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.sources.simulator.frames import log_start
 from features.sources.simulator.shop import Shop, SimulatorConfig, read
 from features.sources.simulator.shop import simulate as simulate_shop

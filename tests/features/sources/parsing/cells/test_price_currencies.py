@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.sources import events_file
 
 HEADER = "name,timestamp,customer_id,item_id,quantity,price,currency\n"

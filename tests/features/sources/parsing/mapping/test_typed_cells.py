@@ -4,7 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.event_log.ingest import ParsedBatch
+from features.event_log.ingestion.ingest import ParsedBatch
 from features.sources import events_file
 
 GOOD = {"name": "purchase", "timestamp": "2026-01-05", "customer_id": "c1", "item_id": "A", "quantity": 1, "price": 2}

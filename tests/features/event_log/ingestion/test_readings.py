@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.common.errors import InputError
-from features.event_log import readings
 from features.event_log.identity_links import merge_client
-from features.event_log.ingest import IngestReport, IngestSettings, Inputs, ParsedBatch, ingest
+from features.event_log.ingestion import readings
+from features.event_log.ingestion.ingest import IngestReport, IngestSettings, Inputs, ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, EVENT_SCHEMA, LINK_SCHEMA, REJECTED_SCHEMA, conform
 from tests.features.event_log.lines import NOON, Line, kept_lines, line_batch, line_events
 

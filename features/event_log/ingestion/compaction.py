@@ -11,12 +11,12 @@ import polars as pl
 from features.common.clock import DAY, moment
 from features.event_log import partitions
 from features.event_log.atomic_dir import DirectoryChange
-from features.event_log.combine import Tally, combine
 from features.event_log.dedup import day_starts, days_of, find_duplicates
+from features.event_log.ingestion.combine import Tally, combine
+from features.event_log.ingestion.readings import Origins
+from features.event_log.ingestion.staging import Staging
 from features.event_log.partitions import Partition, PartitionWriter
-from features.event_log.readings import Origins
 from features.event_log.schema import ORIGIN, STAGED_SCHEMA, STORED_SCHEMA
-from features.event_log.staging import Staging
 
 ROWS_AT_ONCE = 250_000
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.event_log import compaction, partitions, staging
-from features.event_log.ingest import ParsedBatch, ingest
+from features.event_log import partitions
+from features.event_log.ingestion import compaction, staging
+from features.event_log.ingestion.ingest import ParsedBatch, ingest
 from features.event_log.schema import EVENT_NAMES, EVENT_SCHEMA, conform
-from tests.features.event_log.combined import combine_events
+from tests.features.event_log.ingestion.combined import combine_events
 from tests.features.event_log.lines import Line, kept_lines, line_batch, line_events
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import polars as pl
 
 from features.common.counts import count
-from features.event_log.combine import Tally
-from features.event_log.event_names import nearest_name
+from features.event_log.ingestion.combine import Tally
+from features.event_log.ingestion.event_names import nearest_name
+from features.event_log.ingestion.report import list_names
+from features.event_log.ingestion.taken_back import Remains
 from features.event_log.log import EventLog
-from features.event_log.report import list_names
-from features.event_log.taken_back import Remains
 
 
 def describe_lines(tally: Tally) -> Iterator[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from features.event_log.consent import forget_refused
-from features.event_log.readings import Origins
+from features.event_log.ingestion.readings import Origins
 from features.event_log.schema import FILE, ORIGIN, STORED_SCHEMA, sort_by_time
 
 _KEY = ["event_id", "item_id"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from features.event_log.compaction import ExistingPartition
+from features.event_log.ingestion.compaction import ExistingPartition
+from features.event_log.ingestion.readings import Origins, load_sources
 from features.event_log.log import EventLog
-from features.event_log.readings import Origins, load_sources
 from features.event_log.schema import LINK_SCHEMA
 
 _FROM_EVENTS = ["email", "payment"]  # kinds of links

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from features.common.errors import InputError
-from features.event_log.ingest import Inputs, ParsedBatch, ingest
+from features.event_log.ingestion.ingest import Inputs, ParsedBatch, ingest
 from features.event_log.schema import EVENT_SCHEMA, REJECTED_SCHEMA, conform
 from tests.features.event_log.lines import line_batch, line_events
 

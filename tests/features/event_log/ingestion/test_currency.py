@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.common.errors import InputError
-from features.event_log.currency import Currency
-from features.event_log.ingest import IngestReport, IngestSettings, ParsedBatch, ingest
+from features.event_log.ingestion.currency import Currency
+from features.event_log.ingestion.ingest import IngestReport, IngestSettings, ParsedBatch, ingest
 from features.event_log.schema import CATALOG_SCHEMA, conform
 from tests.features.event_log.lines import NOON, line_events
 

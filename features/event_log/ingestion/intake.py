@@ -11,7 +11,8 @@ from features.event_log import log
 from features.event_log.atomic_dir import DirectoryChange
 from features.event_log.catalog import Catalog
 from features.event_log.consent import forget_refused
-from features.event_log.currency import (
+from features.event_log.identity_links import LinkTable
+from features.event_log.ingestion.currency import (
     NO_RATE,
     Currency,
     count_currencies,
@@ -19,10 +20,11 @@ from features.event_log.currency import (
     establish,
     find_currencies,
 )
-from features.event_log.examples import RejectedExamples
-from features.event_log.identity_links import LinkTable
-from features.event_log.quarantine import Quarantine
-from features.event_log.readings import Origins, Readings
+from features.event_log.ingestion.examples import RejectedExamples
+from features.event_log.ingestion.quarantine import Quarantine
+from features.event_log.ingestion.readings import Origins, Readings
+from features.event_log.ingestion.staging import Staging
+from features.event_log.ingestion.taken_back import Remains
 from features.event_log.schema import (
     CATALOG_SCHEMA,
     LINK_SCHEMA,
@@ -31,8 +33,6 @@ from features.event_log.schema import (
     STAGED_SCHEMA,
     conform,
 )
-from features.event_log.staging import Staging
-from features.event_log.taken_back import Remains
 from features.event_log.tombstones import Tombstones
 
 

@@ -9,15 +9,15 @@ from features.common.errors import InputError
 from features.common.progress import Progress, silent
 from features.event_log import log
 from features.event_log.atomic_dir import DirectoryChange, replace_directory
-from features.event_log.compaction import Compaction, compact
 from features.event_log.consent import describe_refused
-from features.event_log.currency import Currency
-from features.event_log.intake import Intake, ParsedBatch
-from features.event_log.notes import describe_lines, describe_set_aside, describe_taken_back, describe_unknown
-from features.event_log.readings import Inputs, Origins, Readings, Reread, dump_sources, load_sources
-from features.event_log.report import IngestReport, advise, describe_reason, sort_by_frequency
+from features.event_log.ingestion.compaction import Compaction, compact
+from features.event_log.ingestion.currency import Currency
+from features.event_log.ingestion.intake import Intake, ParsedBatch
+from features.event_log.ingestion.notes import describe_lines, describe_set_aside, describe_taken_back, describe_unknown
+from features.event_log.ingestion.readings import Inputs, Origins, Readings, Reread, dump_sources, load_sources
+from features.event_log.ingestion.report import IngestReport, advise, describe_reason, sort_by_frequency
+from features.event_log.ingestion.taken_back import Remains, find_remains
 from features.event_log.schema import EVENT_NAMES
-from features.event_log.taken_back import Remains, find_remains
 
 __all__ = ["IngestReport", "IngestSettings", "Inputs", "ParsedBatch", "ingest"]
 

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from features.event_log.combine import combine
-from features.event_log.readings import Origins
+from features.event_log.ingestion.combine import combine
+from features.event_log.ingestion.readings import Origins
 from features.event_log.schema import EVENT_SCHEMA, STAGED_SCHEMA, STORED_SCHEMA, conform
 
 

@@ -21,7 +21,7 @@ from scipy import sparse
 
 from features.common.memory import keep_freed_memory
 from features.common.threads import THREADS
-from features.ranking.feature_matrix import assemble
+from features.ranking.feature_matrix import STATED, assemble
 from features.ranking.visitors import Visitors
 from models.bundle import Bundle
 from models.candidates.als import Als
@@ -87,7 +87,8 @@ def measure(recommender: BundleRecommender, customers: np.ndarray, repeat: int) 
 
     visitors = Visitors.of_customers(customers)
     candidates = propose_candidates(visitors)
-    matrix = assemble(snapshot, visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    c, stated = candidates, STATED in two_stage.generators.names
+    matrix = assemble(snapshot, visitors, c.query, c.item, c.ranks, c.scores, stated)
     ready = build_factors(bundle, visitors)
     calls: dict[str, Callable[[], Any]] = {
         "whole": lambda: recommender.recommend(requests),

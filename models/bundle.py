@@ -31,6 +31,7 @@ from features.common.yaml_config import describe_errors
 from features.ranking.feature_matrix import schema_hash
 from features.ranking.id_index import IdIndex
 from features.ranking.snapshot import Snapshot
+from features.ranking.stated_preferences import NO_ANSWERS, CustomerAnswers
 from features.tables.history import Histories
 from features.tables.rfm import CutPoints
 from models.candidates.generators import Generators, names_of_arrays, under
@@ -124,6 +125,8 @@ class Bundle:
             "history/values": s.history.values,
             **{f"generators/{name}": array for name, array in self.generators.arrays().items()},
         }
+        if s.answers.total:
+            arrays |= {f"answers/{name}": array for name, array in s.answers.arrays().items()}
         for name, array in arrays.items():
             file = path / f"{name}.npy"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -277,6 +280,7 @@ def _snapshot(path: Path, arrays: Mapping[str, AnyArray], as_of: int, cuts: CutP
         catalog=pa.ipc.open_file(pa.memory_map(str(path / "items" / "about.arrow"))).read_all(),
         history=Histories(arrays["history/indptr"], arrays["history/items"], arrays["history/values"]),
         cut_points=cuts,
+        answers=CustomerAnswers.from_arrays(under("answers/", arrays)) if "answers/total" in arrays else NO_ANSWERS,
     )
 
 

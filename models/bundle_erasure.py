@@ -99,4 +99,12 @@ def _arrays(bundle: Path, at: int) -> dict[str, AnyArray]:
     changed["history/indptr"] = indptr
     for name in ("history/items", "history/values"):
         changed[name] = np.delete(load(name), np.s_[start:end], axis=0)
+    if (bundle / "answers" / "indptr.npy").is_file():
+        indptr = load("answers/indptr")
+        start, end = int(indptr[at]), int(indptr[at + 1])
+        indptr[at + 1 :] -= end - start
+        changed["answers/indptr"] = indptr
+        for file in sorted((bundle / "answers").glob("*.npy")):
+            if file.stem not in ("indptr", "total"):
+                changed[f"answers/{file.stem}"] = np.delete(load(f"answers/{file.stem}"), np.s_[start:end], axis=0)
     return changed

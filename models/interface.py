@@ -28,6 +28,8 @@ class SessionEvent(NamedTuple):
     name: EventName
     age: float | None = None
     price: float | None = None
+    question: str | None = None  # of `preferences`
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

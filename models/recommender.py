@@ -10,7 +10,9 @@ import numpy as np
 
 from features.common.arrays import BoolArray, Float64Array, Int64Array, UInt32Array
 from features.common.memory import keep_freed_memory
+from features.event_log.stated_answers import PREFERENCES
 from features.ranking.snapshot import Snapshot
+from features.ranking.stated_preferences import state
 from features.ranking.visitors import KIND, Visitors
 from models.availability import catalog_available
 from models.bundle import Bundle, RecommenderName
@@ -83,7 +85,7 @@ class BundleRecommender:
             if len(rows):
                 batch = visitors.only(rows)
                 if name == "one_to_one" and len(batch.query):
-                    batch = Visitors.of_customers(batch.customers)
+                    batch = Visitors.of_customers(batch.customers, batch.stated)
                 yield name, rows.tolist(), batch
 
     def recommend_without_ranker(self, request: RankingRequest, fallback: Fallback) -> Ranking:
@@ -111,6 +113,7 @@ class BundleRecommender:
             chunks = rank_by_score_fusion(self.bundle.generators, self.snapshot, visitors, budgets, extra_items)
         if strategy == "predictive":
             known = np.bincount(visitors.query[visitors.item >= 0], minlength=len(visitors)) > 0
+            known[visitors.stated.query] = True
         else:
             known = np.ones(len(visitors), bool)
         for start, batch, candidates, score in chunks:
@@ -235,10 +238,18 @@ def build_visitors(snapshot: Snapshot, requests: Sequence[RankingRequest]) -> Vi
     """Build the visitors as in training: a customer without history counts as unknown."""
     customers = snapshot.customers.find([r.customer_id or "" for r in requests])
     events = [(row, SessionEvent(*event)) for row, request in enumerate(requests) for event in request.recent]
+    answers = [(row, event) for row, event in events if event.name == PREFERENCES]
     events = [(row, event) for row, event in events if event.name in KIND]
+    stated = state(
+        snapshot.answers,
+        customers,
+        np.array([row for row, _ in answers], np.int64),
+        [event.question for _, event in answers],
+        [event.answer for _, event in answers],
+    )
     customers = np.where(snapshot.has_history(customers), customers, -1)
     if not events:
-        return Visitors.of_customers(customers)
+        return Visitors.of_customers(customers, stated)
     return Visitors.from_events(
         customers,
         np.array([row for row, _ in events], np.int64),
@@ -246,4 +257,5 @@ def build_visitors(snapshot: Snapshot, requests: Sequence[RankingRequest]) -> Vi
         np.array([KIND[event.name] for _, event in events], np.uint8),
         np.array([event.age for _, event in events], np.float32),  # None becomes NaN
         np.array([event.price for _, event in events], np.float32),
+        stated,
     )

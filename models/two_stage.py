@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from features.common.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, UInt32Array
-from features.ranking.feature_matrix import assemble
+from features.ranking.feature_matrix import STATED, assemble
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from models.candidates.generators import Generators
@@ -171,7 +171,8 @@ class TwoStage:
 
         def score(batch: Visitors, c: Candidates) -> Float64Array:
             with stage("features"):
-                matrix = assemble(snapshot, batch, c.query, c.item, c.ranks, c.scores)
+                stated = STATED in self.generators.names
+                matrix = assemble(snapshot, batch, c.query, c.item, c.ranks, c.scores, stated)
             with stage("ranker"):
                 return self.ranker.predict(matrix) if len(matrix) else np.zeros(0)
 

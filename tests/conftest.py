@@ -18,14 +18,15 @@ from tests.models import fitted
 
 CHROMIUM = Path("/usr/bin/chromium")
 SHOP = SimulatorConfig(
-    customers=250, visitors_per_customer=1, items=60, days=70, seed=3, sessions_per_customer=14, conversion=0.4
-)
+    customers=250, visitors_per_customer=1, items=60, days=70, seed=3, sessions_per_customer=14, conversion=0.4,
+    quizzes=0.5,
+)  # fmt: skip
 SHOP_ENDS = micros(datetime.combine(SHOP.start, time(), UTC)) + SHOP.days * DAY
 
 
 @pytest.fixture(scope="session")
 def simulated() -> ParsedBatch:
-    """Seventy days of a shop with habits, strangers, refunds and people who refuse consent."""
+    """Seventy days of a shop with habits, strangers, quizzes, refunds and people who refuse consent."""
     (parsed,) = read(SHOP)
     return parsed
 

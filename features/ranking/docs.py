@@ -5,7 +5,7 @@ python -m features.ranking.docs > docs/features.md
 
 from collections.abc import Iterator, Sequence
 
-from features.ranking import feature_matrix, session_features
+from features.ranking import feature_matrix, session_features, stated_preferences
 from features.tables import affinity, behaviour, history, items, lifetime, rfm, traffic
 from features.tables.columns import Column, Field
 
@@ -43,6 +43,7 @@ TABLES: tuple[tuple[str, str, tuple[Group, ...]], ...] = (
             ("Candidate scores, for each candidate generator NAME", feature_matrix.score_columns(GENERATOR), ""),
             ("Customer against item", feature_matrix.CROSS_COLUMNS, ""),
             ("This visit", session_features.COLUMNS, ""),
+            ("Stated preferences, where the log has answers", stated_preferences.COLUMNS, ""),
         ),
     ),
 )
@@ -51,7 +52,7 @@ TABLES: tuple[tuple[str, str, tuple[Group, ...]], ...] = (
 def render_lines() -> Iterator[str]:
     """Render the page, line by line."""
     yield from HEAD.splitlines()
-    ranked = set(feature_matrix.names(GENERATOR))
+    ranked = set(feature_matrix.names((*GENERATOR, feature_matrix.STATED)))
     for table, rows, groups in TABLES:
         yield from ("", f"## {table}", "", f"{rows[0].upper()}{rows[1:]}.")
         for title, columns, prefix in groups:

@@ -4,7 +4,8 @@ A row depends on its visitor, its item, the snapshot and the candidate scores, o
 the other rows of the call, the size of the batch or the process. Training, batch inference and the
 server call the same function.
 
-Which columns there are depends on the model's candidate generators: each has two, the others are always there.
+Which columns there are depends on the model's candidate generators: each has two; those about stated preferences are
+there with the generator of that name, which is active where the log has answers; the others are always there.
 """
 
 import hashlib
@@ -13,13 +14,15 @@ from functools import cache
 import numpy as np
 
 from features.common.arrays import Float32Array, Int64Array
-from features.ranking import session_features
+from features.ranking import session_features, stated_preferences
 from features.ranking.snapshot import CUSTOMER, CUSTOMER_COLUMNS, ITEM, ITEM_COLUMNS, Snapshot
 from features.ranking.visitors import Visitors
 from features.tables.columns import Column
 from features.tables.columns import names as column_names
 from features.tables.history import COLUMN as HISTORY
 from features.tables.history import COLUMNS as HISTORY_COLUMNS
+
+STATED = "stated"  # the candidate generator with which the columns about stated preferences are there
 
 CROSS_COLUMNS = (
     Column("order_share", "0-1", "share of the customer's orders with the item"),
@@ -57,7 +60,7 @@ def score_columns(generators: tuple[str, ...]) -> tuple[Column, ...]:
 @cache
 def columns(generators: tuple[str, ...]) -> tuple[Column, ...]:
     """The columns of the matrix of a model with these generators, in order."""
-    return (*score_columns(generators), *FIXED_COLUMNS)
+    return (*score_columns(generators), *FIXED_COLUMNS, *(stated_preferences.COLUMNS if STATED in generators else ()))
 
 
 @cache
@@ -80,14 +83,16 @@ def assemble(
     item: Int64Array,
     ranks: Float32Array,
     scores: Float32Array,
+    stated: bool = False,
 ) -> Float32Array:
     """Assemble the features of n candidates, `item[i]` for visitor `query[i]` (rising): float32[n × columns].
 
     `ranks` and `scores`, float32[n × generators], are the candidates' rank by each generator and their score over the
-    best of the visitor's candidates. The columns are `columns(generators)`.
+    best of the visitor's candidates. `stated`: whether `STATED` is among them. The columns are `columns(generators)`.
     """
     customer = visitors.customers[query]
-    out = np.empty((len(query), ranks.shape[1] + scores.shape[1] + len(FIXED_COLUMNS)), np.float32)
+    width = ranks.shape[1] + scores.shape[1] + len(FIXED_COLUMNS) + stated * len(stated_preferences.COLUMNS)
+    out = np.empty((len(query), width), np.float32)
     at = 0
 
     def put(block: Float32Array) -> Float32Array:
@@ -107,7 +112,16 @@ def assemble(
     put(session_features.compute_session_features(snapshot, visitors, query, item))
     put(of_item)
     put(of_customer)
+    if stated:
+        put(_match_stated(snapshot, visitors, query, item))
     return out
+
+
+def _match_stated(snapshot: Snapshot, visitors: Visitors, query: Int64Array, item: Int64Array) -> Float32Array:
+    if not len(visitors.stated):  # the items' terms are not needed
+        return stated_preferences.nothing_matches(len(query))
+    terms, price = snapshot.item_terms, snapshot.item("price")
+    return stated_preferences.compute_stated_features(terms, price, visitors.stated, query, item, len(visitors))
 
 
 def _rows(table: Float32Array, positions: Int64Array) -> Float32Array:

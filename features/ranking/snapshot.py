@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from features.common.arrays import BoolArray, Float32Array, Int32Array, Int64Array, UInt8Array
 from features.ranking.id_index import IdIndex
+from features.ranking.stated_preferences import NO_ANSWERS, CustomerAnswers, ItemTerms
 from features.tables import interactions, lifetime
 from features.tables.build import CUSTOMER_COLUMNS as ALL_CUSTOMER_COLUMNS
 from features.tables.build import ITEM_COLUMNS as ALL_ITEM_COLUMNS
@@ -71,6 +73,7 @@ class Snapshot:
     and `brands` int32[items] are codes, -1 where there is none. `category_names` holds the path of each code of
     `categories`. `catalog` has the item's row of the catalog, in `CATALOG_COLUMNS`.
     `cut_points` are those that `segments` were scored with, for scoring a new order.
+    `answers`: what the customers had said they like.
     `fitting_data` is read by fitting alone; a shipped snapshot has none.
     """
 
@@ -89,6 +92,7 @@ class Snapshot:
     history: Histories
     cut_points: CutPoints
     fitting_data: FittingData | None = None
+    answers: CustomerAnswers = NO_ANSWERS
 
     @classmethod
     def from_tables(cls, tables: Tables) -> "Snapshot":
@@ -117,6 +121,21 @@ class Snapshot:
             ),
             cut_points=tables.cut_points,
             fitting_data=_fitting_data(tables),
+            answers=CustomerAnswers.build(
+                tables.answers,
+                _positions(tables.answers["customer_id"], _position_of(customer_ids), -1),
+                len(customer_ids),
+                tables.as_of,
+            ),
+        )
+
+    @cached_property
+    def item_terms(self) -> ItemTerms:
+        """The values of each item that answers may match; made when they are first asked for."""
+        names = [*self.category_names.to_pylist(), None]  # the last is for -1
+        categories = [names[code] for code in self.categories.tolist()]
+        return ItemTerms.from_texts(
+            categories, self.catalog["brand"].to_pylist(), self.catalog["attributes"].to_pylist()
         )
 
     @property
@@ -190,9 +209,11 @@ def _position_of(ids: pl.Series) -> dict[str, int]:
     return {i: n for n, i in enumerate(ids)}
 
 
-def _positions(values: pl.Series, positions: Mapping[str, int]) -> Int64Array:
+def _positions(values: pl.Series, positions: Mapping[str, int], unknown: int | None = None) -> Int64Array:
     # The cast is for an empty mapping, which replace_strict hands back in the type of the ids.
-    return values.replace_strict(positions, return_dtype=pl.Int64).cast(pl.Int64).to_numpy()
+    known = values if unknown is None else values.set(~values.is_in(list(positions)).fill_null(False), None)
+    found = known.replace_strict(positions, return_dtype=pl.Int64).cast(pl.Int64)
+    return (found if unknown is None else found.fill_null(unknown)).to_numpy()
 
 
 def _codes(values: pl.Series) -> Int32Array:

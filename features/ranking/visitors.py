@@ -10,6 +10,7 @@ from features.common.arrays import BoolArray, Float32Array, FloatArray, Int64Arr
 from features.common.clock import SECOND
 from features.event_log.schema import EventName
 from features.ranking.pair_index import find_keys, look_up
+from features.ranking.stated_preferences import NOTHING_STATED, StatedPreferences
 from features.tables.history import Histories
 
 MOST_RECENT = 50  # events of a visit that count
@@ -48,6 +49,7 @@ class Visitors:
     code of the event's name in `KIND`; `age`: seconds before the request; `price`: of a unit, as shown or paid, NaN
     (as `age`) where it is not known; `back`: how many of the visitor's events came after it; `weight`: how strongly
     it signals interest in the item.
+    `stated`: what the visitors said they like, in the snapshot and since.
     """
 
     customers: Int64Array
@@ -58,12 +60,13 @@ class Visitors:
     price: Float32Array
     back: Int64Array
     weight: Float32Array
+    stated: StatedPreferences = NOTHING_STATED
     _cache: dict[Hashable, tuple[object, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def of_customers(cls, customers: Int64Array) -> "Visitors":
+    def of_customers(cls, customers: Int64Array, stated: StatedPreferences = NOTHING_STATED) -> "Visitors":
         """Visitors without events of a current visit."""
-        return cls(customers.astype(np.int64), *_NO_EVENTS)
+        return cls(customers.astype(np.int64), *_NO_EVENTS, stated)
 
     @classmethod
     def from_events(
@@ -74,6 +77,7 @@ class Visitors:
         kind: UInt8Array | IntArray,
         age: FloatArray | IntArray | None = None,
         price: FloatArray | None = None,
+        stated: StatedPreferences = NOTHING_STATED,
     ) -> "Visitors":
         """Visitors with events, sorted by query, oldest first; the last `MOST_RECENT` of each visitor are kept."""
         unknown = np.full(len(query), np.nan, np.float32)
@@ -92,6 +96,7 @@ class Visitors:
             (unknown if price is None else price.astype(np.float32))[keep],
             back[keep],
             _weights(query, item, code),
+            stated,
         )
 
     def __len__(self) -> int:
@@ -122,7 +127,9 @@ class Visitors:
         if start == 0 and stop >= len(self):
             return self
         a, b = np.searchsorted(self.query, [start, stop])
-        return self._part(np.s_[start:stop], np.s_[a:b], self.query[a:b] - start)
+        c, d = np.searchsorted(self.stated.query, [start, stop])
+        stated = self.stated.take(np.s_[c:d], self.stated.query[c:d] - start)
+        return self._part(np.s_[start:stop], np.s_[a:b], self.query[a:b] - start, stated)
 
     def only(self, rows: Int64Array) -> "Visitors":
         """Return those at `rows` (rising)."""
@@ -131,14 +138,16 @@ class Visitors:
         place = np.full(len(self), -1)
         place[rows] = np.arange(len(rows))
         events = np.flatnonzero(place[self.query] >= 0)
-        return self._part(rows, events, place[self.query[events]])
+        entries = np.flatnonzero(place[self.stated.query] >= 0)
+        stated = self.stated.take(entries, place[self.stated.query[entries]])
+        return self._part(rows, events, place[self.query[events]], stated)
 
     @property
     def active(self) -> BoolArray:
         """bool[n]: whether the visit has any event yet."""
         return np.bincount(self.query, minlength=len(self)) > 0
 
-    def _part(self, rows: _Index, events: _Index, query: Int64Array) -> "Visitors":
+    def _part(self, rows: _Index, events: _Index, query: Int64Array, stated: StatedPreferences) -> "Visitors":
         return Visitors(
             self.customers[rows],
             query,
@@ -148,6 +157,7 @@ class Visitors:
             self.price[events],
             self.back[events],
             self.weight[events],
+            stated,
         )
 
 

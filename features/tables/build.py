@@ -11,7 +11,19 @@ from features.common.clock import iso
 from features.common.errors import InputError
 from features.event_log.log import EventLog
 from features.event_log.schema import EMBEDDING, LINK_SCHEMA
-from features.tables import affinity, behaviour, history, interactions, items, lifetime, orders, rfm, sessions, traffic
+from features.tables import (
+    affinity,
+    answers,
+    behaviour,
+    history,
+    interactions,
+    items,
+    lifetime,
+    orders,
+    rfm,
+    sessions,
+    traffic,
+)
 from features.tables.columns import names
 from features.tables.engine import Engine, Lazy, PolarsEngine
 from features.tables.left_out import LeftOut
@@ -21,7 +33,7 @@ CUSTOMER_COLUMNS = (*rfm.COLUMNS, *rfm.SCORES, *behaviour.COLUMNS, *affinity.COL
 CUSTOMER_FIELDS = (rfm.SEGMENT.name, *(f.name for f in traffic.FIELDS))
 ITEM_COLUMNS = items.COLUMNS
 ITEM_FIELDS = tuple(f.name for f in items.FIELDS)
-FILES = ("customers", "items", "history", "affinities", "anonymous", "profiles", "bots", "shared_devices")
+FILES = ("customers", "items", "history", "affinities", "anonymous", "profiles", "bots", "shared_devices", "answers")
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Tables:
     `bots`: client_id or customer_id, reason, events, first, last, orders, value of what is left out, by visitor: of
     bots and unproven devices everything, of people in a burst those hours (`features.tables.bots`).
     `shared_devices`: client_id, customers, events, orders, value of the clients with several customers.
+    `answers`: visitor, customer_id, question, answer, t of the latest answers (`features.tables.answers`).
     `left_out`: how many events count in no table, by reason.
     `embeddings`: item_id, embedding (list of float32) of the catalog's items with a vector, sold or not; None where
     none has one. Only fitting reads it.
@@ -55,6 +68,7 @@ class Tables:
     profiles: pl.DataFrame
     bots: pl.DataFrame
     shared_devices: pl.DataFrame
+    answers: pl.DataFrame
     cut_points: rfm.CutPoints
     lifetime: lifetime.Lifetime
     embeddings: pl.DataFrame | None = None
@@ -128,6 +142,7 @@ def build_from_events(
         anonymous,
         interaction_rows,
         profiles,
+        answer_rows,
     ) = engine.collect(
         [
             behaviour.build_behaviour(
@@ -143,6 +158,7 @@ def build_from_events(
             history.build_anonymous(past, as_of),
             interactions.build_interactions(past, as_of),
             visible.profiles,
+            answers.build_answers(engine, nw.from_native(events), visible.profiles, as_of),
         ]
     )
     if item_rows.is_empty():
@@ -167,6 +183,7 @@ def build_from_events(
         profiles=profiles.sort("client_id"),
         bots=visible.bots.sort(pl.all()),
         shared_devices=visible.shared_devices.sort("client_id"),
+        answers=answer_rows.sort("visitor", "question"),
         cut_points=cut_points,
         lifetime=lifetime_model,
         embeddings=_embeddings(catalog),

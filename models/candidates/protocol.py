@@ -30,6 +30,7 @@ SignalGroup = Literal[
     "what similar customers take",
     "likeness of the products",
     "what sells and what is new",
+    "what the visitor said they like",
 ]
 """What a score is based on, in words for people: an explanation adds up contributions by these groups."""
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 ReasonCode = Literal[
     "due_again",
     "due_again_by_item",
+    "stated",
     "bought_often",
     "bought_before",
     "carted_in_visit",
@@ -36,6 +37,7 @@ REASON_CODES: tuple[ReasonCode, ...] = get_args(ReasonCode)
 STRENGTH_RANGES: dict[ReasonCode, tuple[float, float]] = {
     "due_again": (0.6, 1.0),
     "due_again_by_item": (0.4, 0.85),
+    "stated": (0.35, 0.85),
     "bought_often": (0.6, 0.95),
     "bought_before": (0.4, 0.9),
     "carted_in_visit": (0.6, 1.0),

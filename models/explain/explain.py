@@ -10,7 +10,8 @@ import pyarrow as pa
 from features.common.arrays import Int64Array
 from features.common.clock import iso
 from features.common.errors import InputError
-from features.ranking.feature_matrix import assemble
+from features.event_log.stated_answers import PREFERENCES
+from features.ranking.feature_matrix import STATED, assemble
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import Visitors
 from models.bundle import Bundle
@@ -127,7 +128,7 @@ def _check(snapshot: Snapshot, request: RankingRequest, item_ids: Sequence[str])
             f"the model does not know the customer {request.customer_id!r}: there was no event of theirs {when}. "
             "Check the id, train on a newer log, or leave the customer out to see what an unknown visitor gets"
         )
-    ids = [*item_ids, *(event[0] for event in request.recent)]
+    ids = [*item_ids, *(event[0] for event in request.recent if event[1] != PREFERENCES)]
     for item_id, position in zip(ids, snapshot.items.find(ids), strict=True):
         if position < 0:
             raise InputError(
@@ -173,7 +174,8 @@ class _RankingExplainer:
                 for i, of_item in zip(item_ids, item_reasons, strict=True)
             }
         c = candidates
-        matrix = assemble(s, self.visitors, c.query, c.item, c.ranks, c.scores)
+        stated = STATED in self.bundle.generators.names
+        matrix = assemble(s, self.visitors, c.query, c.item, c.ranks, c.scores, stated)
         score = self.two_stage.ranker.predict(matrix) if len(matrix) else np.zeros(0)
         rank = np.empty(len(score), np.int64)
         rank[np.lexsort((c.item, -score))] = np.arange(1, len(score) + 1)

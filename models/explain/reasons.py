@@ -11,6 +11,7 @@ import numpy as np
 
 from features.common.arrays import AnyArray, BoolArray, Float32Array, Float64Array, FloatArray, Int64Array
 from features.ranking.snapshot import SEGMENT_NAMES, Snapshot
+from features.ranking.stated_preferences import PRICE, match, name_term
 from features.ranking.visitors import KIND, VISIT_EVENTS, Visitors
 from features.tables.history import COLUMN as HISTORY
 from features.tables.history import TYPE_WEIGHT
@@ -59,6 +60,7 @@ def build_reasons(
     builder = _ReasonBuilder(generators, snapshot, visitors, candidates, most)
     builder.add_history()
     builder.add_visit()
+    builder.add_stated()
     builder.add_popularity()
     builder.add_item_to_item()
     builder.add_neighbours()
@@ -182,6 +184,38 @@ class _ReasonBuilder:
             events, ago = np.bincount(row[of], minlength=n), np.full(n, np.iinfo(np.int64).max)
             np.minimum.at(ago, row[of], v.back[entry[of]])
             self.add(code, events > 0, self.score("visit"), events=events, events_ago=ago)
+
+    def add_stated(self) -> None:
+        """Add what the visitor said they like and the candidate has: `stated` names it, at most two answers."""
+        stated, c = self.visitors.stated, self.candidates
+        if not len(stated):
+            return
+        row, entry = match(self.snapshot.item_terms, self.snapshot.item("price"), stated, c.query, c.item)
+        matches = np.bincount(row, minlength=len(c.item))
+        of_visitor = np.bincount(stated.query, minlength=len(self.visitors))[c.query]
+        share = (matches / np.maximum(of_visitor, 1)).astype(np.float32)
+        holds = self.open("stated", share, 0.0)
+        entries: dict[int, list[int]] = {}
+        for r, e in zip(row.tolist(), entry.tolist(), strict=True):
+            if holds[r]:
+                entries.setdefault(r, []).append(e)
+        texts = np.full(len(c.item), "", object)
+        for r, of_row in entries.items():
+            texts[r] = " and ".join(self._name_stated(int(c.item[r]), e) for e in sorted(of_row)[:2])
+        self.add("stated", holds & (texts != ""), share, stated=texts)
+
+    def _name_stated(self, item: int, entry: int) -> str:
+        s, stated = self.snapshot, self.visitors.stated
+        if stated.facet[entry] == PRICE:
+            low, high = float(stated.low[entry]), float(stated.high[entry])
+            return (
+                f"prices up to {high:g}"
+                if not low
+                else f"prices of {low:g}" + (f" to {high:g}" if high < np.inf else " or more")
+            )
+        category = s.category_names[int(s.categories[item])].as_py() if s.categories[item] >= 0 else None
+        brand, attributes = (s.catalog[name][item].as_py() for name in ("brand", "attributes"))
+        return name_term(int(stated.term[entry]), category, brand, attributes)
 
     def add_item_to_item(self) -> None:
         """Add the visitor's item that contributes most to a candidate's score, by the generator with the highest score.

@@ -9,7 +9,7 @@ import numpy as np
 
 from features.common.arrays import Float32Array, Float64Array
 from features.common.threads import THREADS
-from features.ranking.feature_matrix import FIXED_COLUMNS, columns
+from features.ranking.feature_matrix import columns
 from features.tables.columns import Column
 from models.candidates.registry import NAMED_SCORES, GeneratorName
 from models.ranker import Ranker
@@ -28,6 +28,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     )),
     ("the product in general", ("item_",)),
     ("the customer in general", ("customer_",)),
+    ("what the visitor said they like", ("stated_",)),
 )  # fmt: skip
 
 
@@ -35,7 +36,8 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 def feature_groups(generators: tuple[GeneratorName, ...]) -> tuple[str, ...]:
     """Return the readable group of each column of the matrix of a model with these generators."""
     scores = [NAMED_SCORES[name].group for name in generators]
-    fixed = (next(group for group, prefixes in GROUPS if c.name.startswith(prefixes)) for c in FIXED_COLUMNS)
+    others = columns(generators)[2 * len(generators) :]
+    fixed = (next(group for group, prefixes in GROUPS if c.name.startswith(prefixes)) for c in others)
     return (*scores, *scores, *fixed)  # each generator has a rank and a score
 
 

@@ -47,6 +47,7 @@ _SEGMENTS = {
 TEMPLATES: dict[ReasonCode, str] = {
     "due_again": "Due again: bought every {gap_days}, last {days_ago}",
     "due_again_by_item": "Due again: those who rebuy it do so after {gap_days}; last bought {days_ago}",
+    "stated": "You said you like {stated}",
     "bought_often": "Bought {orders}, last {days_ago}",
     "bought_before": "Bought once, {days_ago}",
     "carted_in_visit": "Put in the cart in this visit",

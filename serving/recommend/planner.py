@@ -6,6 +6,7 @@ import numpy as np
 
 from features.common.arrays import BoolArray, Int64Array
 from features.event_log.schema import EventName
+from features.event_log.stated_answers import PREFERENCES
 from features.ranking.visitors import MOST_RECENT
 from models.interface import RankingRequest, RankingRules, SessionEvent
 from serving.recommend import pagination
@@ -130,7 +131,8 @@ def merge_context(visit: tuple[SessionEvent, ...], context: tuple[tuple[str, Eve
     An event that both have counts once, as in training: an item that the visit viewed is not viewed again by being
     named, and is put into the cart by it if the visit has not done so.
     """
-    stored = {(event.item_id, event.name) for event in visit[-MOST_RECENT:]}
+    touches = [event for event in visit if event.name != PREFERENCES]
+    stored = {(event.item_id, event.name) for event in touches[-MOST_RECENT:]}
     return visit + tuple(e for e in context if (e[0], e[1]) not in stored)
 
 

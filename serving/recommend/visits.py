@@ -44,6 +44,13 @@ class VisitReader:
 def to_session_events(visit: Sequence[VisitEvent], at: int) -> tuple[SessionEvent, ...]:
     """Convert stored events to what recommenders take, with their age at `at` (microseconds)."""
     return tuple(
-        SessionEvent(event.item_id or "", event.name, (at - event.t) / SECOND, event.price)  # type: ignore[arg-type]
+        SessionEvent(
+            event.item_id or "",
+            event.name,  # type: ignore[arg-type]
+            (at - event.t) / SECOND,
+            event.price,
+            event.question,
+            event.answer,
+        )
         for event in visit
     )

@@ -108,6 +108,7 @@ def snapshot_arrays(s: Snapshot) -> dict[str, np.ndarray]:
         "indptr": s.history.indptr,
         "pairs": s.history.items,
         "values": s.history.values,
+        **{f"answers_{name}": array for name, array in s.answers.arrays().items()},
         **{f"fitting_{n}": a for n, a in enumerate(fitting)},
     }
 
@@ -136,7 +137,7 @@ def events(first_day: int, last_day: int, *, newcomers: bool = False, least: int
     span = (last_day - first_day) * DAY
     offset = st.one_of(st.sampled_from([0, 1, SECOND]), st.integers(0, span - 1)).map(lambda t: t / DAY)
     drawn = st.builds(
-        lambda name, after, visitor, item, units, cents, order, session, source: row(
+        lambda name, after, visitor, item, units, cents, order, session, source, brand: row(
             name,
             first_day + after,
             visitor,
@@ -147,6 +148,7 @@ def events(first_day: int, last_day: int, *, newcomers: bool = False, least: int
             session_id=session,
             source=source,
             consent=None,
+            **({"question": "brand", "answer": f'["{brand}"]' if brand else None} if name == "preferences" else {}),
         ),
         st.sampled_from(_NAMES),
         offset,
@@ -157,6 +159,7 @@ def events(first_day: int, last_day: int, *, newcomers: bool = False, least: int
         st.sampled_from([None, "o1", "o2", "o3", "o4"]),
         st.sampled_from([None, "s1", "s2", "s3"]),
         st.sampled_from([None, "email", "social"]),
+        st.sampled_from(["Alder", "Birch", None]),
     )
     return st.lists(drawn, min_size=least, max_size=24)
 

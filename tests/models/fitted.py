@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from features.event_log.schema import EventName
-from features.ranking.feature_matrix import assemble, names
+from features.ranking.feature_matrix import STATED, assemble, names
 from features.ranking.snapshot import CUSTOMER, Snapshot
+from features.ranking.stated_preferences import StatedPreferences, state
 from features.ranking.visitors import KIND, Visitors
 from models.bundle import Bundle, RecommenderName
 from models.candidates.als import AlsConfig
@@ -40,6 +41,7 @@ BUDGETS: dict[RecommenderName, dict[GeneratorName, int]] = {
     },
     "predictive": {
         "visit": 5, "item_knn_visit": 8, "covisit_visit": 6, "content_visit": 4, "popular": 8, "popular_category": 4,
+        "stated": 5,
     },
 }  # fmt: skip
 _VISIT: tuple[EventName, ...] = ("view_item", "view_item", "add_to_cart", "remove_from_cart", "purchase", "search")
@@ -100,13 +102,28 @@ def visitors_of(snapshot: Snapshot, known: int, strangers: int, seed: int = 1) -
     query = np.repeat(np.arange(len(customers)), touched)
     item = rng.integers(0, len(snapshot.items), len(query))
     kind = rng.choice([KIND[name] for name in _VISIT], len(query))
-    return Visitors.from_events(customers, query, item, kind, 300 * rng.random(len(query)), 40 * rng.random(len(query)))
+    age, price = 300 * rng.random(len(query)), 40 * rng.random(len(query))
+    return Visitors.from_events(customers, query, item, kind, age, price, stated_by(snapshot, customers))
+
+
+def stated_by(snapshot: Snapshot, customers: np.ndarray) -> StatedPreferences:
+    """What the snapshot has of customers; every other stranger says that they like a category, a brand and a price."""
+    strangers = np.flatnonzero(customers < 0)[1::2]
+    brands = [b for b in snapshot.catalog["brand"].to_pylist() if b] or ["none"]
+    names = snapshot.category_names.to_pylist() or ["none"]
+    answers = [
+        answer
+        for n in range(len(strangers))
+        for answer in (names[n % len(names)], brands[n % len(brands)], f"{5 + n}-{30 + n}")
+    ]
+    questions = ["category", "brand", "price"] * len(strangers)
+    return state(snapshot.answers, customers, strangers.repeat(3), questions, answers)
 
 
 def ranker(snapshot: Snapshot, generators: Generators, visitors: Visitors, budgets: dict[GeneratorName, int]) -> Ranker:
     """A ranker that prefers items bought before, items like those of the visit, and cheap items."""
     c = propose(generators, snapshot, visitors, budgets)
-    matrix = assemble(snapshot, visitors, c.query, c.item, c.ranks, c.scores)
+    matrix = assemble(snapshot, visitors, c.query, c.item, c.ranks, c.scores, STATED in generators.names)
     features = names(generators.names)
     of = {name: np.nan_to_num(matrix[:, n]) for n, name in enumerate(features)}
     labels = (of["pair_orders"] > 0).astype(int) + (of["visit_category_share"] > 0.3) + (of["item_price"] < 20)

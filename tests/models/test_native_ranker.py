@@ -38,7 +38,7 @@ def real(bundle: Bundle, known: int = 40) -> np.ndarray:
     s, generators = bundle.snapshot, bundle.generators
     visitors = visitors_of(s, known, 0)
     c = propose(generators, s, visitors, BUDGETS["one_to_one"])
-    return assemble(s, visitors, c.query, c.item, c.ranks, c.scores)
+    return assemble(s, visitors, c.query, c.item, c.ranks, c.scores, True)
 
 
 def wild(rows: int, features: int) -> np.ndarray:

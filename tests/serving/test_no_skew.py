@@ -1,5 +1,6 @@
 """No skew over HTTP: a visitor's features in the server equal those of training at that instant, bit for bit."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -65,6 +66,9 @@ def as_message(rows: pl.DataFrame) -> dict[str, Any]:
             "search_term": first["query"],
             "currency": first["currency"],
             "items": items,
+            "question": first["question"],
+            "answer": json.loads(first["answer"]) if first["answer"] else None,
+            "source": first["list_id"] if first["question"] else None,
         },
     }
 
@@ -126,8 +130,9 @@ def test_features_in_serving_equal_those_of_training(
     two_stage_model = bundle.recommenders[situation]
     candidates = propose(two_stage_model.generators, snapshot, expected.visitors, two_stage_model.budgets)
     trained = assemble(
-        snapshot, expected.visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores
+        snapshot, expected.visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores, True
     )
+    assert len(expected.visitors.stated)
     if has_history:  # such a query needs an event of the visit before it
         moments = [m for m in moments if events_before(day, *m)]
     assert len(moments) == len(expected)
@@ -152,6 +157,8 @@ def test_features_in_serving_equal_those_of_training(
         compared += len(items)
     assert len(order) > 15
     assert compared > 300
+    answered = expected.visitors.stated.query
+    assert len(set(order) & set(answered.tolist())) > 3, "answers are among what is compared"
 
 
 def events_before(day: pl.DataFrame, visitor: VisitorIds, at: int) -> bool:

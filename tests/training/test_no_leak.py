@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.common.clock import DAY, moment
-from features.ranking.feature_matrix import assemble
+from features.ranking.feature_matrix import STATED, assemble
 from features.ranking.visitors import KIND, Visitors
 from features.tables.build import Tables, build_from_events
 from models.bundle import Bundle
@@ -77,7 +77,8 @@ def build_state(rows: list[Row], ranker: Ranker) -> State:
     kind = np.array([KIND["view_item"], KIND["add_to_cart"]])
     visitors = Visitors.from_events(customers, np.array([last, last]), np.array([0, len(s.items) - 1]), kind)
     candidates = propose(fold.generators, s, visitors, BUDGETS)
-    matrix = assemble(s, visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    c, stated = candidates, STATED in fold.generators.names
+    matrix = assemble(s, visitors, c.query, c.item, c.ranks, c.scores, stated)
     return State(build_from_events(log, CATALOG, AS_OF), fold, candidates, matrix, ranker.predict(matrix))
 
 

@@ -65,7 +65,8 @@ def build_examples(fold: Fold, queries: Queries, config: TwoStageConfig, recipe:
         labels = queries.labels(candidates.query + start, candidates.item, len(snapshot.items))
         rows = _sample(candidates.query, labels, len(batch), recipe, rng)
         candidates, labels = candidates.only(rows), labels[rows]
-        matrix = assemble(snapshot, batch, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+        c, stated = candidates, feature_matrix.STATED in fold.generators.names
+        matrix = assemble(snapshot, batch, c.query, c.item, c.ranks, c.scores, stated)
         groups = np.bincount(candidates.query, minlength=len(batch))
         parts.append(Examples(matrix, labels, groups[groups > 0], features))
     return Examples.concat(parts)

@@ -11,8 +11,10 @@ import polars as pl
 
 from features.common.clock import DAY, SECOND, moment
 from features.event_log.schema import ITEM_EVENTS, conform
+from features.event_log.stated_answers import PREFERENCES
 from features.ranking.pair_index import look_up
 from features.ranking.snapshot import Snapshot
+from features.ranking.stated_preferences import state
 from features.ranking.visitors import KIND, Visitors, age_seconds
 from features.tables import bots, repeats
 from features.tables.engine import Lazy, PolarsEngine
@@ -83,7 +85,7 @@ def read_window(events: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
         .with_columns(pl.col("name").cast(pl.String), t=pl.col("timestamp").dt.timestamp("us"))
         .filter(
             (pl.col("t") >= start) | numbered,
-            pl.col("name").is_in(list(KIND)),
+            pl.col("name").is_in([*KIND, PREFERENCES]),
             pl.col("item_id").is_not_null() | ~pl.col("name").is_in(list(ITEM_EVENTS)),
         )
         .collect()
@@ -149,7 +151,8 @@ def customer_queries(future: pl.DataFrame, snapshot: Snapshot) -> Queries:
     grade = np.full(len(item), GRADES["purchase"], np.int64)
     context = pl.DataFrame({"customer_id": snapshot.customers.at(customers)}, schema={"customer_id": pl.String})
     context = conform(context.with_columns(at=pl.lit(snapshot.as_of, pl.Int64)), CONTEXT_SCHEMA)
-    return Queries(Visitors.of_customers(customers), query[order], item[order], grade, context)
+    visitors = Visitors.of_customers(customers, snapshot.answers.gather(customers))
+    return Queries(visitors, query[order], item[order], grade, context)
 
 
 def visit_queries(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: int) -> dict[RecommenderName, Queries]:
@@ -160,7 +163,7 @@ def visit_queries(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: in
     of the visit. What the visitor did in `future` before that instant is known (`Visitors`), what they touch in the
     visit from then on is relevant.
     """
-    visits = _resolve(_split_visits(future), snapshot)
+    visits = _resolve(_split_visits(future.filter(pl.col("name") != PREFERENCES)), snapshot)
     return {
         "one_to_one_visit": _queries(future, _choose_instants(visits, limit, seed, True), snapshot, has_history=True),
         "predictive": _queries(future, _choose_instants(visits, limit, seed, False), snapshot, has_history=False),
@@ -169,12 +172,15 @@ def visit_queries(future: pl.DataFrame, snapshot: Snapshot, limit: int, seed: in
 
 def _queries(future: pl.DataFrame, visits: pl.DataFrame, snapshot: Snapshot, has_history: bool) -> Queries:
     before = _events_before(future, visits)
+    answers = before.filter(pl.col("name") == PREFERENCES)
+    before = before.filter(pl.col("name") != PREFERENCES)
     if has_history:
         # Without an event before it, a customer's moment is no query of one_to_one_visit: one_to_one serves it.
         old = before["query"].unique().sort()
         number = pl.DataFrame({"query": old, "_n": np.arange(len(old))})
-        visits, before = (
-            t.join(number, on="query", maintain_order="left").with_columns(query="_n") for t in (visits, before)
+        visits, before, answers = (
+            t.join(number, on="query", maintain_order="left").with_columns(query="_n")
+            for t in (visits, before, answers)
         )
     if visits.is_empty():
         none = np.zeros(0, np.int64)
@@ -204,6 +210,13 @@ def _queries(future: pl.DataFrame, visits: pl.DataFrame, snapshot: Snapshot, has
         before["name"].replace_strict(KIND, return_dtype=pl.UInt8).to_numpy(),
         age_seconds(before["query_t"].to_numpy(), before["t"].to_numpy()),
         before["price"].cast(pl.Float32).fill_null(np.nan).to_numpy(),
+        state(
+            snapshot.answers,
+            snapshot.customers.find(context["customer_id"].fill_null("").to_list()),
+            answers["query"].to_numpy(),
+            answers["question"].to_list(),
+            answers["answer"].to_list(),
+        ),
     )
     query, item, grade = (pairs[column].to_numpy() for column in ("query", "item", "grade"))
     return Queries(visitors, query, item, grade, conform(context, CONTEXT_SCHEMA))
@@ -259,11 +272,12 @@ def _events_before(future: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
     """What each query's visitor did in `future` before `query_t`, oldest first: under the customer's id, or under the
     client's without any customer's."""
     queries = visits.select("query", "query_t", "current_id", "client").unique()
-    events = future.select("customer_id", "client_id", "t", "event_id", "item_id", "name", "price")
+    read = ["t", "event_id", "item_id", "name", "price", "question", "answer"]
+    events = future.select("customer_id", "client_id", *read)
     identified = pl.col("customer_id").is_not_null()
     by_customer = events.filter(identified).join(queries.drop("client"), left_on="customer_id", right_on="current_id")
     by_client = events.filter(~identified).join(queries.drop("current_id"), left_on="client_id", right_on="client")
-    columns = ["query", "query_t", "t", "event_id", "item_id", "name", "price"]
+    columns = ["query", "query_t", *read]
     both = pl.concat([by_customer.select(columns), by_client.select(columns)])
     return both.filter(pl.col("t") < pl.col("query_t")).sort("query", "t", "event_id", "item_id")
 

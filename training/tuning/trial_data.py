@@ -15,7 +15,7 @@ from features.common.clock import micros
 from features.common.errors import InputError
 from features.common.threads import THREADS
 from features.event_log.log import EventLog
-from features.ranking.feature_matrix import assemble
+from features.ranking.feature_matrix import STATED, assemble
 from features.tables.left_out import LeftOut
 from models.bundle import RecommenderName
 from models.candidates.registry import GeneratorName, GeneratorsConfig
@@ -194,7 +194,8 @@ def _propose_all(
         part = propose(fold.generators, fold.snapshot, batch, config.budgets)
         parts.append((start, part))
         if len(part.query):
-            matrices.append(assemble(fold.snapshot, batch, part.query, part.item, part.ranks, part.scores))
+            stated = STATED in fold.generators.names
+            matrices.append(assemble(fold.snapshot, batch, part.query, part.item, part.ranks, part.scores, stated))
     return parts, matrices
 
 

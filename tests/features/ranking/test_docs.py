@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from features.ranking import docs, feature_matrix
+from features.ranking import docs, feature_matrix, stated_preferences
 from features.tables.build import CUSTOMER_COLUMNS, CUSTOMER_FIELDS, ITEM_COLUMNS, ITEM_FIELDS
 from features.tables.columns import names
 
@@ -21,4 +21,4 @@ def test_every_column_of_every_table_is_on_the_page():
 
 def test_what_the_ranker_sees_is_marked():
     marked = [line for line in docs.render_lines() if line.endswith("| • |")]
-    assert len(marked) == len(feature_matrix.names(docs.GENERATOR))
+    assert len(marked) == len(feature_matrix.names(docs.GENERATOR)) + len(stated_preferences.COLUMNS)

@@ -24,7 +24,7 @@ from tests.features.shop import TABLES
 # Everything that the simulator has, at rates that show in a small log.
 ODD_SHOP = SimulatorConfig(
     customers=150, visitors_per_customer=1, items=60, days=60, sessions_per_customer=10, conversion=0.15, bots=0.2,
-    refunds=0.2, wishlists=0.05, abandoned=0.05, shared_devices=0.2, refused=0.05,
+    refunds=0.2, wishlists=0.05, abandoned=0.05, shared_devices=0.2, refused=0.05, quizzes=0.5,
 )  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -123,7 +123,7 @@ def test_fitted_models_are_the_same(both: tuple[Tables, Tables]):
 def test_the_log_has_values_on_which_engines_differ(log: EventLog):
     """Otherwise the comparison proves little."""
     events = log.scan().collect()
-    assert events["name"].n_unique() == 12
+    assert events["name"].n_unique() == 13
     for column in ("customer_id", "session_id", "item_id", "order_id", "price"):
         assert events[column].null_count() > 0, column
     assert (~events["consent"].fill_null(True)).any()

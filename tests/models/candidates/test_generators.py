@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from features.common.clock import DAY
 from features.event_log.ingestion.ingest import ParsedBatch
-from features.ranking.feature_matrix import assemble, names
+from features.ranking.feature_matrix import STATED, assemble, names
 from features.ranking.snapshot import Snapshot
 from features.ranking.visitors import KIND, Visitors
 from features.tables.build import build_from_events
@@ -46,7 +46,7 @@ def check(s: Snapshot) -> None:
         assert np.isfinite(values).all()
     assert set(c.query.tolist()) == set(range(len(visitors)))  # best sellers are there for everyone
     assert (c.item < len(s.items)).all()
-    matrix = assemble(s, visitors, c.query, c.item, c.ranks, c.scores)
+    matrix = assemble(s, visitors, c.query, c.item, c.ranks, c.scores, STATED in generators.names)
     assert matrix.shape == (len(c.query), len(names(generators.names)))
     for name in GENERATORS:
         fitted.best(generators, name, s, visitors, 2)

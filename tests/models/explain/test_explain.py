@@ -30,7 +30,8 @@ def test_contributions_add_up_to_the_score(bundle: Bundle, name: str):
     two_stage = bundle.recommenders[name]  # type: ignore[index]
     visitors = fitted.visitors_of(bundle.snapshot, *((30, 0) if name == "one_to_one" else (0, 30)))
     candidates = propose(bundle.generators, bundle.snapshot, visitors, two_stage.budgets)
-    matrix = assemble(bundle.snapshot, visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    c = candidates
+    matrix = assemble(bundle.snapshot, visitors, c.query, c.item, c.ranks, c.scores, True)
     scores = two_stage.ranker.predict(matrix)
     np.testing.assert_allclose(shap_values(two_stage.ranker, matrix).sum(axis=1), scores, atol=1e-9)
     contributions = explain_scores(two_stage.ranker, bundle.generators.names, matrix, most=5)

@@ -53,6 +53,10 @@ def assert_same(visitors: Visitors, expected: Visitors) -> None:
         one, other = getattr(visitors, name), getattr(expected, name)
         assert one.dtype == other.dtype, name
         np.testing.assert_array_equal(one, other, err_msg=name)
+    for name in expected.stated.__dataclass_fields__:
+        one, other = getattr(visitors.stated, name), getattr(expected.stated, name)
+        assert one.dtype == other.dtype, name
+        np.testing.assert_array_equal(one, other, err_msg=f"stated {name}")
 
 
 @pytest.mark.parametrize("situation", ["predictive", "one_to_one_visit"])

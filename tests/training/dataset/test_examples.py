@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.event_log.ingestion.ingest import ParsedBatch
-from features.ranking.feature_matrix import assemble
+from features.ranking.feature_matrix import STATED, assemble
 from models.two_stage import propose
 from tests.conftest import SHOP_ENDS
 from tests.features.shop import examples as so_many
@@ -59,7 +59,8 @@ def test_examples_are_the_candidates_of_the_queries_with_a_positive(fold: Fold, 
     candidates = propose(fold.generators, s, queries.visitors, config.budgets)
     labels = queries.labels(candidates.query, candidates.item, len(s.items))
     with_positive = np.isin(candidates.query, np.unique(candidates.query[labels > 0]))
-    matrix = assemble(s, queries.visitors, candidates.query, candidates.item, candidates.ranks, candidates.scores)
+    c, stated = candidates, STATED in fold.generators.names
+    matrix = assemble(s, queries.visitors, c.query, c.item, c.ranks, c.scores, stated)
     assert same_arrays(examples.matrix, matrix[with_positive])
     assert examples.labels.tolist() == labels[with_positive].tolist()
     assert examples.groups.tolist() == np.unique(candidates.query[with_positive], return_counts=True)[1].tolist()

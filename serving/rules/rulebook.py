@@ -24,7 +24,7 @@ MAX_MESSAGES = 20  # of one file that are told at once
 
 # Items that a rule names win over a placement, a placement over a kind of visitor, and that over everybody.
 _SCOPES = ("item", "placement", "segment", "all")
-_SLOTS = 10_000  # of a holdout
+SLOTS = 10_000  # of a holdout
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,13 @@ class ShopRule:
         """Whether the visitor `unit` (an id) is in the rule's holdout; nobody without an id is."""
         if not self.holdout or unit is None:
             return False
-        text = f"{salt}\0{self.id}\0{unit}".encode("utf-8", "surrogatepass")
-        slot = int.from_bytes(blake2b(text, digest_size=8).digest(), "big") * _SLOTS >> 64
-        return slot < round(self.holdout * _SLOTS)
+        return slot_of(salt, self.id, unit) < round(self.holdout * SLOTS)
+
+
+def slot_of(salt: str, name: str, unit: str) -> int:
+    """Draw one of `SLOTS` slots for a unit, in integers alone, so that every machine draws the same."""
+    text = f"{salt}\0{name}\0{unit}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") * SLOTS >> 64
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.common.clock import parse as instant
-from serving.rules.rulebook import MAX_BYTES, Rulebook, RulesError, parse
+from serving.rules.rulebook import MAX_BYTES, Rulebook, RulesError, parse, slot_of
 from serving.schemas import placements
 
 PLACEMENTS = placements.read()
@@ -139,6 +139,11 @@ def test_rules_are_active_by_placement_and_schedule_to_the_microsecond():
     assert [active(t) for t in (start - 1, start, end - 1, end, start)] == [False, True, True, False, True]
     assert not active(start, "home.new")
     assert not active(start, None)
+
+
+def test_slots_are_the_same_everywhere():
+    assert slot_of("shop-2026", "ranking", "u_91") == 5658
+    assert slot_of("shop-2026", "ranking", "ü") == 485
 
 
 def test_holdouts_are_a_share_of_visitors_and_stay_with_them():

@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.rules.page import Move, PagePin, PageRules, PageShare
@@ -94,6 +94,7 @@ def pages(draw: st.DrawFn) -> tuple[PageRules, list[int], int, frozenset[int]]:
     return PageRules(shares, pinned), order, draw(st.integers(1, 12)), used
 
 
+@settings(deadline=None)
 @given(pages())
 def test_nothing_is_lost_doubled_or_taken_from_elsewhere(case: tuple[PageRules, list[int], int, frozenset[int]]):
     rules, order, limit, used = case
@@ -105,6 +106,7 @@ def test_nothing_is_lost_doubled_or_taken_from_elsewhere(case: tuple[PageRules, 
     assert set(entries) - set(order) <= brought
 
 
+@settings(deadline=None)
 @given(pages())
 def test_what_rules_bring_in_stands_on_page_one_only(case: tuple[PageRules, list[int], int, frozenset[int]]):
     """Unless a pin pushes down what a share brought: never does it reach a cursor, which holds ranked items alone."""
@@ -113,6 +115,7 @@ def test_what_rules_bring_in_stands_on_page_one_only(case: tuple[PageRules, list
     assert set(entries[limit:]) <= set(order)
 
 
+@settings(deadline=None)
 @given(pages())
 def test_the_first_pin_stands_on_its_place(case: tuple[PageRules, list[int], int, frozenset[int]]):
     rules, order, limit, used = case
@@ -126,6 +129,7 @@ def test_the_first_pin_stands_on_its_place(case: tuple[PageRules, list[int], int
         assert earlier == first.at or len(entries) < limit
 
 
+@settings(deadline=None)
 @given(pages())
 def test_a_share_is_given_as_far_as_there_are_items(case: tuple[PageRules, list[int], int, frozenset[int]]):
     rules, order, limit, used = case
@@ -136,6 +140,7 @@ def test_a_share_is_given_as_far_as_there_are_items(case: tuple[PageRules, list[
         assert page >= min(there, math.ceil(share.share * limit - 1e-9))
 
 
+@settings(deadline=None)
 @given(pages())
 def test_an_earlier_share_keeps_what_it_was_given(case: tuple[PageRules, list[int], int, frozenset[int]]):
     rules, order, limit, used = case
@@ -147,6 +152,7 @@ def test_an_earlier_share_keeps_what_it_was_given(case: tuple[PageRules, list[in
     assert {e for e in alone[:limit] if e in first.members} <= set(both[:limit])
 
 
+@settings(deadline=None)
 @given(pages())
 def test_without_rules_nothing_changes(case: tuple[PageRules, list[int], int, frozenset[int]]):
     _, order, limit, used = case

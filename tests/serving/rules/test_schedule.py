@@ -1,7 +1,7 @@
 """Schedules: half open, in the shop's zone, to the second, across changes of the clocks."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.common.clock import SECOND, iso, parse
@@ -70,6 +70,7 @@ def test_the_clock_of_the_shop_is_read_on_both_sides_of_a_change():
     assert at(parse("2026-11-26T23:00:00Z"), BERLIN) == LocalTime(0.0, "friday", "2026-11-27")
 
 
+@settings(deadline=None)
 @given(*[st.none() | st.integers(0, 50)] * 4)
 def test_schedules_overlap_if_some_instant_is_in_both(a: int | None, b: int | None, c: int | None, d: int | None):
     first, second = Schedule(a, b), Schedule(c, d)

@@ -78,7 +78,7 @@ class Journal:
         with self._locked(fcntl.LOCK_EX):
             if self._directory is None:
                 raise StoreUnavailable("down")  # another thread was first
-            kept = _identity(self._names[0]) == self._files[0] and self._checkpoint()
+            is_saved = _identity(self._names[0]) == self._files[0] and self._checkpoint()
             with _open_lock:
                 others = [journal for journal in _open[self._path] if journal._files == self._files]
             for journal in others:
@@ -86,7 +86,7 @@ class Journal:
                     journal._connection.close()
         for journal in others:
             journal.close()
-        if kept:
+        if is_saved:
             log.error("the journal of the event store was removed while it was open; what it held is kept")
         else:
             raise StoreUnavailable("down")

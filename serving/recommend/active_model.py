@@ -39,7 +39,7 @@ class ActiveModel:
         self.overrides_version = 0  # of the overrides that `availability` has applied
         self.visits = None if store is None else VisitReader(store, self.as_of, budget_s)
         self._check: SelfCheck | None = None
-        self._found = ("", 0, -1)  # the customer who was looked up last, among how many hidden ones, and the position
+        self._last = ("", 0, -1)  # the customer who was looked up last, among how many hidden ones, and the position
 
     def warm_up(self) -> None:
         """Page the bundle in, by ranking for customers, an unknown visitor, and one who views products.
@@ -59,10 +59,9 @@ class ActiveModel:
         """Why this model can answer nobody as things are; None if it can. Names no item and no customer."""
         if not self.availability.count:
             overrides = self.availability.unavailable_overrides
-            said = f"; {overrides:,} were set unavailable by PATCH /v1/items since the snapshot" if overrides else ""
-            return (
-                f"every answer is empty: none of the {len(self.snapshot.items):,} items of the model is available{said}"
-            )
+            store = f"; {overrides:,} were set unavailable by PATCH /v1/items since the snapshot" if overrides else ""
+            items = f"{len(self.snapshot.items):,} items"
+            return f"every answer is empty: none of the {items} of the model is available{store}"
         if self._check is not None and self._check.available:
             return self._check.problem
         return None
@@ -84,10 +83,10 @@ class ActiveModel:
         if not customer_id:
             return -1
         hidden = len(self.snapshot.customers.hidden)
-        found = self._found
-        if found[0] != customer_id or found[1] != hidden:
-            found = self._found = customer_id, hidden, int(self.snapshot.customers.find([customer_id])[0])
-        return found[2]
+        cached = self._last
+        if cached[0] != customer_id or cached[1] != hidden:
+            cached = self._last = customer_id, hidden, int(self.snapshot.customers.find([customer_id])[0])
+        return cached[2]
 
     def title(self, item_id: str) -> str | None:
         """The catalog's title of an item; None where it has none."""

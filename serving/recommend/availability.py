@@ -52,10 +52,10 @@ class Availability:
                     available[position] = override.available
                 if override.price is not None:
                     price[position] = override.price
-        said = sum(1 for override in overrides.values() if override.available is False)
+        unavailable = sum(1 for override in overrides.values() if override.available is False)
         with self._lock:
             self._available = available
-            self._count, self._unavailable_overrides = int(available.sum()), said
+            self._count, self._unavailable_overrides = int(available.sum()), unavailable
             # Of a catalog with unavailable items the recommender takes no mask as that catalog's (`RankingRules`).
             self._unrestricted = self._catalog_is_whole and bool(available.all())
             self._columns = self._columns.with_prices(price)

@@ -94,9 +94,9 @@ def _fill(
         for customer, plan, ranking in zip(batch, plans, rankings, strict=True):
             filled, most = slate.assemble(plan, ranking), plan.ranking_request.limit
             places = filled.arrange_page(most, ())[0][:most]
-            shown = filled.ranking
-            item_ids, scores = [shown.item_ids[n] for n in places], [shown.scores[n] for n in places]
-            yield OfflineSlate(customer, item_ids, scores, shown.strategy)
+            ranked = filled.ranking
+            item_ids, scores = [ranked.item_ids[n] for n in places], [ranked.scores[n] for n in places]
+            yield OfflineSlate(customer, item_ids, scores, ranked.strategy)
 
 
 def prepare_model(recommender: Recommender, availability: Mapping[str, bool]) -> ActiveModel:

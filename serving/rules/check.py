@@ -204,8 +204,8 @@ def _unknown_values(rule: ShopRule, snapshot: Snapshot) -> Iterator[RuleFinding]
 
 
 def _few(ids: list[str]) -> str:
-    shown = ", ".join(ids[:_MAX_NAMED])
-    return shown if len(ids) <= _MAX_NAMED else f"{shown} and {len(ids) - _MAX_NAMED:,} more"
+    examples = ", ".join(ids[:_MAX_NAMED])
+    return examples if len(ids) <= _MAX_NAMED else f"{examples} and {len(ids) - _MAX_NAMED:,} more"
 
 
 def _finding(rule: ShopRule, kind: FindingKind, message: str) -> RuleFinding:

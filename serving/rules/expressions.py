@@ -175,10 +175,10 @@ def _check_name(tokens: list[_Token], n: int, fields: set[FieldPath]) -> int:
             break
         path.append(tokens[n + 1].text)
         n += 2
-    found = find_field(tuple(path))
-    if not isinstance(found, RuleField):
-        raise InputError(found)
-    fields.add(found.path)
+    declared = find_field(tuple(path))
+    if not isinstance(declared, RuleField):
+        raise InputError(declared)
+    fields.add(declared.path)
     return n
 
 

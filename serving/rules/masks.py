@@ -61,8 +61,8 @@ class RuleMasks:
         positions = self._pinned.get(rule.number)
         if positions is None:
             assert rule.do.pin is not None  # noqa: S101
-            found = self.snapshot.items.find(list(dict.fromkeys(rule.do.pin.item_ids)))
-            positions = self._pinned[rule.number] = found[found >= 0].tolist()
+            pinned = self.snapshot.items.find(list(dict.fromkeys(rule.do.pin.item_ids)))
+            positions = self._pinned[rule.number] = pinned[pinned >= 0].tolist()
         return positions
 
     def by_sales(self, rule: ShopRule, best_sellers: Int64Array) -> Int64Array:

@@ -79,8 +79,8 @@ def _explain_when(when: RuleExpression, record: Mapping[str, Any], context: Any)
     missing = [name for name, value in values.items() if value is None]
     if missing and match(part, context) == "unknown":
         return f"{part.text}: {', '.join(missing)} is not known here"
-    found = ", ".join(f"{name} is {_show(value)}" for name, value in values.items())
-    return f"{part.text}: not so" + (f", as {found}" if found else "")
+    values_text = ", ".join(f"{name} is {_show(value)}" for name, value in values.items())
+    return f"{part.text}: not so" + (f", as {values_text}" if values_text else "")
 
 
 def _value(record: Mapping[str, Any], path: FieldPath) -> Any:

@@ -55,6 +55,8 @@ class EventLog:
         path = Path(path)
         manifest = path / "log.json"
         if not manifest.is_file():
+            if path.is_file():
+                raise InputError(f"{path} is a file, not an event log; `usual ingest events {path} --out log` reads it")
             what = "is not an event log (it has no log.json)" if path.exists() else "does not exist"
             raise InputError(f"{path} {what}; `usual ingest SOURCE PATH… --out {path}` makes one")
         try:
@@ -192,9 +194,11 @@ def write_manifest(
             ("rejected", "rejected", pl.len()),
         )
     }
-    kept = {key: settings.get(key, (before.info if before else {}).get(key, default)) for key, default in _KEPT.items()}
+    carried = {
+        key: settings.get(key, (before.info if before else {}).get(key, default)) for key, default in _KEPT.items()
+    }
     total = sum(p.rows for p in new)
-    span = None if kept["all_times"] else _find_span(change.new / "events", new)
+    span = None if carried["all_times"] else _find_span(change.new / "events", new)
     info = {
         "format": FORMAT,
         "rows": total - (span["rows_before"] + span["rows_after"] if span else 0),
@@ -203,7 +207,7 @@ def write_manifest(
         "last": (span or vars(new[-1]))["last"] if new else None,
         "fingerprint": _fingerprint(new, span),
         "span": span,
-        **kept,
+        **carried,
         "parts": [p.as_dict() for p in new],
     }
     (change.new / "log.json").write_text(json.dumps(info, indent=1) + "\n")

@@ -129,6 +129,9 @@ def test_a_directory_that_is_not_a_log(tmp_path: Path):
         log.EventLog.open(tmp_path / "nowhere")
     with pytest.raises(InputError, match="is not an event log"):
         log.EventLog.open(tmp_path)
+    (tmp_path / "orders.csv").write_text("")
+    with pytest.raises(InputError, match=r"is a file, not an event log; `usual ingest events .*orders\.csv --out log`"):
+        log.EventLog.open(tmp_path / "orders.csv")
     for text in ("{", "[]", "{}", '{"format": 3}', '{"format": 3, "parts": [{"file": "a"}]}'):
         (tmp_path / "log.json").write_text(text)
         with pytest.raises(InputError, match="damaged"):

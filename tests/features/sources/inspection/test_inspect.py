@@ -264,7 +264,7 @@ def test_a_mapping_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_without_rows_there_is_nothing_to_look_at(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no rows;.*Its columns: name, timestamp"):
+    with pytest.raises(InputError, match=r"no rows;.*Its columns: name, timestamp"):
         inspect_files(write(tmp_path, "name,timestamp\n"))
 
 

@@ -26,7 +26,7 @@ def check_join(facts: Facts) -> list[Finding]:
         catalog.select("item_id", available=pl.col("available").fill_null(True), listed=True), on="item_id", how="left"
     )
     listed, available = pl.col("listed").fill_null(False), pl.col("available").fill_null(False)
-    total, known, shown = joined.select(
+    total, known, displayed = joined.select(
         pl.col(weights).sum().alias("total"),
         pl.col(weights).filter(listed).sum().alias("known"),
         pl.col(weights).filter(available).sum().alias("shown"),
@@ -53,16 +53,16 @@ def check_join(facts: Facts) -> list[Finding]:
         )
     on_sale = int(catalog["available"].fill_null(True).sum())
     to_show = catalog.filter(pl.col("available").fill_null(True))["item_id"]
-    hardly_any = share >= BROKEN and shown / total < HARDLY_ANY_AVAILABLE
+    hardly_any = share >= BROKEN and displayed / total < HARDLY_ANY_AVAILABLE
     if hardly_any and not _customers_reach(facts, to_show, recent, HARDLY_ANY_AVAILABLE):
         findings.append(
             Finding(
                 "nothing_available",
                 "stop",
-                f"Only {percent(shown / total)} of the {count(total, 'event')} with an item {when} are of an "
+                f"Only {percent(displayed / total)} of the {count(total, 'event')} with an item {when} are of an "
                 f"available item: {on_sale:,} of the catalog's {catalog.height:,} items are.",
                 "correct the column `available` of the catalog: true, or `in stock`, for what may be shown",
-                numbers={"share": round(shown / total, 4), "available_items": on_sale, "items": catalog.height},
+                numbers={"share": round(displayed / total, 4), "available_items": on_sale, "items": catalog.height},
             )
         )
     return findings

@@ -43,8 +43,8 @@ def check_rejected(facts: Facts) -> list[Finding]:
     rejected = facts.log.rejected()
     if rejected.is_empty():
         return []
-    kept = int(facts.log.info["rows"])
-    share = rejected.height / (rejected.height + kept)
+    log_rows = int(facts.log.info["rows"])
+    share = rejected.height / (rejected.height + log_rows)
     reasons = rejected["reason"].value_counts().sort("count", "reason", descending=[True, False])
     listed = ", ".join(f"{reason} {n:,}" for reason, n in reasons.head(5).iter_rows())
     first = rejected.filter(pl.col("reason") == reasons["reason"][0]).row(0, named=True)

@@ -78,24 +78,24 @@ def check_one_visitor(facts: Facts) -> list[Finding]:
 
 def _is_bot(facts: Facts, client: str | None, customer: str | None) -> bool:
     theirs = pl.col("customer_id") == customer if client is None else pl.col("client_id") == client
-    found = bots.find_bots(PolarsEngine(), nw.from_native(facts.events.filter(theirs)))
-    return bool(found.whole or found.in_bursts)
+    detected = bots.find_bots(PolarsEngine(), nw.from_native(facts.events.filter(theirs)))
+    return bool(detected.whole or detected.in_bursts)
 
 
 def check_bots(facts: Facts) -> list[Finding]:
     """Visitors that no table counts because they are too fast to be people, and what goes with them."""
     events = nw.from_native(facts.events)
-    found = bots.find_bots(PolarsEngine(), events)
-    return [*_check_bots(facts, events, found), *_check_flooded(facts, events, found)]
+    detected = bots.find_bots(PolarsEngine(), events)
+    return [*_check_bots(facts, events, detected), *_check_flooded(facts, events, detected)]
 
 
-def _check_bots(facts: Facts, events: Lazy, found: bots.Bots) -> list[Finding]:
-    if not found.whole:
+def _check_bots(facts: Facts, events: Lazy, detected: bots.Bots) -> list[Finding]:
+    if not detected.whole:
         return []
-    rows, revenue = _measure(events, found.match_bots())
+    rows, revenue = _measure(events, detected.match_bots())
     share, of_revenue = rows / facts.rows, revenue / facts.revenue if facts.revenue > 0 else 0.0
-    clients = sorted(found.clients + found.shared_clients)
-    n = found.whole
+    clients = sorted(detected.clients + detected.shared_clients)
+    n = detected.whole
     return [
         Finding(
             "bots",
@@ -104,20 +104,20 @@ def _check_bots(facts: Facts, events: Lazy, found: bots.Bots) -> list[Finding]:
             f"a day {'is a bot' if n == 1 else 'are bots'}, and left out of all tables: "
             f"{count(rows, 'event')} ({percent(share)}), {percent(of_revenue)} of revenue.",
             "bots that buy are people behind one id: check the client_id" if of_revenue > 0.01 else "",
-            f"client_id {quote(clients[0])}" if clients else f"customer_id {quote(min(found.customers))}",
+            f"client_id {quote(clients[0])}" if clients else f"customer_id {quote(min(detected.customers))}",
             {"bots": n, "share": round(share, 4), "share_of_revenue": round(of_revenue, 4)},
         )
     ]
 
 
-def _check_flooded(facts: Facts, events: Lazy, found: bots.Bots) -> list[Finding]:
+def _check_flooded(facts: Facts, events: Lazy, detected: bots.Bots) -> list[Finding]:
     """Customers with orders, and their devices, in whose name somebody sends more than a person does."""
-    n = found.in_bursts
+    n = detected.in_bursts
     if not n:
         return []
-    rows, _ = _measure(events, found.match_bursts() & ~found.match_bots())
+    rows, _ = _measure(events, detected.match_bursts() & ~detected.match_bots())
     share = rows / facts.rows
-    devices = sorted({*found.client_bursts.ids, *found.shared_bursts.ids})
+    devices = sorted({*detected.client_bursts.ids, *detected.shared_bursts.ids})
     customers = int(facts.buyers.height)
     return [
         Finding(
@@ -129,7 +129,7 @@ def _check_flooded(facts: Facts, events: Lazy, found: bots.Bots) -> list[Finding
             "count.",
             "an employee, a program with a customer's login, or somebody who sends events in customers' names: look "
             "where these events come from; events of pages should carry visitor tokens (docs/storefront.md)",
-            f"client_id {quote(devices[0])}" if devices else f"customer_id {quote(found.customer_bursts.ids[0])}",
+            f"client_id {quote(devices[0])}" if devices else f"customer_id {quote(detected.customer_bursts.ids[0])}",
             {"visitors": n, "events": rows, "share": round(share, 4)},
         )
     ]

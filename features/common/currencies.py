@@ -75,8 +75,8 @@ def shared_signs(values: pl.Series) -> pl.Series:
     texts = values.cast(pl.String, strict=False)
     if not texts.str.contains_any(["$", "kr"], ascii_case_insensitive=True).any():
         return pl.Series("sign", [None], pl.String).new_from_index(0, texts.len())
-    found = texts.str.extract(r"(\$|(?i:\bkr\b))").str.to_uppercase()
-    return found.alias("sign")
+    symbols = texts.str.extract(r"(\$|(?i:\bkr\b))").str.to_uppercase()
+    return symbols.alias("sign")
 
 
 def may_stand_for(sign: str, code: str) -> bool:

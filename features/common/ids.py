@@ -171,8 +171,8 @@ def is_scientific(values: pl.Series) -> pl.Series:
     none = pl.repeat(False, values.len(), dtype=pl.Boolean, eager=True)
     if isinstance(values.dtype, pl.Categorical | pl.Enum):
         texts = values.unique().cast(pl.String)
-        found = texts.filter(texts.str.contains(SCIENTIFIC).fill_null(False))
-        return values.cast(pl.String).is_in(found.implode()).fill_null(False) if found.len() else none
+        scientific = texts.filter(texts.str.contains(SCIENTIFIC).fill_null(False))
+        return values.cast(pl.String).is_in(scientific.implode()).fill_null(False) if scientific.len() else none
     return _find_scientific(values, _view(values)) if values.dtype == pl.String else none
 
 
@@ -209,8 +209,8 @@ def _find_scientific(values: pl.Series, parts: list[_Part] | None) -> pl.Series:
     rows = _concat([part.start + _find_likely_scientific(part.views) for part in parts])
     if not rows.size:
         return none
-    found = rows[values.gather(rows).str.contains(SCIENTIFIC).to_numpy()]
-    return none.scatter(found, True) if found.size else none
+    scientific_rows = rows[values.gather(rows).str.contains(SCIENTIFIC).to_numpy()]
+    return none.scatter(scientific_rows, True) if scientific_rows.size else none
 
 
 def _find_likely_scientific(views: TextViews) -> Rows:
@@ -318,10 +318,10 @@ def _find_suspects(values: pl.Series, words: frozenset[str], views: TextViews) -
     size = np.minimum(sizes, _LONGEST_WORD + 1).astype(np.uint16) << 8
     likely = np.flatnonzero(firsts.take(size | first) & seconds.take(size | views.head(1)))
     if likely.size:
-        found = views.prefix(likely) | _LOWER
+        lower = views.prefix(likely) | _LOWER
         # Not `isin`, which hashes every one of them.
-        at = np.minimum(np.searchsorted(prefixes, found), len(prefixes) - 1)
-        suspect[likely[prefixes[at] == found]] = True
+        at = np.minimum(np.searchsorted(prefixes, lower), len(prefixes) - 1)
+        suspect[likely[prefixes[at] == lower]] = True
     suspect[views.beyond_ascii(values)] = True
     return views.rows(np.flatnonzero(suspect))
 

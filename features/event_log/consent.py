@@ -13,8 +13,8 @@ def forget_refused(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """
     if events["consent"].all():  # nulls aside
         return events, 0
-    kept = (pl.when(~REFUSED).then(c).alias(c) for c in FORGOTTEN)
-    return events.with_columns(kept), int((~events["consent"]).sum())
+    cleared = (pl.when(~REFUSED).then(c).alias(c) for c in FORGOTTEN)
+    return events.with_columns(cleared), int((~events["consent"]).sum())
 
 
 def describe_refused(rows: int) -> str:

@@ -42,10 +42,10 @@ def read_customer_ids(path: Path, role: str = "the customer list") -> list[str]:
 
 
 def _read_values(path: Path, role: str) -> pl.Series:
-    found = dialect.recognise(path, one_column=True)
-    columns = readers.read_column_names(path) if found.format != "CSV" else list(found.columns)
+    detected = dialect.recognise(path, one_column=True)
+    columns = readers.read_column_names(path) if detected.format != "CSV" else list(detected.columns)
     column = next((c for c in [COLUMN, *columns] if c in columns and _is_customer_id(c)), None)
-    if column is None and found.format == "CSV" and _is_list(path, columns):
+    if column is None and detected.format == "CSV" and _is_list(path, columns):
         return _read_lines(path)
     if column is None:
         raise ColumnsError(f"{role} {path} has no column {COLUMN}; name one so", columns)

@@ -116,14 +116,14 @@ def _read_joins(mapping: Mapping, files: FileSet) -> list[JoinedTable]:
     joined = []
     for join in mapping.join:
         if join.file is not None:
-            found = [TableFile(join.file, mapping)]
+            tables = [TableFile(join.file, mapping)]
         else:
-            found = [file for header, file in files.headers if header == join]
-        if not found:
+            tables = [file for header, file in files.headers if header == join]
+        if not tables:
             raise InputError(
                 f"none of the files has the columns {', '.join(join.has)} of the mapping's join; name that file too"
             )
-        joined.append(JoinedTable.concat([read_joined(join, file, join.on) for file in found]))
+        joined.append(JoinedTable.concat([read_joined(join, file, join.on) for file in tables]))
     return joined
 
 

@@ -105,9 +105,9 @@ class Watermark:
 
     def advance(self, cells: Sequence[object]) -> None:
         """Take the greatest of `cells`. Raises `InputError` where they are of types that have no order."""
-        found = [cell for cell in cells if cell is not None]
+        values = [cell for cell in cells if cell is not None]
         try:
-            self.value = max(found if self.value is None else [self.value, *found], default=None)  # type: ignore[type-var]
+            self.value = max(values if self.value is None else [self.value, *values], default=None)  # type: ignore[type-var]
         except TypeError:
             raise InputError(
                 f"--watermark {self.column}: its values are of several types and have no order; name a column of "

@@ -81,10 +81,10 @@ def find_visitors(engine: Engine, usable: Lazy, links: Lazy, as_of: int) -> Usab
     shared = engine.materialize(bots.find_shared_devices(ids))
     pairs = bots.pair_ids(ids)
     profiles = engine.materialize(identity.build_profiles(pairs, engine.with_micros(links, "at", "t"), as_of))
-    found = bots.find_bots(engine, usable, ids, shared, profiles)
-    if found.clients:
-        profiles = engine.materialize(profiles.filter(~nw.col("client_id").is_in(found.clients)))
-    return UsableVisitors(found, shared, pairs, profiles)
+    detected = bots.find_bots(engine, usable, ids, shared, profiles)
+    if detected.clients:
+        profiles = engine.materialize(profiles.filter(~nw.col("client_id").is_in(detected.clients)))
+    return UsableVisitors(detected, shared, pairs, profiles)
 
 
 def select_visible(engine: Engine, events: Lazy, links: Lazy, as_of: int) -> VisibleEvents:

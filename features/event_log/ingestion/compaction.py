@@ -92,11 +92,11 @@ class Compaction:
     moved: int = 0  # rows left out because an earlier day has their key
     tally: Tally = field(default_factory=Tally)
 
-    def add(self, old: pl.DataFrame, rows: pl.DataFrame, kept: pl.DataFrame, tally: Tally) -> None:
+    def add(self, old: pl.DataFrame, rows: pl.DataFrame, unique: pl.DataFrame, tally: Tally) -> None:
         """Count a range of days: its `old` rows, all `rows` combined, and those of them that are `kept`."""
         self.tally.add(tally)
-        self.moved += rows.height - kept.height
-        self.gained.update(count_names(kept))
+        self.moved += rows.height - unique.height
+        self.gained.update(count_names(unique))
         self.gained.subtract(count_names(old))
 
 
@@ -134,10 +134,10 @@ def compact(
                     if prepare:
                         old_rows, fresh = prepare(old_rows), prepare(fresh)
                     rows, tally = combine(old_rows, fresh, origins)
-                    kept = duplicates.remove(rows, first, last)
-                    result.add(old_rows, rows, kept, tally)
-                    columns.append(kept[ORIGIN])
-                    writer.add(kept)
+                    unique = duplicates.remove(rows, first, last)
+                    result.add(old_rows, rows, unique, tally)
+                    columns.append(unique[ORIGIN])
+                    writer.add(unique)
                     report(old_rows.height + fresh.height)
                 written = writer.close()
                 same_events = before and partitions.combine_digests(written) == partitions.combine_digests(before)

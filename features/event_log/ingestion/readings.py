@@ -228,13 +228,13 @@ class Readings:
 
     def after(self) -> list[SourceEntry]:
         """The sources of the log after this command."""
-        kept = [entry for entry in self.before if entry.reading not in self.removed]
+        remaining = [entry for entry in self.before if entry.reading not in self.removed]
         if not self.inputs:
-            return kept
+            return remaining
         files = len(self.inputs.files)
         if not files:
             place = replace(self._entry(None), reading=self._reading(None), rows=self._rows.get(None, 0))
-            return [*(entry for entry in kept if not entry.is_reading_of(place)), place]
+            return [*(entry for entry in remaining if not entry.is_reading_of(place)), place]
         for i in range(files):
             alone = files == 1 or i in self._rows
             units: list[int | None] = [i] if alone else []
@@ -243,9 +243,9 @@ class Readings:
             for file in units:
                 rows = sum(self._rows.values()) if files == 1 else self._rows.get(i) if file is not None else None
                 new = replace(self._digested(i), reading=self._reading(file), rows=rows)
-                if not any(entry.is_reading_of(new) and entry.reading == new.reading for entry in kept):
-                    kept.append(new)
-        return kept
+                if not any(entry.is_reading_of(new) and entry.reading == new.reading for entry in remaining):
+                    remaining.append(new)
+        return remaining
 
     def _digested(self, nth: int | None) -> SourceEntry:
         entry = self._entry(nth)

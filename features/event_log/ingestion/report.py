@@ -49,8 +49,10 @@ class IngestReport:
         accounted = sum(self.kept.values()) + self.merged + self.duplicates + sum(self.rejected.values()) + self.erased
         accounted += sum(self.left_out.values())
         if accounted != self.rows_read + self.derived:
-            made = f" and made {self.derived:,}" if self.derived else ""
-            raise RuntimeError(f"ingest lost count: read {self.rows_read:,} rows{made}, accounted for {accounted:,}")
+            derived_text = f" and made {self.derived:,}" if self.derived else ""
+            raise RuntimeError(
+                f"ingest lost count: read {self.rows_read:,} rows{derived_text}, accounted for {accounted:,}"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON; the key `dropped_vectors` is there only where some were dropped."""

@@ -49,7 +49,7 @@ def find_fill_down(table: pl.DataFrame, order: str, items: Sequence[str], column
         pl.when(pl.lit(filled[order])).then(pl.lit(table[order].cast(pl.String))).forward_fill()
     ).to_series()
     later = (ids == ids.shift(1)).fill_null(False)
-    found = []
+    matches = []
     for column, has in filled.items():
         empty = ~has
         if not empty.any() or not has.any():
@@ -57,10 +57,10 @@ def find_fill_down(table: pl.DataFrame, order: str, items: Sequence[str], column
         above = pl.select(pl.when(pl.lit(has)).then(pl.lit(ids)).forward_fill()).to_series()
         explained = empty & later & (above == ids).fill_null(False)
         if int(explained.sum()) >= 0.9 * int(empty.sum()):
-            found.append(column)
-    if found == [order]:
+            matches.append(column)
+    if matches == [order]:
         return []  # rows without an id are no later lines unless something else says so
-    return found
+    return matches
 
 
 def children_are_free(table: pl.DataFrame, parent: str, price: str | None) -> bool:

@@ -252,8 +252,8 @@ def _choose_currency(proposal: Proposal, sources: Sequence[InspectedFile]) -> No
     codes = _currencies(sources)
     if len(codes) > 1:
         main, others = codes[0][0], [code for code, _ in codes[1:]]
-        found = ", ".join(f"{code} {n:,}" for code, n in codes[:_SHOWN])
-        proposal.set("currency", value=main, comment=f"a log has one; found {found}")
+        counts_text = ", ".join(f"{code} {n:,}" for code, n in codes[:_SHOWN])
+        proposal.set("currency", value=main, comment=f"a log has one; found {counts_text}")
         proposal.hints.append(
             f"rates: {{{', '.join(f'{code}: 1.0' for code in others)}}}   # what one is worth in {main}; without a "
             "rate their rows are rejected"
@@ -296,11 +296,11 @@ def _choose_statuses(proposal: Proposal, file: InspectedFile) -> None:
     values = file.profile_of("status").values
     no_sales = [value for value, _ in values if cells.is_no_sale(value)]
     refunded = [value for value, _ in values if cells.is_refunded(value) and value not in no_sales]
-    found = _counted(values)
+    counts_text = _counted(values)
     if no_sales:
-        proposal.set("where", column, value={"not": no_sales}, comment=f"no sales; found {found}")
+        proposal.set("where", column, value={"not": no_sales}, comment=f"no sales; found {counts_text}")
     elif not refunded:
-        proposal.hints.append(f"where: {{{column}: [paid]}}   # if some are no sales; found {found}")
+        proposal.hints.append(f"where: {{{column}: [paid]}}   # if some are no sales; found {counts_text}")
     if refunded:
         proposal.set("refunds", value={"where": {column: refunded}}, comment="bought and paid back")
     _choose_further_statuses(proposal, file)

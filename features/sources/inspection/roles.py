@@ -28,18 +28,18 @@ def assign_roles(profiles: Mapping[str, Profile]) -> dict[Role, Assigned]:
         for n, (name, p) in enumerate(profiles.items())
         if (score := _score(role, name, p)) >= LIKELY and fits(role, p, score)
     ]
-    found: dict[Role, Assigned] = {}
+    assigned: dict[Role, Assigned] = {}
     taken: set[str] = set()
     for score, _, _, role, name in sorted(scored, reverse=True):
-        if role not in found and name not in taken:
-            found[role] = Assigned(name, score)
+        if role not in assigned and name not in taken:
+            assigned[role] = Assigned(name, score)
             taken.add(name)
     for role in ("email", "timestamp", "name", "currency"):  # their cells tell them apart from all others
-        column = None if role in found else _by_cells(role, profiles, taken)
+        column = None if role in assigned else _by_cells(role, profiles, taken)
         if column is not None:
-            found[role] = Assigned(column, 0)
+            assigned[role] = Assigned(column, 0)
             taken.add(column)
-    return found
+    return assigned
 
 
 def _score(role: Role, name: str, p: Profile) -> int:
@@ -82,11 +82,11 @@ def fits(role: Role, p: Profile, score: int) -> bool:
 def _by_cells(role: Role, profiles: Mapping[str, Profile], taken: set[str]) -> str | None:
     free = [p for name, p in profiles.items() if name not in taken and p.filled]
     if role == "email":
-        found = [p for p in free if p.addresses >= MOST]
+        candidates = [p for p in free if p.addresses >= MOST]
     elif role == "timestamp":
-        found = [p for p in free if p.times >= 0.95 and (p.typed_time or p.numbers < 0.5)]
+        candidates = [p for p in free if p.times >= 0.95 and (p.typed_time or p.numbers < 0.5)]
     elif role == "name":
-        found = [p for p in free if p.events >= MOST and 1 <= p.distinct <= 30 and p.texts == 1]
+        candidates = [p for p in free if p.events >= MOST and 1 <= p.distinct <= 30 and p.texts == 1]
     else:
-        found = [p for p in free if p.currencies >= 0.95]
-    return max(found, key=lambda p: p.filled).name if found else None
+        candidates = [p for p in free if p.currencies >= 0.95]
+    return max(candidates, key=lambda p: p.filled).name if candidates else None

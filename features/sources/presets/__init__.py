@@ -117,16 +117,16 @@ def recognize(headers: Iterable[Sequence[str]]) -> str | None:
     Of several that know as many, the one that asks for more columns.
     """
     names = [ColumnNames(header) for header in headers]
-    best, found = (0, 0), None
+    best, closest = (0, 0), None
     for preset in PRESETS:
         fits = [max((len(s) for s in signatures(preset) if header.has_all(s)), default=0) for header in names]
         score = (sum(map(bool, fits)), sum(fits))
         if score > best:
-            best, found = score, preset
-    return found
+            best, closest = score, preset
+    return closest
 
 
-def suggest(paths: Sequence[Path], given: str | None = None) -> str:
+def suggest(paths: Sequence[Path], stated: str | None = None) -> str:
     """Say which preset reads `paths`; empty where none does or it is the one `given`."""
     headers = []
     for path in paths:
@@ -135,6 +135,6 @@ def suggest(paths: Sequence[Path], given: str | None = None) -> str:
         except InputError:
             continue
     preset = recognize(headers)
-    if preset is None or preset == given:
+    if preset is None or preset == stated:
         return ""
     return f"These look like {PRESETS[preset].description}: try `--preset {preset}`"

@@ -80,10 +80,10 @@ class _CatalogReader:
         self.notes: list[str] = []
         table = self._read_table()
         self._columns = self._match(ColumnNames(table.columns, nested=True))
-        kept = self._prepare(table)
+        prepared = self._prepare(table)
         self._formats = ColumnFormats(mapping.decimal, mapping.dates, mapping.timezone, self._scan(table))
-        values, faults = self._build(kept)
-        self.rows, self.rejected = self._split(kept, values, faults)
+        values, faults = self._build(prepared)
+        self.rows, self.rejected = self._split(prepared, values, faults)
 
     def _read_table(self) -> pl.DataFrame:
         mapping = self._mapping
@@ -112,10 +112,10 @@ class _CatalogReader:
         named = conditions.name_columns(mapping.where)
         missing = [c for c in named if names.find(c) is None and c not in mapping.optional]
         absent += [names.describe_missing([c], "in where") for c in missing]
-        shown = [name for name in names.names if not name.startswith("_")]
+        own_names = [name for name in names.names if not name.startswith("_")]
         if absent:
             problem = f"the catalog {path} lacks columns the mapping names: {', '.join(absent)}"
-            raise ColumnsError(problem, shown, path)
+            raise ColumnsError(problem, own_names, path)
         taken = {c for e in columns.values() for c in e.columns}
         own = {c: theirs for c in CATALOG_COLUMNS if (theirs := names.find(c, taken)) is not None}
         is_feed = "item_id" not in columns and "item_id" not in own and names.find("id") is not None
@@ -131,7 +131,7 @@ class _CatalogReader:
             raise ColumnsError(
                 f"the catalog {path} has no column item_id. Say which it is, as in "
                 f"`catalog: {{file: {path.name}, columns: {{item_id: THEIR_NAME}}}}`",
-                shown,
+                own_names,
                 path,
             )
         return columns
@@ -164,11 +164,11 @@ class _CatalogReader:
         salt = pii.load_salt("the catalog's mapping hashes a column") if any(
             e.hashed for e in self._columns.values()
         ) else b""  # fmt: skip
-        found = evaluate.evaluate_ids(self._columns["item_id"], table, "item_id", None, salt)
-        values = {"item_id": found.values.cast(pl.String)}
+        item_ids = evaluate.evaluate_ids(self._columns["item_id"], table, "item_id", None, salt)
+        values = {"item_id": item_ids.values.cast(pl.String)}
         faults = [(rule.reason, table.select(rule.broken).to_series()) for rule in damage_rules(table)]
-        if found.scientific is not None:
-            faults.append(("scientific_id", found.scientific))
+        if item_ids.scientific is not None:
+            faults.append(("scientific_id", item_ids.scientific))
         faults.append(("missing_item_id", values["item_id"].is_null()))
         codes: pl.Series | None = None
         for ours, expression in self._columns.items():
@@ -260,8 +260,8 @@ class _CatalogReader:
         if EMBEDDING in good.columns:
             _check_sizes(good[EMBEDDING], self._path)
         items = good["item_id"].n_unique()
-        told = f", {rejected.height:,} of {count(table.height, 'row')} rejected" if rejected.height else ""
-        self.notes.append(f"{self._path.name}: catalog of {count(items, 'item')}{told}")
+        rejections = f", {rejected.height:,} of {count(table.height, 'row')} rejected" if rejected.height else ""
+        self.notes.append(f"{self._path.name}: catalog of {count(items, 'item')}{rejections}")
         return good, rejected
 
     def _refuse(self, table: pl.DataFrame, rejected: pl.DataFrame) -> None:
@@ -270,10 +270,10 @@ class _CatalogReader:
         row, reason = rejected["row"][0], rejected["reason"][0].removeprefix("catalog_")
         ours = next((c for c in self._columns if reason.endswith(c)), None)
         cell = table[self._columns[ours].columns[0]][0] if ours else None
-        shown = "" if ours is None else f", as {self._columns[ours]} {pii.redact_text(repr(cell)[:80])}"
+        cell_text = "" if ours is None else f", as {self._columns[ours]} {pii.redact_text(repr(cell)[:80])}"
         raise InputError(
             f"the catalog {self._path} has no usable row: all {rejected.height:,} are rejected. Row {row} (from 0) is "
-            f"{reason}{shown}; correct it, or say in the mapping which columns are meant"
+            f"{reason}{cell_text}; correct it, or say in the mapping which columns are meant"
         )
 
     def _refuse_vector(self, table: pl.DataFrame, cells: pl.Series, bad: pl.Series) -> None:

@@ -89,9 +89,9 @@ def parse_availability(values: pl.Series) -> pl.Series:
     plain = distinct.str.strip_chars(INVISIBLE).str.to_lowercase().str.replace(r"^https?://schema\.org/", "")
     pieces = plain.set(~plain.str.contains(r"^-?[0-9]").fill_null(False), None).cast(pl.Float64, strict=False)
     word = plain.str.replace_all(r"[\s_-]+", "")
-    said = word.replace_strict(AVAILABILITY_WORDS, default=None, return_dtype=pl.Boolean)
-    said = said.zip_with(pieces.is_null(), pieces > 0)
-    return texts.replace_strict(distinct, said, default=None, return_dtype=pl.Boolean).alias(values.name)
+    availability = word.replace_strict(AVAILABILITY_WORDS, default=None, return_dtype=pl.Boolean)
+    availability = availability.zip_with(pieces.is_null(), pieces > 0)
+    return texts.replace_strict(distinct, availability, default=None, return_dtype=pl.Boolean).alias(values.name)
 
 
 def to_vectors(values: pl.Series) -> pl.Series:

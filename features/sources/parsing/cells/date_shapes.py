@@ -152,7 +152,7 @@ def _split(texts: pl.Series) -> pl.DataFrame:
     if (plain.str.len_bytes() != plain.str.len_chars()).any():
         plain = plain.str.replace_many(["年", "月", "日", "  "], ["-", "-", "", " "])
     plain = plain.str.replace_all("  ", " ", literal=True).str.replace(r"^(\d{4}-\d{1,2}-\d{1,2}) $", "$1")
-    found = pl.DataFrame({c: pl.Series([None], dtype=pl.String).new_from_index(0, len(plain)) for c in _PARTS})
+    parts_by_row = pl.DataFrame({c: pl.Series([None], dtype=pl.String).new_from_index(0, len(plain)) for c in _PARTS})
     rest = plain
     for shape in _SHAPES:
         part = rest.str.extract_groups(shape).struct.unnest()
@@ -161,9 +161,9 @@ def _split(texts: pl.Series) -> pl.DataFrame:
             continue
         absent = [pl.lit(None, pl.String).alias(c) for c in _PARTS if c not in part.columns]
         part = part.with_columns(absent).select(_PARTS)
-        found = found.select(c.zip_with(~hit, part[c.name]) for c in found)
+        parts_by_row = parts_by_row.select(c.zip_with(~hit, part[c.name]) for c in parts_by_row)
         rest = rest.set(hit, None)
         if rest.null_count() == len(rest):
             break
     month = pl.col("name").str.to_lowercase().replace_strict(_MONTHS, default=None, return_dtype=pl.String)
-    return found.with_columns(pl.coalesce("month", month).alias("month"))
+    return parts_by_row.with_columns(pl.coalesce("month", month).alias("month"))

@@ -31,35 +31,35 @@ def find(
     A code beside a price that is not its column's breaks the rule `bad_currency`. A sign is the column's currency or
     `target`, the mapping's, if it may stand for it; else the row breaks `bad_currency` or `no_rate_for_currency`.
     """
-    found = PriceCurrencies(column)
+    parsed = PriceCurrencies(column)
     if prices is None:
-        return found
+        return parsed
     priced = prices.is_not_null()
     if beside is not None and beside.null_count() < beside.len():
         if column is not None:
             _add_rule(
-                found, "bad_currency", priced & beside.is_not_null() & column.is_not_null() & ~_fit(beside, column)
+                parsed, "bad_currency", priced & beside.is_not_null() & column.is_not_null() & ~_fit(beside, column)
             )
             beside = column.zip_with(column.is_not_null(), beside)
-        found.codes = beside.alias("currency")
+        parsed.codes = beside.alias("currency")
     for sign in signs:
         if sign is None or sign.null_count() == sign.len():
             continue
-        code = found.codes if found.codes is not None else pl.repeat(None, sign.len(), dtype=pl.String, eager=True)
+        code = parsed.codes if parsed.codes is not None else pl.repeat(None, sign.len(), dtype=pl.String, eager=True)
         signed = priced & sign.is_not_null()
-        _add_rule(found, "bad_currency", signed & code.is_not_null() & ~_fit(sign, code))
+        _add_rule(parsed, "bad_currency", signed & code.is_not_null() & ~_fit(sign, code))
         unknown = signed & code.is_null()
         if target is None:
-            found.open_signs += int(unknown.sum())
+            parsed.open_signs += int(unknown.sum())
         else:
             goal = pl.repeat(target, sign.len(), dtype=pl.String, eager=True)
-            _add_rule(found, "no_rate_for_currency", unknown & ~_fit(sign, goal))
-    return found
+            _add_rule(parsed, "no_rate_for_currency", unknown & ~_fit(sign, goal))
+    return parsed
 
 
-def _add_rule(found: PriceCurrencies, reason: str, broken: pl.Series) -> None:
+def _add_rule(parsed: PriceCurrencies, reason: str, broken: pl.Series) -> None:
     if broken.any():
-        found.rules.append(Rule(reason, pl.lit(broken)))
+        parsed.rules.append(Rule(reason, pl.lit(broken)))
 
 
 def _fit(signs: pl.Series, codes: pl.Series) -> pl.Series:

@@ -58,17 +58,17 @@ class EventColumns:
             cells.note(self._notes)
         columns = {ours: cells.values.alias(ours) for ours, cells in built.items()}
         rules = [rule for ours in EVENT_SCHEMA if ours in built for rule in built[ours].rules]
-        found = price_currencies.find(
+        price_parts = price_currencies.find(
             built["price"].values if "price" in built else None,
             built["currency"].values if "currency" in built else None,
             built["price"].beside if "price" in built else None,
             [built[c].signs for c in ("price", "currency") if c in built],
             self._mapping.currency,
         )
-        if found.codes is not None:
-            columns["currency"] = found.codes.alias("currency")
-        rules += found.rules
-        self._notes.counts["dollars"] += found.open_signs
+        if price_parts.codes is not None:
+            columns["currency"] = price_parts.codes.alias("currency")
+        rules += price_parts.rules
+        self._notes.counts["dollars"] += price_parts.open_signs
         rows = conform(pl.DataFrame(list(columns.values())), EVENT_SCHEMA)
         if self._mapping.names:
             name = pl.col("name").cast(pl.String).replace(self._mapping.names)
@@ -87,14 +87,14 @@ class EventColumns:
                 return typed_cells.are_numbers(expression, batch[at], table.joined)
 
             return self._read_cells(ours, evaluate.evaluate(expression, batch), are_numbers, exact)
-        found = evaluate.evaluate_ids(expression, batch, ours, self._mapping.placeholders.get(ours), self._salt)
+        evaluated = evaluate.evaluate_ids(expression, batch, ours, self._mapping.placeholders.get(ours), self._salt)
 
         def note(notes: ReadingNotes) -> None:
-            notes.add_placeholders(ours, found.placeholders)
-            notes.counts["addresses"] += found.addresses
+            notes.add_placeholders(ours, evaluated.placeholders)
+            notes.counts["addresses"] += evaluated.addresses
 
-        rules = [] if found.scientific is None else [Rule("scientific_id", pl.lit(found.scientific))]
-        return _Cells(found.values.cast(pl.String), rules, found.tokens, note=note)
+        rules = [] if evaluated.scientific is None else [Rule("scientific_id", pl.lit(evaluated.scientific))]
+        return _Cells(evaluated.values.cast(pl.String), rules, evaluated.tokens, note=note)
 
     def _read_cells(
         self,
@@ -137,12 +137,12 @@ class EventColumns:
             if ours in NUMBERS:
                 unread &= ~is_infinite(cells)  # unknown, as in JSON and Parquet
             rules.append(Rule(f"bad_{ours}", pl.lit(unread)))
-        said = None if ambiguous is None else cells.filter(ambiguous)
+        ambiguous_cells = None if ambiguous is None else cells.filter(ambiguous)
         signed = None if beside is None or cells.dtype != pl.String else _find_signs(cells, beside)
 
         def note(notes: ReadingNotes) -> None:
-            if said is not None:
-                notes.add_ambiguous(ours, said)
+            if ambiguous_cells is not None:
+                notes.add_ambiguous(ours, ambiguous_cells)
 
         return _Cells(values, rules, beside, signed, note)
 

@@ -65,8 +65,8 @@ class MappedReader:
         self._columns = EventColumns(mapping, self._formats, self._salt, self.notes)
         for table in self._joined:
             if table.repeated:
-                told = "row repeats" if table.repeated == 1 else "rows repeat"
-                self.notes.texts[f"{table.name}: {table.repeated:,} {told} another row's key; the first counts"] = None
+                noun = "row repeats" if table.repeated == 1 else "rows repeat"
+                self.notes.texts[f"{table.name}: {table.repeated:,} {noun} another row's key; the first counts"] = None
 
     @staticmethod
     def name_required(mapping: Mapping) -> set[str]:
@@ -276,9 +276,9 @@ def _damaged(batch: pl.DataFrame) -> pl.Series:
 def _build_links(valid: pl.DataFrame) -> pl.DataFrame:
     # Who refused consent is not to be recognized by address or card either.
     tokens: dict[LinkKind, str] = {"email": EMAIL, "payment": PAYMENT}
-    found = {kind: column for kind, column in tokens.items() if column in valid.columns}
-    linkable = valid.filter(pl.col("consent").ne_missing(False)) if found else valid.clear()
-    return pii.build_links(linkable, {kind: linkable[column] for kind, column in found.items()})
+    present = {kind: column for kind, column in tokens.items() if column in valid.columns}
+    linkable = valid.filter(pl.col("consent").ne_missing(False)) if present else valid.clear()
+    return pii.build_links(linkable, {kind: linkable[column] for kind, column in present.items()})
 
 
 def redact_queries(events: pl.DataFrame) -> pl.DataFrame:

@@ -29,9 +29,9 @@ class TableFile:
     def __init__(self, path: Path, mapping: Mapping | CatalogMapping, required: set[str] | None = None) -> None:
         self.path, self.mapping = path, mapping
         encoding, delimiter = mapping.encoding, mapping.delimiter
-        found = readers.recognise(path, encoding, delimiter)
-        self.format = found.format
-        self.notes = readers.read_notes(path, found)
+        detected = readers.recognise(path, encoding, delimiter)
+        self.format = detected.format
+        self.notes = readers.read_notes(path, detected)
         heads = None if required is None else {name.split(".")[0] for name in required}
         self.names = readers.read_column_names(path, heads, encoding, delimiter)
         self.lists: dict[str, list[str]] = {}
@@ -119,7 +119,7 @@ class FileSet:
 
 def sort_files(paths: Sequence[Path], mapping: Mapping, required: set[str] | None) -> FileSet:
     """Sort `paths` by the columns that the mapping's parts, joins and catalogs say they have."""
-    found = FileSet()
+    file_set = FileSet()
     parts = mapping.files or [mapping]
     joins = [join for part in (mapping, *mapping.files) for join in part.join if join.has]
     items = [part.items for part in (mapping, *mapping.files) if part.items is not None]
@@ -128,20 +128,20 @@ def sort_files(paths: Sequence[Path], mapping: Mapping, required: set[str] | Non
         columns = file.columns
         join = next((join for join in joins if columns.has_all(join.has)), None)
         if join is not None:
-            found.headers.append((join, file))
+            file_set.headers.append((join, file))
             continue
         part = next((p for p in mapping.files if columns.has_all(p.has)), None)
         catalog = part.items if part is not None else next((i for i in items if _fits(i, columns)), None)
         if catalog is not None:
-            found.catalogs.append((_inherit(catalog, part or mapping), path))
+            file_set.catalogs.append((_inherit(catalog, part or mapping), path))
         elif part is not None or not mapping.files:
             part = part or mapping
-            found.events.append((part, file if part is mapping else TableFile(path, part, None)))
+            file_set.events.append((part, file if part is mapping else TableFile(path, part, None)))
         else:
             kinds = " or ".join(f"({', '.join(p.has)})" for p in parts)
             problem = f"{path} is none of the files that the mapping reads, which have the columns {kinds}"
             raise ColumnsError(problem, columns.names)
-    return found
+    return file_set
 
 
 def _fits(items: CatalogMapping, columns: ColumnNames) -> bool:

@@ -62,52 +62,52 @@ def read_batches(
     Every batch has the same columns and types. CSV has the columns `RAGGED`, `UNCLOSED` and `REPEATED` beside its own;
     JSON lines have `LINE` and `UNPARSED` and, where given, only the `keys`.
     """
-    found = recognise(path, encoding, delimiter)
+    detected = recognise(path, encoding, delimiter)
     readers: dict[dialect.Format, Callable[[], Iterable[pl.DataFrame]]] = {
-        "Parquet": lambda: _read_parquet(path, found, rows),
-        "CSV": lambda: _read_csv(path, found, encoding),
+        "Parquet": lambda: _read_parquet(path, detected, rows),
+        "CSV": lambda: _read_csv(path, detected, encoding),
         "JSON lines": lambda: _read_json_lines(path, keys, encoding),
         "Excel": lambda: [workbook.read(path).rows],
         "XML": lambda: product_feed.read_batches(path, encoding),
     }
     offset = 0
     try:
-        for block in readers[found.format]():
+        for block in readers[detected.format]():
             for frame in block.iter_slices(rows):
                 yield offset, frame
                 offset += frame.height
     except _ERRORS as error:
-        raise dialect.read_error(path, found.format, error) from error
+        raise dialect.read_error(path, detected.format, error) from error
 
 
 def read_column_names(
     path: Path, required: set[str] | None = None, encoding: str | None = None, delimiter: str | None = None
 ) -> list[str]:
     """Read the names of the columns of `path`; of JSON lines, keys up to where all of `required` have appeared."""
-    found = recognise(path, encoding, delimiter)
+    detected = recognise(path, encoding, delimiter)
     try:
-        if found.format == "Parquet":
-            return pl.scan_parquet(_parquet_source(path, found), glob=False).collect_schema().names()
-        if found.format == "JSON lines":
+        if detected.format == "Parquet":
+            return pl.scan_parquet(_parquet_source(path, detected), glob=False).collect_schema().names()
+        if detected.format == "JSON lines":
             dialect.check_rows(path, encoding)
             return json_lines.read_keys(path, required, encoding)
-        if found.format == "XML":
+        if detected.format == "XML":
             return product_feed.read_columns(path, encoding)
-        if found.format == "Excel":
+        if detected.format == "Excel":
             return [c for c in workbook.read(path).rows.columns if c != TYPED]
-        return list(found.columns)
+        return list(detected.columns)
     except _ERRORS as error:
-        raise dialect.read_error(path, found.format, error) from error
+        raise dialect.read_error(path, detected.format, error) from error
 
 
-def read_notes(path: Path, found: Dialect) -> tuple[str, ...]:
+def read_notes(path: Path, detected: Dialect) -> tuple[str, ...]:
     """Say what was assumed in recognising `path` and its header; `found` is what `recognise` says."""
-    if found.format != "Excel":
-        return found.notes
+    if detected.format != "Excel":
+        return detected.notes
     try:
         return tuple(f"{path.name}: {redact_text(note)}" for note in workbook.read(path).notes)
     except _ERRORS as error:
-        raise dialect.read_error(path, found.format, error) from error
+        raise dialect.read_error(path, detected.format, error) from error
 
 
 def read_parquet_schema(path: Path) -> pl.Schema:
@@ -128,8 +128,8 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[list[str]]:
 
 def read_catalog_table(path: Path, encoding: str | None = None, delimiter: str | None = None) -> pl.DataFrame:
     """As `read_table`, and JSON that is one array of objects, or one object that holds one (`{"products": […]}`)."""
-    found = recognise(path, encoding, delimiter)
-    if found.format != "JSON lines":
+    detected = recognise(path, encoding, delimiter)
+    if detected.format != "JSON lines":
         return read_table(path, encoding, delimiter)
     try:
         dialect.check_rows(path, encoding)
@@ -171,8 +171,8 @@ def detect_format(path: Path, encoding: str | None = None, delimiter: str | None
     return recognise(path, encoding, delimiter).format
 
 
-def _read_csv(path: Path, found: Dialect, encoding: str | None) -> Iterator[pl.DataFrame]:
-    header = cast(Header, found.header)
+def _read_csv(path: Path, detected: Dialect, encoding: str | None) -> Iterator[pl.DataFrame]:
+    header = cast(Header, detected.header)
     blocks = dialect.skip(chunks.read_blocks(path, encoding=encoding), header.end)
     yield from csv_rows.read_rows(blocks, header.names, header.cells, header.grammar)
 
@@ -185,8 +185,8 @@ def _read_json_lines(path: Path, keys: list[str] | None, encoding: str | None) -
         yield json_lines.parse(block, schema)
 
 
-def _parquet_source(path: Path, found: Dialect) -> Path | io.BytesIO:
-    return io.BytesIO(_unpack(path)) if found.compression else path
+def _parquet_source(path: Path, detected: Dialect) -> Path | io.BytesIO:
+    return io.BytesIO(_unpack(path)) if detected.compression else path
 
 
 def _unpack(path: Path) -> bytes:
@@ -194,6 +194,6 @@ def _unpack(path: Path) -> bytes:
         return file.read()
 
 
-def _read_parquet(path: Path, found: Dialect, rows: int) -> Iterator[pl.DataFrame]:
-    scan = pl.scan_parquet(_parquet_source(path, found), glob=False)
+def _read_parquet(path: Path, detected: Dialect, rows: int) -> Iterator[pl.DataFrame]:
+    scan = pl.scan_parquet(_parquet_source(path, detected), glob=False)
     yield from map(decode_bytes, scan.collect_batches(chunk_size=rows, maintain_order=True))

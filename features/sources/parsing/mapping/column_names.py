@@ -33,8 +33,8 @@ class ColumnNames:
             return loose
         if self.nested and "." in name:
             head, rest = name.split(".", 1)
-            found = self.find(head)
-            return None if found is None else f"{found}.{rest}"
+            column = self.find(head)
+            return None if column is None else f"{column}.{rest}"
         return None
 
     def has_all(self, names: Iterable[str]) -> bool:

@@ -26,8 +26,8 @@ class ColumnPart:
         return (self.column,)
 
     def resolve(self, find: Find) -> "ColumnPart | None":
-        found = find(self.column)
-        return None if found is None else ColumnPart(found)
+        column = find(self.column)
+        return None if column is None else ColumnPart(column)
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class TemplatePart:
         return _FIELD.split(self.text)
 
     def resolve(self, find: Find) -> "TemplatePart | None":
-        found = {column: find(column) for column in self.columns}
-        if None in found.values():
+        columns = {column: find(column) for column in self.columns}
+        if None in columns.values():
             return None
-        return TemplatePart(_FIELD.sub(lambda field: f"{{{found[field[1]]}}}", self.text))
+        return TemplatePart(_FIELD.sub(lambda field: f"{{{columns[field[1]]}}}", self.text))
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class HashedPart:
         return (self.column,)
 
     def resolve(self, find: Find) -> "HashedPart | None":
-        found = find(self.column)
-        return None if found is None else HashedPart(found)
+        column = find(self.column)
+        return None if column is None else HashedPart(column)
 
 
 Part = ColumnPart | TemplatePart | HashedPart

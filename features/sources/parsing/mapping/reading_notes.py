@@ -77,18 +77,18 @@ class ReadingNotes:
                     continue
                 texts = cells.cast(pl.String, strict=False).str.strip_chars().alias("word")
                 unsold = _UNSHIPPED if _SHIPPING.search(name) else _UNSOLD
-                found = texts.filter(texts.str.contains(unsold).fill_null(False)).value_counts()
-                if found.height:
-                    self._statuses.setdefault(column, Counter()).update(dict(found.iter_rows()))
+                unsold_counts = texts.filter(texts.str.contains(unsold).fill_null(False)).value_counts()
+                if unsold_counts.height:
+                    self._statuses.setdefault(column, Counter()).update(dict(unsold_counts.iter_rows()))
                 continue
             texts = cells.cast(pl.String, strict=False)
-            said = coerce.is_filled(cells) & ~texts.str.strip_chars().str.contains(_NOTHING).fill_null(True)
+            meaningful = coerce.is_filled(cells) & ~texts.str.strip_chars().str.contains(_NOTHING).fill_null(True)
             if _PARENT.search(name):
-                self._parents[column] += int((said & ids.normalize_ids(texts, "order").is_not_null()).sum())
-            elif said.any():
-                self._flags[column] += int(said.sum())
+                self._parents[column] += int((meaningful & ids.normalize_ids(texts, "order").is_not_null()).sum())
+            elif meaningful.any():
+                self._flags[column] += int(meaningful.sum())
             if not _PARENT.search(name):
-                blank = to_plain_text(cells.filter(coerce.is_filled(cells) & ~said)).drop_nulls()
+                blank = to_plain_text(cells.filter(coerce.is_filled(cells) & ~meaningful)).drop_nulls()
                 self._blanks.setdefault(column, set()).update(blank.unique())
 
     def render(self) -> tuple[str, ...]:

@@ -44,8 +44,8 @@ def fill_from_above(values: pl.Series, starts: pl.Series) -> pl.Series:
     index = pl.col("i")
     start = pl.when("s").then(index).forward_fill()
     source = pl.when(pl.col("v").is_not_null()).then(index).forward_fill()
-    found = frame.select(pl.when(source >= start).then(source)).to_series()
-    return values.gather(found)  # a null index gives null
+    filled = frame.select(pl.when(source >= start).then(source)).to_series()
+    return values.gather(filled)  # a null index gives null
 
 
 class JoinedTable:
@@ -74,8 +74,8 @@ class JoinedTable:
 
     def join(self, rows: pl.DataFrame, on: Sequence[str]) -> tuple[pl.DataFrame, int]:
         """Add the table's columns to `rows`, whose own stay what they are; also count the rows without a partner."""
-        found = zip(on, self._keys, strict=True)
-        keys = [ids.normalize_ids(rows[c], "event").cast(pl.String).alias(k) for c, k in found]
+        pairs = zip(on, self._keys, strict=True)
+        keys = [ids.normalize_ids(rows[c], "event").cast(pl.String).alias(k) for c, k in pairs]
         own = [c for c in self._rows.columns if c in rows.columns]
         table = self._rows.drop(own).with_columns(_joined=pl.lit(True))
         joined = rows.with_columns(keys).join(table, on=self._keys, how="left", maintain_order="left")

@@ -100,19 +100,19 @@ def name_by_email(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """
     if EMAIL not in rows.columns:
         return rows, 0
-    found = _is_nobody(rows) & rows[EMAIL].is_not_null() & rows["consent"].ne_missing(False)
-    if not found.any():
+    by_email = _is_nobody(rows) & rows[EMAIL].is_not_null() & rows["consent"].ne_missing(False)
+    if not by_email.any():
         return rows, 0
-    return rows.with_columns(rows["customer_id"].zip_with(~found, EMAIL_CUSTOMER + rows[EMAIL])), int(found.sum())
+    return rows.with_columns(rows["customer_id"].zip_with(~by_email, EMAIL_CUSTOMER + rows[EMAIL])), int(by_email.sum())
 
 
 def derive_refunds(valid: pl.DataFrame, own_ids: bool, file: int) -> pl.DataFrame:
     """The refunds of the purchases that `valid` marks as `_refunded`, with the row that each comes from as `ROW`."""
     rows = valid.filter(pl.col("_refunded") & (pl.col("name") == "purchase"))
-    given = [c for c in ("timestamp", "quantity", "price") if f"_refund_{c}" in rows.columns]
+    present = [c for c in ("timestamp", "quantity", "price") if f"_refund_{c}" in rows.columns]
     rows = rows.with_columns(
         pl.lit("refund").cast(EVENT_SCHEMA["name"]).alias("name"),
-        *(pl.coalesce(f"_refund_{c}", c).alias(c) for c in given),
+        *(pl.coalesce(f"_refund_{c}", c).alias(c) for c in present),
     )
     if own_ids:
         rows = rows.with_columns(event_id=pl.col("event_id") + ":refund")

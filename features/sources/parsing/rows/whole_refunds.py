@@ -53,9 +53,9 @@ class WholeRefunds:
         orders = _first_events(pl.concat(parts)) if parts else None
         for part in self.held:
             rows = part.rows if orders is None else fill_items(part.rows, orders)
-            found = rows.filter(pl.col("item_id").is_not_null())[ROW].n_unique()
-            self.found += found
-            self.lost += part.rows.height - found
+            lines = rows.filter(pl.col("item_id").is_not_null())[ROW].n_unique()
+            self.found += lines
+            self.lost += part.rows.height - lines
             yield rows, part.lines, part.source
 
     def notes(self) -> tuple[str, ...]:

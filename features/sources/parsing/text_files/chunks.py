@@ -22,26 +22,26 @@ def read_blocks(path: Path, size: int | None = None, encoding: str | None = None
     """
     size = BLOCK if size is None else size
     head = read_head(path)
-    found = encodings.recognise(head, encoding)
+    encoded = encodings.recognise(head, encoding)
     mixed = partial(_has_foreign_lines, *_state(path))
-    returns_only = _ends_lines_with_returns(next(encodings.recode([head], found, path)))
+    returns_only = _ends_lines_with_returns(next(encodings.recode([head], encoded, path)))
     with containers.open_bytes(path) as (file, _):
-        if found.by_line and not returns_only:
-            for block in encodings.recode(_read_lines(file, size), found, path):
+        if encoded.by_line and not returns_only:
+            for block in encodings.recode(_read_lines(file, size), encoded, path):
                 yield _to_utf8(block, mixed, path)
             return
         rest: list[bytes] = []
-        for recoded in encodings.recode(iter(lambda: file.read(size), b""), found, path):
+        for recoded in encodings.recode(iter(lambda: file.read(size), b""), encoded, path):
             piece = recoded.replace(b"\r", b"\n") if returns_only else recoded
             if end := piece.rfind(b"\n") + 1:
                 block = b"".join([*rest, piece[:end]])
-                yield _to_utf8(block, mixed, path) if found.by_line else block
+                yield _to_utf8(block, mixed, path) if encoded.by_line else block
                 rest = []
             if end < len(piece):
                 rest.append(piece[end:])
         if rest:
             block = b"".join(rest)
-            yield _to_utf8(block, mixed, path) if found.by_line else block
+            yield _to_utf8(block, mixed, path) if encoded.by_line else block
 
 
 def describe_guess(path: Path) -> str | None:

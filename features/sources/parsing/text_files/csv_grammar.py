@@ -83,8 +83,8 @@ def read_record(text: bytes, start: int, grammar: Grammar, final: bool) -> Recor
             if text[after : after + 2] in (b"\r\n", b"\r"):
                 after += 1
         else:
-            found = text.find(separator, at, line_end)
-            after = found if found >= 0 else line_end
+            position = text.find(separator, at, line_end)
+            after = position if position >= 0 else line_end
             cell = text[at:after]
             stray = stray or QUOTE in cell
             cells.append(cell)

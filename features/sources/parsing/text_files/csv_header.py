@@ -88,8 +88,8 @@ def find(head: bytes, delimiter: str | None = None) -> Header:
 def find_row(rows: list[tuple[str, ...]]) -> int:
     """Find the header among the first `rows` of a sheet: the first one, or one below the lines of a report."""
     lines = [_Line(0, 0, cells) for cells in rows]
-    found = (at for at in range(1, len(lines) - 1) if _stands_below(lines[:at], lines[at].trimmed))
-    return next(found, 0)
+    starts = (at for at in range(1, len(lines) - 1) if _stands_below(lines[:at], lines[at].trimmed))
+    return next(starts, 0)
 
 
 def _check_delimiter(delimiter: str) -> str:
@@ -164,8 +164,8 @@ def describe(cells: tuple[str, ...], above: list[tuple[str, ...]]) -> tuple[list
     names, doubled = _name(cells)
     notes = []
     if texts := [" ".join(filter(None, line)) for line in above]:
-        shown = "; ".join(text[:_SHOWN] for text in texts[:3])
-        notes.append(f"{count(len(texts), 'line')} above the header left out ({shown})")
+        excerpt = "; ".join(text[:_SHOWN] for text in texts[:3])
+        notes.append(f"{count(len(texts), 'line')} above the header left out ({excerpt})")
     if doubled:
         notes.append(
             f"more than one column is named {', '.join(doubled)}; the first is read under that name, the others as "

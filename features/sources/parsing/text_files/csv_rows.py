@@ -166,16 +166,16 @@ def _drop_blank_lines(text: bytes, grammar: Grammar) -> bytes:
         return text
     if b'"' not in text or quotes_in_order(text, grammar.separator):
         return pattern.sub(b"", text)
-    kept: list[bytes] = []
+    sound: list[bytes] = []
     at = 0
     for start in _find_suspects(text, grammar.separator):  # records of several lines
         if start < at:
             continue
         record = read_record(text, start, Grammar(grammar.separator, 0), final=True)
         if isinstance(record, Record):
-            kept += [pattern.sub(b"", text[at:start]), text[start : record.end]]
+            sound += [pattern.sub(b"", text[at:start]), text[start : record.end]]
             at = record.end
-    return b"".join([*kept, pattern.sub(b"", text[at:])])
+    return b"".join([*sound, pattern.sub(b"", text[at:])])
 
 
 def _parse(

@@ -98,10 +98,10 @@ def _recognise(
         raise EmptyFile(f"{path} is empty: it has neither a header nor rows")
     if kind := _foreign_text(text):
         raise InputError(f"{path} is {kind}, not a table: was it saved in place of the export? Download it again")
-    found = encodings.recognise(start, encoding)
+    encoded = encodings.recognise(start, encoding)
     notes: list[str] = []
-    name = found.name
-    if found.by_line and not encodings.is_utf8(start[: start.rfind(b"\n") + 1] or start):
+    name = encoded.name
+    if encoded.by_line and not encodings.is_utf8(start[: start.rfind(b"\n") + 1] or start):
         name = "cp1252"
         notes += filter(None, [chunks.describe_guess(path)])
     if named != "JSON lines" and text.lstrip()[:1] == b"<" and (named == "XML" or _is_xml(text)):

@@ -49,9 +49,9 @@ class Guard:
             elif finding.severity == "warn":
                 self.warn(message)
         if stops and self.force is None:
-            found = "\n".join(f"  - {message}" for message in stops)
+            reasons = "\n".join(f"  - {message}" for message in stops)
             raise InputError(
-                f"{event_log.path} is not fit to train on (`usual check` has the whole list):\n{found}\n{FORCE_HINT}"
+                f"{event_log.path} is not fit to train on (`usual check` has the whole list):\n{reasons}\n{FORCE_HINT}"
             )
         self.overruled += stops
 

@@ -57,8 +57,8 @@ class Benchmark:
     def as_dict(self, outcome: Outcome) -> dict[str, object]:
         """The same for `--json`."""
 
-        def rows(given: Sequence[Row]) -> list[dict[str, object]]:
-            return [{"method": r.method, **r.figures, **({"source": r.source} if r.source else {})} for r in given]
+        def rows(results: Sequence[Row]) -> list[dict[str, object]]:
+            return [{"method": r.method, **r.figures, **({"source": r.source} if r.source else {})} for r in results]
 
         return {
             "benchmark": self.name,

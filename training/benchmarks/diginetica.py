@@ -30,10 +30,10 @@ def run(paths: Sequence[Path], work: Path, step: Progress) -> Outcome:
     """Run on train-item-views.csv, or on a file with SR-GNN's split: session_id, pos, item_id, split."""
     step("read", 1, None)
     notes: tuple[str, ...] = ()
-    found = [path for path in paths if path.is_file() and set(PREPARED) <= set(readers.read_column_names(path))]
-    if found:
-        visits, split = read_prepared(found[0])
-        notes = (f"{found[0].name} has no times: its training visits are spread evenly over {TRAINING_DAYS} days",)
+    prepared = [path for path in paths if path.is_file() and set(PREPARED) <= set(readers.read_column_names(path))]
+    if prepared:
+        visits, split = read_prepared(prepared[0])
+        notes = (f"{prepared[0].name} has no times: its training visits are spread evenly over {TRAINING_DAYS} days",)
     else:
         visits, split = read_views(files.find(paths, "train-item-views", "the file of item views"))
     outcome = next_click.run(visits, None, split, work, step)

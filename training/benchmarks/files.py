@@ -8,12 +8,12 @@ from features.common.errors import InputError
 
 def find(paths: Sequence[Path], start: str, what: str) -> Path:
     """Find the one file whose name begins with `start`, in upper or lower case. Raises `InputError` otherwise."""
-    found = find_all(paths, start)
-    if len(found) != 1:
+    matches = find_all(paths, start)
+    if len(matches) != 1:
         names = ", ".join(sorted(path.name for path in _files(paths))) or "nothing"
-        count = "none" if not found else f"{len(found)} ({', '.join(path.name for path in found)})"
+        count = "none" if not matches else f"{len(matches)} ({', '.join(path.name for path in matches)})"
         raise InputError(f"{what} is one file whose name begins with {start!r}; there is {count} among {names}")
-    return found[0]
+    return matches[0]
 
 
 def find_all(paths: Sequence[Path], start: str) -> list[Path]:

@@ -52,8 +52,8 @@ def score(lists: list[list[str]], baskets: list[list[str]]) -> Figures:
         relevant = set(basket)
         hits = np.array([item in relevant for item in ranking[: max(DEPTHS)]], float)
         for depth in DEPTHS:
-            found = hits[:depth]
+            top_hits = hits[:depth]
             ideal = gain[: min(depth, len(relevant))].sum()
-            figures[f"NDCG@{depth}"].append(float((found * gain[: len(found)]).sum() / ideal))
-            figures[f"Recall@{depth}"].append(float(found.sum() / len(relevant)))
+            figures[f"NDCG@{depth}"].append(float((top_hits * gain[: len(top_hits)]).sum() / ideal))
+            figures[f"Recall@{depth}"].append(float(top_hits.sum() / len(relevant)))
     return {metric: 100 * float(np.mean(values)) for metric, values in figures.items()}

@@ -31,8 +31,8 @@ def run(paths: Sequence[Path], work: Path, step: Progress) -> Outcome:
 
 
 def _figures(evaluation: Evaluation, prefix: str) -> Figures:
-    found = {metric: evaluation.summary.get(f"{prefix}{ours}") for metric, ours in METRICS.items()}
-    return {metric: 100 * value for metric, value in found.items() if value is not None}
+    measured = {metric: evaluation.summary.get(f"{prefix}{ours}") for metric, ours in METRICS.items()}
+    return {metric: 100 * value for metric, value in measured.items() if value is not None}
 
 
 def _baselines(evaluation: Evaluation) -> list[str]:

@@ -150,8 +150,8 @@ def _files(
     }
     for recommender, cuts in result.budgets.items():
         if cuts.table.height:
-            kept = {g: (b, k) for g, b, k in cuts.table.select("generator", "recipe_budget", "budget").iter_rows()}
-            all_plots[f"{recommender}_budgets"] = plots.plot_budgets(kept, recommender)
+            budgets = {g: (b, k) for g, b, k in cuts.table.select("generator", "recipe_budget", "budget").iter_rows()}
+            all_plots[f"{recommender}_budgets"] = plots.plot_budgets(budgets, recommender)
     (folder / "plots").mkdir()
     for name, plot in all_plots.items():
         plot.figure().savefig(folder / "plots" / f"{name}.png")

@@ -117,16 +117,16 @@ def recommend(
     print_answer(summary, as_json, "\n".join(lines))
 
 
-def describe_unknown(unknown: Sequence[str], asked: int, snapshot: "Snapshot") -> str:
+def describe_unknown(unknown: Sequence[str], named: int, snapshot: "Snapshot") -> str:
     """Say how many of the `asked` customers the model does not know, and what they got."""
     from features.common.clock import iso
 
     examples = ", ".join(repr(c) for c in unknown[:3])
     text = (
-        f"{len(unknown):,} of {asked:,} customers are unknown to the model, such as {examples}: there was no event of "
+        f"{len(unknown):,} of {named:,} customers are unknown to the model, such as {examples}: there was no event of "
         f"theirs before {iso(snapshot.as_of)}; they got what an unknown visitor gets"
     )
-    if len(unknown) == asked and len(snapshot.customers):
+    if len(unknown) == named and len(snapshot.customers):
         known = ", ".join(repr(c) for c in snapshot.customers.values[:3].to_pylist())
         text += f". The model knows customers such as {known}: are the ids written alike?"
     return text
@@ -180,9 +180,9 @@ def _explain_nothing(snapshot: "Snapshot", allowed: "BoolArray", overrides: int)
     available, items = int(allowed.sum()), len(allowed)
     if available:
         return "no customer got a product, so nothing was written: the placement's rules leave nothing over"
-    said = f", and by {overrides:,} items set in the event store" if overrides else ""
+    by_store = f", and by {overrides:,} items set in the event store" if overrides else ""
     return (
-        f"no customer got a product, so nothing was written: by the catalog{said} none of the {items:,} items is "
+        f"no customer got a product, so nothing was written: by the catalog{by_store} none of the {items:,} items is "
         "available. Correct the column `available` of the catalog and ingest it again, or see what would be ranked "
         "with --include-unavailable"
     )

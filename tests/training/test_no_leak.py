@@ -39,6 +39,7 @@ START = [
     row("purchase", -2, "c1", "i0", 2.0, 2.5, "o3"),
     row("view_item", -1, "d0", "i1"),
     row("view_item", -1, "d0", "i2"),
+    row("preferences", -4, "c1", question="brand", answer='["Alder"]'),
 ]
 
 

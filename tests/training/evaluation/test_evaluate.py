@@ -1,7 +1,6 @@
 import importlib.util
 import math
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,7 @@ def test_anonymous_visits_are_evaluated(bundle: Bundle, visits: Queries):
 def only(purchase_queries: Queries, keep: np.ndarray) -> Queries:
     """The queries that keep a relevant pair, with those pairs."""
     left, query = np.unique(purchase_queries.query[keep], return_inverse=True)
-    customers = replace(purchase_queries.visitors, customers=purchase_queries.visitors.customers[left])
+    customers = purchase_queries.visitors.only(left)
     return Queries(customers, query, purchase_queries.item[keep], purchase_queries.grade[keep])
 
 

@@ -36,7 +36,7 @@ def test_customers_are_read_from_parquet_csv_and_text(bundle: Bundle, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"customer\n1\n", "has no column customer_id; it has customer"),
+        ("a.csv", b"customer\n1\n", "has no column customer_id; name one so. Its columns: customer"),
         ("a.csv", b"customer_id\n", "holds no customer id"),
         ("a.txt", b"\n \n", "holds no customer id"),
         ("a.txt", b"\xff\xfe", "cannot be read"),

@@ -35,7 +35,8 @@ from training.tuning.study_result import StudyResult
 from training.tuning.trial_data import ProgressCallback
 from training.tuning.tune import TuningTask
 
-WITHOUT_VECTORS = tuple(name for name in GENERATORS if not name.startswith("embedding"))
+# Those of a log without vectors and without answers.
+ALWAYS_ACTIVE = tuple(name for name in GENERATORS if not name.startswith(("embedding", "stated")))
 TEXT = yaml.safe_dump(small().model_dump(mode="json"), sort_keys=False)
 
 
@@ -56,7 +57,7 @@ class FakeTrialData:
         return 0
 
     def active_generators(self, *_: object) -> tuple[str, ...]:
-        return WITHOUT_VECTORS
+        return ALWAYS_ACTIVE
 
     def get(self, *_: object) -> "FakeTrialData":
         return self
@@ -301,9 +302,9 @@ def test_inactive_generators_do_not_change_a_study(event_log: EventLog):
 
     old, new = small(boundaries=3), small_with_embedding()
     set_by_hand = recipe_space.apply_settings(new, {"generators.embedding.neighbours": 99})
-    study = identify(old, WITHOUT_VECTORS)
-    assert study == identify(new, WITHOUT_VECTORS) == identify(set_by_hand, WITHOUT_VECTORS)
-    assert study["features"] == "b8c7266609251837"  # as without `embedding`
+    study = identify(old, ALWAYS_ACTIVE)
+    assert study == identify(new, ALWAYS_ACTIVE) == identify(set_by_hand, ALWAYS_ACTIVE)
+    assert study["features"] == "b8c7266609251837"  # as without `embedding` and `stated`
     others = [identify(recipe, GENERATORS) for recipe in (old, new, set_by_hand)]
     assert len({each["recipe"] for each in (study, *others)}) == 4
     assert all(each["features"] != study["features"] for each in others)

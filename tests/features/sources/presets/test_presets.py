@@ -299,7 +299,7 @@ def test_a_preset_may_be_another_source(take: Reader, tmp_path: Path, name: str)
 def test_samples_are_recognised(name: str):
     paths = sorted((SAMPLES / name).iterdir())
     assert f"`--preset {name}`" in suggest(paths)
-    assert suggest(paths, given=name) == ""
+    assert suggest(paths, stated=name) == ""
 
 
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.source == "events"])

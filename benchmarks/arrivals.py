@@ -8,6 +8,7 @@ generator itself was late is told beside it.
 import random
 import select
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 
 MOST_OPEN = 8_000
 _READ = 1 << 18
+_BIND_WITHOUT_PORT = 24  # IP_BIND_ADDRESS_NO_PORT, which Python names from 3.12 on
 
 
 @dataclass
@@ -98,6 +100,8 @@ def send_at_random_times(
         exchange = _Exchange(sock, due, request)
         try:
             if address != "127.0.0.1":
+                if sys.platform == "linux":  # else each connection takes a port for a minute, and they run out
+                    sock.setsockopt(socket.IPPROTO_IP, _BIND_WITHOUT_PORT, 1)
                 sock.bind((address, 0))
             sock.connect_ex(("127.0.0.1", port))
             wanted = select.EPOLLIN

@@ -32,9 +32,9 @@ def serve(
             help="Bento tag or bundle directory; default: the latest Bento, or without one the published champion."
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
-    workers: Annotated[int, typer.Option(min=1, help="Server processes.")] = 1,
+    host: Annotated[str, typer.Option(envvar="USUAL_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="USUAL_PORT", help="Port to listen on.")] = 3000,
+    workers: Annotated[int, typer.Option(envvar="USUAL_WORKERS", min=1, help="Server processes.")] = 1,
     without_keys: Annotated[
         bool, typer.Option("--open", help="Require no keys; only on a loopback address, for development.")
     ] = False,

@@ -4,13 +4,13 @@
 device, as with a cookie.
 """
 
-import base64
 import hmac
 import re
 import secrets
 from functools import cached_property, lru_cache
 
 from features.common import ids
+from serving.identity import base64url
 from serving.installation_secret import earlier_signing_keys, signing_key
 from serving.settings import Settings
 
@@ -34,7 +34,7 @@ class ClientIds:
 
     def new(self) -> str:
         """Make the id of another device."""
-        body = f"u1.{_encode(secrets.token_bytes(_BYTES))}"
+        body = f"u1.{base64url.encode(secrets.token_bytes(_BYTES))}"
         return f"{body}.{_mac(self._keys[0], body)}"
 
     def is_signed(self, client_id: str) -> bool:
@@ -55,8 +55,4 @@ class ClientIds:
 
 
 def _mac(key: bytes, body: str) -> str:
-    return _encode(hmac.digest(key, body.encode(), "sha256")[:_BYTES])
-
-
-def _encode(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+    return base64url.encode(hmac.digest(key, body.encode(), "sha256")[:_BYTES])

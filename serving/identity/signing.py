@@ -1,6 +1,5 @@
 """Signing: visitor tokens as the shop's server makes them, for development, tests and shops that call a command."""
 
-import base64
 import os
 import re
 import secrets
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from features.common.errors import InputError
 from features.common.ids import require_id
+from serving.identity import base64url
 from serving.identity.client_ids import UNPROVEN
 from serving.identity.tokens import AUDIENCE, MAX_ID_LENGTH, demo_key
 from serving.settings import Settings
@@ -81,7 +81,7 @@ def new_secret() -> str:
 def new_key_pair() -> tuple[str, str]:
     """Make a private and a public Ed25519 key, raw in base64url."""
     private = Ed25519PrivateKey.generate()
-    return _encode(private.private_bytes_raw()), _encode(private.public_key().public_bytes_raw())
+    return base64url.encode(private.private_bytes_raw()), base64url.encode(private.public_key().public_bytes_raw())
 
 
 def _validate(text: str, option: str) -> str:
@@ -97,8 +97,4 @@ def read_private_key(text: str) -> Ed25519PrivateKey:
             f"{PRIVATE_KEY} is no raw Ed25519 key in base64url, which has 43 characters; make a pair with: usual token "
             "--new-key"
         )
-    return Ed25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(text + "="))
-
-
-def _encode(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+    return Ed25519PrivateKey.from_private_bytes(base64url.decode(text))

@@ -4,7 +4,6 @@ HS256 by a shared secret, or EdDSA by a private key of which we hold the public 
 fixed: what a token's header says of it only selects the keys that are tried.
 """
 
-import base64
 import re
 import threading
 import time
@@ -18,6 +17,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from features.common.ids import IdKind, is_scientific_id, normalize_id
+from serving.identity import base64url
 from serving.identity.client_ids import UNPROVEN
 from serving.installation_secret import signing_key
 from serving.settings import Settings
@@ -188,9 +188,8 @@ def _malformed(why: str) -> VisitorToken:
 
 def _is_canonical(signature: str) -> bool:
     """Whether the bits that base64url leaves over are zeros: else several texts would be the same token."""
-    content = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
-    return base64.urlsafe_b64encode(content).decode().rstrip("=") == signature
+    return base64url.encode(base64url.decode(signature)) == signature
 
 
 def _public_key(text: str) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(text + "="))
+    return Ed25519PublicKey.from_public_bytes(base64url.decode(text))

@@ -7,7 +7,7 @@ whole batch in the batcher's thread. A request that cannot be ranked falls back 
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pydantic import ValidationError
@@ -39,6 +39,7 @@ from serving.schemas.placements import Needs, Placement
 from serving.schemas.problems import FieldError, Problem, field_errors, problem
 from serving.schemas.recommendations import ExplainRequest, RankedRequest, RecommendationRequest, RerankRequest
 from serving.schemas.rules import RulesPreviewRequest
+from serving.schemas.visitor import VisitorIds
 from serving.settings import Settings
 
 log = logging.getLogger("usual.serving")
@@ -167,9 +168,7 @@ class RecommendationEngine:
         model = self._current_model()
 
         def explain() -> ResponseBody:
-            visit: tuple[SessionEvent, ...] = ()
-            if model.visits is not None:
-                (visit,) = model.visits.read([request.visitor])
+            visit = _read_visit(model, request.visitor)
             recent = planner.merge_context(visit, request.context_events)
             allowed, effects = model.availability.allowed(), None
             if self.rules is not None:
@@ -178,13 +177,8 @@ class RecommendationEngine:
             ranking_request = RankingRequest(request.limit, request.customer_id or None, recent, rules=rules)
             return explain_request(model.recommender, ranking_request, request.item_ids)
 
-        sender.charge(costs.EXPLAIN - costs.PLAIN)
         try:
-            return (await self._queue.run_aside(explain, sender, costs.EXPLAIN)).value
-        except BatcherError as refusal:
-            return refuse(refusal)
-        except StoreUnavailable:
-            return problem("store_unavailable", "The event store cannot be read, and the visit is a part of the answer")
+            return await self._run_aside(explain, sender, "the visit is a part of the answer")
         except InputError:
             detail = "The customer or a product is not known to the model; see its snapshot in GET /v1/model"
             return problem("invalid_request", detail)
@@ -200,18 +194,22 @@ class RecommendationEngine:
         model = self._current_model()
 
         def compare() -> ResponseBody:
-            visit: tuple[SessionEvent, ...] = ()
-            if model.visits is not None:
-                (visit,) = model.visits.read([ranked.visitor])
+            visit = _read_visit(model, ranked.visitor)
             return preview_rules(model, ranked, self.placements[ranked.placement], book, visit, clock.now(), at)
 
+        return await self._run_aside(compare, sender, "rules may read the visit")
+
+    async def _run_aside(
+        self, respond: Callable[[], ResponseBody], sender: Sender, need: str
+    ) -> ResponseBody | Problem:
+        """Run something costly beside the rankings. `need`: why it cannot do without the event store."""
         sender.charge(costs.EXPLAIN - costs.PLAIN)
         try:
-            return (await self._queue.run_aside(compare, sender, costs.EXPLAIN)).value
-        except BatcherError as error:
-            return refuse(error)
+            return (await self._queue.run_aside(respond, sender, costs.EXPLAIN)).value
+        except BatcherError as refusal:
+            return refuse(refusal)
         except StoreUnavailable:
-            return problem("store_unavailable", "The event store cannot be read, and rules may read the visit")
+            return problem("store_unavailable", f"The event store cannot be read, and {need}")
 
     def _validate(self, body: object, caller: Caller, pointer: str) -> IdentifiedRequest | Problem:
         try:
@@ -319,6 +317,11 @@ class RecommendationEngine:
 
     def _rank_batch(self, requests: list[RankedRequest]) -> list[Slate | Exception]:
         return self._ranker.rank(self._current_model(), requests)
+
+
+def _read_visit(model: ActiveModel, visitor: VisitorIds | None) -> tuple[SessionEvent, ...]:
+    """The visit of one visitor up to now; empty where there is no store. Raises StoreUnavailable."""
+    return () if model.visits is None else model.visits.read([visitor])[0]
 
 
 async def _outcome(future: "asyncio.Future[BatchResult[Slate]]") -> BatchResult[Slate] | Exception:

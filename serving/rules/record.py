@@ -60,16 +60,16 @@ def build_record(
     `customer`: position in the snapshot, -1 for somebody it does not know. `visit`: the visitor's stored events since
     the snapshot. Every value costs CEL a microsecond or two to take over, so no others are there.
     """
-    wanted = _names(fields)
+    field_names = _names(fields)
     record: dict[str, dict[str, Any]] = {}
-    if "visitor" in wanted:
-        record["visitor"] = _visitor(wanted["visitor"], sources, customer, visit, at)
-    if "context" in wanted:
-        record["context"] = _context(wanted["context"], sources, context, placement)
-    if "now" in wanted:
+    if "visitor" in field_names:
+        record["visitor"] = _visitor(field_names["visitor"], sources, customer, visit, at)
+    if "context" in field_names:
+        record["context"] = _context(field_names["context"], sources, context, placement)
+    if "now" in field_names:
         local = _local_time(at // _MINUTE, zone)
         values = {"hour": local.hour, "weekday": local.weekday, "date": local.date}
-        record["now"] = {name: values[name] for name in wanted["now"]}
+        record["now"] = {name: values[name] for name in field_names["now"]}
     return record
 
 
@@ -85,29 +85,29 @@ def _names(fields: frozenset[FieldPath]) -> dict[str, frozenset[str]]:
 
 
 def _visitor(
-    wanted: Collection[str], sources: RecordSources, customer: int, visit: Sequence[SessionEvent], at: int
+    field_names: Collection[str], sources: RecordSources, customer: int, visit: Sequence[SessionEvent], at: int
 ) -> dict[str, Any]:
     snapshot = sources.snapshot
     visitor: dict[str, Any] = {}
-    if "known" in wanted:
+    if "known" in field_names:
         visitor["known"] = customer >= 0
-    if "segment" in wanted:
+    if "segment" in field_names:
         visitor["segment"] = snapshot.segment(customer)
     features = snapshot.customer_features[customer] if customer >= 0 else None
-    if not _OF_ORDERS.isdisjoint(wanted):
-        _put_orders(visitor, wanted, features, visit, (at - snapshot.as_of) / DAY)
-    if "rfm" in wanted or "value_tier" in wanted:
+    if not _OF_ORDERS.isdisjoint(field_names):
+        _put_orders(visitor, field_names, features, visit, (at - snapshot.as_of) / DAY)
+    if "rfm" in field_names or "value_tier" in field_names:
         scores = {} if features is None else {key: float(features[CUSTOMER[f"{key}_score"]]) for key in "rfm"}
         if not scores.get("m", 0) >= 1:  # 0: without orders
             scores = {}
-        if "rfm" in wanted:
+        if "rfm" in field_names:
             visitor["rfm"] = scores
-        if "value_tier" in wanted:
+        if "value_tier" in field_names:
             visitor["value_tier"] = VALUE_TIERS[int(scores.get("m", 0))]
     for name, column in _EXPECTED.items():
-        if name in wanted and customer >= 0:
+        if name in field_names and customer >= 0:
             _put(visitor, name, float(snapshot.lifetime[customer, column]))
-    if "propensity" in wanted:
+    if "propensity" in field_names:
         propensity: dict[str, float] = {}
         visitor["propensity"] = propensity
         predictions = sources.predictions
@@ -119,7 +119,7 @@ def _visitor(
 
 def _put_orders(
     visitor: dict[str, Any],
-    wanted: Collection[str],
+    field_names: Collection[str],
     features: Float32Array | None,
     visit: Sequence[SessionEvent],
     days: float,
@@ -133,30 +133,30 @@ def _put_orders(
         if since is None and not math.isnan(recency):
             since = recency + days
     values = {"orders": orders, "spend": spend, "days_since_order": since}
-    visitor.update({name: value for name, value in values.items() if name in wanted and value is not None})
+    visitor.update({name: value for name, value in values.items() if name in field_names and value is not None})
 
 
 def _context(
-    wanted: Collection[str], sources: RecordSources, context: Context, placement: str | None
+    field_names: Collection[str], sources: RecordSources, context: Context, placement: str | None
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    if "cart_items" in wanted:
+    if "cart_items" in field_names:
         result["cart_items"] = context.cart_item_ids
-    if "page_items" in wanted:
+    if "page_items" in field_names:
         result["page_items"] = context.item_ids
-    if "cart_value" in wanted:
+    if "cart_value" in field_names:
         result["cart_value"] = 0.0
         if context.cart_item_ids:
             positions = sources.snapshot.items.find(context.cart_item_ids)
             result["cart_value"] = float(np.nansum(sources.prices(positions[positions >= 0])))
-    if placement and "placement" in wanted:
+    if placement and "placement" in field_names:
         result["placement"] = placement
-    if context.category and "category" in wanted:
+    if context.category and "category" in field_names:
         result["category"] = context.category
     for name, text in (("source", context.source), ("device", context.device), ("query", context.query)):
-        if text and name in wanted:
+        if text and name in field_names:
             result[name] = text.strip().lower()
-    if context.country and "country" in wanted:
+    if context.country and "country" in field_names:
         result["country"] = context.country.strip().upper()
     return result
 

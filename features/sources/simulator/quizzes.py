@@ -29,23 +29,23 @@ def record_quizzes(
 ) -> pl.DataFrame:
     """Record the answers in `EVENT_SCHEMA`, in order of time. `rows` are those of the log, by which visits begin."""
     rng = np.random.default_rng([config.seed, QUIZ_STREAM])
-    asked = (rng.random(len(people)) < config.quizzes) & (people.since > 0)
+    takes_quiz = (rng.random(len(people)) < config.quizzes) & (people.since > 0)
     visit, first = np.unique(rows.visit, return_index=True)
     visit, time = visit[writer.person[visit] >= 0], rows.time[first[writer.person[visit] >= 0]]
     order = np.argsort(time, kind="stable")
     visit, time = visit[order], time[order]
     person, at = np.unique(writer.person[visit], return_index=True)
-    chosen = asked[person] & (time[at] >= _BEFORE)
+    chosen = takes_quiz[person] & (time[at] >= _BEFORE)
     person, visit, time = person[chosen], visit[at[chosen]], time[at[chosen]]
     answers = _draw_answers(rng, config.quiz_noise, people, choice, person)
     parts = [
         pl.DataFrame({"_n": np.arange(len(person)), "question": [question] * len(person), "answer": texts, "_k": n})
         for n, (question, texts) in enumerate(answers.items())
     ]
-    given = pl.concat(parts).drop_nulls("answer")
-    n, k = given["_n"].to_numpy(), given["_k"].to_numpy()
+    stated = pl.concat(parts).drop_nulls("answer")
+    n, k = stated["_n"].to_numpy(), stated["_k"].to_numpy()
     visit, person, client = visit[n].astype(np.int64), person[n], writer.client[visit[n]]
-    frame = given.select("question", "answer").with_columns(
+    frame = stated.select("question", "answer").with_columns(
         frames.format_ids("q", np.arange(len(n))).alias("event_id"),
         pl.Series("timestamp", time[n] - _BEFORE + k * SECOND + frames.log_start(config)).cast(TIMESTAMP),
         writer.ids["client"].gather(client).alias("client_id"),

@@ -81,7 +81,7 @@ def read(config: SimulatorConfig, slice_rows: int = SLICE_ROWS) -> Iterator[Pars
     catalog = frames.build_catalog(config, shop.items)
     links = writer.links(np.random.default_rng([config.seed, 9]), rows)
     numbers: NDArray[np.int64] = np.cumsum(rows.head)
-    quizzes, told = (record_quizzes(config, shop.people, shop.choice, writer, rows) if config.quizzes else None), 0
+    quizzes, recorded = (record_quizzes(config, shop.people, shop.choice, writer, rows) if config.quizzes else None), 0
     # The rows of one event stay in one part.
     heads = np.append(np.flatnonzero(rows.head), len(rows))
     cuts = heads[np.searchsorted(heads, np.arange(slice_rows, len(rows), slice_rows))]
@@ -90,8 +90,8 @@ def read(config: SimulatorConfig, slice_rows: int = SLICE_ROWS) -> Iterator[Pars
         events = writer.events(rows[part], numbers[part])
         if quizzes is not None:
             until = quizzes.height if high == len(rows) else quizzes["timestamp"].search_sorted(events["timestamp"][-1])
-            events = pl.concat([quizzes[told:until], events]).sort("timestamp", maintain_order=True)
-            told = until
+            events = pl.concat([quizzes[recorded:until], events]).sort("timestamp", maintain_order=True)
+            recorded = until
         if low == 0:
             yield ParsedBatch(rows_read=events.height, events=events, catalog=catalog, links=links)
         else:

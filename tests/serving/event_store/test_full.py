@@ -97,6 +97,11 @@ def accepted_before_long(server: Any, events: list[dict[str, Any]]) -> dict[str,
     return dict(answer.json())
 
 
+def counts(accepted: int = 0, duplicates: int = 0) -> dict[str, Any]:
+    """The whole answer to events of which none is wrong or unproven."""
+    return {"accepted": accepted, "duplicates": duplicates, "unproven": 0, "claims": 0, "rejected": []}
+
+
 def check_fault(server: Any, url: str, fault: Fault, why: str) -> None:
     """Events posted during a fault are refused as a whole, and accepted after it as new ones."""
     first, events = event_body("view_item", "before"), many()
@@ -109,16 +114,10 @@ def check_fault(server: Any, url: str, fault: Fault, why: str) -> None:
             assert recent_items(server) == ["before"], "what is there is still read"
             crowd.until(fine)
         assert read_events(url)["event_id"].to_list() == [first["event_id"]]
-        assert accepted_before_long(server, events) == {
-            "accepted": 300,
-            "duplicates": 0,
-            "unproven": 0,
-            "claims": 0,
-            "rejected": [],
-        }
+        assert accepted_before_long(server, events) == counts(accepted=300)
         crowd.until(fine)
     again = post_events(server, *events, first).json()
-    assert again == {"accepted": 0, "duplicates": 301, "unproven": 0, "claims": 0, "rejected": []}
+    assert again == counts(duplicates=301)
     assert not crowd.wrong
     assert not crowd.broken
     assert {status for status, *_ in crowd.outcomes} == {200}
@@ -151,13 +150,7 @@ def test_a_disk_that_fills_up_keeps_exactly_the_acknowledged_events(
     acknowledged = {e["event_id"] for b, s in zip(batches, outcomes, strict=True) if s == 202 for e in b}
     assert set(read_events(sqlite_url).filter(name="search")["event_id"]) == acknowledged
     again = [e for b, s in zip(batches, outcomes, strict=True) if s == 503 for e in b]
-    assert accepted_before_long(server, again) == {
-        "accepted": len(again),
-        "duplicates": 0,
-        "unproven": 0,
-        "claims": 0,
-        "rejected": [],
-    }
+    assert accepted_before_long(server, again) == counts(accepted=len(again))
 
 
 def without_privilege() -> None:
@@ -209,13 +202,7 @@ def test_a_file_and_a_directory_that_may_not_be_written(
         if not closed:  # SQLite takes a file for read-only as long as it is open anywhere in the process
             store.close()
             server = serve(fake(as_of=ago(days=2)), store=open_store(url), visit_budget_ms=5000)
-        assert accepted_before_long(server, events) == {
-            "accepted": 300,
-            "duplicates": 0,
-            "unproven": 0,
-            "claims": 0,
-            "rejected": [],
-        }
+        assert accepted_before_long(server, events) == counts(accepted=300)
         if closed:
             crowd.until(fine)
     assert recent_items(server) == ["before"]
